@@ -1,0 +1,1 @@
+"""The embedding store: five modalities aligned to a molecular anchor, written to pgvector."""

@@ -1,0 +1,134 @@
+"""Every error that mkmed raises on purpose, as one tree.
+
+::
+
+    MkmedError                      exit 1   expected failure: what happened, and a hint with the next step
+    ├── UsageError                  exit 2   the command line or an argument is wrong
+    │   ├── ConfigError             exit 2   a setting or a config file is wrong
+    │   └── UnknownName             exit 2   a registry does not know the name (the nearest one is offered)
+    ├── NotFound                    exit 1   a drug, run or file that was asked for is not there
+    ├── DatabaseError               exit 1   Postgres refused something
+    │   ├── DatabaseUnavailable     exit 75  it cannot be reached now; trying again may help
+    │   └── SchemaMismatch          exit 1   migrations are missing, or pgvector is too old
+    ├── SourceError                 exit 1   a source's answer or file is not what its contract says
+    │   ├── ContractViolation       exit 1   exact counts or columns differ from the published ones
+    │   └── TransportError          exit 1   a request failed for good
+    │       ├── Transient           exit 75  a request failed in a way that is worth repeating
+    │       └── Blocked             exit 75  the service told us to stop for a while
+    ├── DataError                   exit 1   bad input rows, molecules or vectors
+    ├── CheckpointError             exit 1   a checkpoint is truncated, altered or of another shape
+    ├── TrainingDiverged            exit 1   NaN or infinite loss; nothing was published
+    ├── Busy                        exit 75  another process holds what this one needs
+    ├── DiskFull                    exit 74  no space left; everything committed is kept
+    ├── Incomplete                  exit 3   finished, but some items failed; run again with --retry-failed
+    └── Interrupted                 exit 130 stopped by the user; everything committed is kept
+"""
+
+from __future__ import annotations
+
+
+class MkmedError(Exception):
+    """An expected failure: ``message`` says what happened, ``hint`` says what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MkmedError):
+    """The command line or an argument is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A setting or a configuration file is wrong."""
+
+
+class UnknownName(UsageError):
+    """A registry does not know the name."""
+
+
+class NotFound(MkmedError):
+    """A drug, run or file that was asked for is not there."""
+
+
+class DatabaseError(MkmedError):
+    """Postgres refused something."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """Postgres cannot be reached now; trying again may help."""
+
+    exit_code = 75
+
+
+class SchemaMismatch(DatabaseError):
+    """The database's schema or extensions are not what this version needs."""
+
+
+class SourceError(MkmedError):
+    """A source's answer or file is not what its contract says."""
+
+
+class ContractViolation(SourceError):
+    """Exact counts or columns differ from the published ones."""
+
+
+class TransportError(SourceError):
+    """A request failed for good."""
+
+
+class Transient(TransportError):
+    """A request failed in a way that is worth repeating; ``retry_after`` is in seconds."""
+
+    exit_code = 75
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class Blocked(TransportError):
+    """The service told us to stop for a while; everything so far is committed."""
+
+    exit_code = 75
+
+
+class DataError(MkmedError):
+    """Bad input rows, molecules or vectors."""
+
+
+class CheckpointError(MkmedError):
+    """A checkpoint is truncated, altered or of another shape."""
+
+
+class TrainingDiverged(MkmedError):
+    """The loss or a gradient became NaN or infinite; nothing was published."""
+
+
+class Busy(MkmedError):
+    """Another process holds what this one needs."""
+
+    exit_code = 75
+
+
+class DiskFull(MkmedError):
+    """No space is left; everything committed is kept."""
+
+    exit_code = 74
+
+
+class Incomplete(MkmedError):
+    """The job finished, but some items failed."""
+
+    exit_code = 3
+
+
+class Interrupted(MkmedError):
+    """The user stopped the job; everything committed is kept."""
+
+    exit_code = 130

@@ -1,0 +1,156 @@
+"""Everything that a person or a pipe reads: data to stdout, talk to stderr, in one place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+class Format(StrEnum):
+    """How a listing is written."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class _Talk:
+    """How much is said on stderr; set once by the command line."""
+
+    quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silence everything on stderr but errors."""
+    _Talk.quiet = quiet
+
+
+def _console(stderr: bool) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else int(os.environ.get("COLUMNS", "140"))
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+
+
+def say(message: str) -> None:
+    """Write one line of talk to stderr, unless ``-q``."""
+    if not _Talk.quiet:
+        print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def complain(message: str, hint: str | None = None) -> None:
+    """Write an error, and the next step, to stderr."""
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def write(text: str) -> None:
+    """Write one line of data to stdout."""
+    print(text, flush=True)  # noqa: T201
+
+
+def plain(value: Any) -> Any:
+    """The JSON form of a value: UUIDs and paths as text, times as ISO 8601 in UTC, bytes as hex."""
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, UUID | Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in value]
+    return value
+
+
+def _cell(value: Any) -> str:
+    value = plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "·"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+
+
+def csv_safe(value: Any) -> Any:
+    """The value, with text that a spreadsheet would run as a formula made inert (CWE-1236)."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\0"):
+        return "'" + value.replace("\0", "")
+    return value
+
+
+def emit(rows: Iterable[Mapping[str, Any]], form: Format = Format.table, *, columns: Sequence[str] | None = None,
+         title: str | None = None) -> None:
+    """Write rows to stdout as a table, a JSON array or CSV; ``columns`` fixes names and order."""
+    listed = [dict(row) for row in rows]
+    names = list(columns) if columns else list(dict.fromkeys(key for row in listed for key in row))
+    if form is Format.json:
+        write(json.dumps([{n: plain(r.get(n)) for n in names} for r in listed], ensure_ascii=False, indent=1))
+    elif form is Format.csv:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([csv_safe(plain(row.get(name))) for name in names] for row in listed)
+        write(buffer.getvalue().rstrip("\n"))
+    else:
+        _table(listed, names, title)
+
+
+def _table(rows: list[dict[str, Any]], names: Sequence[str], title: str | None) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for name in names:
+        numeric = all(isinstance(row.get(name), int | float) or row.get(name) is None for row in rows)
+        table.add_column(name, justify="right" if rows and numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(name))) for name in names))
+    _console(stderr=False).print(table)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A progress display on stderr, drawn only on a terminal and never with ``-q``."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    shown = sys.stderr.isatty() and not _Talk.quiet
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=_console(stderr=True), disable=not shown,
+    )
+    with bar:
+        yield bar

@@ -1,0 +1,88 @@
+"""Where mkmed keeps things and how it reaches the world: environment first, then ``config.toml``, then defaults.
+
+Every field is read from ``MKMED_<FIELD>``, or from ``<home>/config.toml``, where ``<home>`` is ``MKMED_HOME`` or the
+platform's data directory.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from kb.errors import ConfigError
+
+
+def default_home() -> Path:
+    """The data directory: ``MKMED_HOME``, else ``/var/lib/mkmed`` for root, else the user's data directory.
+
+    Root's own home is not used: the embedded server runs as an unprivileged user, who could only reach it if every
+    directory on the way were opened to everybody.
+    """
+    if os.environ.get("MKMED_HOME"):
+        return Path(os.environ["MKMED_HOME"]).expanduser().resolve()
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/mkmed")
+    return Path(platformdirs.user_data_dir("mkmed"))
+
+
+class Settings(BaseSettings):
+    """All settings of a process, validated."""
+
+    model_config = SettingsConfigDict(env_prefix="MKMED_", extra="forbid", frozen=True)
+
+    home: Path = Field(default_factory=default_home, description="everything that mkmed writes lies below this folder")
+    database_url: SecretStr | None = Field(None, description="an external PostgreSQL; unset means the embedded server")
+    pubchem_url: str = Field("https://pubchem.ncbi.nlm.nih.gov/rest", description="base URL of PUG REST and PUG View")
+    contact: str = Field("", description="an e-mail or URL sent in the User-Agent, as PubChem asks")
+    requests_per_second: float = Field(4.0, gt=0, le=5, description="politeness limit; PubChem permits 5")
+    request_deadline: float = Field(45.0, gt=0, description="seconds until a request is given up, whatever it does")
+    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="processes for computed data")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The order of precedence: arguments, environment, ``config.toml``."""
+        toml = TomlConfigSettingsSource(settings_cls, default_home() / "config.toml")
+        return init_settings, env_settings, toml
+
+    @property
+    def runs(self) -> Path:
+        """The folder of run folders, ``<home>/runs/<stage>/<run-id>``."""
+        return self.home / "runs"
+
+    @property
+    def cache(self) -> Path:
+        """The folder of everything that can be computed again."""
+        return self.home / "cache"
+
+
+@lru_cache(maxsize=1)
+def _load(_environment: tuple[tuple[str, str], ...]) -> Settings:
+    try:
+        return Settings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"setting {field!r} is wrong: {first['msg']}",
+            hint=f"set MKMED_{field.upper()} or {field} in {default_home() / 'config.toml'}",
+        ) from None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process; ``overrides`` win over environment and file."""
+    current = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("MKMED_")))
+    settings = _load(current)
+    return settings.model_copy(update=overrides) if overrides else settings

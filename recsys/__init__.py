@@ -1,0 +1,1 @@
+"""The recommender: patients' visits in, medications with reasons out."""
