@@ -1,0 +1,103 @@
+"""Identifiers as ``namespace:value``, normalised by the rules of whoever issues them.
+
+Prefixes follow the Bioregistry (pubchem.compound, drugbank, chebi, unii, cas, rxcui, atc, ndc, inchikey).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kb.errors import DataError
+
+_FORMS: dict[str, re.Pattern[str]] = {
+    "pubchem.compound": re.compile(r"[1-9]\d{0,9}"),
+    "drugbank": re.compile(r"DB\d{5}"),
+    "chebi": re.compile(r"\d{1,7}"),
+    "chembl": re.compile(r"CHEMBL\d{1,9}"),
+    "unii": re.compile(r"[0-9A-Z]{10}"),
+    "cas": re.compile(r"\d{2,7}-\d\d-\d"),
+    "rxcui": re.compile(r"[1-9]\d{0,7}"),
+    "atc": re.compile(r"[A-Z](\d\d([A-Z]([A-Z](\d\d)?)?)?)?"),
+    "ndc": re.compile(r"\d{11}"),
+    "inchikey": re.compile(r"[A-Z]{14}-[A-Z]{10}-[A-Z]"),
+    "pharmgkb": re.compile(r"PA\d{1,12}"),
+    "drugcentral": re.compile(r"\d{1,6}"),
+    "ccd": re.compile(r"[0-9A-Z]{1,5}"),
+    "user": re.compile(r"[A-Za-z0-9:_.-]{1,64}"),
+}
+NAMESPACES: tuple[str, ...] = tuple(_FORMS)
+_PREFIX = {"chebi": "CHEBI:", "unii": "UNII:", "chembl": "CHEMBL:"}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identifier:
+    """One identifier, already normalised; ``str()`` gives ``namespace:value``."""
+
+    namespace: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}:{self.value}"
+
+    @classmethod
+    def make(cls, namespace: str, value: str | int) -> Identifier:
+        """The normalised identifier; raises DataError when the value has not the namespace's form."""
+        namespace = namespace.strip().lower()
+        if namespace not in _FORMS:
+            raise DataError(f"unknown namespace {namespace!r}", hint=f"known: {', '.join(NAMESPACES)}")
+        text = str(value).strip()
+        if namespace != "user":
+            text = text.upper()
+        prefix = _PREFIX.get(namespace, "")
+        if prefix and text.startswith(prefix) and namespace != "chembl":
+            text = text.removeprefix(prefix)
+        if namespace == "ndc":
+            text = normalise_ndc(text) or text
+        if not _FORMS[namespace].fullmatch(text):
+            raise DataError(f"{value!r} is not a {namespace} identifier", hint=f"expected {_FORMS[namespace].pattern}")
+        return cls(namespace, text)
+
+    @classmethod
+    def parse(cls, text: str) -> Identifier:
+        """The identifier written as ``namespace:value``; raises DataError when it is not one."""
+        namespace, colon, value = text.partition(":")
+        if not colon:
+            raise DataError(f"{text!r} has no namespace", hint="write it as namespace:value, e.g. drugbank:DB00945")
+        return cls.make(namespace, value)
+
+
+def recognise(text: str) -> Identifier | None:
+    """The identifier that a bare or prefixed text is, or None when it can only be a name."""
+    text = text.strip()
+    namespace = text.partition(":")[0].strip().lower()
+    if namespace in _FORMS and ":" in text:
+        return Identifier.parse(text)
+    for bare in ("inchikey", "drugbank", "cas"):
+        if _FORMS[bare].fullmatch(text.upper()):
+            return Identifier(bare, text.upper())
+    return None
+
+
+def normalise_ndc(text: str) -> str | None:
+    """The 11-digit form (5-4-2) of a National Drug Code, or None where the text does not determine one.
+
+    Hyphenated 10-digit codes (4-4-2, 5-3-2, 5-4-1) are padded in their short segment. Ten digits without hyphens are
+    ambiguous and give None, never a guess; nine or fewer lost leading zeros to a numeric column and are padded on the
+    left (``ndc_was_padded`` tells). ``0`` means "not a drug" in MIMIC and gives None. Idempotent. Source: FDA NDC
+    directory, HIPAA 11-digit rule.
+    """
+    text = text.strip().removesuffix(".0")
+    if re.fullmatch(r"\d{4,5}-\d{3,4}-\d{1,2}", text):
+        labeler, product, package = text.split("-")
+        if sorted((5 - len(labeler), 4 - len(product), 2 - len(package))) not in ([0, 0, 0], [0, 0, 1]):
+            return None
+        return labeler.zfill(5) + product.zfill(4) + package.zfill(2)
+    if not re.fullmatch(r"\d{1,11}", text) or not text.strip("0") or len(text) == 10:
+        return None
+    return text.zfill(11)
+
+
+def ndc_was_padded(text: str) -> bool:
+    """Whether ``normalise_ndc`` had to restore leading zeros that a numeric column had dropped."""
+    return bool(re.fullmatch(r"\d{1,9}", text.strip().removesuffix(".0"))) and normalise_ndc(text) is not None

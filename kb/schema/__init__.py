@@ -1,0 +1,9 @@
+"""The tables of the knowledge base, in four files: ledger, identity, payloads, graph.
+
+``METADATA`` is what Alembic compares the database with. Other rooms declare their own tables on it.
+"""
+
+from kb.schema import graph, identity, ledger, payloads
+from kb.schema.base import METADATA, SCHEMA
+
+__all__ = ["METADATA", "SCHEMA", "graph", "identity", "ledger", "payloads"]

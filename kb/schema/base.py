@@ -1,0 +1,46 @@
+"""What all tables share: one schema, one naming convention, and a few column kinds."""
+
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, LargeBinary, MetaData, Text, func
+
+SCHEMA = "mkmed"
+
+METADATA = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    },
+)
+
+
+def moment(name: str, *, nullable: bool = False, now: bool = True) -> Column:
+    """A ``timestamptz`` column, by default the time of insertion."""
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=func.now() if now else None)
+
+
+def references(name: str, target: str, kind: object, *, nullable: bool = False, primary_key: bool = False,
+               cascade: bool = False) -> Column:
+    """A foreign-key column to ``mkmed.<target>``; ``cascade`` deletes the row with its target."""
+    key = ForeignKey(f"{SCHEMA}.{target}", ondelete="CASCADE" if cascade else None)
+    return Column(name, kind, key, nullable=nullable and not primary_key, primary_key=primary_key)  # type: ignore[call-overload]
+
+
+def artifact_column(*, nullable: bool = False) -> Column:
+    """The sha256 of the artifact that a row was read from."""
+    return references("artifact", "artifact.sha256", LargeBinary, nullable=nullable)
+
+
+def source_column(*, primary_key: bool = False) -> Column:
+    """The name of the source that a row came from."""
+    return references("source", "source.name", Text, primary_key=primary_key)
+
+
+def one_of(column: str, values: object, name: str) -> CheckConstraint:
+    """A check that a text column holds one of ``values``."""
+    listed = ", ".join(f"'{value}'" for value in values)  # type: ignore[attr-defined]
+    return CheckConstraint(f"{column} IN ({listed})", name=name)

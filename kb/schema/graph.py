@@ -1,0 +1,92 @@
+"""The knowledge graph, the drugs' places in it, drug–drug interactions and the ATC hierarchy."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Integer, SmallInteger, Table, Text
+
+from kb.schema.base import METADATA, artifact_column, one_of, references, source_column
+
+LINK_METHODS = ("identifier", "alias", "inchikey", "skeleton")
+
+kg_entity = Table(
+    "kg_entity", METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False, unique=True, comment="type::id as the source writes it"),
+    Column("type", Text, nullable=False),
+    Column("label", Text, comment="what a person calls it"),
+    Index("ix_kg_entity_type", "type"),
+)
+
+kg_alias = Table(
+    "kg_alias", METADATA,
+    Column("alias", Text, primary_key=True),
+    references("entity_id", "kg_entity.id", Integer, primary_key=True, cascade=True),
+    Index("ix_kg_alias_entity_id", "entity_id"),
+)
+
+kg_relation = Table(
+    "kg_relation", METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False, unique=True, comment="an opaque key: DRKG's names are irregular"),
+    Column("head_type", Text, nullable=False),
+    Column("tail_type", Text, nullable=False),
+    Column("provider", Text, nullable=False, comment="the database that the relation was taken from"),
+    Column("description", Text),
+    references("licence_id", "licence.id", Text),
+    source_column(),
+    artifact_column(),
+)
+
+kg_triple = Table(
+    "kg_triple", METADATA,
+    references("head", "kg_entity.id", Integer, primary_key=True),
+    references("relation", "kg_relation.id", Integer, primary_key=True),
+    references("tail", "kg_entity.id", Integer, primary_key=True),
+    Index("ix_kg_triple_tail_relation_head", "tail", "relation", "head"),
+)
+
+drug_entity = Table(
+    "drug_entity", METADATA,
+    references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
+    references("entity_id", "kg_entity.id", Integer, primary_key=True),
+    Column("method", Text, nullable=False),
+    Column("via", Text, nullable=False, comment="the identifier or InChIKey that both share"),
+    Column("weak", Boolean, nullable=False, comment="only the skeleton agrees"),
+    one_of("method", LINK_METHODS, "method"),
+    Index("ix_drug_entity_entity_id", "entity_id"),
+)
+
+interaction = Table(
+    "interaction", METADATA,
+    references("drug_a", "drug.id", BigInteger, primary_key=True, cascade=True),
+    references("drug_b", "drug.id", BigInteger, primary_key=True, cascade=True),
+    source_column(primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("severity", Text, comment="in the provider's own words"),
+    Column("description", Text),
+    references("licence_id", "licence.id", Text),
+    artifact_column(),
+    CheckConstraint("drug_a < drug_b", name="ordered"),
+    Index("ix_interaction_drug_b", "drug_b"),
+)
+
+atc_class = Table(
+    "atc_class", METADATA,
+    Column("code", Text, primary_key=True),
+    Column("level", SmallInteger, nullable=False),
+    Column("name", Text),
+    references("parent", "atc_class.code", Text, nullable=True),
+    source_column(),
+    artifact_column(),
+    CheckConstraint("length(code) IN (1, 3, 4, 5, 7) AND level = CASE length(code) WHEN 7 THEN 5 WHEN 1 THEN 1"
+                    " ELSE length(code) - 1 END", name="level_of_code"),
+)
+
+drug_atc = Table(
+    "drug_atc", METADATA,
+    references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
+    references("code", "atc_class.code", Text, primary_key=True),
+    source_column(primary_key=True),
+    artifact_column(),
+    Index("ix_drug_atc_code", "code"),
+)

@@ -1,0 +1,103 @@
+"""Provenance and the ledger: where every fact came from, and what is known to be missing.
+
+The artifact table follows W3C PROV's split of entity (the bytes), activity (the run) and agent (the source).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, Table, Text, Uuid, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from kb.modalities import FACETS, State
+from kb.schema.base import METADATA, artifact_column, moment, one_of, references, source_column
+
+SHARE = ("open", "attribution", "share-alike", "non-commercial", "restricted", "unknown")
+ORIGINS = ("fetched", "bundled", "computed", "user")
+RUN_STATES = ("running", "complete", "interrupted", "failed")
+
+licence = Table(
+    "licence", METADATA,
+    Column("id", Text, primary_key=True, comment="SPDX identifier where one exists"),
+    Column("title", Text, nullable=False),
+    Column("url", Text),
+    Column("share", Text, nullable=False),
+    Column("attribution", Text, nullable=False, server_default=""),
+    one_of("share", SHARE, "share"),
+)
+
+source = Table(
+    "source", METADATA,
+    Column("name", Text, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("origin", Text, nullable=False, comment="fetched and computed data are never mixed up"),
+    references("licence_id", "licence.id", Text),
+    one_of("origin", ORIGINS, "origin"),
+)
+
+run = Table(
+    "run", METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("stage", Text, nullable=False, comment="ingest, pretrain or recsys"),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("status", Text, nullable=False),
+    Column("config", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("counts", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("error", Text),
+    Column("version", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    moment("started_at"),
+    moment("finished_at", nullable=True, now=False),
+    one_of("status", RUN_STATES, "status"),
+    Index("ix_run_stage_started_at", "stage", "started_at"),
+)
+
+artifact = Table(
+    "artifact", METADATA,
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("payload", LargeBinary, comment="the bytes as they came; or uri says where they lie"),
+    Column("uri", Text),
+    Column("bytes", BigInteger, nullable=False),
+    Column("media_type", Text, nullable=False),
+    source_column(),
+    Column("url", Text, nullable=False),
+    Column("http_status", Integer),
+    references("licence_id", "licence.id", Text),
+    Column("attribution", Text, nullable=False),
+    Column("upstream_version", Text),
+    Column("parser", Text, nullable=False),
+    moment("retrieved_at", now=False),
+    references("run_id", "run.id", Uuid),
+    CheckConstraint("octet_length(sha256) = 32", name="sha256_length"),
+    CheckConstraint("payload IS NULL OR sha256 = sha256(payload)", name="sha256_matches"),
+    CheckConstraint("num_nonnulls(payload, uri) = 1", name="payload_or_uri"),
+    Index("ix_artifact_source", "source"),
+)
+
+artifact_seen = Table(
+    "artifact_seen", METADATA,
+    references("sha256", "artifact.sha256", LargeBinary, primary_key=True, cascade=True),
+    references("run_id", "run.id", Uuid, primary_key=True),
+    moment("retrieved_at", now=False),
+)
+
+cell = Table(
+    "cell", METADATA,
+    references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
+    Column("modality", Text, primary_key=True),
+    source_column(primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    Column("evidence", Text, comment="for absent: the parsed Fault, or the id of a structural rule"),
+    artifact_column(nullable=True),
+    references("run_id", "run.id", Uuid),
+    moment("updated_at"),
+    one_of("modality", FACETS, "modality"),
+    one_of("state", State, "state"),
+    CheckConstraint("state <> 'present' OR artifact IS NOT NULL", name="present_has_artifact"),
+    CheckConstraint("state <> 'absent' OR evidence IS NOT NULL", name="absent_has_evidence"),
+    CheckConstraint("state NOT IN ('failed', 'rejected', 'withheld') OR last_error IS NOT NULL", name="error_is_told"),
+    Index("ix_cell_source_modality_state", "source", "modality", "state"),
+)
