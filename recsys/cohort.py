@@ -1,0 +1,279 @@
+"""A cohort: patients' visits in time order as three ragged tables of codes, its loss accounting and its fingerprint.
+
+Shapes: ``P`` patients, ``T`` visits of the whole cohort, ``K`` medications. A patient is a number from 0 to ``P - 1``:
+no identifier of the source is kept anywhere in a cohort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kb.errors import DataError, NotFound
+
+KINDS = ("diagnosis", "procedure", "medication")
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows of code indices of unequal length: row ``i`` is ``values[indptr[i]:indptr[i + 1]]``, sorted and distinct."""
+
+    indptr: Int64
+    values: Int32
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ragged):
+            return NotImplemented
+        return np.array_equal(self.indptr, other.indptr) and np.array_equal(self.values, other.values)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def lengths(self) -> Int64:
+        """The number of codes of each row."""
+        return np.diff(self.indptr)
+
+    def row(self, index: int) -> Int32:
+        """The codes of one row, a view."""
+        return self.values[self.indptr[index] : self.indptr[index + 1]]
+
+    def rows(self) -> Int64:
+        """The row number of every value."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+    def take(self, rows: NDArray[np.integer]) -> Ragged:
+        """The given rows, in the given order; a negative row number gives an empty row."""
+        rows = np.asarray(rows, dtype=np.int64)
+        known = rows >= 0
+        lengths = np.where(known, self.lengths[np.where(known, rows, 0)], 0) if len(self) else np.zeros(len(rows), int)
+        indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+        starts = np.where(known, self.indptr[np.where(known, rows, 0)], 0)
+        offsets = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths)
+        return Ragged(indptr, self.values[np.repeat(starts, lengths) + offsets])
+
+    def dense(self, width: int) -> NDArray[np.float32]:
+        """The rows as a 0/1 matrix of shape [rows, width]."""
+        matrix = np.zeros((len(self), width), dtype=np.float32)
+        matrix[self.rows(), self.values] = 1.0
+        return matrix
+
+    @classmethod
+    def from_pairs(cls, rows: NDArray[np.integer], values: NDArray[np.integer], height: int) -> Ragged:
+        """The ragged table of (row, value) pairs, each pair once, values sorted within a row."""
+        rows, values = np.asarray(rows, dtype=np.int64), np.asarray(values, dtype=np.int64)
+        width = int(values.max()) + 1 if len(values) else 1
+        pairs = np.unique(rows * width + values)
+        indptr = np.searchsorted(pairs // width, np.arange(height + 1))
+        return cls(indptr.astype(np.int64), (pairs % width).astype(np.int32))
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Iterable[int]]) -> Ragged:
+        """The ragged table of Python lists."""
+        pairs = [(row, value) for row, values in enumerate(lists) for value in values]
+        rows, values = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True)) if pairs else ([], [])
+        return cls.from_pairs(np.asarray(rows), np.asarray(values), len(lists))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The codes of one kind, each with its index."""
+
+    codes: tuple[str, ...]
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {code: index for index, code in enumerate(self.codes)}
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __contains__(self, code: object) -> bool:
+        return code in self._index
+
+    def index(self, code: str) -> int:
+        """The index of a code; raises NotFound."""
+        if code not in self._index:
+            raise NotFound(f"code {code!r} is not in the vocabulary", hint="codes carry their system, e.g. ICD9CM:4280")
+        return self._index[code]
+
+    def indices(self, codes: Iterable[str]) -> tuple[list[int], list[str]]:
+        """The indices of the known codes, and the codes that are not known, both in the given order."""
+        known: list[int] = []
+        unknown: list[str] = []
+        for code in codes:
+            (known.append(self._index[code]) if code in self._index else unknown.append(code))
+        return known, unknown
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One line of the accounting: of a table's rows, how many were kept or left out for this reason."""
+
+    table: str
+    reason: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a cohort is, in numbers that are printed with every result computed on it."""
+
+    patients: int
+    visits: int
+    max_visits: int
+    vocabulary: dict[str, int]
+    per_visit: dict[str, float]
+    sha256: str
+
+    def __str__(self) -> str:
+        codes = ", ".join(f"{size} {kind} codes ({self.per_visit[kind]:.2f} a visit)"
+                          for kind, size in self.vocabulary.items())
+        return f"{self.patients} patients, {self.visits} visits (max {self.max_visits}), {codes}, {self.sha256[:12]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Visits sorted by (patient, time), their codes by kind, and how they were come by.
+
+    ``visit_patient`` int32 [T] counts patients from 0; ``visit_time`` int64 [T] is in seconds since 1970;
+    ``codes[kind]`` has one row a visit; ``accounting`` sums to the rows read, table by table; ``provenance`` says
+    which format, level and mapping made it.
+    """
+
+    name: str
+    visit_patient: Int32
+    visit_time: Int64
+    codes: dict[str, Ragged]
+    vocabularies: dict[str, Vocabulary]
+    accounting: tuple[Loss, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        visits = len(self.visit_patient)
+        if visits != len(self.visit_time) or any(len(self.codes[kind]) != visits for kind in KINDS):
+            raise DataError(f"cohort {self.name!r}: its tables have unequal numbers of visits")
+        step = np.diff(self.visit_patient)
+        if visits and (self.visit_patient[0] != 0 or step.min(initial=0) < 0 or step.max(initial=0) > 1):
+            raise DataError(f"cohort {self.name!r}: visits are not grouped by patient")
+        if (np.diff(self.visit_time)[step == 0] < 0).any():
+            raise DataError(f"cohort {self.name!r}: visits of a patient are not in time order")
+
+    @property
+    def patients(self) -> int:
+        """The number of patients, P."""
+        return int(self.visit_patient[-1]) + 1 if len(self.visit_patient) else 0
+
+    @property
+    def visits(self) -> int:
+        """The number of visits, T."""
+        return len(self.visit_patient)
+
+    @cached_property
+    def patient_indptr(self) -> Int64:
+        """The first visit of every patient and T at the end: patient p has visits ``[p]`` to ``[p + 1]``."""
+        return np.searchsorted(self.visit_patient, np.arange(self.patients + 1)).astype(np.int64)
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """The cohort's sizes and the SHA-256 of its arrays and vocabularies (name and accounting left out)."""
+        digest = hashlib.sha256()
+        digest.update(np.ascontiguousarray(self.visit_patient, dtype="<i4").tobytes())
+        digest.update(np.ascontiguousarray(self.visit_time, dtype="<i8").tobytes())
+        for kind in KINDS:
+            digest.update(np.ascontiguousarray(self.codes[kind].indptr, dtype="<i8").tobytes())
+            digest.update(np.ascontiguousarray(self.codes[kind].values, dtype="<i4").tobytes())
+            digest.update("\n".join(self.vocabularies[kind].codes).encode())
+        return Fingerprint(
+            patients=self.patients,
+            visits=self.visits,
+            max_visits=int(np.diff(self.patient_indptr).max(initial=0)),
+            vocabulary={kind: len(self.vocabularies[kind]) for kind in KINDS},
+            per_visit={kind: len(self.codes[kind].values) / max(self.visits, 1) for kind in KINDS},
+            sha256=digest.hexdigest(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Three disjoint sets of patient indices (int32) and the rule that made them."""
+
+    train: Int32
+    validation: Int32
+    test: Int32
+    rule: str = "given"
+
+    def __post_init__(self) -> None:
+        everyone = np.concatenate((self.train, self.validation, self.test))
+        if len(np.unique(everyone)) != len(everyone):
+            raise DataError("a patient is on two sides of the split")
+
+    def side(self, name: str) -> Int32:
+        """The patients of ``train``, ``validation`` or ``test``."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A cohort on vocabularies that were fitted on the training patients alone.
+
+    ``codes[kind]`` has one row a visit of the whole cohort; ``unknown[kind]`` int32 [T] counts each visit's codes that
+    the training side never saw: they cannot be predicted, and an honest recall counts them as missed.
+    """
+
+    cohort: Cohort
+    split: Split
+    codes: dict[str, Ragged]
+    vocabularies: dict[str, Vocabulary]
+    unknown: dict[str, Int32]
+
+    def visits_of(self, side: str) -> Int64:
+        """The visits of one side of the split, in cohort order."""
+        wanted = np.zeros(self.cohort.patients, dtype=bool)
+        wanted[self.split.side(side)] = True
+        return np.flatnonzero(wanted[self.cohort.visit_patient])
+
+    def unknown_of(self, side: str) -> dict[str, int]:
+        """How many code occurrences of one side are outside the vocabularies, by kind."""
+        visits = self.visits_of(side)
+        return {kind: int(self.unknown[kind][visits].sum()) for kind in KINDS}
+
+
+def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None) -> Encoded:
+    """The cohort re-indexed on vocabularies of the training patients' visits only, codes in sorted order.
+
+    ``top[kind]`` keeps that many most frequent codes of a kind (the literature: 2,000 diagnoses); ties go by code.
+    """
+    training = np.zeros(cohort.patients, dtype=bool)
+    training[split.train] = True
+    in_training = training[cohort.visit_patient]
+    codes: dict[str, Ragged] = {}
+    vocabularies: dict[str, Vocabulary] = {}
+    unknown: dict[str, Int32] = {}
+    for kind in KINDS:
+        table, names = cohort.codes[kind], cohort.vocabularies[kind].codes
+        rows = table.rows()
+        frequency = np.bincount(table.values[in_training[rows]], minlength=len(names))
+        seen = [int(i) for i in np.flatnonzero(frequency)]
+        if top and kind in top:
+            seen = sorted(seen, key=lambda i: (-frequency[i], names[i]))[: top[kind]]
+        seen.sort(key=names.__getitem__)
+        new = np.full(len(names), -1, dtype=np.int64)
+        new[seen] = np.arange(len(seen))
+        values = new[table.values]
+        known = values >= 0
+        codes[kind] = Ragged.from_pairs(rows[known], values[known], cohort.visits)
+        vocabularies[kind] = Vocabulary(tuple(names[i] for i in seen))
+        unknown[kind] = np.bincount(rows[~known], minlength=cohort.visits).astype(np.int32)
+    return Encoded(cohort, split, codes, vocabularies, unknown)
