@@ -1,7 +1,7 @@
 """The five modalities, and the six states that a cell of the bucket matrix can be in.
 
-``graph`` is the drug's place in the knowledge graph and ``structure`` its 3D conformer; the atoms-and-bonds graph of the
-SMILES is the *molecule*, the anchor that the five are aligned to, and not a sixth modality.
+``graph`` is the drug's place in the knowledge graph and ``structure`` its 3D conformer; the atoms-and-bonds graph of
+the SMILES is the *molecule*, the anchor that the five are aligned to, and not a sixth modality.
 """
 
 from __future__ import annotations

@@ -102,8 +102,13 @@ def csv_safe(value: Any) -> Any:
     return value
 
 
-def emit(rows: Iterable[Mapping[str, Any]], form: Format = Format.table, *, columns: Sequence[str] | None = None,
-         title: str | None = None) -> None:
+def emit(
+    rows: Iterable[Mapping[str, Any]],
+    form: Format = Format.table,
+    *,
+    columns: Sequence[str] | None = None,
+    title: str | None = None,
+) -> None:
     """Write rows to stdout as a table, a JSON array or CSV; ``columns`` fixes names and order."""
     listed = [dict(row) for row in rows]
     names = list(columns) if columns else list(dict.fromkeys(key for row in listed for key in row))
@@ -148,9 +153,15 @@ def progress() -> Iterator[Progress]:
 
     shown = sys.stderr.isatty() and not _Talk.quiet
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=_console(stderr=True), disable=not shown,
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=_console(stderr=True),
+        disable=not shown,
     )
     with bar:
         yield bar

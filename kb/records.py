@@ -156,7 +156,7 @@ class InteractionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a cell that holds no data: absent (with evidence), failed, rejected or withheld (with the error)."""
+    """What became of a cell without data: absent (with evidence), failed, rejected or withheld (with the error)."""
 
     drug: DrugRef
     modality: str
@@ -192,4 +192,4 @@ class Batch:
     requests: int = 0
 
     def __len__(self) -> int:
-        return (len(self.drugs) + len(self.payloads) + len(self.atc) + len(self.interactions) + len(self.outcomes))
+        return len(self.drugs) + len(self.payloads) + len(self.atc) + len(self.interactions) + len(self.outcomes)

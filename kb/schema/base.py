@@ -23,8 +23,9 @@ def moment(name: str, *, nullable: bool = False, now: bool = True) -> Column:
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=func.now() if now else None)
 
 
-def references(name: str, target: str, kind: object, *, nullable: bool = False, primary_key: bool = False,
-               cascade: bool = False) -> Column:
+def references(
+    name: str, target: str, kind: object, *, nullable: bool = False, primary_key: bool = False, cascade: bool = False
+) -> Column:
     """A foreign-key column to ``mkmed.<target>``; ``cascade`` deletes the row with its target."""
     key = ForeignKey(f"{SCHEMA}.{target}", ondelete="CASCADE" if cascade else None)
     return Column(name, kind, key, nullable=nullable and not primary_key, primary_key=primary_key)  # type: ignore[call-overload]

@@ -9,7 +9,8 @@ from kb.schema.base import METADATA, artifact_column, one_of, references, source
 LINK_METHODS = ("identifier", "alias", "inchikey", "skeleton")
 
 kg_entity = Table(
-    "kg_entity", METADATA,
+    "kg_entity",
+    METADATA,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("name", Text, nullable=False, unique=True, comment="type::id as the source writes it"),
     Column("type", Text, nullable=False),
@@ -18,14 +19,16 @@ kg_entity = Table(
 )
 
 kg_alias = Table(
-    "kg_alias", METADATA,
+    "kg_alias",
+    METADATA,
     Column("alias", Text, primary_key=True),
     references("entity_id", "kg_entity.id", Integer, primary_key=True, cascade=True),
     Index("ix_kg_alias_entity_id", "entity_id"),
 )
 
 kg_relation = Table(
-    "kg_relation", METADATA,
+    "kg_relation",
+    METADATA,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("name", Text, nullable=False, unique=True, comment="an opaque key: DRKG's names are irregular"),
     Column("head_type", Text, nullable=False),
@@ -38,7 +41,8 @@ kg_relation = Table(
 )
 
 kg_triple = Table(
-    "kg_triple", METADATA,
+    "kg_triple",
+    METADATA,
     references("head", "kg_entity.id", Integer, primary_key=True),
     references("relation", "kg_relation.id", Integer, primary_key=True),
     references("tail", "kg_entity.id", Integer, primary_key=True),
@@ -46,7 +50,8 @@ kg_triple = Table(
 )
 
 drug_entity = Table(
-    "drug_entity", METADATA,
+    "drug_entity",
+    METADATA,
     references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
     references("entity_id", "kg_entity.id", Integer, primary_key=True),
     Column("method", Text, nullable=False),
@@ -57,7 +62,8 @@ drug_entity = Table(
 )
 
 interaction = Table(
-    "interaction", METADATA,
+    "interaction",
+    METADATA,
     references("drug_a", "drug.id", BigInteger, primary_key=True, cascade=True),
     references("drug_b", "drug.id", BigInteger, primary_key=True, cascade=True),
     source_column(primary_key=True),
@@ -71,19 +77,24 @@ interaction = Table(
 )
 
 atc_class = Table(
-    "atc_class", METADATA,
+    "atc_class",
+    METADATA,
     Column("code", Text, primary_key=True),
     Column("level", SmallInteger, nullable=False),
     Column("name", Text),
     references("parent", "atc_class.code", Text, nullable=True),
     source_column(),
     artifact_column(),
-    CheckConstraint("length(code) IN (1, 3, 4, 5, 7) AND level = CASE length(code) WHEN 7 THEN 5 WHEN 1 THEN 1"
-                    " ELSE length(code) - 1 END", name="level_of_code"),
+    CheckConstraint(
+        "length(code) IN (1, 3, 4, 5, 7) AND level = CASE length(code) WHEN 7 THEN 5 WHEN 1 THEN 1"
+        " ELSE length(code) - 1 END",
+        name="level_of_code",
+    ),
 )
 
 drug_atc = Table(
-    "drug_atc", METADATA,
+    "drug_atc",
+    METADATA,
     references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
     references("code", "atc_class.code", Text, primary_key=True),
     source_column(primary_key=True),

@@ -11,14 +11,26 @@ KINDS = ("small molecule", "biologic", "unknown")
 NAME_KINDS = ("preferred", "synonym", "brand", "iupac")
 
 drug = Table(
-    "drug", METADATA,
+    "drug",
+    METADATA,
     Column("id", BigInteger, Identity(), primary_key=True),
-    Column("identity", Text, nullable=False, unique=True, comment="inchikey:… where there is a structure, else an identifier"),
+    Column(
+        "identity",
+        Text,
+        nullable=False,
+        unique=True,
+        comment="inchikey:… where there is a structure, else an identifier",
+    ),
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("smiles", Text, comment="canonical, isomeric"),
     Column("inchikey", Text, unique=True),
-    Column("inchikey_block", Text, Computed("left(inchikey, 14)"), comment="the skeleton: same substance but for stereo, isotopes, charge"),
+    Column(
+        "inchikey_block",
+        Text,
+        Computed("left(inchikey, 14)"),
+        comment="the skeleton: same substance but for stereo, isotopes, charge",
+    ),
     Column("formula", Text),
     references("run_id", "run.id", Uuid),
     moment("created_at"),
@@ -28,24 +40,34 @@ drug = Table(
 )
 
 drug_record = Table(
-    "drug_record", METADATA,
+    "drug_record",
+    METADATA,
     source_column(primary_key=True),
     Column("key", Text, primary_key=True, comment="the source's own id of the drug, namespace:value"),
-    references("drug_id", "drug.id", BigInteger),
+    references("drug_id", "drug.id", BigInteger, nullable=True),
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("smiles", Text),
     Column("inchikey", Text),
     Column("formula", Text),
-    Column("identifiers", JSONB, nullable=False, comment='["drugbank:DB00945", …]: the claims that identity is resolved from'),
+    Column(
+        "identifiers",
+        JSONB,
+        nullable=False,
+        comment='["drugbank:DB00945", …]: the claims that identity is resolved from',
+    ),
     Column("pinned", Text, comment="set when a merge was undone: the record keeps this identity"),
     artifact_column(),
     moment("updated_at"),
     Index("ix_drug_record_drug_id", "drug_id"),
+    Index("ix_drug_record_inchikey", "inchikey"),
+    Index("ix_drug_record_key", "key"),
+    Index("ix_drug_record_identifiers", "identifiers", postgresql_using="gin"),
 )
 
 drug_name = Table(
-    "drug_name", METADATA,
+    "drug_name",
+    METADATA,
     references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
     Column("name", Text, primary_key=True),
     source_column(primary_key=True),
@@ -57,7 +79,8 @@ drug_name = Table(
 )
 
 identifier = Table(
-    "identifier", METADATA,
+    "identifier",
+    METADATA,
     references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
     Column("namespace", Text, primary_key=True),
     Column("value", Text, primary_key=True),
@@ -67,7 +90,8 @@ identifier = Table(
 )
 
 drug_merge = Table(
-    "drug_merge", METADATA,
+    "drug_merge",
+    METADATA,
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("source", Text, nullable=False, comment="the record that moved"),
     Column("key", Text, nullable=False),
@@ -80,7 +104,8 @@ drug_merge = Table(
 )
 
 drug_conflict = Table(
-    "drug_conflict", METADATA,
+    "drug_conflict",
+    METADATA,
     Column("source", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("identifier", Text, primary_key=True, comment="claimed by drugs of different structure"),

@@ -16,7 +16,8 @@ ORIGINS = ("fetched", "bundled", "computed", "user")
 RUN_STATES = ("running", "complete", "interrupted", "failed")
 
 licence = Table(
-    "licence", METADATA,
+    "licence",
+    METADATA,
     Column("id", Text, primary_key=True, comment="SPDX identifier where one exists"),
     Column("title", Text, nullable=False),
     Column("url", Text),
@@ -26,7 +27,8 @@ licence = Table(
 )
 
 source = Table(
-    "source", METADATA,
+    "source",
+    METADATA,
     Column("name", Text, primary_key=True),
     Column("title", Text, nullable=False),
     Column("url", Text, nullable=False),
@@ -36,7 +38,8 @@ source = Table(
 )
 
 run = Table(
-    "run", METADATA,
+    "run",
+    METADATA,
     Column("id", Uuid, primary_key=True),
     Column("stage", Text, nullable=False, comment="ingest, pretrain or recsys"),
     Column("name", Text, nullable=False, server_default=""),
@@ -54,7 +57,8 @@ run = Table(
 )
 
 artifact = Table(
-    "artifact", METADATA,
+    "artifact",
+    METADATA,
     Column("sha256", LargeBinary, primary_key=True),
     Column("payload", LargeBinary, comment="the bytes as they came; or uri says where they lie"),
     Column("uri", Text),
@@ -76,14 +80,16 @@ artifact = Table(
 )
 
 artifact_seen = Table(
-    "artifact_seen", METADATA,
+    "artifact_seen",
+    METADATA,
     references("sha256", "artifact.sha256", LargeBinary, primary_key=True, cascade=True),
     references("run_id", "run.id", Uuid, primary_key=True),
     moment("retrieved_at", now=False),
 )
 
 cell = Table(
-    "cell", METADATA,
+    "cell",
+    METADATA,
     references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
     Column("modality", Text, primary_key=True),
     source_column(primary_key=True),
@@ -100,4 +106,23 @@ cell = Table(
     CheckConstraint("state <> 'absent' OR evidence IS NOT NULL", name="absent_has_evidence"),
     CheckConstraint("state NOT IN ('failed', 'rejected', 'withheld') OR last_error IS NOT NULL", name="error_is_told"),
     Index("ix_cell_source_modality_state", "source", "modality", "state"),
+)
+
+lookup = Table(
+    "lookup",
+    METADATA,
+    source_column(primary_key=True),
+    Column(
+        "key", Text, primary_key=True, comment="what was asked for (a name, an id), or which part of a file was read"
+    ),
+    Column("state", Text, nullable=False),
+    references("drug_id", "drug.id", BigInteger, nullable=True, cascade=True),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    Column("evidence", Text),
+    references("run_id", "run.id", Uuid),
+    moment("updated_at"),
+    one_of("state", State, "state"),
+    CheckConstraint("state <> 'absent' OR evidence IS NOT NULL", name="absent_has_evidence"),
+    Index("ix_lookup_source_state", "source", "state"),
 )

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Float, Identity, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from kb.schema.base import METADATA, artifact_column, moment, references, source_column
 
 image = Table(
-    "image", METADATA,
+    "image",
+    METADATA,
     references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
     source_column(primary_key=True),
     Column("width", Integer, nullable=False),
@@ -18,7 +31,8 @@ image = Table(
 )
 
 description = Table(
-    "text", METADATA,
+    "text",
+    METADATA,
     Column("id", BigInteger, Identity(), primary_key=True),
     references("drug_id", "drug.id", BigInteger, cascade=True),
     source_column(),
@@ -34,7 +48,8 @@ description = Table(
 )
 
 conformer = Table(
-    "conformer", METADATA,
+    "conformer",
+    METADATA,
     references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
     source_column(primary_key=True),
     Column("molblock", Text, nullable=False, comment="MDL V2000 with hydrogens, coordinates in ångström"),
@@ -46,7 +61,8 @@ conformer = Table(
 )
 
 property_set = Table(
-    "property_set", METADATA,
+    "property_set",
+    METADATA,
     references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
     source_column(primary_key=True),
     Column("values", JSONB, nullable=False, comment="canonical property name → number; units in property_kind"),
@@ -56,7 +72,8 @@ property_set = Table(
 )
 
 property_kind = Table(
-    "property_kind", METADATA,
+    "property_kind",
+    METADATA,
     Column("name", Text, primary_key=True),
     Column("unit", Text, nullable=False),
     Column("description", Text, nullable=False),

@@ -200,6 +200,33 @@ def upgrade() -> None:
     )
     op.create_index("ix_drug_entity_entity_id", "drug_entity", ["entity_id"], unique=False, schema="mkmed")
     op.create_table(
+        "lookup",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column(
+            "key",
+            sa.Text(),
+            nullable=False,
+            comment="what was asked for (a name, an id), or which part of a file was read",
+        ),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("drug_id", sa.BigInteger(), nullable=True),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("evidence", sa.Text(), nullable=True),
+        sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("state <> 'absent' OR evidence IS NOT NULL", name=op.f("ck_lookup_absent_has_evidence")),
+        sa.CheckConstraint(
+            "state IN ('unknown', 'present', 'absent', 'failed', 'rejected', 'withheld')", name=op.f("ck_lookup_state")
+        ),
+        sa.ForeignKeyConstraint(["drug_id"], ["mkmed.drug.id"], name=op.f("fk_lookup_drug_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["run_id"], ["mkmed.run.id"], name=op.f("fk_lookup_run_id")),
+        sa.ForeignKeyConstraint(["source"], ["mkmed.source.name"], name=op.f("fk_lookup_source")),
+        sa.PrimaryKeyConstraint("source", "key", name=op.f("pk_lookup")),
+        schema="mkmed",
+    )
+    op.create_index("ix_lookup_source_state", "lookup", ["source", "state"], unique=False, schema="mkmed")
+    op.create_table(
         "artifact_seen",
         sa.Column("sha256", sa.LargeBinary(), nullable=False),
         sa.Column("run_id", sa.Uuid(), nullable=False),
@@ -308,7 +335,7 @@ def upgrade() -> None:
         "drug_record",
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False, comment="the source's own id of the drug, namespace:value"),
-        sa.Column("drug_id", sa.BigInteger(), nullable=False),
+        sa.Column("drug_id", sa.BigInteger(), nullable=True),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("smiles", sa.Text(), nullable=True),
@@ -332,6 +359,16 @@ def upgrade() -> None:
         schema="mkmed",
     )
     op.create_index("ix_drug_record_drug_id", "drug_record", ["drug_id"], unique=False, schema="mkmed")
+    op.create_index(
+        "ix_drug_record_identifiers",
+        "drug_record",
+        ["identifiers"],
+        unique=False,
+        schema="mkmed",
+        postgresql_using="gin",
+    )
+    op.create_index("ix_drug_record_inchikey", "drug_record", ["inchikey"], unique=False, schema="mkmed")
+    op.create_index("ix_drug_record_key", "drug_record", ["key"], unique=False, schema="mkmed")
     op.create_table(
         "identifier",
         sa.Column("drug_id", sa.BigInteger(), nullable=False),
@@ -491,6 +528,9 @@ def downgrade() -> None:
     op.drop_table("image", schema="mkmed")
     op.drop_index("ix_identifier_namespace_value", table_name="identifier", schema="mkmed")
     op.drop_table("identifier", schema="mkmed")
+    op.drop_index("ix_drug_record_key", table_name="drug_record", schema="mkmed")
+    op.drop_index("ix_drug_record_inchikey", table_name="drug_record", schema="mkmed")
+    op.drop_index("ix_drug_record_identifiers", table_name="drug_record", schema="mkmed", postgresql_using="gin")
     op.drop_index("ix_drug_record_drug_id", table_name="drug_record", schema="mkmed")
     op.drop_table("drug_record", schema="mkmed")
     op.drop_index("ix_drug_name_name_key", table_name="drug_name", schema="mkmed")
@@ -500,6 +540,8 @@ def downgrade() -> None:
     op.drop_table("cell", schema="mkmed")
     op.drop_table("atc_class", schema="mkmed")
     op.drop_table("artifact_seen", schema="mkmed")
+    op.drop_index("ix_lookup_source_state", table_name="lookup", schema="mkmed")
+    op.drop_table("lookup", schema="mkmed")
     op.drop_index("ix_drug_entity_entity_id", table_name="drug_entity", schema="mkmed")
     op.drop_table("drug_entity", schema="mkmed")
     op.drop_index("ix_artifact_source", table_name="artifact", schema="mkmed")

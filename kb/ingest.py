@@ -1,0 +1,198 @@
+"""The ingest engine: one run of one source, committed batch by batch, resumable at every point."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from kb import output
+from kb.errors import Incomplete, Interrupted, MkmedError
+from kb.faults import crash_at
+from kb.ledger import read_lookups, write_lookup
+from kb.modalities import State
+from kb.records import Batch
+from kb.runs import finish_run, start_run
+from kb.schema.ledger import cell, licence, source
+from kb.settings import Settings
+from kb.sources import SOURCES
+from kb.sources.contract import IngestOptions, Plan, Source
+from kb.write import write_batch
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+@dataclass
+class Job:
+    """One running ingest, as a source sees it. Its methods may be called from several threads."""
+
+    engine: Engine
+    settings: Settings
+    source: Source
+    options: IngestOptions
+    run_id: uuid.UUID
+    started_at: datetime
+    counts: Counter[str] = field(default_factory=Counter)
+    done: set[str] = field(default_factory=set)
+    _bar: Progress | None = None
+    _task: Any = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def refresh(self) -> bool:
+        """Whether what is fetched anew replaces what is there."""
+        return self.options.refresh_days is not None
+
+    def is_done(self, key: str) -> bool:
+        """Whether a part of the input was committed by an earlier run (or this one)."""
+        return key in self.done
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection in a transaction that commits at the end of the block."""
+        with self.engine.begin() as connection:
+            yield connection
+        crash_at("after_commit")
+
+    def write(
+        self,
+        batch: Batch,
+        *,
+        done: str | None = None,
+        also: Callable[[Connection, Mapping[str, int]], None] | None = None,
+    ) -> dict[str, int]:
+        """The drug ids by record key, after ``batch``, its mark and ``also`` were committed in one transaction."""
+        with self.transaction() as connection:
+            ids = self.write_in(connection, batch, done=done)
+            if also is not None:
+                also(connection, ids)
+        return ids
+
+    def write_in(self, connection: Connection, batch: Batch, *, done: str | None = None) -> dict[str, int]:
+        """Like ``write``, within the caller's transaction (which may hold claimed cells)."""
+        crash_at("after_fetch")
+        ids = write_batch(connection, self.run_id, self.source.name, batch, replace=self.refresh)
+        if done is not None:
+            write_lookup(connection, self.run_id, self.source.name, done, State.present)
+        with self._lock:
+            if done is not None:
+                self.done.add(done)
+            self.counts["drugs"] += len(batch.drugs)
+            self.counts["rows"] += len(batch)
+            self.counts["requests"] += batch.requests
+            for outcome in batch.outcomes:
+                self.counts[outcome.state.value] += 1
+            self.counts[State.present.value] += len(batch.payloads) + len(batch.drugs)
+        return ids
+
+    def expect(self, total: int | None) -> None:
+        """Tell the progress display how much there is to do."""
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
+
+    def advance(self, amount: int = 1, *, note: str = "") -> None:
+        """Tell the progress display that ``amount`` of it is done."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=amount, note=note)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How an ingest ended; ``counts`` has requests, rows, drugs and the states written."""
+
+    run_id: uuid.UUID
+    source: str
+    seconds: float
+    counts: dict[str, int]
+
+
+def register_source(connection: Connection, described: Source) -> None:
+    """Make the source and its licences known to the database; unchanged ones are left alone."""
+    rows = [asdict(known) for known in described.licences]
+    connection.execute(insert(licence).on_conflict_do_nothing(), rows)
+    connection.execute(
+        insert(source)
+        .values(
+            name=described.name,
+            title=described.title,
+            url=described.url,
+            origin=described.origin,
+            licence_id=described.licences[0].id,
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+def make_job(engine: Engine, settings: Settings, name: str, options: IngestOptions) -> Job:
+    """A job that has not started: what ``plan`` needs."""
+    plugin = SOURCES[name]()
+    with engine.begin() as connection:
+        register_source(connection, plugin)
+        known = read_lookups(connection, plugin.name)
+        done = (
+            set() if options.refresh_days is not None else {k for k, v in known.items() if v["state"] == State.present}
+        )
+    return Job(engine, settings, plugin, options, uuid.uuid4(), datetime.now(UTC), done=done)
+
+
+def plan(engine: Engine, settings: Settings, name: str, options: IngestOptions) -> Plan:
+    """What an ingest would do, without doing it."""
+    job = make_job(engine, settings, name, options)
+    return job.source.plan(job)
+
+
+def ingest(engine: Engine, settings: Settings, name: str, options: IngestOptions) -> Summary:
+    """Run a source to its end.
+
+    Raises Incomplete (exit 3) when some cells failed, Interrupted (130) on Ctrl-C; both after everything that was
+    fetched has been committed.
+    """
+    job = make_job(engine, settings, name, options)
+    with engine.begin() as connection:
+        start_run(connection, "ingest", name=name, config=asdict(options), run_id=job.run_id)
+    status, error = "failed", "stopped before its end"
+    try:
+        with output.progress() as bar:
+            job._bar, job._task = bar, bar.add_task(name, total=None, note="")
+            job.source.ingest(job)
+        status, error = "complete", ""
+    except KeyboardInterrupt:
+        status, error = "interrupted", "stopped by the user"
+        raise Interrupted("stopped; everything fetched so far is committed", hint=_again(name)) from None
+    except MkmedError as failure:
+        error = failure.message
+        raise
+    finally:
+        with engine.begin() as connection:
+            failed = _failed_since(connection, job)
+            job.counts["failed_cells"] = failed
+            finish_run(connection, job.run_id, status, counts=dict(job.counts), error=error or None)
+    seconds = (datetime.now(UTC) - job.started_at).total_seconds()
+    if failed:
+        raise Incomplete(
+            f"{failed} cells failed; everything else is committed",
+            hint=f"mkmed kb ingest --source {name} --retry-failed",
+        )
+    return Summary(job.run_id, name, seconds, dict(job.counts))
+
+
+def _again(name: str) -> str:
+    return f"run the same command again to go on: mkmed kb ingest --source {name} …"
+
+
+def _failed_since(connection: Connection, job: Job) -> int:
+    query = (
+        select(func.count())
+        .select_from(cell)
+        .where(cell.c.source == job.source.name, cell.c.state == State.failed, cell.c.run_id == job.run_id)
+    )
+    return connection.scalar(query) or 0

@@ -1,0 +1,145 @@
+"""Which records are the same drug: a pure function of the set of all claims, so neither order nor repetition matters.
+
+Rules, in order:
+
+1. A pinned record (an undone merge) keeps the identity it was pinned to.
+2. A record with an InChIKey is the drug of that InChIKey. Two structures are never merged, whatever they share.
+3. Records without a structure that share a strong identifier form a cluster.
+4. A cluster joins the one structure that shares its best identifier (by ``STRONG``'s order). If several structures
+   share it (two salts under one DrugBank id), that is a conflict: the cluster stays a drug of its own and is reported.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+STRONG: tuple[str, ...] = ("drugbank", "unii", "pubchem.compound", "chembl", "chebi", "pharmgkb", "drugcentral", "user")
+"""Namespaces that identify a substance, best first. CAS, RxNorm, ATC and NDC name products and groups as well."""
+
+SOURCE_ORDER: tuple[str, ...] = ("corpus", "pubchem", "pubchem-bulk", "tabular")
+"""Whose name and SMILES a drug shows when several sources have one; sources not listed come after, by name."""
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One record's say in who it is; ``identifiers`` are ``namespace:value`` texts."""
+
+    source: str
+    key: str
+    inchikey: str | None = None
+    identifiers: frozenset[str] = frozenset()
+    pinned: str | None = None
+    name: str = ""
+    kind: str = "unknown"
+    smiles: str | None = None
+    formula: str | None = None
+
+    @property
+    def strong(self) -> list[str]:
+        """The strong identifiers, best first."""
+        known = [i for i in (*self.identifiers, self.key) if i.partition(":")[0] in STRONG]
+        return sorted(set(known), key=_rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A structureless record's identifier that drugs of different structure claim."""
+
+    source: str
+    key: str
+    identifier: str
+    identities: tuple[str, ...]
+
+
+def _rank(identifier: str) -> tuple[int, str]:
+    return STRONG.index(identifier.partition(":")[0]), identifier
+
+
+def resolve(claims: Iterable[Claim]) -> tuple[dict[Key, str], list[Conflict]]:
+    """The identity of every claim, and the conflicts found; independent of the order of ``claims``."""
+    identity: dict[Key, str] = {}
+    owners: dict[str, set[str]] = defaultdict(set)
+    loose: list[Claim] = []
+    for claim in sorted(set(claims), key=lambda c: (c.source, c.key)):
+        if claim.pinned:
+            identity[claim.source, claim.key] = claim.pinned
+        elif claim.inchikey:
+            identity[claim.source, claim.key] = f"inchikey:{claim.inchikey}"
+            for identifier in claim.strong:
+                owners[identifier].add(f"inchikey:{claim.inchikey}")
+        else:
+            loose.append(claim)
+    conflicts: list[Conflict] = []
+    for cluster in _clusters(loose):
+        shared = sorted({i for claim in cluster for i in claim.strong}, key=_rank)
+        target, found = _attach(shared, owners)
+        alone = shared[0] if shared else cluster[0].key
+        for claim in cluster:
+            identity[claim.source, claim.key] = target or alone
+            if found:
+                conflicts.append(Conflict(claim.source, claim.key, found[0], found[1]))
+    return identity, conflicts
+
+
+def _attach(shared: list[str], owners: Mapping[str, set[str]]) -> tuple[str | None, tuple[str, tuple[str, ...]] | None]:
+    """The one structure that owns the best shared identifier, or the conflict that prevents it."""
+    for identifier in shared:
+        claimed = owners.get(identifier)
+        if claimed:
+            return (next(iter(claimed)), None) if len(claimed) == 1 else (None, (identifier, tuple(sorted(claimed))))
+    return None, None
+
+
+def _clusters(claims: list[Claim]) -> list[list[Claim]]:
+    """The connected components of claims that share a strong identifier (union–find)."""
+    parent = list(range(len(claims)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[str, int] = {}
+    for index, claim in enumerate(claims):
+        for identifier in claim.strong:
+            parent[root(index)] = root(first.setdefault(identifier, index))
+    grouped: dict[int, list[Claim]] = defaultdict(list)
+    for index, claim in enumerate(claims):
+        grouped[root(index)].append(claim)
+    return list(grouped.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """What a drug shows of itself."""
+
+    name: str
+    kind: str
+    smiles: str | None
+    inchikey: str | None
+    formula: str | None
+
+
+def portray(identity: str, claims: Iterable[Claim]) -> Portrait:
+    """The drug's name, kind and structure, chosen from its claims by ``SOURCE_ORDER``, then by key."""
+
+    def order(claim: Claim) -> tuple[int, str, str]:
+        rank = SOURCE_ORDER.index(claim.source) if claim.source in SOURCE_ORDER else len(SOURCE_ORDER)
+        return rank, claim.source, claim.key
+
+    ranked = sorted(claims, key=order)
+    kinds = {claim.kind for claim in ranked}
+    kind = "biologic" if "biologic" in kinds else "small molecule" if "small molecule" in kinds else "unknown"
+    inchikey = identity.removeprefix("inchikey:") if identity.startswith("inchikey:") else None
+    return Portrait(
+        name=next((c.name for c in ranked if c.name), identity),
+        kind=kind,
+        smiles=next((c.smiles for c in ranked if c.smiles and inchikey), None),
+        inchikey=inchikey,
+        formula=next((c.formula for c in ranked if c.formula), None),
+    )

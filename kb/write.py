@@ -1,0 +1,249 @@
+"""Writes a batch: artifacts, drugs, payloads and the ledger's cells, all in the caller's transaction or not at all.
+
+Two documents may describe the same (drug, source), e.g. two CIDs with one InChIKey. The one with the smaller sha256
+is kept, so that the result does not depend on which came first; ``replace`` (a refresh) lets the new one win.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects.postgresql import insert
+
+from kb.faults import crash_at
+from kb.identity import register_drugs
+from kb.ledger import CellWrite, write_cells
+from kb.modalities import IDENTITY, Modality, State
+from kb.normalise import clean, clean_json
+from kb.records import (
+    AtcRecord,
+    Batch,
+    ConformerRecord,
+    Document,
+    DrugRef,
+    ImageRecord,
+    InteractionRecord,
+    PropertyRecord,
+    TextRecord,
+)
+from kb.schema.graph import atc_class, drug_atc, interaction
+from kb.schema.ledger import artifact, artifact_seen
+from kb.schema.payloads import conformer, description, image, property_set
+
+Payload = ImageRecord | TextRecord | ConformerRecord | PropertyRecord
+
+
+def write_batch(
+    connection: Connection, run_id: uuid.UUID, source: str, batch: Batch, *, replace: bool = False
+) -> dict[str, int]:
+    """The ``drug.id`` of every drug record's key in the batch, after everything in it was written."""
+    _write_documents(connection, run_id, _documents(batch))
+    ids = register_drugs(connection, run_id, source, batch.drugs)
+
+    def drug_id(reference: DrugRef) -> int:
+        return reference if isinstance(reference, int) else ids[reference]
+
+    cells = [CellWrite(ids[r.key], IDENTITY, State.present, artifact=r.document.sha256) for r in batch.drugs]
+    crash_at("mid_tx")
+    cells += _write_payloads(connection, source, batch.payloads, drug_id, replace)
+    _write_atc(connection, source, batch.atc, drug_id)
+    _write_interactions(connection, source, batch.interactions, drug_id)
+    cells += [
+        CellWrite(
+            drug_id(o.drug),
+            o.modality,
+            o.state,
+            evidence=o.evidence,
+            error=_short(o.error),
+            artifact=o.document.sha256 if o.document else None,
+        )
+        for o in batch.outcomes
+    ]
+    write_cells(connection, run_id, source, cells, replace=replace)
+    crash_at("before_commit")
+    return ids
+
+
+def _short(error: str | None) -> str | None:
+    return clean(error)[:500] if error else None
+
+
+def _documents(batch: Batch) -> list[Document]:
+    """Every document that the batch's records rest on, each once, in a fixed order so that writers cannot deadlock."""
+    found = {d.sha256: d for d in batch.documents}
+    for record in (*batch.drugs, *batch.payloads, *batch.atc, *batch.interactions):
+        found[record.document.sha256] = record.document
+    for outcome in batch.outcomes:
+        if outcome.document:
+            found[outcome.document.sha256] = outcome.document
+    return [found[key] for key in sorted(found)]
+
+
+def _write_documents(connection: Connection, run_id: uuid.UUID, documents: Sequence[Document]) -> None:
+    if not documents:
+        return
+    rows = [
+        {
+            "sha256": d.sha256,
+            "payload": d.payload,
+            "uri": d.uri,
+            "bytes": d.size,
+            "media_type": d.media_type,
+            "source": d.source,
+            "url": d.url,
+            "http_status": d.http_status,
+            "licence_id": d.licence,
+            "attribution": d.attribution,
+            "upstream_version": d.upstream_version,
+            "parser": d.parser,
+            "retrieved_at": d.retrieved_at,
+            "run_id": run_id,
+        }
+        for d in documents
+    ]
+    connection.execute(insert(artifact).on_conflict_do_nothing(), rows)
+    connection.execute(
+        insert(artifact_seen).on_conflict_do_nothing(),
+        [{"sha256": d.sha256, "run_id": run_id, "retrieved_at": d.retrieved_at} for d in documents],
+    )
+
+
+def _write_payloads(
+    connection: Connection, source: str, payloads: Iterable[Payload], drug_id: Callable[[DrugRef], int], replace: bool
+) -> list[CellWrite]:
+    """The ``present`` cells of the payloads, after their rows were written."""
+    rows: dict[str, list[dict[str, Any]]] = {"image": [], "text": [], "structure": [], "property": []}
+    cells: list[CellWrite] = []
+    for record in payloads:
+        kind, values = _row(record)
+        rows[kind].append(
+            {"drug_id": drug_id(record.drug), "source": source, "artifact": record.document.sha256, **values}
+        )
+    for kind, table in (("image", image), ("structure", conformer), ("property", property_set)):
+        kept = _smallest(rows[kind])
+        _upsert(connection, table, kept, replace)
+        cells += [CellWrite(r["drug_id"], kind, State.present, artifact=r["artifact"]) for r in kept]
+    if rows["text"]:
+        connection.execute(insert(description).on_conflict_do_nothing(), rows["text"])
+        cells += [
+            CellWrite(r["drug_id"], Modality.text, State.present, artifact=r["artifact"])
+            for r in _smallest(rows["text"])
+        ]
+    return cells
+
+
+def _row(record: Payload) -> tuple[str, dict[str, Any]]:
+    """The modality of a payload and the columns of its table."""
+    if isinstance(record, ImageRecord):
+        return "image", {"width": record.width, "height": record.height, "media_type": record.document.media_type}
+    if isinstance(record, TextRecord):
+        content = clean(record.content)
+        return "text", {
+            "provider": clean(record.provider),
+            "heading": clean(record.heading),
+            "content": content,
+            "content_sha256": hashlib.sha256(content.encode()).digest(),
+            "url": record.url,
+            "licence_id": record.licence,
+            "is_note": record.is_note,
+        }
+    if isinstance(record, ConformerRecord):
+        return "structure", {
+            "molblock": record.molblock,
+            "heavy_atoms": record.heavy_atoms,
+            "energy": record.energy,
+            "method": record.method,
+            "note": record.note,
+        }
+    return "property", {"values": {k: v for k, v in clean_json(dict(record.values)).items() if v is not None}}
+
+
+def _smallest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a drug: the one whose artifact has the smallest sha256."""
+    best: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        if row["drug_id"] not in best or row["artifact"] < best[row["drug_id"]]["artifact"]:
+            best[row["drug_id"]] = row
+    return [best[key] for key in sorted(best)]
+
+
+def _upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], replace: bool) -> None:
+    if not rows:
+        return
+    statement = insert(table)
+    new = {name: statement.excluded[name] for name in rows[0] if name not in ("drug_id", "source")}
+    condition = (
+        table.c.artifact.is_distinct_from(statement.excluded.artifact)
+        if replace
+        else statement.excluded.artifact < table.c.artifact
+    )
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["drug_id", "source"], set_=new, where=condition), list(rows)
+    )
+
+
+ATC_LENGTH = {1: 1, 3: 2, 4: 3, 5: 4, 7: 5}
+"""The level of an ATC code by its length (WHO Collaborating Centre for Drug Statistics Methodology)."""
+
+
+def ancestors(code: str) -> list[str]:
+    """The code's classes from level 1 down to itself, e.g. ``["A", "A10", "A10B", "A10BA", "A10BA02"]``."""
+    return [code[:length] for length in ATC_LENGTH if length <= len(code)]
+
+
+def _write_atc(
+    connection: Connection, source: str, records: Sequence[AtcRecord], drug_id: Callable[[DrugRef], int]
+) -> None:
+    if not records:
+        return
+    classes: dict[str, dict[str, Any]] = {}
+    for record in records:
+        line = ancestors(record.code)
+        for parent, code in zip([None, *line], line, strict=False):
+            classes.setdefault(
+                code,
+                {
+                    "code": code,
+                    "level": ATC_LENGTH[len(code)],
+                    "parent": cast("str | None", parent),
+                    "source": source,
+                    "artifact": record.document.sha256,
+                },
+            )
+    ordered = sorted(classes.values(), key=lambda row: (row["level"], row["code"]))
+    connection.execute(insert(atc_class).on_conflict_do_nothing(), ordered)
+    connection.execute(
+        insert(drug_atc).on_conflict_do_nothing(),
+        [
+            {"drug_id": drug_id(r.drug), "code": r.code, "source": source, "artifact": r.document.sha256}
+            for r in records
+        ],
+    )
+
+
+def _write_interactions(
+    connection: Connection, source: str, records: Sequence[InteractionRecord], drug_id: Callable[[DrugRef], int]
+) -> None:
+    rows: dict[tuple[int, int, str], dict[str, Any]] = {}
+    for record in records:
+        a, b = sorted((drug_id(record.drug_a), drug_id(record.drug_b)))
+        if a != b:
+            rows.setdefault(
+                (a, b, record.provider),
+                {
+                    "drug_a": a,
+                    "drug_b": b,
+                    "source": source,
+                    "provider": record.provider,
+                    "severity": record.severity,
+                    "description": record.description,
+                    "licence_id": record.licence,
+                    "artifact": record.document.sha256,
+                },
+            )
+    if rows:
+        connection.execute(insert(interaction).on_conflict_do_nothing(), [rows[key] for key in sorted(rows)])
