@@ -28,7 +28,7 @@ drug = Table(
     Column(
         "inchikey_block",
         Text,
-        Computed("left(inchikey, 14)"),
+        Computed("left(inchikey, 14)", persisted=True),
         comment="the skeleton: same substance but for stereo, isotopes, charge",
     ),
     Column("formula", Text),
@@ -72,7 +72,7 @@ drug_name = Table(
     Column("name", Text, primary_key=True),
     source_column(primary_key=True),
     Column("kind", Text, nullable=False),
-    Column("name_key", Text, Computed("lower(name)")),
+    Column("name_key", Text, Computed("lower(name)", persisted=True)),
     artifact_column(),
     one_of("kind", NAME_KINDS, "kind"),
     Index("ix_drug_name_name_key", "name_key"),

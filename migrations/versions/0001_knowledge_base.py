@@ -98,7 +98,7 @@ def upgrade() -> None:
             "inchikey_block",
             sa.Text(),
             sa.Computed(
-                "left(inchikey, 14)",
+                "left(inchikey, 14)", persisted=True
             ),
             nullable=True,
             comment="the skeleton: same substance but for stereo, isotopes, charge",
@@ -318,7 +318,7 @@ def upgrade() -> None:
             "name_key",
             sa.Text(),
             sa.Computed(
-                "lower(name)",
+                "lower(name)", persisted=True
             ),
             nullable=True,
         ),

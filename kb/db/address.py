@@ -1,0 +1,45 @@
+"""Database URLs: what people write, mapped to what SQLAlchemy and psycopg2 need, without letting a password leak."""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from kb.db.redact import remember
+from kb.errors import ConfigError
+
+DRIVER = "postgresql+psycopg2"
+ACCEPTED = ("postgres", "postgresql", DRIVER)
+SECRET_PARAMETERS = ("password", "sslpassword")
+
+
+def parse(text: str) -> URL:
+    """The URL with mkmed's driver; raises ConfigError, never repeating the URL, when it cannot be used."""
+    try:
+        url = make_url(text.strip())
+    except (ArgumentError, ValueError):
+        raise ConfigError(
+            "MKMED_DATABASE_URL is not a URL", hint="write postgresql://user@host:5432/database"
+        ) from None
+    if url.drivername not in ACCEPTED:
+        raise ConfigError(
+            f"MKMED_DATABASE_URL names {url.drivername!r}, not PostgreSQL",
+            hint="write postgresql://user@host:5432/database",
+        )
+    remember(str(url.password) if url.password is not None else None)
+    for name in SECRET_PARAMETERS:
+        if name in url.query:
+            value = url.query[name]
+            remember(value if isinstance(value, str) else None)
+            raise ConfigError(
+                f"MKMED_DATABASE_URL carries ?{name}=, which servers and proxies log",
+                hint="use postgresql://user:password@host/database, PGPASSWORD or ~/.pgpass",
+            )
+    if not url.database:
+        raise ConfigError("MKMED_DATABASE_URL names no database", hint="add /mkmed at its end")
+    return url.set(drivername=DRIVER)
+
+
+def bare(url: URL, *, hide_password: bool = True) -> str:
+    """The URL as psql and other tools take it: ``postgresql://…``."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=hide_password)

@@ -1,0 +1,218 @@
+"""The files of the embedded server: where they lie, how they are made, and which process serves them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from kb.db.account import Account, server_account
+from kb.db.binaries import programs
+from kb.errors import ConfigError, DatabaseUnavailable, DiskFull
+
+SUPERUSER = "postgres"
+SOCKET = ".s.PGSQL.5432"
+SOCKET_LIMIT = 100
+"""Bytes of a socket's path that every platform takes (Linux 107, macOS 103)."""
+SHARED_HOMES = Path("/var/lib/mkmed/clusters")
+"""Where the cluster of a private home goes when we are root."""
+UNQUOTABLE = re.compile(r"[\"$`\\\n\r]")
+"""What ``pg_ctl`` would hand to a shell unquoted."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One PostgreSQL cluster on disk.
+
+    ``root`` is ours (configuration, locks, ballast); ``data`` below it belongs to the server's account.
+    """
+
+    root: Path
+    account: Account | None
+
+    @property
+    def data(self) -> Path:
+        """PostgreSQL's data directory."""
+        return self.root / "data"
+
+    @property
+    def log(self) -> Path:
+        """The server's log."""
+        return self.data / "server.log"
+
+    @property
+    def configuration(self) -> Path:
+        """The settings that mkmed writes anew at every start."""
+        return self.root / "mkmed.conf"
+
+    def exists(self) -> bool:
+        """Whether the data directory has been made."""
+        return (self.data / "PG_VERSION").exists()
+
+    def run(self, program: str, *arguments: str) -> subprocess.Popen[str]:
+        """A started PostgreSQL program, under the server's account, with its talk captured in one stream."""
+        command = [str(programs(self.root, self.account) / program), *arguments]
+        environment = {k: v for k, v in os.environ.items() if k in ("PATH", "TMPDIR", "TZ", "SYSTEMROOT")}
+        environment |= {"LC_ALL": "C", "PGUSER": SUPERUSER}
+        identity: dict[str, object] = {}
+        if self.account is not None:
+            identity = {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
+        # A file, not a pipe: the server inherits the stream and would keep a pipe open for ever.
+        with tempfile.TemporaryFile("w+") as talk:
+            process = subprocess.Popen(  # type: ignore[call-overload]
+                command, stdin=subprocess.DEVNULL, stdout=talk, stderr=talk, env=environment,
+                cwd="/", text=True, **identity,
+            )
+            process.stdout = os.fdopen(os.dup(talk.fileno()), "r+")
+        return process  # type: ignore[no-any-return]
+
+
+def locate(home: Path) -> Cluster:
+    """The cluster of a home; a home that the server's account cannot reach has its cluster in ``/var/lib/mkmed``."""
+    account = server_account()
+    root = home / "postgres"
+    if account is not None and not account.can_reach(root / "data"):
+        name = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]
+        root = SHARED_HOMES / name
+    if UNQUOTABLE.search(str(root)):
+        raise ConfigError(
+            f"the path {str(root)!r} holds a character that a shell would read",
+            hint="set MKMED_HOME to a path without quotes, backslashes and dollar signs",
+        )
+    return Cluster(root, account)
+
+
+def make_folders(cluster: Cluster, home: Path) -> None:
+    """Make the home and the cluster's folder; existing folders keep the permissions that they have."""
+    # The server's account passes through (0711) but cannot list; without such an account nobody else passes.
+    mode = 0o700 if cluster.account is None else 0o711
+    for folder in (home, cluster.root):
+        missing = [p for p in (folder, *folder.parents) if not p.exists()]
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            path.chmod(mode)
+
+
+def initialise(cluster: Cluster) -> None:
+    """Make the data directory under a temporary name and rename it, so that a kill leaves nothing half-made."""
+    for leftover in cluster.root.glob("initdb-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(prefix="initdb-", dir=cluster.root))
+    if cluster.account is not None:
+        cluster.account.own(staging)
+    # The builtin provider sorts the same on every platform, so that indexes outlive a change of the C library.
+    process = cluster.run(
+        "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8", "--no-instructions", "--username", SUPERUSER, "--pgdata", str(staging),
+    )
+    code = process.wait()
+    talk = read_talk(process)
+    if code != 0:
+        shutil.rmtree(staging, ignore_errors=True)
+        if "No space left" in talk:
+            raise DiskFull(f"no space left for a database in {cluster.root}", hint="free 100 MB, or move MKMED_HOME")
+        last = talk.strip().splitlines()[-1:] or ["no output"]
+        raise DatabaseUnavailable(f"initdb failed: {last[0]}", hint="run again with --debug, or set MKMED_DATABASE_URL")
+    with (staging / "postgresql.conf").open("a") as file:
+        file.write("\ninclude_if_exists = '../mkmed.conf'\n")
+    staging.rename(cluster.data)
+
+
+def read_talk(process: subprocess.Popen[str]) -> str:
+    """What a finished program said."""
+    stream = process.stdout
+    if stream is None:
+        return ""
+    with stream:
+        stream.seek(0)
+        return stream.read()
+
+
+def write_configuration(cluster: Cluster, settings: Mapping[str, str]) -> None:
+    """Write the server's settings beside its data, whole or not at all."""
+    lines = ["# Written by mkmed at every start; edits are lost. Put your own in data/postgresql.auto.conf."]
+    lines += [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in settings.items()]
+    staging = cluster.configuration.with_suffix(".tmp")
+    staging.write_text("\n".join(lines) + "\n")
+    staging.chmod(0o644)
+    staging.replace(cluster.configuration)
+
+
+def socket_folder(cluster: Cluster) -> Path:
+    """The folder for the server's socket: the data directory, or a private one in the temporary folder if too long."""
+    if len(os.fsencode(cluster.data / SOCKET)) <= SOCKET_LIMIT:
+        return cluster.data
+    uid = cluster.account.uid if cluster.account else os.geteuid()
+    name = hashlib.sha256(os.fsencode(cluster.data)).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"mkmed-{uid}-{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if cluster.account is not None and folder.lstat().st_uid == 0:
+        cluster.account.own(folder)
+    status = folder.lstat()
+    if folder.is_symlink() or status.st_uid != uid or status.st_mode & 0o077:
+        raise ConfigError(f"{folder} belongs to somebody else", hint="set MKMED_HOME to a shorter path")
+    return folder
+
+
+@dataclass(frozen=True)
+class Postmaster:
+    """A live server process of one cluster, and the folder of its socket."""
+
+    process: psutil.Process
+    started: str
+    socket: Path
+
+
+def postmaster(cluster: Cluster) -> Postmaster | None:
+    """The live server of the cluster; None unless the process is PostgreSQL and serves exactly this directory."""
+    lines = pid_lines(cluster)
+    if len(lines) < 5:
+        return None
+    process = _serving(cluster, int(lines[0]))
+    return Postmaster(process, lines[2], Path(lines[4])) if process else None
+
+
+def pid_lines(cluster: Cluster) -> Sequence[str]:
+    """The lines of ``postmaster.pid``; empty when there is none or its first is no number."""
+    try:
+        lines = (cluster.data / "postmaster.pid").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return lines if lines and lines[0].strip().isdigit() else []
+
+
+def _serving(cluster: Cluster, pid: int) -> psutil.Process | None:
+    """The process ``pid`` if it is a live ``postgres -D <data>`` of this cluster."""
+    try:
+        process = psutil.Process(pid)
+        arguments = process.cmdline()
+        live = process.status() != psutil.STATUS_ZOMBIE and process.name() == "postgres"
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+    if not live or "-D" not in arguments[:-1]:
+        return None
+    served = Path(arguments[arguments.index("-D") + 1])
+    return process if served == cluster.data or served.resolve() == cluster.data.resolve() else None
+
+
+def strays(cluster: Cluster) -> list[psutil.Process]:
+    """Live PostgreSQL processes that work in the cluster's directory, whatever ``postmaster.pid`` says."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] != "postgres":
+            continue
+        try:
+            inside = Path(process.cwd()) == cluster.data.resolve()
+            if inside and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            continue
+    return found

@@ -1,0 +1,152 @@
+"""Connections: an Engine on the embedded server or on the user's PostgreSQL, ready to use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as RawConnection
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.engine.interfaces import ExceptionContext
+
+from kb.db import server as embedded_server
+from kb.db.address import parse
+from kb.db.failures import first_line, translate
+from kb.db.server import DATABASE, SUPERUSER, Server
+from kb.errors import DatabaseUnavailable, SchemaMismatch
+from kb.settings import Settings, load_settings
+
+SEARCH_PATH = "mkmed, ext, public"
+MINIMAL_PGVECTOR = (0, 8, 4)
+"""Before it, parallel HNSW builds overflowed (0.8.2), vacuum could break an index (0.8.3) or its repair (0.8.4)."""
+
+
+
+def open_engine(settings: Settings | None = None, *, migrated: bool = True) -> Engine:
+    """An Engine whose connections see ``mkmed, ext, public``; the embedded server is started on demand.
+
+    With ``migrated`` the schema is brought up to date first on the embedded server, and only checked on an external
+    one. Raises DatabaseUnavailable or SchemaMismatch, neither of which repeats the URL.
+    """
+    from kb.db import migrate
+
+    settings = settings or load_settings()
+    if settings.database_url is not None:
+        engine = engine_for(parse(settings.database_url.get_secret_value()))
+        if migrated:
+            migrate.require_current(engine)
+        return engine
+    server = embedded_server.embedded(settings.home)
+    ensure_database(server.start())
+    engine = engine_for(url_of(server), server)
+    if migrated and not migrate.is_current(engine):
+        migrate.upgrade(engine)
+    return engine
+
+
+def url_of(server: Server, database: str = DATABASE) -> URL:
+    """The URL of a database on a running embedded server."""
+    running = server.running()
+    if running is None:
+        raise DatabaseUnavailable("the embedded PostgreSQL is not running", hint="mkmed db start")
+    return URL.create("postgresql+psycopg2", username=SUPERUSER, database=database,
+                      query={"host": str(running.socket)})
+
+
+def engine_for(url: URL, server: Server | None = None, **options: Any) -> Engine:
+    """An Engine on ``url``; a ``server`` that has died is started again when a new connection is asked for."""
+    options = {"pool_pre_ping": True, "hide_parameters": True} | options
+    engine = create_engine(url, creator=_connector(url, server), **options)
+    event.listen(engine, "handle_error", _raise_mapped)
+    return engine
+
+
+def _connector(url: URL, server: Server | None) -> Callable[[], RawConnection]:
+    arguments: dict[str, Any] = {
+        "user": url.username, "password": url.password, "dbname": url.database, "host": url.host, "port": url.port,
+        "application_name": "mkmed", "connect_timeout": 10, "keepalives_idle": 60,
+    } | {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
+    arguments = {name: value for name, value in arguments.items() if value is not None}
+
+    def open_connection() -> RawConnection:
+        try:
+            return _session(arguments)
+        except psycopg2.OperationalError as error:
+            if server is None or getattr(error, "pgcode", None) is not None or "does not exist" in str(error):
+                raise _unavailable(error) from None
+        arguments["host"] = str(server.start())
+        try:
+            return _session(arguments)
+        except psycopg2.OperationalError as error:
+            raise _unavailable(error) from None
+
+    return open_connection
+
+
+def _session(arguments: dict[str, Any]) -> RawConnection:
+    try:
+        connection = psycopg2.connect(**arguments)
+    except psycopg2.ProgrammingError as error:
+        raise DatabaseUnavailable(f"MKMED_DATABASE_URL has an option that libpq refuses: {_option(error)}",
+                                  hint="write postgresql://user@host:5432/database") from None
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET search_path TO {SEARCH_PATH}; SET TIME ZONE 'UTC'")
+    connection.autocommit = False
+    return connection
+
+
+def _option(error: Exception) -> str:
+    """The name of the option that libpq refused; its message may repeat the whole connection string."""
+    words = str(error).split('"')
+    return words[1] if len(words) > 2 and words[1].isidentifier() else "unreadable"
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    return DatabaseUnavailable(f"PostgreSQL cannot be reached: {first_line(error)}",
+                               hint="mkmed doctor shows what is wrong")
+
+
+def _raise_mapped(context: ExceptionContext) -> None:
+    mapped = translate(context.original_exception)
+    if mapped is not None and not context.is_pre_ping:
+        if context.connection is not None and context.is_disconnect:
+            context.connection.invalidate()
+        raise mapped from None
+
+
+def ensure_database(socket: Path, name: str = DATABASE) -> None:
+    """Make the database on the embedded server unless it is there; safe in several processes at once."""
+    connection = embedded_server.connect(socket, SUPERUSER)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+            if cursor.fetchone():
+                return
+            cursor.execute("SELECT pg_advisory_lock(hashtext('mkmed create database'))")
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+            if not cursor.fetchone():
+                cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+    finally:
+        connection.close()
+
+
+def pgvector_version(connection: Connection) -> tuple[int, ...] | None:
+    """The installed version of pgvector in this database, None when it is not installed."""
+    found = connection.scalar(text("SELECT extversion FROM pg_extension WHERE extname = 'vector'"))
+    return tuple(int(part) for part in str(found).split(".")) if found else None
+
+
+def require_pgvector(connection: Connection) -> None:
+    """Return when pgvector is installed and new enough; raise SchemaMismatch otherwise."""
+    version = pgvector_version(connection)
+    least = ".".join(map(str, MINIMAL_PGVECTOR))
+    if version is None:
+        raise SchemaMismatch("the database has no pgvector", hint="mkmed db upgrade (as a role that may create it)")
+    if version < MINIMAL_PGVECTOR:
+        shown = ".".join(map(str, version))
+        raise SchemaMismatch(f"pgvector {shown} has index bugs that were fixed in {least}",
+                             hint=f"install pgvector {least} or later, then ALTER EXTENSION vector UPDATE")

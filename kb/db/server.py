@@ -1,0 +1,287 @@
+"""The embedded PostgreSQL: started on demand, shared by all processes of a home, stopped when the last one leaves.
+
+Who uses the server is known from a lock that the kernel keeps: every process holds a shared ``flock`` on
+``postgres/users`` as long as it lives. The last one to leave gets the lock alone and stops the server. A process that
+was killed holds nothing, so there is no list of processes that could be torn, stale or filled with reused numbers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import filelock
+import psutil
+import psycopg2
+
+from kb.db import cluster as files
+from kb.db.cluster import SUPERUSER, Cluster, Postmaster
+from kb.db.tuning import server_settings
+from kb.errors import Busy, DatabaseUnavailable, DiskFull
+from kb.output import say
+
+DATABASE = "mkmed"
+RECOVERY_SECONDS = 600.0
+"""How long a server may take to replay its log after a crash."""
+STOP_SECONDS = 120.0
+
+
+class Server:
+    """The embedded server of one home."""
+
+    def __init__(self, home: Path, overrides: dict[str, str] | None = None) -> None:
+        self.home = home
+        self.cluster: Cluster = files.locate(home)
+        self._overrides = overrides
+        self._hold: int | None = None
+        self._owner = 0
+        self._thread_lock = threading.RLock()
+
+    def start(self) -> Path:
+        """The folder of the socket of the running server, which is made, started or waited for as needed."""
+        with self._thread_lock:
+            files.make_folders(self.cluster, self.home)
+            with self._exclusive():
+                self._enter()
+                running = files.postmaster(self.cluster)
+                if running is None:
+                    running = self._launch()
+                self._await_answers(running)
+                return running.socket
+
+    def running(self) -> Postmaster | None:
+        """The live server, if there is one."""
+        return files.postmaster(self.cluster)
+
+    def stop(self, *, force: bool = False) -> bool:
+        """Whether a server was stopped; raises Busy when other processes use it, unless ``force``."""
+        if not self.cluster.root.exists():
+            return False
+        with self._thread_lock, self._exclusive():
+            self._drop_hold()
+            alone = self._alone()
+            try:
+                if alone is None and not force:
+                    raise Busy("other mkmed processes are using the database", hint="wait, or mkmed db stop --force")
+                self._kept.unlink(missing_ok=True)
+                return self._shut_down()
+            finally:
+                if alone is not None:
+                    os.close(alone)
+
+    def keep(self) -> None:
+        """Leave the running server up when the last process leaves, until ``stop``."""
+        running = self.running()
+        if running is not None:
+            self._kept.write_text(f"{running.process.pid} {running.started}")
+
+    def kept(self) -> bool:
+        """Whether the running server was asked to stay."""
+        running = self.running()
+        mark = self._kept.read_text() if self._kept.exists() else ""
+        return running is not None and mark == f"{running.process.pid} {running.started}"
+
+    @property
+    def _kept(self) -> Path:
+        return self.cluster.root / "kept"
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Only one process starts or stops this cluster at a time; the lock lies beside the data, not in /tmp."""
+        lock = filelock.FileLock(self.cluster.root / "lock", timeout=RECOVERY_SECONDS, mode=0o600)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise Busy("another process has been starting the database for ten minutes", hint="mkmed doctor") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _enter(self) -> None:
+        """Hold the users' lock; waits while the last user of before is stopping the server."""
+        if self._hold is not None and self._owner == os.getpid():
+            return
+        self._hold = os.open(self.cluster.root / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._hold, fcntl.LOCK_SH)
+        self._owner = os.getpid()
+        atexit.register(self.leave)
+
+    def leave(self) -> None:
+        """Stop using the server, and stop it if nobody else does and nobody asked to keep it."""
+        if self._hold is None or self._owner != os.getpid():
+            return
+        self._drop_hold()
+        if not self.cluster.root.exists():
+            return
+        alone = self._alone()
+        if alone is None:
+            return
+        try:
+            if not self.kept():
+                self._shut_down()
+        finally:
+            os.close(alone)
+
+    def _drop_hold(self) -> None:
+        if self._hold is not None:
+            os.close(self._hold)
+            self._hold = None
+            atexit.unregister(self.leave)
+
+    def _alone(self) -> int | None:
+        """The users' lock, held alone, as a file descriptor to close; None when others hold it."""
+        descriptor = os.open(self.cluster.root / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def _launch(self) -> Postmaster:
+        """Make the data directory if there is none, clear what a crash left, and start the server."""
+        if not self.cluster.exists():
+            _end_strays(self.cluster)
+            files.initialise(self.cluster)
+        _clear_stale_pid(self.cluster)
+        settings = server_settings(files.socket_folder(self.cluster), self._overrides)
+        files.write_configuration(self.cluster, settings)
+        _rotate_log(self.cluster.log)
+        deadline = time.monotonic() + 60
+        while True:
+            talk = self._pg_ctl_start()
+            running = files.postmaster(self.cluster)
+            if running is not None:
+                return running
+            # Backends of a killed postmaster need a moment to notice and let go of its shared memory.
+            if not files.strays(self.cluster) or time.monotonic() > deadline:
+                raise _start_failure(self.cluster, talk)
+            time.sleep(0.2)
+
+    def _pg_ctl_start(self) -> str:
+        process = self.cluster.run(
+            "pg_ctl", "-w", "-t", str(int(RECOVERY_SECONDS)), "-D", str(self.cluster.data), "-l",
+            str(self.cluster.log), "start",
+        )
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            say("PostgreSQL is replaying its log after a crash; this can take minutes")
+            process.wait()
+        return files.read_talk(process)
+
+    def _await_answers(self, running: Postmaster) -> None:
+        """Return once the server answers a query; raise when it dies or takes longer than ten minutes."""
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        told = time.monotonic() + 5
+        while True:
+            try:
+                connect(running.socket, SUPERUSER).close()
+                return
+            except psycopg2.OperationalError as error:
+                said = str(error)
+            if "too many clients" in said:
+                return
+            if files.postmaster(self.cluster) is None or time.monotonic() > deadline:
+                raise _start_failure(self.cluster, said)
+            if time.monotonic() > told:
+                say("waiting for PostgreSQL to answer")
+                told += 60
+            time.sleep(0.1)
+
+    def _shut_down(self) -> bool:
+        """Ask the verified server process to close its sessions and stop; never kills it."""
+        running = files.postmaster(self.cluster)
+        if running is None:
+            return False
+        process = running.process
+        for signal_name, seconds in (("SIGINT", STOP_SECONDS), ("SIGQUIT", 30.0)):
+            if _signal_and_wait(process, signal_name, seconds):
+                return True
+        raise DatabaseUnavailable(
+            f"PostgreSQL (process {process.pid}) does not stop", hint=f"look at {self.cluster.log}"
+        )
+
+
+@lru_cache(maxsize=8)
+def embedded(home: Path) -> Server:
+    """The one Server object of this process for a home."""
+    return Server(home)
+
+
+def connect(socket: Path, database: str) -> psycopg2.extensions.connection:
+    """A raw connection to the embedded server."""
+    return psycopg2.connect(host=str(socket), user=SUPERUSER, dbname=database, connect_timeout=10)
+
+
+def _signal_and_wait(process: psutil.Process, name: str, seconds: float) -> bool:
+    import signal
+
+    try:
+        process.send_signal(getattr(signal, name))
+        gone, _ = psutil.wait_procs([process], timeout=seconds)
+    except psutil.NoSuchProcess:
+        return True
+    return bool(gone) or process.status() == psutil.STATUS_ZOMBIE
+
+
+def _end_strays(cluster: Cluster) -> None:
+    """Stop a server whose data directory was deleted under it, before a new one is made in the same place."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] == "postgres" and process.info["cmdline"]:
+            arguments = process.info["cmdline"]
+            if "-D" in arguments[:-1] and arguments[arguments.index("-D") + 1] == str(cluster.data):
+                _signal_and_wait(process, "SIGQUIT", 30)
+
+
+def _clear_stale_pid(cluster: Cluster) -> None:
+    """Remove a ``postmaster.pid`` whose number now belongs to another program.
+
+    PostgreSQL itself clears the file of a process that is gone, and checks first that no backend still writes. It only
+    refuses when the number is in use; that is cleared here, under the same condition.
+    """
+    lines = files.pid_lines(cluster)
+    path = cluster.data / "postmaster.pid"
+    if not path.exists():
+        return
+    if lines and not psutil.pid_exists(int(lines[0])):
+        return
+    deadline = time.monotonic() + 60
+    while files.strays(cluster):
+        if time.monotonic() > deadline:
+            raise DatabaseUnavailable(
+                f"PostgreSQL processes still work in {cluster.data}, but none of them leads",
+                hint="stop them, then mkmed db start",
+            )
+        time.sleep(0.2)
+    path.unlink()
+
+
+def _rotate_log(log: Path, limit: int = 10 << 20) -> None:
+    if log.exists() and log.stat().st_size > limit:
+        log.replace(log.with_suffix(".log.1"))
+
+
+def _start_failure(cluster: Cluster, talk: str) -> DatabaseUnavailable | DiskFull:
+    """The error for a server that did not come up, from the last thing that its log says."""
+    try:
+        with cluster.log.open("rb") as file:
+            file.seek(max(0, cluster.log.stat().st_size - 8192))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        lines = talk.splitlines()
+    severe = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
+    reason = (severe or lines or ["it said nothing"])[-1].strip()
+    if any("No space left" in line for line in lines[-20:]):
+        return DiskFull("PostgreSQL stopped because the disk is full; everything acknowledged is kept",
+                        hint="free space, then mkmed db start")
+    return DatabaseUnavailable(f"PostgreSQL did not start: {reason}", hint=f"look at {cluster.log}, then mkmed doctor")

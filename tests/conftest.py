@@ -1,0 +1,177 @@
+"""What every test stands on: a real PostgreSQL, migrated once, and no way out to the network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import pytest
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from kb.db.server import Server
+
+HOME_VARIABLE = "MKMED_TEST_HOME"
+TEMPLATE = "mkmed_template"
+FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "64MB",
+        "max_connections": "100", "autovacuum": "off"}
+"""A test database may be lost in a crash; the torture suite starts its own server with everything on."""
+_numbers = count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the home of this session's server; workers of xdist inherit it by environment."""
+    for name in [name for name in os.environ if name.startswith("MKMED_") and name != HOME_VARIABLE]:
+        del os.environ[name]
+    if HOME_VARIABLE not in os.environ:
+        home = tempfile.mkdtemp(prefix="mkt-", dir="/tmp")
+        Path(home).chmod(0o711)  # the server's account, when tests run as root, must pass
+        os.environ[HOME_VARIABLE] = home
+        config.stash[OWNER] = home
+    os.environ["MKMED_HOME"] = os.environ[HOME_VARIABLE]
+
+
+OWNER = pytest.StashKey[str]()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the session's server and remove its home, in the process that made them."""
+    home = config.stash.get(OWNER, None)
+    if home is None:
+        return
+    from kb.db.server import embedded
+
+    embedded(Path(home)).stop(force=True)
+    shutil.rmtree(home, ignore_errors=True)
+    os.environ.pop(HOME_VARIABLE, None)
+
+
+@pytest.fixture(scope="session")
+def server() -> Server:
+    """The session's embedded server, started, with a migrated template database."""
+    from kb.db import server as module
+    from kb.db.engine import engine_for, ensure_database, url_of
+    from kb.db.migrate import upgrade
+
+    home = Path(os.environ[HOME_VARIABLE])
+    embedded = module.embedded(home)
+    with filelock.FileLock(home / "template.lock"):
+        embedded._overrides = FAST
+        path = embedded.start()
+        ready = home / "template.ready"
+        if not ready.exists():
+            ensure_database(path, TEMPLATE)
+            engine = engine_for(url_of(embedded, TEMPLATE))
+            upgrade(engine)
+            engine.dispose()
+            ready.touch()
+    return embedded
+
+
+@pytest.fixture(scope="session")
+def server_url(server: Server) -> str:
+    """The bare URL of the session's server, on its maintenance database."""
+    from kb.db.address import bare
+    from kb.db.engine import url_of
+
+    return bare(url_of(server, "postgres"))
+
+
+@pytest.fixture(scope="module")
+def database(server: Server) -> Iterator[Engine]:
+    """An Engine on a database of this test module's own, with every migration applied and no rows."""
+    yield from _fresh(server)
+
+
+@pytest.fixture
+def fresh_database(server: Server) -> Iterator[Engine]:
+    """An Engine on a database of this one test's own, with every migration applied and no rows."""
+    yield from _fresh(server)
+
+
+def _fresh(server: Server) -> Iterator[Engine]:
+    from kb.db.engine import engine_for, url_of
+
+    name = f"t_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}_{next(_numbers)}"
+    _maintain(server, f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE}')
+    engine = engine_for(url_of(server, name))
+    yield engine
+    engine.dispose()
+    _maintain(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _maintain(server: Server, statement: str) -> None:
+    from kb.db.server import connect
+
+    running = server.running()
+    assert running is not None, "the test server died"
+    # Only one session at a time may copy the template.
+    with filelock.FileLock(server.home / "template.lock"):
+        connection = connect(running.socket, "postgres")
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def connection(database: Engine) -> Iterator[Connection]:
+    """A connection in a transaction that is committed when the test ends well."""
+    with database.begin() as opened:
+        yield opened
+
+
+@pytest.fixture
+def database_environment(database: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
+    """The module's database as ``MKMED_DATABASE_URL``, and an empty ``MKMED_HOME``: for commands and subprocesses."""
+    from kb.db.address import bare
+
+    monkeypatch.setenv("MKMED_DATABASE_URL", bare(database.url))
+    monkeypatch.setenv("MKMED_HOME", str(tmp_path))
+    return database
+
+
+LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
+
+
+def _local(address: Any) -> bool:
+    return not isinstance(address, tuple) or str(address[0]).startswith(LOCAL)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Iterator[None]:
+    """Fail whatever opens a socket to another machine, or asks for its address."""
+    connect, connect_ex, resolve = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def refuse(address: Any) -> None:
+        if not _local(address):
+            raise AssertionError(f"a test reached for the network: {address}")
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        refuse(address)
+        connect(self, address)
+
+    def guarded_connect_ex(self: socket.socket, address: Any) -> int:
+        refuse(address)
+        return connect_ex(self, address)
+
+    def guarded_resolve(host: Any, *arguments: Any, **options: Any) -> Any:
+        refuse((host or "localhost",))
+        return resolve(host, *arguments, **options)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(socket.socket, "connect", guarded_connect)
+    patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+    patch.setattr(socket, "getaddrinfo", guarded_resolve)
+    yield
+    patch.undo()
