@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,7 @@ def configuration() -> Config:
     """Alembic's configuration with the migrations of this installation; needs no ``alembic.ini``."""
     from alembic.config import Config
 
-    config = Config()
+    config = Config(stdout=StringIO())
     config.set_main_option("script_location", str(folder()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
