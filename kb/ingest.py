@@ -19,9 +19,11 @@ from kb.errors import Incomplete, Interrupted, MkmedError
 from kb.faults import crash_at
 from kb.ledger import read_lookups, write_lookup
 from kb.modalities import State
+from kb.properties import PROPERTIES
 from kb.records import Batch
 from kb.runs import finish_run, start_run
 from kb.schema.ledger import cell, licence, source
+from kb.schema.payloads import property_kind
 from kb.settings import Settings
 from kb.sources import SOURCES
 from kb.sources.contract import IngestOptions, Plan, Source
@@ -119,6 +121,9 @@ def register_source(connection: Connection, described: Source) -> None:
     """Make the source and its licences known to the database; unchanged ones are left alone."""
     rows = [asdict(known) for known in described.licences]
     connection.execute(insert(licence).on_conflict_do_nothing(), rows)
+    connection.execute(
+        insert(property_kind).on_conflict_do_nothing(), [{"name": n, **asdict(kind)} for n, kind in PROPERTIES.items()]
+    )
     connection.execute(
         insert(source)
         .values(

@@ -1,0 +1,54 @@
+-- The invariants of the knowledge base. Every query returns the rows that break it; a sound database returns none.
+-- Each begins with a line "-- I<n>[letter]: what must hold".
+
+-- I1a: a present cell has an artifact whose bytes have the sha256 that it is filed under
+SELECT c.drug_id, c.modality, c.source, 'artifact missing or altered' AS problem
+FROM mkmed.cell c LEFT JOIN mkmed.artifact a ON a.sha256 = c.artifact
+WHERE c.state = 'present' AND (a.sha256 IS NULL OR (a.payload IS NOT NULL AND sha256(a.payload) <> a.sha256));
+
+-- I2: an absent cell says what proves it, and the document that was the proof is kept where there was one
+SELECT c.drug_id, c.modality, c.source, 'no evidence' AS problem
+FROM mkmed.cell c LEFT JOIN mkmed.artifact a ON a.sha256 = c.artifact
+WHERE c.state = 'absent' AND (coalesce(c.evidence, '') = '' OR (c.evidence NOT LIKE 'rule:%' AND a.sha256 IS NULL));
+
+-- I3a: every image, text, conformer and property set has its present cell
+SELECT p.drug_id, p.modality, p.source, 'data without a present cell' AS problem FROM (
+    SELECT drug_id, 'image' AS modality, source FROM mkmed.image
+    UNION SELECT drug_id, 'text', source FROM mkmed.text
+    UNION SELECT drug_id, 'structure', source FROM mkmed.conformer
+    UNION SELECT drug_id, 'property', source FROM mkmed.property_set) p
+LEFT JOIN mkmed.cell c USING (drug_id, modality, source)
+WHERE c.state IS DISTINCT FROM 'present';
+
+-- I3b: every present cell has its data
+SELECT c.drug_id, c.modality, c.source, 'present cell without data' AS problem
+FROM mkmed.cell c
+WHERE c.state = 'present' AND NOT CASE c.modality
+    WHEN 'image' THEN EXISTS (SELECT 1 FROM mkmed.image p WHERE p.drug_id = c.drug_id AND p.source = c.source)
+    WHEN 'text' THEN EXISTS (SELECT 1 FROM mkmed.text p WHERE p.drug_id = c.drug_id AND p.source = c.source)
+    WHEN 'structure' THEN EXISTS (SELECT 1 FROM mkmed.conformer p WHERE p.drug_id = c.drug_id AND p.source = c.source)
+    WHEN 'property' THEN EXISTS (SELECT 1 FROM mkmed.property_set p WHERE p.drug_id = c.drug_id AND p.source = c.source)
+    WHEN 'graph' THEN EXISTS (SELECT 1 FROM mkmed.drug_entity p WHERE p.drug_id = c.drug_id)
+    ELSE EXISTS (SELECT 1 FROM mkmed.drug_record p WHERE p.drug_id = c.drug_id)
+END;
+
+-- I4: the data of a cell and the cell name the same artifact (a text cell: one of its texts')
+SELECT c.drug_id, c.modality, c.source, 'cell and data name different artifacts' AS problem
+FROM mkmed.cell c
+WHERE c.state = 'present' AND NOT CASE c.modality
+    WHEN 'image' THEN EXISTS (SELECT 1 FROM mkmed.image p WHERE p.drug_id = c.drug_id AND p.source = c.source AND p.artifact = c.artifact)
+    WHEN 'text' THEN EXISTS (SELECT 1 FROM mkmed.text p WHERE p.drug_id = c.drug_id AND p.source = c.source AND p.artifact = c.artifact)
+    WHEN 'structure' THEN EXISTS (SELECT 1 FROM mkmed.conformer p WHERE p.drug_id = c.drug_id AND p.source = c.source AND p.artifact = c.artifact)
+    WHEN 'property' THEN EXISTS (SELECT 1 FROM mkmed.property_set p WHERE p.drug_id = c.drug_id AND p.source = c.source AND p.artifact = c.artifact)
+    ELSE true
+END;
+
+-- I6: a run that says it is complete has an end, and its record of failures agrees with the ledger
+SELECT r.id::text AS run, r.stage, r.name, 'complete without an end' AS problem
+FROM mkmed.run r WHERE r.status = 'complete' AND r.finished_at IS NULL;
+
+-- I7: every record belongs to a drug, and every drug has a record
+SELECT r.source, r.key, 'record without a drug' AS problem FROM mkmed.drug_record r WHERE r.drug_id IS NULL
+UNION ALL
+SELECT d.identity, d.name, 'drug without a record' FROM mkmed.drug d
+WHERE NOT EXISTS (SELECT 1 FROM mkmed.drug_record r WHERE r.drug_id = d.id);
