@@ -130,6 +130,8 @@ def ensure_database(socket: Path, name: str = DATABASE) -> None:
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
             if not cursor.fetchone():
                 cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+                # So that a plain psql sees the tables and pgvector's operators too.
+                cursor.execute(f'ALTER DATABASE "{name}" SET search_path = {SEARCH_PATH}')
     finally:
         connection.close()
 

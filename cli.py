@@ -1,0 +1,159 @@
+"""The ``mkmed`` program: it wires the command groups, and turns every failure into one line, a hint and an exit code.
+
+A group is imported only when one of its commands is asked for, so that ``mkmed --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from kb.errors import DiskFull, Interrupted, MkmedError
+from kb.output import complain, say, set_quiet, write
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "kb": ("kb.commands:app", "The knowledge base: ingest, coverage, show, search, export."),
+    "embed": ("embed.commands:app", "The embedding store: pretrain, publish, neighbours."),
+    "recsys": ("recsys.commands:app", "Medication recommendation: prepare, train, evaluate, recommend."),
+    "db": ("kb.db.commands:app", "The database: start, stop, upgrade, psql."),
+    "doctor": ("kb.ground:doctor_app", "Check database, packages, GPU and disk, with a remedy for each fault."),
+    "status": ("kb.ground:status_app", "What there is: drugs, buckets, sources, runs, on one screen."),
+    "demo": ("demo.commands:demo_app", "Run the whole path on the bundled open data."),
+    "report": ("demo.commands:report_app", "Write the results as one self-contained HTML page."),
+}
+"""Every top-level command: its Typer application, imported on use, and its line in the help."""
+
+EXAMPLES = """\b
+Examples:
+  mkmed demo
+  mkmed kb ingest --source corpus
+  mkmed kb coverage
+  mkmed embed pretrain
+  mkmed embed neighbours metformin -k 10
+  mkmed doctor
+"""
+
+
+class _Wanted:
+    """What the user asked of the program as a whole."""
+
+    debug = False
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports a command's module when the command is asked for, not to list it."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """The names of the commands, in the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        """The command behind a name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        application: typer.Typer = getattr(import_module(module), attribute)
+        application.rich_markup_mode = None
+        return typer.main.get_command(application)
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
+
+
+app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, no_args_is_help=True, add_completion=True, epilog=EXAMPLES)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        write(f"mkmed {version('mkmed')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True,
+                                          help="Print the version and leave.")] = False,
+) -> None:
+    """A multimodal medication knowledge base, an embedding store and a recommender on top of it."""
+    set_quiet(quiet)
+    _Wanted.debug = debug
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of one call of the program; everything that fails is said on stderr without secrets."""
+    _Wanted.debug = False
+    try:
+        answer = typer.main.get_command(app).main(arguments, prog_name="mkmed", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) left; what it did not want cannot be flushed at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:  # noqa: BLE001 - the last place that can turn a failure into a message
+        return _fail(error)
+    if answer == Interrupted.exit_code:
+        complain("interrupted; everything committed is kept", "run the same command again to go on")
+    return answer if isinstance(answer, int) and not isinstance(answer, bool) else 0
+
+
+def _fail(error: Exception) -> int:
+    from kb.db.redact import redact
+
+    message, hint, code = _explain(error)
+    if _Wanted.debug:
+        say(redact("".join(traceback.format_exception(error)).rstrip()))
+    complain(redact(message), redact(hint) if hint else None)
+    return code
+
+
+def _explain(error: Exception) -> tuple[str, str | None, int]:
+    """Message, hint and exit code of a failure."""
+    if isinstance(error, MkmedError):
+        return error.message, error.hint, error.exit_code
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        path = getattr(context, "command_path", "mkmed")
+        return error.format_message(), f"{path} --help", error.exit_code
+    if isinstance(error, typer.Abort):
+        return "aborted", None, Interrupted.exit_code
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"no space left on the disk: {error.filename or 'unknown file'}", "free space and run it again", DiskFull.exit_code
+    if type(error).__module__.startswith(("sqlalchemy.", "psycopg2")):
+        from kb.db.failures import first_line, translate
+
+        mapped = translate(error)
+        if mapped is not None:
+            return mapped.message, mapped.hint, mapped.exit_code
+        return f"PostgreSQL refused: {first_line(error)}", "run again with --debug for the traceback", 1
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"unexpected {type(error).__name__}: {first}", "run again with --debug for the traceback", 1
+
+
+def _terminate(number: int, _frame: object) -> None:
+    """Leave in order on SIGTERM: transactions roll back, and the last user stops the embedded server."""
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Run the program and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()
