@@ -68,7 +68,7 @@ def marks(cohort: Cohort, regressions: bool = True) -> dict[str, float]:
     target = encoded.codes["medication"].dense(len(encoded.vocabularies["medication"])).astype(bool)
     train, test = encoded.visits_of("train"), encoded.visits_of("test")
     rates = target[train].mean(0)
-    popular = max((jaccard(np.tile(rates >= c, (len(test), 1)), target[test]).mean() for c in np.unique(rates)))
+    popular = max(jaccard(np.tile(rates >= c, (len(test), 1)), target[test]).mean() for c in np.unique(rates))
     before = previous_visit(cohort)[test]
     again = before >= 0
     classes = [code.split(":")[1] for code in cohort.vocabularies["medication"].codes]

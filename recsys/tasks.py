@@ -65,7 +65,7 @@ def patient_split(cohort: Cohort, seed: int = 0, shares: tuple[float, float, flo
     first, second = _shares(shares)
     order = np.random.default_rng(seed).permutation(cohort.patients).astype(np.int32)
     a, b = round(first * cohort.patients), round(second * cohort.patients)
-    return _checked(Split(*(np.sort(part) for part in np.split(order, [a, b])), rule=f"patients, seed {seed}"))
+    return _checked(order, [a, b], f"patients, seed {seed}")
 
 
 def temporal_split(cohort: Cohort, shares: tuple[float, float, float] = (2 / 3, 1 / 6, 1 / 6)) -> Split:
@@ -83,7 +83,7 @@ def temporal_split(cohort: Cohort, shares: tuple[float, float, float] = (2 / 3, 
         while 0 < cut < cohort.patients and last[order[cut]] == last[order[cut - 1]]:
             cut += 1  # patients whose last visits coincide stay on one side
         cuts[i] = cut
-    return _checked(Split(*(np.sort(part) for part in np.split(order, cuts)), rule="time of the last visit"))
+    return _checked(order, cuts, "time of the last visit")
 
 
 def reference_split(cohort: Cohort) -> Split:
@@ -91,10 +91,13 @@ def reference_split(cohort: Cohort) -> Split:
     everyone: Int32 = np.arange(cohort.patients, dtype=np.int32)
     a = int(cohort.patients * 2 / 3)
     b = a + int((cohort.patients - a) / 2)
-    return _checked(Split(everyone[:a], everyone[b:], everyone[a:b], rule="reference: file order"))
+    test_last = np.concatenate((everyone[:a], everyone[b:], everyone[a:b]))
+    return _checked(test_last, [a, a + len(everyone) - b], "reference: file order")
 
 
-def _checked(split: Split) -> Split:
+def _checked(order: Int32, cuts: list[int], rule: str) -> Split:
+    train, validation, test = (np.sort(part) for part in np.split(order, cuts))
+    split = Split(train, validation, test, rule=rule)
     if not (len(split.train) and len(split.validation) and len(split.test)):
         raise DataError(
             f"the split leaves a side without patients: {len(split.train)}/{len(split.validation)}/{len(split.test)}",

@@ -5,15 +5,15 @@ and acute ones that do not. An active condition emits diagnoses and procedures f
 vocabularies (mixed with a global Zipf background, so that one code belongs to several conditions) and opens
 treatment slots. A slot fires with its own probability, some only when a second condition is active too, and is filled
 by ONE of several alternative classes: the patient's own habit most of the time. Added to that are a hospital background
-with a patient-wise intensity and a carry-over of earlier medications. The other visit's codes are carried over as well.
+with a patient-wise intensity, and a carry-over of the earlier visit's medications and diagnoses.
 
 No model is handed the answer: conditions are never observed; slots are conjunctions and exclusive choices, which no
 linear or additive model can express; a habit shows only over several visits, so the last one alone does not do.
 
 What knowledge about drugs can add, on purpose: the alternatives of a slot are drawn with odds that grow with nearness
 in the ATC tree to the slot's first choice (``kinship``), so classes of one neighbourhood share latent indications. A
-drug table that knows nothing of that loses little on common classes, more on rare ones. Safety: the background prefers
-classes with few interactions (``caution``), which sets the ground-truth DDI rate.
+drug table that knows nothing of that loses little on common classes, more on rare ones. ``caution`` weighs a class by
+its number of interactions, which sets the ground-truth DDI rate.
 """
 
 from __future__ import annotations
@@ -32,23 +32,25 @@ from recsys.generators.population import Pairs, Shape, assemble, batches_of_visi
 class Dials:
     """The constants of the design, calibrated on the marks that ``benchmarks/bench_generators.py`` prints."""
 
-    conditions: int = 40
-    chronic: float = 2.2  # mean number of chronic conditions
-    acute: float = 0.8  # mean number of acute conditions of a visit
-    relapse: float = 0.8  # a chronic condition is active at a visit
-    slots: int = 4  # treatment slots of a condition
-    fire: float = 0.62  # mean probability that an open slot is filled
+    conditions: int = 25
+    chronic: float = 1.4  # expected number of chronic conditions
+    acute: float = 0.4  # mean number of acute conditions of a visit
+    relapse: float = 0.9  # a chronic condition is active at a visit
+    slots: int = 5  # treatment slots of a condition
+    fire: float = 0.72  # mean probability that an open slot is filled
     joint: float = 0.25  # share of the slots that need a second condition
     alternatives: int = 4
+    spread: float = 0.3  # odds of each further alternative
     habit: float = 0.75  # a slot is filled as the patient's habit has it
     kinship: float = 1.2
-    background: float = 6.0  # mean background medications of a visit
-    staples: float = 0.9  # Zipf exponent of the background
-    carry: float = 0.3  # an earlier medication is given again
-    caution: float = 0.35
-    diagnoses: float = 10.6
-    procedures: float = 3.8
-    noise: float = 0.25  # share of diagnoses and procedures from the global background
+    background: float = 5.85  # mean background medications of a visit
+    staples: float = 4.0  # Zipf exponent of the background
+    carry: float = 0.37  # an earlier medication is given again
+    caution: float = -0.2  # above 0 classes with few interactions are preferred
+    diagnoses: float = 11.8
+    procedures: float = 4.1
+    focus: float = 0.01  # gamma shape of the emission: the smaller, the fewer codes belong to a condition
+    noise: float = 0.17  # share of diagnoses and procedures from the global background
     repeat: float = 0.25  # share of diagnoses carried over
 
 
@@ -66,11 +68,11 @@ class World:
     background: NDArray[np.float64]  # [K]
 
 
-def _emission(rng: np.random.Generator, conditions: int, codes: int) -> NDArray[np.float64]:
+def _emission(rng: np.random.Generator, conditions: int, codes: int, focus: float) -> NDArray[np.float64]:
     """Cumulative code probabilities: each condition favours its own tenth of the codes, frequent codes are shared."""
     popularity = zipf(codes, 0.9)
-    own = rng.gamma(0.08, 1.0, (conditions, codes)) + 1e-9
-    table = np.vstack((own / own.sum(1, keepdims=True) ** 1.0 * popularity**0.5, popularity))
+    own = rng.gamma(focus, 1.0, (conditions, codes)) + 1e-9
+    table = np.vstack((own * popularity**0.5, popularity))
     table /= table.sum(1, keepdims=True)
     cumulative: NDArray[np.float64] = np.cumsum(table, axis=1)
     return cumulative
@@ -93,7 +95,10 @@ def make_world(seed: int, shape: Shape, dials: Dials) -> World:
     return World(
         dials=dials,
         prevalence=rng.permutation(zipf(C, 0.7, 3.0)),
-        emission={"diagnosis": _emission(rng, C, shape.diagnoses), "procedure": _emission(rng, C, shape.procedures)},
+        emission={
+            "diagnosis": _emission(rng, C, shape.diagnoses, dials.focus),
+            "procedure": _emission(rng, C, shape.procedures, dials.focus),
+        },
         slot_condition=np.repeat(np.arange(C), dials.slots),
         slot_partner=np.where(rng.random(S) < dials.joint, rng.integers(C, size=S), -1),
         slot_fire=rng.beta(6 * dials.fire, 6 * (1 - dials.fire), S),
@@ -129,7 +134,7 @@ class _Patients:
 
     def _alternatives(self, size: tuple[int, int]) -> NDArray[np.int64]:
         """Alternative numbers with geometric odds: the first choice is the commonest."""
-        drawn = np.floor(np.log(self.rng.random(size)) / np.log(0.45)).astype(np.int64)
+        drawn = np.floor(np.log(self.rng.random(size)) / np.log(self.world.dials.spread)).astype(np.int64)
         return np.minimum(drawn, self.world.slot_classes.shape[1] - 1)
 
     def conditions(self, alive: NDArray[np.int64]) -> NDArray[np.bool_]:
