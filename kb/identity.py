@@ -115,7 +115,7 @@ def claims_for(connection: Connection, wanted: Iterable[str]) -> list[Claim]:
         (drug_record.c.identifiers.op("?|")(cast(others, ARRAY(Text))), others),
     ):
         if present:
-            found += [_claim(row) for row in connection.execute(query.where(condition)).mappings()]
+            found += [_claim(dict(row)) for row in connection.execute(query.where(condition)).mappings()]
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -190,14 +190,12 @@ def write_lookup(
     )
 
 
-def read_lookups(
-    connection: Connection, source: str, keys: Iterable[str] | None = None
-) -> dict[str, Mapping[str, Any]]:
+def read_lookups(connection: Connection, source: str, keys: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
     """What is known of earlier look-ups of a source, by key: ``state``, ``drug_id``, ``updated_at``."""
     query = select(lookup.c.key, lookup.c.state, lookup.c.drug_id, lookup.c.updated_at).where(lookup.c.source == source)
     if keys is not None:
         query = query.where(lookup.c.key.in_(list(keys)))
-    return {row["key"]: row for row in connection.execute(query).mappings()}
+    return {row["key"]: dict(row) for row in connection.execute(query).mappings()}
 
 
 def count_states(connection: Connection, source: str | None = None) -> list[dict[str, Any]]:

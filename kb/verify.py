@@ -1,6 +1,6 @@
 """Runs the invariants of ``kb/sql/invariants.sql`` and returns the rows that break one.
 
-Other rooms add their own file to ``INVARIANT_FILES`` by package name (``embed`` has I5), so that one command checks all.
+Other rooms have their own file, named in ``INVARIANT_FILES`` (``embed`` has I5), so that one command checks all.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects.postgresql import insert
@@ -209,7 +209,7 @@ def _write_atc(
                 {
                     "code": code,
                     "level": ATC_LENGTH[len(code)],
-                    "parent": cast("str | None", parent),
+                    "parent": parent,
                     "source": source,
                     "artifact": record.document.sha256,
                 },

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, LargeBinary, MetaData, Text, func
 
 SCHEMA = "mkmed"
@@ -24,11 +27,11 @@ def moment(name: str, *, nullable: bool = False, now: bool = True) -> Column:
 
 
 def references(
-    name: str, target: str, kind: object, *, nullable: bool = False, primary_key: bool = False, cascade: bool = False
+    name: str, target: str, kind: Any, *, nullable: bool = False, primary_key: bool = False, cascade: bool = False
 ) -> Column:
     """A foreign-key column to ``mkmed.<target>``; ``cascade`` deletes the row with its target."""
     key = ForeignKey(f"{SCHEMA}.{target}", ondelete="CASCADE" if cascade else None)
-    return Column(name, kind, key, nullable=nullable and not primary_key, primary_key=primary_key)  # type: ignore[call-overload]
+    return Column(name, kind, key, nullable=nullable and not primary_key, primary_key=primary_key)
 
 
 def artifact_column(*, nullable: bool = False) -> Column:
@@ -41,7 +44,7 @@ def source_column(*, primary_key: bool = False) -> Column:
     return references("source", "source.name", Text, primary_key=primary_key)
 
 
-def one_of(column: str, values: object, name: str) -> CheckConstraint:
+def one_of(column: str, values: Iterable[str], name: str) -> CheckConstraint:
     """A check that a text column holds one of ``values``."""
-    listed = ", ".join(f"'{value}'" for value in values)  # type: ignore[attr-defined]
+    listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=name)

@@ -43,9 +43,13 @@ WHERE c.state = 'present' AND NOT CASE c.modality
     ELSE true
 END;
 
--- I6: a run that says it is complete has an end, and its record of failures agrees with the ledger
-SELECT r.id::text AS run, r.stage, r.name, 'complete without an end' AS problem
-FROM mkmed.run r WHERE r.status = 'complete' AND r.finished_at IS NULL;
+-- I6: a source whose last run was complete and unlimited has nothing left to ask for, so running it again asks nothing
+SELECT c.drug_id, c.modality, c.source, 'unknown after a complete run' AS problem
+FROM mkmed.cell c
+JOIN LATERAL (SELECT r.status, r.config, r.started_at FROM mkmed.run r
+              WHERE r.stage = 'ingest' AND r.name = c.source ORDER BY r.started_at DESC LIMIT 1) last ON true
+WHERE c.state = 'unknown' AND last.status = 'complete' AND c.updated_at < last.started_at
+  AND last.config ->> 'limit' IS NULL AND last.config ->> 'ids' IS NULL AND last.config ->> 'modalities' IS NULL;
 
 -- I7: every record belongs to a drug, and every drug has a record
 SELECT r.source, r.key, 'record without a drug' AS problem FROM mkmed.drug_record r WHERE r.drug_id IS NULL

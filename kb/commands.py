@@ -1,0 +1,280 @@
+"""``mkmed kb``: ingest, look, check, export. A command parses, calls one library function and renders."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kb import output
+from kb.errors import MkmedError, UsageError
+from kb.output import Format
+
+app = typer.Typer(
+    no_args_is_help=True, help="The knowledge base: drugs, modalities, graph, interactions, and the ledger."
+)
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
+
+
+@app.command(epilog="Example: mkmed kb ingest --source corpus   ·   mkmed kb ingest --source pubchem --ids cids.txt")
+def ingest(
+    source: Annotated[
+        str, typer.Option("--source", "-s", help="Name of the source; mkmed kb sources --known lists them.")
+    ],
+    ids: Annotated[str | None, typer.Option(help="File with one id or name a line, or - for standard input.")] = None,
+    path: Annotated[Path | None, typer.Option(help="File or folder, for sources that read one.")] = None,
+    url: Annotated[str | None, typer.Option(help="Download the file from here first.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many drugs.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes or requests at once.")] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="Only these modalities; may be repeated.")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="For tabular: role=column, e.g. smiles=SMILES.")] = None,
+    also: Annotated[list[str] | None, typer.Option(help="Further files by role, e.g. names=entities.tsv.")] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Try failed cells again.")] = False,
+    refresh: Annotated[float | None, typer.Option(help="Fetch again what is older than this many days.")] = None,
+    allow_subset: Annotated[bool, typer.Option(help="Accept a file that is a part of the published one.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print keys, requests, minutes and bytes, and stop.")] = False,
+    form: FormatOption = Format.table,
+) -> None:
+    """Collect from a source into the knowledge base; may be stopped and run again at any time."""
+    from kb.db.engine import open_engine
+    from kb.ingest import ingest as run_ingest
+    from kb.ingest import plan
+    from kb.settings import load_settings
+    from kb.sources.contract import IngestOptions
+
+    options = IngestOptions(
+        ids=_read_ids(ids),
+        limit=limit,
+        workers=workers,
+        retry_failed=retry_failed,
+        refresh_days=refresh,
+        path=path,
+        url=url,
+        allow_subset=allow_subset,
+        columns=_pairs(column, "--column"),
+        also={role: Path(name) for role, name in _pairs(also, "--also").items()},
+        modalities=tuple(modality) if modality else None,
+    )
+    settings = load_settings()
+    engine = open_engine(settings)
+    if dry_run:
+        estimate = plan(engine, settings, source, options)
+        output.emit(
+            [
+                {
+                    "keys": estimate.keys,
+                    "requests": estimate.requests,
+                    "minutes": round(estimate.seconds / 60, 1),
+                    "bytes": estimate.bytes,
+                    "notes": "; ".join(estimate.notes),
+                }
+            ],
+            form,
+        )
+        return
+    summary = run_ingest(engine, settings, source, options)
+    output.emit(
+        [
+            {
+                "source": summary.source,
+                "seconds": round(summary.seconds, 1),
+                **summary.counts,
+                "run": str(summary.run_id),
+            }
+        ],
+        form,
+    )
+
+
+def _read_ids(given: str | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if given != "-" and not Path(given).is_file():
+        raise UsageError(f"{given} is not a file", hint="--ids takes a file with one id or name a line, or -")
+    text = sys.stdin.read() if given == "-" else Path(given).read_text(encoding="utf-8", errors="replace")
+    lines = (line.split("#", 1)[0].strip() for line in text.splitlines())
+    return tuple(dict.fromkeys(line for line in lines if line))
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    pairs = {}
+    for item in given or []:
+        left, equals, right = item.partition("=")
+        if not (equals and left and right):
+            raise UsageError(f"{option} {item!r} is not of the form name=value", hint=f"e.g. {option} smiles=SMILES")
+        pairs[left] = right
+    return pairs
+
+
+@app.command(epilog="Example: mkmed kb coverage --plot bucket.svg")
+def coverage(
+    plot: Annotated[Path | None, typer.Option(help="Draw the buckets as an UpSet picture: svg, png or pdf.")] = None,
+    by_source: Annotated[bool, typer.Option(help="Show the ledger's states by source and modality instead.")] = False,
+    form: FormatOption = Format.table,
+) -> None:
+    """Print the bucket matrix: which combinations of modalities the drugs have, and how many of each."""
+    from kb.coverage import bucket_rows, buckets, draw, save
+    from kb.db.engine import open_engine
+    from kb.ledger import count_states
+
+    with open_engine().connect() as connection:
+        if by_source:
+            output.emit(count_states(connection), form)
+            return
+        found = buckets(connection)
+    output.emit(bucket_rows(found), form)
+    if plot:
+        save(draw(found), plot)
+        output.say(f"drew {plot}")
+
+
+@app.command(epilog="Example: mkmed kb verify")
+def verify(form: FormatOption = Format.table) -> None:
+    """Run the invariants I1-I7; exit 1 and print the rows that break one."""
+    from kb.db.engine import open_engine
+    from kb.verify import verify as run_verify
+
+    with open_engine().connect() as connection:
+        checks = run_verify(connection)
+    output.emit(
+        [
+            {"invariant": c.number, "holds": not c.broken, "claim": c.claim, "rows": list(c.broken) or None}
+            for c in checks
+        ],
+        form,
+    )
+    broken = [c.number for c in checks if c.broken]
+    if broken:
+        raise MkmedError(
+            f"invariants broken: {', '.join(broken)}", hint="mkmed kb ingest again may repair what was interrupted"
+        )
+
+
+@app.command(epilog="Example: mkmed kb show metformin   ·   mkmed kb show pubchem.compound:4091 --format json")
+def show(
+    drug: Annotated[str, typer.Argument(help="Name, synonym, InChIKey or namespace:value.")],
+    form: FormatOption = Format.table,
+) -> None:
+    """Print everything known of a drug, each fact with its source."""
+    from kb.db.engine import open_engine
+    from kb.show import describe
+
+    with open_engine().connect() as connection:
+        head, sections = describe(connection, drug)
+    if form is Format.table:
+        output.emit([head])
+        for name, rows in sections.items():
+            if rows:
+                output.emit(rows, title=name)
+    elif form is Format.csv:
+        output.emit([{"section": name, **row} for name, rows in sections.items() for row in rows], form)
+    else:
+        output.emit([{**head, **sections}], form)
+
+
+@app.command(epilog="Example: mkmed kb search statin")
+def search(
+    text: Annotated[str, typer.Argument(help="Part of a name.")],
+    limit: Annotated[int, typer.Option(min=1)] = 20,
+    form: FormatOption = Format.table,
+) -> None:
+    """Find drugs by a part of a name."""
+    from kb.db.engine import open_engine
+    from kb.show import search as run_search
+
+    with open_engine().connect() as connection:
+        output.emit(
+            run_search(connection, text, limit), form, columns=("drug_id", "name", "matched", "kind", "modalities")
+        )
+
+
+@app.command(
+    epilog="Example: mkmed kb export --as sqlite --out mkmed.sqlite   ·   mkmed kb export --as parquet --out dump"
+)
+def export(
+    out: Annotated[Path, typer.Option(help="File (sqlite) or folder (csv, jsonl, parquet) to make.")],
+    as_: Annotated[str, typer.Option("--as", help="sqlite, csv, jsonl or parquet.")] = "sqlite",
+    table: Annotated[list[str] | None, typer.Option(help="Only these tables; may be repeated.")] = None,
+    open_only: Annotated[bool, typer.Option(help="Leave out what may not be used commercially or passed on.")] = False,
+    raw: Annotated[
+        bool, typer.Option(help="CSV: leave cells as they are, even those a spreadsheet would run.")
+    ] = False,
+    form: FormatOption = Format.table,
+) -> None:
+    """Write the knowledge base elsewhere, licences included."""
+    from kb.db.engine import open_engine
+    from kb.export import TABLES, ExportFormat
+    from kb.export import export as run_export
+
+    if as_ not in set(ExportFormat):
+        raise UsageError(f"unknown format {as_!r}", hint=f"known: {', '.join(ExportFormat)}")
+    with open_engine().connect() as connection:
+        counts = run_export(
+            connection, out, ExportFormat(as_), tables=tuple(table or TABLES), open_only=open_only, raw=raw
+        )
+    output.emit([{"table": name, "rows": rows} for name, rows in counts.items()], form)
+
+
+@app.command(epilog="Example: mkmed kb sources")
+def sources(
+    known: Annotated[bool, typer.Option(help="List every source that mkmed can read, used or not.")] = False,
+    form: FormatOption = Format.table,
+) -> None:
+    """List the sources, with licence and what they gave."""
+    if known:
+        from kb.sources import SOURCES
+
+        output.emit(
+            [
+                {
+                    "name": n,
+                    "origin": SOURCES[n].origin,
+                    "title": SOURCES[n].title,
+                    "url": SOURCES[n].url,
+                    "licence": SOURCES[n].licences[0].id,
+                    "modalities": ", ".join(map(str, SOURCES[n].modalities)),
+                }
+                for n in SOURCES
+            ],
+            form,
+        )
+        return
+    from kb.db.engine import open_engine
+    from kb.show import sources as read_sources
+
+    with open_engine().connect() as connection:
+        output.emit(read_sources(connection), form)
+
+
+@app.command(epilog="Example: mkmed kb jobs --limit 5")
+def jobs(limit: Annotated[int, typer.Option(min=1)] = 20, form: FormatOption = Format.table) -> None:
+    """List the ingest runs, newest first: status, counts, error."""
+    from kb.db.engine import open_engine
+    from kb.runs import list_runs
+
+    with open_engine().connect() as connection:
+        rows = list_runs(connection, "ingest", limit)
+    output.emit(rows, form, columns=("id", "name", "status", "started_at", "finished_at", "counts", "error"))
+
+
+@app.command(epilog="Example: mkmed kb merges   ·   mkmed kb merges --undo 7")
+def merges(
+    undo: Annotated[
+        int | None, typer.Option(help="Take back the merge with this number; the record stays apart.")
+    ] = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """List how records moved between drugs, or take one move back."""
+    from kb.db.engine import open_engine
+    from kb.runs import finish_run, start_run
+    from kb.unmerge import list_merges, undo_merge
+
+    with open_engine().begin() as connection:
+        if undo is not None:
+            run_id = start_run(connection, "ingest", name="undo merge", config={"merge": undo})
+            output.say(f"the record is {undo_merge(connection, undo, run_id)} again")
+            finish_run(connection, run_id, "complete")
+        output.emit(list_merges(connection), form)
