@@ -132,7 +132,8 @@ def _explain(error: Exception) -> tuple[str, str | None, int]:
     if isinstance(error, typer.Abort):
         return "aborted", None, Interrupted.exit_code
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"no space left on the disk: {error.filename or 'unknown file'}", "free space and run it again", DiskFull.exit_code
+        named = f": {error.filename}" if error.filename else ""
+        return f"no space left on the disk{named}", "free space, then run the same command again", DiskFull.exit_code
     if type(error).__module__.startswith(("sqlalchemy.", "psycopg2")):
         from kb.db.failures import first_line, translate
 

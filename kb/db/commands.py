@@ -126,9 +126,9 @@ def _reachable(*, keep: bool) -> URL:
 
 
 def _without_password(address: URL) -> str:
-    from sqlalchemy import URL as Url
+    from sqlalchemy import engine
 
-    return Url.create("postgresql", username=address.username, host=address.host, port=address.port,
+    return engine.URL.create("postgresql", username=address.username, host=address.host, port=address.port,
                       database=address.database, query=address.query).render_as_string()
 
 

@@ -1,0 +1,60 @@
+"""``mkmed doctor`` and ``mkmed status``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kb.output import Format, emit, plain, write
+from kb.settings import load_settings
+
+FormatOption = Annotated[Format, typer.Option("--format", help="How the answer is written.")]
+
+doctor_app = typer.Typer()
+status_app = typer.Typer()
+
+
+@doctor_app.command(epilog="""\b
+Examples:
+  mkmed doctor
+  mkmed doctor --format json
+""")
+def doctor(form: FormatOption = Format.table) -> None:
+    """Check everything that mkmed stands on, and say how to mend what is wrong.
+
+    ✓ is fine, ! works but could be better, ✗ is broken. Exit code 1 when anything is ✗.
+    """
+    from dataclasses import asdict
+
+    from kb.doctor import Verdict, examine
+
+    checks = examine(load_settings())
+    emit([asdict(check) for check in checks], form,
+         columns=("verdict", "name", "found", "remedy"))
+    if any(check.verdict is Verdict.bad for check in checks):
+        raise typer.Exit(1)
+
+
+@status_app.command(epilog="""\b
+Examples:
+  mkmed status
+  mkmed status --format json
+""")
+def status(form: FormatOption = Format.table) -> None:
+    """Show what there is: drugs, buckets, sources and runs, on one screen."""
+    import json
+    from dataclasses import asdict
+
+    from kb.status import take_stock
+
+    stock = take_stock(load_settings())
+    if form is Format.json:
+        write(json.dumps(plain(asdict(stock)), ensure_ascii=False, indent=1))
+        return
+    emit([{"what": name, "value": value} for name, value in stock.figures.items()], form)
+    if form is Format.csv:
+        return
+    for title, rows in (("Largest buckets", stock.buckets), ("Sources", stock.sources), ("Latest runs", stock.runs)):
+        if rows:
+            emit(rows, form, title=title)

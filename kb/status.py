@@ -1,0 +1,93 @@
+"""What there is in a knowledge base, in the few figures that fit on one screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from kb.settings import Settings
+
+BUCKETS_SHOWN = 8
+RUNS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One screen: figures by name, then the largest buckets, the sources and the latest runs."""
+
+    figures: dict[str, Any]
+    buckets: list[dict[str, Any]] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+
+def take_stock(settings: Settings) -> Status:
+    """The state of the home and its database; a home without a database is reported, not made."""
+    from kb.db.address import bare, parse
+    from kb.db.engine import open_engine
+    from kb.db.server import embedded
+
+    figures: dict[str, Any] = {"home": str(settings.home)}
+    if settings.database_url is not None:
+        figures["database"] = bare(parse(settings.database_url.get_secret_value()))
+    else:
+        server = embedded(settings.home)
+        figures["database"] = f"embedded, {server.cluster.data}"
+        if not server.cluster.exists():
+            return Status(figures | {"state": "not made yet: mkmed db init, or any ingest, makes it"})
+    engine = open_engine(settings)
+    with engine.connect() as connection:
+        figures |= _figures(connection)
+        return Status(figures, _buckets(connection), _sources(connection), _runs(connection))
+
+
+def _figures(connection: Connection) -> dict[str, Any]:
+    row = connection.execute(text("""
+        SELECT current_setting('server_version') AS postgres,
+               pg_size_pretty(pg_database_size(current_database())) AS size,
+               (SELECT version_num FROM mkmed.alembic_version) AS revision,
+               (SELECT count(*) FROM mkmed.drug) AS drugs,
+               (SELECT count(*) FROM mkmed.kg_entity) AS entities,
+               (SELECT count(*) FROM mkmed.kg_triple) AS triples,
+               (SELECT count(*) FROM mkmed.interaction) AS interactions,
+               (SELECT count(*) FROM mkmed.cell WHERE state = 'failed') AS failed
+    """)).mappings().one()
+    figures = dict(row)
+    figures["database size"] = figures.pop("size")
+    figures["failed cells"] = figures.pop("failed")
+    return figures
+
+
+def _buckets(connection: Connection) -> list[dict[str, Any]]:
+    """The largest combinations of modalities, with the number of drugs in each."""
+    rows = connection.execute(text("""
+        WITH owned AS (
+          SELECT d.id, coalesce(string_agg(DISTINCT c.modality, ' + ' ORDER BY c.modality), 'none') AS modalities
+          FROM mkmed.drug d LEFT JOIN mkmed.cell c
+            ON c.drug_id = d.id AND c.state = 'present' AND c.modality <> 'identity'
+          GROUP BY d.id)
+        SELECT modalities, count(*) AS drugs FROM owned GROUP BY modalities ORDER BY drugs DESC, modalities LIMIT :n
+    """), {"n": BUCKETS_SHOWN})
+    return [dict(row) for row in rows.mappings()]
+
+
+def _sources(connection: Connection) -> list[dict[str, Any]]:
+    rows = connection.execute(text("""
+        SELECT source, count(*) FILTER (WHERE state = 'present') AS present,
+               count(*) FILTER (WHERE state = 'absent') AS absent,
+               count(*) FILTER (WHERE state NOT IN ('present', 'absent')) AS other,
+               max(updated_at)::timestamp(0) AS updated
+        FROM mkmed.cell GROUP BY source ORDER BY source
+    """))
+    return [dict(row) for row in rows.mappings()]
+
+
+def _runs(connection: Connection) -> list[dict[str, Any]]:
+    rows = connection.execute(text("""
+        SELECT id, stage, name, status, started_at::timestamp(0) AS started,
+               (finished_at - started_at)::interval(0)::text AS took
+        FROM mkmed.run ORDER BY started_at DESC LIMIT :n
+    """), {"n": RUNS_SHOWN})
+    return [dict(row) for row in rows.mappings()]
