@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, select, text, update
 
 from kb.schema import METADATA
 from kb.schema.identity import drug, drug_record
@@ -23,39 +23,37 @@ _OWNED = (
 
 
 def carry_rows(connection: Connection, source: str, old: int, new: int) -> None:
-    """Move the rows of ``source`` from one drug to another; when the old drug has no record left, all its rows."""
-    left = connection.scalar(select(func.count()).select_from(drug_record).where(drug_record.c.drug_id == old))
-    same = connection.scalar(
-        select(func.count())
-        .select_from(drug_record)
-        .where(drug_record.c.drug_id == old, drug_record.c.source == source)
-    )
-    if left and same:
+    """Move the rows of ``source`` from one drug to another; when the old drug has no record left, all its rows.
+
+    A row whose place at the new drug is taken stays behind, and goes with the old drug when that is deleted.
+    """
+    records = select(func.count()).select_from(drug_record).where(drug_record.c.drug_id == old)
+    left = connection.scalar(records)
+    if left and connection.scalar(records.where(drug_record.c.source == source)):
         return
-    for table in _OWNED:
-        only = "" if not left or table == "drug_entity" else " AND source = :source"
-        if left and table == "drug_entity":
+    for name in _OWNED:
+        table = METADATA.tables[f"mkmed.{name}"]
+        if left and "source" not in table.c:
             continue
-        values = {"old": old, "new": new, "source": source} if only else {"old": old, "new": new}
-        keys = _primary_key_without_drug(table)
-        clash = f"AND NOT EXISTS (SELECT 1 FROM mkmed.{table} o WHERE o.drug_id = :new{keys})" if keys else ""
-        connection.execute(
-            text(f"UPDATE mkmed.{table} t SET drug_id = :new WHERE drug_id = :old{only} {clash}"), values
-        )
+        statement = update(table).where(table.c.drug_id == old).values(drug_id=new)
+        if left:
+            statement = statement.where(table.c.source == source)
+        connection.execute(statement.where(~_place_taken(table, new)))
     if not left:
         _carry_interactions(connection, old, new)
         connection.execute(delete(drug).where(drug.c.id == old))
 
 
-def _primary_key_without_drug(table: str) -> str:
-    """SQL that compares the unique columns beside ``drug_id`` of two rows ``o`` and ``t``."""
-    if table == "lookup":
-        return ""
-    described = METADATA.tables[f"mkmed.{table}"]
-    names = [c.name for c in described.primary_key.columns if c.name != "drug_id"]
-    if table == "text":
-        names = ["source", "provider", "content_sha256"]
-    return "".join(f" AND o.{name} = t.{name}" for name in names)
+def _place_taken(table: Table, new: int) -> ColumnElement[bool]:
+    """Whether the new drug has a row with the same unique columns already."""
+    unique = (
+        ["source", "provider", "content_sha256"]
+        if table.name == "text"
+        else [c.name for c in table.primary_key.columns if c.name != "drug_id"]
+    )
+    other = table.alias()
+    same = [other.c[name] == table.c[name] for name in unique]
+    return exists().where(other.c.drug_id == new, *same)
 
 
 def _carry_interactions(connection: Connection, old: int, new: int) -> None:
