@@ -1,0 +1,128 @@
+"""The program as a whole: it answers at once, its exit codes mean something, and it never says a secret."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+import cli
+from kb.errors import Busy, DiskFull, Incomplete, MkmedError, NotFound, Transient
+
+
+def mkmed(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The finished program, run as a user runs it."""
+    return subprocess.run([sys.executable, "-m", "cli", *arguments], capture_output=True, text=True, timeout=120,
+                          env=os.environ | environment, cwd=Path(cli.__file__).parent)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch):
+    """A function that makes ``mkmed fail`` raise the given error."""
+    import types
+
+    def install(error: BaseException) -> None:
+        application = typer.Typer()
+
+        @application.command()
+        def fail() -> None:
+            raise error
+
+        module = types.ModuleType("failing_command")
+        module.app = application
+        monkeypatch.setitem(sys.modules, "failing_command", module)
+        monkeypatch.setattr(cli, "COMMANDS", {"fail": ("failing_command:app", "Fail.")})
+
+    return install
+
+
+def test_help_answers_in_less_than_a_second() -> None:
+    mkmed("--help")  # compiles what was never compiled
+    best = min(_seconds("--help") for _ in range(3))
+    assert best < 1.0, f"{best:.2f} s"
+
+
+def _seconds(*arguments: str) -> float:
+    start = time.perf_counter()
+    assert mkmed(*arguments).returncode == 0
+    return time.perf_counter() - start
+
+
+def test_help_lists_every_command_and_imports_none() -> None:
+    program = ("import sys, cli\ntry:\n cli.run(['--help'])\nfinally:\n"
+               " print([m for m in sys.modules if m in ('torch','sqlalchemy','pandas','kb.db.engine','numpy')])")
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                            cwd=Path(cli.__file__).parent)
+    assert answer.stdout.rstrip().endswith("[]")
+    for name in cli.COMMANDS:
+        assert f"\n  {name} " in answer.stdout
+
+
+@pytest.mark.parametrize(("error", "code"), [
+    (NotFound("no drug 'x'", hint="mkmed kb search x"), 1), (MkmedError("m"), 1), (Incomplete("2 failed"), 3),
+    (Busy("held"), 75), (Transient("t"), 75), (DiskFull("full"), 74), (OSError(28, "No space left on device"), 74),
+    (ValueError("odd"), 1), (KeyboardInterrupt(), 130), (typer.Exit(5), 5), (typer.BadParameter("bad"), 2),
+])
+def test_exit_code_says_what_kind_of_failure(failing, capsys, error: BaseException, code: int) -> None:
+    failing(error)
+    assert cli.run(["fail"]) == code
+    said = capsys.readouterr()
+    assert said.out == "" and "Traceback" not in said.err
+    if not isinstance(error, typer.Exit):
+        assert said.err.startswith("error: ")
+
+
+def test_expected_failure_has_its_hint(failing, capsys) -> None:
+    failing(NotFound("no drug 'x'", hint="mkmed kb search x"))
+    cli.run(["fail"])
+    assert capsys.readouterr().err == "error: no drug 'x'\nhint: mkmed kb search x\n"
+
+
+def test_unexpected_failure_is_one_line_and_a_traceback_with_debug(failing, capsys) -> None:
+    failing(RuntimeError("first\nsecond"))
+    assert cli.run(["fail"]) == 1
+    said = capsys.readouterr().err
+    assert said == "error: unexpected RuntimeError: first\nhint: run again with --debug for the traceback\n"
+    assert cli.run(["--debug", "fail"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_unknown_command_and_option_are_usage_errors() -> None:
+    for arguments in (("nonsense",), ("--nonsense",), ("db", "nonsense")):
+        answer = mkmed(*arguments)
+        assert answer.returncode == 2
+        assert answer.stderr.startswith("error: ") and "--help" in answer.stderr and answer.stdout == ""
+
+
+def test_version_is_data() -> None:
+    answer = mkmed("--version")
+    assert answer.returncode == 0 and answer.stdout.startswith("mkmed ") and answer.stderr == ""
+
+
+def test_reader_that_leaves_is_no_traceback() -> None:
+    code = """
+import sys, types, typer, cli
+from kb.output import write
+module = types.ModuleType("loud")
+module.app = typer.Typer()
+@module.app.command()
+def loud():
+    for _ in range(100000):
+        write("x" * 100)
+sys.modules["loud"] = module
+cli.COMMANDS = {"loud": ("loud:app", "")}
+sys.exit(cli.run(["loud"]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               cwd=Path(cli.__file__).parent)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.read(10)
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) != 0 and said == b""
