@@ -1,0 +1,84 @@
+"""The losses that pull the towers into one space.
+
+``info_nce`` is the symmetric contrastive loss over the pairs that exist (Oord et al. 2018, Radford et al. 2021):
+L_m = 1/2 [CE(z_a z_m^T / tau, I) + CE(z_m z_a^T / tau, I)]. ``relation`` is a soft version of it: the neighbours of a
+drug in the space follow its neighbours under the late fusion of the raw modalities.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MASKED = -1e4
+MAX_SCALE = 100.0
+
+
+class LogitScale(nn.Module):
+    """1 / tau, learned in the log domain and clamped to at most 100."""
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.tensor(math.log(1.0 / temperature)))
+
+    def forward(self) -> Tensor:
+        """The scale, a scalar."""
+        return self.log.exp().clamp(max=MAX_SCALE)
+
+
+def same_substance(group: Tensor) -> Tensor:
+    """Which pairs (B, B) are the same substance by group number, the diagonal included."""
+    return group[:, None] == group[None, :]
+
+
+def info_nce(a: Tensor, b: Tensor, scale: Tensor, same: Tensor) -> Tensor:
+    """The symmetric InfoNCE of paired unit vectors ``a`` and ``b`` (n, D), a scalar.
+
+    ``same`` (n, n) marks pairs that are one substance (salts, duplicates): off the diagonal they are neither a
+    positive nor a negative.
+    """
+    logits = (a @ b.T) * scale
+    n = len(logits)
+    other = same & ~torch.eye(n, dtype=torch.bool, device=same.device)
+    logits = logits.masked_fill(other, MASKED)
+    target = torch.arange(n, device=logits.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def relation(z: Tensor, teacher: Tensor, scale: Tensor, same: Tensor) -> Tensor:
+    """The mean cross-entropy between each drug's neighbours in ``z`` (n, D) and its ``teacher`` distribution (n, n)."""
+    logits = ((z @ z.T) * scale).masked_fill(same, MASKED)
+    return -(teacher * F.log_softmax(logits, dim=1)).sum(1).mean()
+
+
+def late_fusion(similarities: list[Tensor], known: list[Tensor], weights: list[float], same: Tensor,
+                temperature: float) -> Tensor:
+    """The teacher: each drug's distribution (n, n) over the others, from the mean of standardised similarities.
+
+    Each similarity (n, n) counts where both drugs have that modality (``known``, (n,)); pairs of one substance and
+    pairs that share nothing get no mass beyond what a score of 0 (the average pair) gives.
+    """
+    total = torch.zeros_like(similarities[0])
+    count = torch.zeros_like(similarities[0])
+    for similarity, has, weight in zip(similarities, known, weights, strict=True):
+        both = (has[:, None] & has[None, :]).to(similarity.dtype)
+        total = total + weight * both * similarity
+        count = count + weight * both
+    score = total / count.clamp(min=1e-6)
+    return torch.softmax((score / temperature).masked_fill(same, MASKED), dim=1)
+
+
+def retrieval(a: Tensor, b: Tensor, group: Tensor, ks: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
+    """recall@k and MRR of finding each row's partner in ``b`` from ``a`` (n, D), other forms of the substance left out.
+
+    Ties, and vectors that are not numbers, count against: the rank is one plus the number of others that do not
+    score lower.
+    """
+    similarity = a @ b.T
+    own = similarity.diagonal()[:, None]
+    other = ~same_substance(group)
+    rank = 1 + (~(similarity < own) & other).sum(1).double()
+    return {**{f"recall@{k}": float((rank <= k).double().mean()) for k in ks}, "mrr": float((1.0 / rank).mean())}

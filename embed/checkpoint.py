@@ -1,0 +1,126 @@
+"""Checkpoints that survive a kill and refuse damage: tensors and JSON only, hashed, renamed into place, one kept.
+
+``manifest.json`` lists for each file the sha256 that it may have. It is replaced before the file is, and names both the
+new and the old digest, so at every moment the file on disk is one that the manifest knows; a flipped bit makes it one
+that it does not (``torch.load`` itself checks no sum).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kb.errors import CheckpointError
+from kb.output import say
+
+MANIFEST = "manifest.json"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``: temporary file, flush to disk, rename, flush the folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _manifest(folder: Path) -> dict[str, list[str]]:
+    path = folder / MANIFEST
+    if not path.exists():
+        return {}
+    try:
+        known: dict[str, list[str]] = json.loads(path.read_text())
+    except ValueError:
+        raise CheckpointError(f"{path} is not JSON", hint="the run folder is damaged; start a new run") from None
+    return known
+
+
+def _behind(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def save(path: Path, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+    """Write ``{"tensors", "meta"}`` to ``path`` and return its sha256; the former file stays as ``<name>.previous.pt``.
+
+    ``tensors`` may be nested dicts and lists of tensors and numbers; ``meta`` must be JSON.
+    """
+    buffer = io.BytesIO()
+    torch.save({"tensors": _copied(tensors), "meta": json.dumps(meta)}, buffer)
+    data = buffer.getvalue()
+    digest = hashlib.sha256(data).hexdigest()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    manifest = _manifest(path.parent)
+    behind = _behind(path)
+    current = _digest_on_disk(path, manifest)
+    manifest[behind.name] = [*current, *_digest_on_disk(behind, manifest)]
+    manifest[path.name] = [digest, *current]
+    write_atomically(path.parent / MANIFEST, json.dumps(manifest, indent=1).encode())
+    if current:
+        path.replace(behind)
+    write_atomically(path, data)
+    return digest
+
+
+def _digest_on_disk(path: Path, manifest: Mapping[str, list[str]]) -> list[str]:
+    """The digest of the file as it lies there, if it is one that may be there."""
+    if not path.exists():
+        return []
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return [digest] if digest in manifest.get(path.name, []) else []
+
+
+def _copied(value: Any) -> Any:
+    """The same structure with tensors copied off the device: a checkpoint never aliases weights that still train."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(item) for item in value]
+    return value
+
+
+def load_exactly(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``(tensors, meta)`` of one file; raises CheckpointError, which names the file, if it is missing or altered."""
+    if not path.exists():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    data = path.read_bytes()
+    known = _manifest(path.parent).get(path.name, [])
+    if hashlib.sha256(data).hexdigest() not in known:
+        raise CheckpointError(f"checkpoint {path} is truncated or altered: its sha256 is not the one in {MANIFEST}")
+    # weights_only refuses every pickled class, so a file from a stranger cannot run code.
+    loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return loaded["tensors"], json.loads(loaded["meta"])
+
+
+def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``(tensors, meta)`` of ``path``, or of the file before it if ``path`` is damaged; says so on stderr."""
+    try:
+        return load_exactly(path)
+    except CheckpointError as error:
+        behind = _behind(path)
+        if not behind.exists():
+            raise CheckpointError(error.message, hint="there is no earlier checkpoint; start a new run") from None
+        say(f"{error.message}; going back to {behind}")
+        try:
+            return load_exactly(behind)
+        except CheckpointError as second:
+            raise CheckpointError(f"{error.message}; {second.message}", hint="start a new run") from None

@@ -1,0 +1,268 @@
+"""Everything about a pretraining run that can be set, with its default and what it means.
+
+Read from TOML (``--config FILE``), changed by ``--set section.key=value``, written back by ``--print-config`` and, as
+JSON, beside the weights. The defaults are the recipe that did best on the demo corpus's validation drugs;
+``paper()`` is the published variant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from kb.errors import ConfigError
+from kb.modalities import MODALITIES
+
+ALL = tuple(str(m) for m in MODALITIES)
+
+
+def doc(default: Any, text: str) -> Any:
+    """A dataclass field with its default and its one-line description."""
+    return field(default=default, metadata={"doc": text})
+
+
+@dataclass(frozen=True)
+class MoleculeConfig:
+    """The anchor."""
+
+    hidden: int = doc(64, "width of the atoms' states")
+    depth: int = doc(3, "GIN layers over the whole molecule (paper: 2, its code: 3)")
+    fragments: bool = doc(True, "BRICS fragments with their own GIN and attention")
+    fragment_depth: int = doc(2, "GIN layers over the fragments")
+    heads: int = doc(2, "attention heads over the fragments")
+    fingerprint_bits: int = doc(2048, "length of the Morgan (radius 2) count vector beside the GIN; 0: GIN only")
+    fingerprint_components: int = doc(256, "its singular vectors kept, fitted on the training drugs")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text tower."""
+
+    model: str = doc("all-minilm-l6-v2", "a text model of the registry; transformers: any model hub name")
+    name: str = doc("", "for transformers: the model's name or folder, e.g. openai/clip-vit-base-patch32")
+    revision: str = doc("main", "for transformers: the commit or tag; what was loaded is recorded with its sha256")
+    window: int = doc(128, "tokens per window; a long text is the mean over its windows, never cut")
+    notes: bool = doc(False, "use texts that are marked as indexing notes")
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The image tower."""
+
+    model: str = doc("efficientnet-lite0", "an image model of the registry; transformers: any ViT or CLIP hub name")
+    name: str = doc("", "for transformers: the model's name or folder, e.g. google/vit-base-patch16-224")
+    revision: str = doc("main", "for transformers: the commit or tag")
+    size: int = doc(224, "pixels along each side")
+    components: int = doc(128, "principal components kept, fitted on the training drugs; 0: all")
+    limit: int = doc(0, "encode only this many drugs' pictures (a quick look); 0: all")
+
+
+@dataclass(frozen=True)
+class StructureConfig:
+    """The 3D tower."""
+
+    scalars: int = doc(32, "scalar channels")
+    vectors: int = doc(4, "vector channels")
+    depth: int = doc(3, "GVP layers")
+    cutoff: float = doc(4.5, "Angstrom: atoms closer than this are joined")
+    neighbours: int = doc(12, "and only to this many nearest ones")
+    hydrogens: bool = doc(False, "keep hydrogens as atoms")
+
+
+@dataclass(frozen=True)
+class PropertyConfig:
+    """The property tower."""
+
+    log: bool = doc(True, "sign(x) log(1 + |x|) before standardising")
+    clip: float = doc(3.0, "standard deviations at which values are clipped; 0: never")
+
+
+@dataclass(frozen=True)
+class GraphConfig:
+    """The graph tower."""
+
+    features: tuple[str, ...] = doc(("neighbourhood",), "what places a drug: neighbourhood, transe, or both")
+    components: int = doc(256, "singular vectors of the IDF-weighted neighbourhoods, fitted on the training drugs")
+    exclude: tuple[str, ...] = doc(("Atc", "PCiC"), "relations whose name holds one of these are left out: labels")
+    vectors: str = doc("", "a .npy of published entity vectors, with <name>.tsv naming them, in place of training")
+    model: str = doc("TransE", "a PyKEEN model")
+    dimension: int = doc(64, "width of the knowledge graph embedding")
+    epochs: int = doc(100, "passes over the triples")
+    batch_size: int = doc(16384, "triples a step")
+    learning_rate: float = doc(0.01, "Adam")
+    held_out: float = doc(0.05, "share of triples kept for filtered MRR and hits@k")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is minimised."""
+
+    temperature: float = doc(0.07, "starting tau of every InfoNCE (learned; 1/tau at most 100)")
+    align: float = doc(1.0, "weight of InfoNCE between the anchor and each modality")
+    consistency: float = doc(0.5, "weight of InfoNCE between fused vectors of two subsets of a drug's modalities")
+    relation: float = doc(1.0, "weight of matching the late fusion's neighbours with the fused vector")
+    relation_towers: float = doc(0.5, "weight of the same for each tower")
+    relation_temperature: float = doc(0.5, "softness of the late fusion's neighbours")
+    relation_of: tuple[str, ...] = doc(("molecule", "text", "graph"), "the modalities in the late fusion")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How it is minimised."""
+
+    epochs: int = doc(60, "at most")
+    patience: int = doc(15, "epochs without a better validation retrieval before stopping")
+    batch_size: int = doc(512, "drugs a step, over all processes")
+    learning_rate: float = doc(2e-3, "peak, after warm-up, before cosine decay")
+    warmup: int = doc(50, "steps")
+    weight_decay: float = doc(0.01, "AdamW")
+    clip: float = doc(5.0, "norm to which gradients are clipped")
+    hidden: int = doc(256, "hidden width of the vector towers")
+    dropout: float = doc(0.2, "in the vector towers")
+    modality_dropout: float = doc(0.3, "chance that a modality is hidden from the fusion")
+    fusion: str = doc("weighted", "weighted, gated or mixed")
+    validation: float = doc(0.1, "share of drugs for early stopping, by scaffold")
+    test: float = doc(0.1, "share of drugs never seen, by scaffold")
+    bad_steps: int = doc(3, "consecutive steps with NaN or infinity before the run is given up")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """A pretraining run."""
+
+    width: int = doc(64, "D, the width of every vector")
+    seed: int = doc(0, "of everything random")
+    arm: str = doc("all", "all: every drug with what it has; intersection: train only on drugs that have everything")
+    modalities: tuple[str, ...] = doc(ALL, "the modalities aligned to the molecule")
+    device: str = doc("auto", "auto, cpu or cuda")
+    precision: str = doc("auto", "auto: bf16 on CUDA and fp32 on CPU; fp32; bf16")
+    threads: int = doc(0, "CPU threads; 0: torch's choice")
+    molecule: MoleculeConfig = field(default_factory=MoleculeConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    structure: StructureConfig = field(default_factory=StructureConfig)
+    property: PropertyConfig = field(default_factory=PropertyConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        _choice("arm", self.arm, ("all", "intersection"))
+        _choice("device", self.device, ("auto", "cpu", "cuda"))
+        _choice("precision", self.precision, ("auto", "fp32", "bf16"))
+        if not self.modalities:
+            raise ConfigError("modalities is empty", hint=f"choose from {', '.join(ALL)}")
+        for name in self.modalities:
+            _choice("modalities", name, ALL)
+        for name in self.graph.features:
+            _choice("graph.features", name, ("neighbourhood", "transe"))
+        if not 1 <= self.width <= 2000:
+            raise ConfigError(f"width is {self.width}", hint="pgvector indexes vectors of at most 2,000 dimensions")
+
+
+def _choice(key: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in tuple(allowed):
+        raise ConfigError(f"{key} is {value!r}", hint=f"choose from {', '.join(allowed)}")
+
+
+def paper(**changes: Any) -> PretrainConfig:
+    """The published variant: GIN + BRICS only, towers by modality, symmetric InfoNCE to the anchor and nothing else."""
+    base = PretrainConfig(
+        molecule=MoleculeConfig(depth=2, fingerprint_bits=0),
+        graph=GraphConfig(features=("transe",)),
+        loss=LossConfig(consistency=0.0, relation=0.0, relation_towers=0.0),
+        train=TrainConfig(epochs=20, learning_rate=5e-4),
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def _coerce(value: Any, kind: Any, key: str) -> Any:
+    if get_origin(kind) is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(_coerce(p.strip() if isinstance(p, str) else p, get_args(kind)[0], key) for p in parts if p != "")
+    if kind is bool and isinstance(value, str):
+        if value.lower() not in ("true", "false"):
+            raise ConfigError(f"{key} must be true or false, not {value!r}")
+        return value.lower() == "true"
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str) and kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            raise ConfigError(f"{key} must be {kind.__name__}, not {value!r}") from None
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise ConfigError(f"{key} must be {kind.__name__}, not {value!r}")
+    return value
+
+
+def _apply(config: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+    hints = get_type_hints(type(config))
+    changes = {}
+    for name, value in values.items():
+        key = prefix + name
+        if name not in hints:
+            close = difflib.get_close_matches(name, hints, n=1)
+            raise ConfigError(f"there is no setting {key!r}", hint=f"did you mean {prefix + close[0]!r}?" if close
+                              else f"known: {', '.join(prefix + known for known in hints)}")
+        current = getattr(config, name)
+        if is_dataclass(current):
+            if not isinstance(value, Mapping):
+                first = fields(current)[0].name
+                raise ConfigError(f"{key} is a section", hint=f"set one of its keys, e.g. {key}.{first}")
+            changes[name] = _apply(current, value, key + ".")
+        else:
+            changes[name] = _coerce(value, hints[name], key)
+    return dataclasses.replace(config, **changes)
+
+
+def load_config(path: Path | None = None, sets: Iterable[str] = (),
+                base: PretrainConfig | None = None) -> PretrainConfig:
+    """The configuration: defaults (or ``base``), then the TOML file, then every ``key=value`` of ``sets``."""
+    config = base or PretrainConfig()
+    if path is not None:
+        try:
+            config = _apply(config, tomllib.loads(path.read_text()))
+        except FileNotFoundError:
+            raise ConfigError(f"no such file: {path}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from None
+    for item in sets:
+        key, sign, value = item.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {item!r} is not key=value", hint="for example --set train.epochs=20")
+        nested: Any = value
+        for part in reversed(key.strip().split(".")):
+            nested = {part: nested}
+        config = _apply(config, nested)
+    return config
+
+
+def from_json(values: Mapping[str, Any]) -> PretrainConfig:
+    """The configuration that ``to_json`` wrote."""
+    return _apply(PretrainConfig(), values)  # type: ignore[no-any-return]
+
+
+def to_json(config: PretrainConfig) -> dict[str, Any]:
+    """The configuration as plain JSON values."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def to_toml(config: Any, section: str = "") -> str:
+    """The configuration as TOML, each key under its description."""
+    lines = [f"[{section}]"] if section else []
+    later = []
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            later.append(to_toml(value, f"{section}.{item.name}" if section else item.name))
+        else:
+            lines += [f"# {item.metadata['doc']}", f"{item.name} = {json.dumps(value)}"]
+    return "\n".join([*lines, *(f"\n{text}" for text in later)])

@@ -1,0 +1,173 @@
+"""Features of all drugs as tensors on one device, and batches cut from them with no Python object per drug."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embed.encoders.base import Inputs
+from embed.features.packed import Packed, ranges
+
+Collate = Callable[["PackedTensors", Tensor], dict[str, Tensor]]
+
+
+class PackedTensors:
+    """A ``Packed`` as tensors; ``take`` cuts items out by index arithmetic on the device."""
+
+    def __init__(self, packed: Packed, device: torch.device) -> None:
+        self.n = packed.n
+        self.columns = {k: torch.from_numpy(np.ascontiguousarray(v)).to(device) for k, v in packed.columns.items()}
+        self.indptr = {k: torch.from_numpy(v).to(device) for k, v in packed.indptr.items()}
+
+    def take(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """``(columns, counts)`` of the items at ``rows``: flat columns, and per axis how many rows each item has."""
+        picked: dict[str, Tensor] = {}
+        counts: dict[str, Tensor] = {}
+        for axis, pointer in self.indptr.items():
+            start, count = pointer[rows], pointer[rows + 1] - pointer[rows]
+            shift = start - (count.cumsum(0) - count)
+            total = int(count.sum())
+            picked[axis] = torch.arange(total, device=rows.device) + shift.repeat_interleave(count, output_size=total)
+            counts[axis] = count
+        out = {}
+        for name, column in self.columns.items():
+            axis, dot, _ = name.rpartition(".")
+            out[name] = column[picked[axis] if dot else rows]
+        return out, counts
+
+
+def _spread(per_item: Tensor, count: Tensor, like: Tensor) -> Tensor:
+    return per_item.repeat_interleave(count, output_size=len(like))
+
+
+def collate_vectors(items: PackedTensors, rows: Tensor) -> dict[str, Tensor]:
+    """``vector`` (B, F)."""
+    return {"vector": items.columns["vector"][rows].float()}
+
+
+def collate_molecules(items: PackedTensors, rows: Tensor) -> dict[str, Tensor]:
+    """The inputs of ``MoleculeEncoder``: atoms, both directions of every bond, fragments and their pairs."""
+    columns, counts = items.take(rows)
+    atoms, edges, pieces = counts["atom"], counts["edge"], counts["fragment"]
+    item = torch.arange(len(rows), device=rows.device)
+    atom_shift, piece_shift = atoms.cumsum(0) - atoms, pieces.cumsum(0) - pieces
+    ends, pairs = columns["edge.ends"].long(), columns["pair.ends"].long()
+    out = {
+        "atom": columns["atom.x"],
+        "molecule": _spread(item, atoms, columns["atom.x"]),
+        "edges": (ends + _spread(atom_shift, edges, ends)[:, None]).T.contiguous(),
+        "kinds": columns["edge.x"],
+        "kept": columns["edge.kept"].nonzero()[:, 0],
+        "fragment": columns["atom.fragment"].long() + _spread(piece_shift, atoms, columns["atom.x"]),
+        "fragment_molecule": _spread(item, pieces, columns["fragment.size"]),
+        "fragment_pairs": (pairs + _spread(piece_shift, counts["pair"], pairs)[:, None]).T.contiguous(),
+        "count": torch.tensor(len(rows)),
+    }
+    if "vector" in columns:
+        out["vector"] = columns["vector"].float()
+    return out
+
+
+def collate_conformers(items: PackedTensors, rows: Tensor) -> dict[str, Tensor]:
+    """The inputs of ``StructureEncoder``."""
+    columns, counts = items.take(rows)
+    atoms = counts["atom"]
+    shift = atoms.cumsum(0) - atoms
+    ends = columns["edge.ends"].long()
+    return {
+        "node": columns["atom.x"],
+        "position": columns["atom.position"].float(),
+        "edges": (ends + _spread(shift, counts["edge"], ends)[:, None]).T.contiguous(),
+        "molecule": _spread(torch.arange(len(rows), device=rows.device), atoms, columns["atom.x"]),
+        "count": torch.tensor(len(rows)),
+    }
+
+
+COLLATE: Mapping[str, Collate] = {"molecule": collate_molecules, "structure": collate_conformers}
+
+
+def both_directions(items: Packed) -> Packed:
+    """Molecular graphs ready to batch: each bond in both directions, sorted by receiver, and all pairs of fragments."""
+    atoms, bonds = items.indptr["atom"], items.indptr["bond"]
+    ends = items.columns["bond.ends"].astype(np.int64)
+    item = np.repeat(np.arange(items.n), np.diff(bonds))
+    both = np.concatenate([ends, ends[:, ::-1]])
+    owner = np.concatenate([item, item])
+    order = np.lexsort((both[:, 0], both[:, 1], owner))
+    edge = 2 * bonds
+    fragment = items.columns["atom.fragment"].astype(np.int64)
+    pieces = np.maximum.reduceat(fragment, atoms[:-1]) + 1 if items.n else np.empty(0, np.int64)
+    start = np.concatenate([[0], np.cumsum(pieces)])
+    label = fragment + np.repeat(start[:-1], np.diff(atoms))
+    # Pair q of an item with p fragments is (q // p, q % p).
+    squares = pieces * pieces
+    within = ranges(np.zeros(items.n, np.int64), squares)
+    side = np.repeat(pieces, squares)
+    columns = {
+        **{name: items.columns[name] for name in ("atom.x", "atom.fragment")},
+        "edge.ends": both[order].astype(np.int16),
+        "edge.x": np.concatenate([items.columns["bond.x"]] * 2)[order],
+        "edge.kept": ~np.concatenate([items.columns["bond.cut"]] * 2)[order],
+        "fragment.size": np.bincount(label, minlength=int(start[-1])).astype(np.int16),
+        "pair.ends": np.stack([within // np.maximum(side, 1), within % np.maximum(side, 1)], 1).astype(np.int16),
+    }
+    columns |= {name: column for name, column in items.columns.items() if "." not in name}
+    pair = np.concatenate([[0], np.cumsum(squares)]).astype(np.int64)
+    return Packed(items.n, columns, {"atom": atoms, "edge": edge, "fragment": start.astype(np.int64), "pair": pair})
+
+
+@dataclass
+class Table:
+    """One modality: ``position[drug]`` is its row in ``items``, or -1."""
+
+    items: PackedTensors
+    position: Tensor
+    collate: Collate
+
+    def inputs(self, drugs: Tensor) -> tuple[Tensor, Inputs]:
+        """``(where, inputs)``: which of ``drugs`` (their places in the batch) have the modality, and their inputs."""
+        position = self.position[drugs]
+        where = (position >= 0).nonzero()[:, 0]
+        return where, self.collate(self.items, position[where])
+
+
+@dataclass
+class Batch:
+    """``drugs`` (B,), ``group`` (B,) substance numbers, ``present`` (B, 1 + M), and each table's (where, inputs)."""
+
+    drugs: Tensor
+    group: Tensor
+    present: Tensor
+    inputs: dict[str, tuple[Tensor, Inputs]]
+
+
+@dataclass
+class Dataset:
+    """All drugs: tables by name (the anchor first), the availability mask (N, 1 + M), and substance numbers (N,)."""
+
+    drug_ids: NDArray[np.int64]
+    tables: dict[str, Table]
+    group: Tensor
+    relations: dict[str, Table] = field(default_factory=dict)
+
+    @property
+    def present(self) -> Tensor:
+        """The availability mask (N, 1 + M) in the order of ``tables``."""
+        return torch.stack([table.position >= 0 for table in self.tables.values()], 1)
+
+    def batch(self, drugs: Tensor) -> Batch:
+        """The batch of the drugs at these row numbers."""
+        inputs = {name: table.inputs(drugs) for name, table in self.tables.items()}
+        return Batch(drugs, self.group[drugs], self.present[drugs], inputs)
+
+
+def make_table(name: str, items: Packed, position: NDArray[np.int64], device: torch.device) -> Table:
+    """The table of one modality on ``device``."""
+    ready = both_directions(items) if name == "molecule" else items
+    collate = COLLATE.get(name, collate_vectors)
+    return Table(PackedTensors(ready, device), torch.from_numpy(position).to(device), collate)

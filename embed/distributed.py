@@ -1,0 +1,88 @@
+"""One job on several processes (``torchrun``): the contrastive batch is gathered from all of them.
+
+Every process computes the whole loss on the gathered vectors and sends gradients back only through its own rows; the
+processes' gradients are then summed. The result is the single-process gradient of the same batch, up to rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class _Gather(torch.autograd.Function):
+    """All processes' rows, in rank order; backward keeps the gradient of the own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        ctx.rows = len(own)
+        parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, own.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        start = dist.get_rank() * ctx.rows
+        return grads[0][start:start + ctx.rows]
+
+
+def world() -> int:
+    """How many processes share the job."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def join(device: torch.device) -> None:
+    """Join the process group that ``torchrun`` announced in the environment, if it did."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def leave() -> None:
+    """Leave the process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def gather(own: Tensor) -> Tensor:
+    """All processes' rows of a tensor with as many rows everywhere, differentiable in the own ones."""
+    if world() == 1:
+        return own
+    if own.dtype == torch.bool:
+        return gather(own.to(torch.uint8)).bool()
+    if not own.requires_grad:
+        parts = [torch.empty_like(own) for _ in range(world())]
+        dist.all_gather(parts, own.contiguous())
+        return torch.cat(parts)
+    gathered: Tensor = _Gather.apply(own)
+    return gathered
+
+
+def sum_gradients(sharded: Iterable[nn.Parameter], shared: Iterable[nn.Parameter]) -> None:
+    """Make every process's gradients those of the whole batch.
+
+    ``sharded`` parameters saw only the own rows: their gradients are summed. ``shared`` ones (temperatures, fusion)
+    saw the gathered batch and already have the whole gradient: they are averaged, which only removes rounding.
+    """
+    if world() == 1:
+        return
+    for parameters, share in ((list(sharded), 1.0), (list(shared), 1.0 / world())):
+        if not parameters:
+            continue
+        flat = torch.cat([
+            (p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters
+        ])
+        dist.all_reduce(flat)
+        start = 0
+        for p in parameters:
+            p.grad = (flat[start:start + p.numel()] * share).view_as(p).clone()
+            start += p.numel()

@@ -1,0 +1,112 @@
+"""The structure tower: geometric vector perceptrons (Jing et al. 2021) on the conformer's radius graph.
+
+Atoms carry scalars (invariant) and vectors (equivariant); edges within 4.5 Angstrom carry 16 radial basis values and a
+unit displacement. Only displacements and centred positions enter, so the result does not change when the conformer is
+moved, turned, mirrored (norms and linear maps of vectors are blind to handedness), or its atoms are listed in another
+order.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.utils import scatter
+
+from embed.encoders.base import Inputs
+
+NODE_SIZES = (44, 7, 7, 7, 1)
+"""One-hot widths: element, degree, hydrogens, implicit valence; and one aromatic flag: 66 scalars in all."""
+
+
+def radial_basis(distance: Tensor, cutoff: float, count: int = 16) -> Tensor:
+    """Gaussians on a grid over [0, cutoff]: (E,) to (E, count)."""
+    centres = torch.linspace(0.0, cutoff, count, device=distance.device, dtype=distance.dtype)
+    return torch.exp(-(((distance[:, None] - centres) * count / cutoff) ** 2) / 2)
+
+
+class Gvp(nn.Module):
+    """One geometric vector perceptron: (n, S), (n, 3, V) to (n, S'), (n, 3, V').
+
+    Vectors are mixed linearly over their channels, scalars see the vectors' norms, and vectors are gated by scalars.
+    """
+
+    def __init__(self, scalars: tuple[int, int], vectors: tuple[int, int], activate: bool = True) -> None:
+        super().__init__()
+        hidden = max(vectors)
+        self.activate = activate
+        self.down = nn.Linear(vectors[0], hidden, bias=False)
+        self.up = nn.Linear(hidden, vectors[1], bias=False)
+        self.scalar = nn.Linear(scalars[0] + hidden, scalars[1])
+        self.gate = nn.Linear(scalars[1], vectors[1])
+
+    def forward(self, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The new scalars and vectors."""
+        mixed = self.down(v)
+        # The small constant keeps the gradient of the norm finite where a vector is exactly zero.
+        norm = torch.sqrt((mixed * mixed).sum(1) + 1e-8)
+        out = self.scalar(torch.cat([s, norm], -1))
+        vectors = self.up(mixed) * torch.sigmoid(self.gate(out))[:, None, :]
+        return (F.silu(out) if self.activate else out), vectors
+
+
+class GvpLayer(nn.Module):
+    """Messages over the edges, averaged at their receiver, then an update of each atom; both residual."""
+
+    def __init__(self, scalars: int, vectors: int, edge_scalars: int) -> None:
+        super().__init__()
+        self.message = Gvp((2 * scalars + edge_scalars, scalars), (2 * vectors + 1, vectors))
+        self.update = Gvp((scalars, scalars), (vectors, vectors))
+        self.norm = nn.ModuleList(nn.LayerNorm(scalars) for _ in range(2))
+
+    def forward(self, s: Tensor, v: Tensor, edges: Tensor, edge_s: Tensor, edge_v: Tensor) -> tuple[Tensor, Tensor]:
+        """The atoms' scalars and vectors after one round."""
+        source, target = edges
+        ms, mv = self.message(
+            torch.cat([s[source], s[target], edge_s], -1),
+            torch.cat([v[source], v[target], edge_v[..., None]], -1),
+        )
+        s = self.norm[0](s + scatter(ms, target, 0, len(s), reduce="mean"))
+        v = v + scatter(mv, target, 0, len(v), reduce="mean")
+        ds, dv = self.update(s, v)
+        return self.norm[1](s + ds), v + dv
+
+
+class StructureEncoder(nn.Module):
+    """A GVP network over 3D conformers to one unit vector each.
+
+    Reads ``node`` (V, 5) integers, ``position`` (V, 3) in Angstrom, ``edges`` (2, E), ``molecule`` (V,), ``count``.
+    """
+
+    def __init__(self, width: int = 64, scalars: int = 64, vectors: int = 8, depth: int = 3,
+                 cutoff: float = 4.5) -> None:
+        super().__init__()
+        self.kwargs = {"width": width, "scalars": scalars, "vectors": vectors, "depth": depth, "cutoff": cutoff}
+        self.cutoff = cutoff
+        self.embed = Gvp((sum(NODE_SIZES), scalars), (1, vectors))
+        self.layers = nn.ModuleList(GvpLayer(scalars, vectors, 16) for _ in range(depth))
+        self.read = Gvp((scalars, scalars), (vectors, vectors))
+        self.head = nn.Linear(2 * scalars, width)
+
+    @staticmethod
+    def _one_hot(node: Tensor) -> Tensor:
+        parts = [F.one_hot(node[:, k].long().clamp(max=size - 1), size) for k, size in enumerate(NODE_SIZES[:4])]
+        return torch.cat([*parts, node[:, 4:5].long()], -1).float()
+
+    def fingerprint(self, inputs: Inputs) -> Tensor:
+        """The pooled scalars (mean and maximum), (B, 2S)."""
+        edges, molecule, n = inputs["edges"], inputs["molecule"], int(inputs["count"])
+        position = inputs["position"]
+        centre = scatter(position, molecule, 0, n, reduce="mean")
+        shift = position[edges[0]] - position[edges[1]]
+        distance = torch.sqrt((shift * shift).sum(-1) + 1e-8)
+        edge_s, edge_v = radial_basis(distance, self.cutoff), shift / distance[:, None]
+        s, v = self.embed(self._one_hot(inputs["node"]), (position - centre[molecule])[..., None])
+        for layer in self.layers:
+            s, v = layer(s, v, edges, edge_s, edge_v)
+        s, _ = self.read(s, v)
+        return torch.cat([scatter(s, molecule, 0, n, reduce="mean"), scatter(s, molecule, 0, n, reduce="max")], -1)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """The unit vectors, (B, D)."""
+        return F.normalize(self.head(self.fingerprint(inputs)), dim=-1)

@@ -1,0 +1,118 @@
+"""A content-addressed store of features: only what changed is computed again.
+
+The key is (sha256 of the input, encoder, version). One folder per encoder and version; each batch is one immutable
+``.npz`` shard, written under a temporary name, flushed and renamed, so a killed process leaves either a whole shard or
+none and several processes may write at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.features.packed import Packed, concat
+from kb.errors import DataError
+from kb.output import say
+
+Compute = Callable[[list[int]], tuple[list[int], Packed]]
+
+
+def sha256(data: bytes | str) -> bytes:
+    """The 32-byte digest of ``data`` (text as UTF-8): the address of an input."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).digest()
+
+
+class FeatureCache:
+    """Features by input digest; ``get`` computes what is missing and keeps it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, encoder: str, version: str, keys: Sequence[bytes], compute: Compute,
+            *, shard: int = 512) -> tuple[NDArray[np.int64], Packed | None]:
+        """``(position, items)``: row ``position[i]`` of ``items`` is the feature of ``keys[i]``, or -1 if it has none.
+
+        ``compute`` gets indices into ``keys`` and returns those it could do, with their features; an input that it
+        leaves out (a SMILES that does not parse) is remembered as having none. ``items`` is None if nothing has one.
+        """
+        folder = self.root / encoder / version
+        known, empty = self._open(folder)
+        first: dict[bytes, int] = {}
+        for index, key in enumerate(keys):
+            first.setdefault(key, index)
+        todo = [index for key, index in first.items() if key not in known and key not in empty]
+        for start in range(0, len(todo), shard):
+            chunk = todo[start:start + shard]
+            done, items = compute(chunk)
+            self._write(folder, [keys[i] for i in done], items, [keys[i] for i in chunk if i not in set(done)])
+        if todo:
+            known, empty = self._open(folder)
+        return self._collect(keys, known)
+
+    def _open(self, folder: Path) -> tuple[dict[bytes, tuple[Path, int]], set[bytes]]:
+        known: dict[bytes, tuple[Path, int]] = {}
+        empty: set[bytes] = set()
+        for path in sorted(folder.glob("*.npz")):
+            try:
+                with np.load(path, allow_pickle=False) as shard:
+                    names, failed = shard["@keys"], shard["@empty"]
+            except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+                say(f"feature shard {path} is unreadable ({error}); it is removed and its features are computed again")
+                path.unlink()
+                continue
+            known.update((row.tobytes(), (path, i)) for i, row in enumerate(names))
+            empty.update(row.tobytes() for row in failed)
+        return known, empty
+
+    def _write(self, folder: Path, keys: list[bytes], items: Packed, empty: list[bytes]) -> None:
+        if items.n != len(keys):
+            raise DataError(f"featuriser returned {items.n} items for {len(keys)} inputs")
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {f"c:{name}": column for name, column in items.columns.items()}
+        arrays |= {f"p:{axis}": pointer for axis, pointer in items.indptr.items()}
+        arrays["@keys"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
+        arrays["@empty"] = np.frombuffer(b"".join(empty), np.uint8).reshape(-1, 32)
+        temporary = folder / f".{uuid.uuid4().hex}.tmp"
+        with temporary.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.rename(folder / f"{uuid.uuid4().hex}.npz")
+
+    def _collect(self, keys: Sequence[bytes],
+                 known: dict[bytes, tuple[Path, int]]) -> tuple[NDArray[np.int64], Packed | None]:
+        wanted: dict[Path, list[int]] = {}
+        order: dict[bytes, int] = {}
+        for key in dict.fromkeys(keys):
+            if key in known:
+                path, row = known[key]
+                wanted.setdefault(path, []).append(row)
+        parts = []
+        for path, rows in wanted.items():
+            shard, names = _read(path)
+            for row in rows:
+                order[names[row].tobytes()] = len(order)
+            parts.append(shard.take(np.array(rows, np.int64)))
+        position = np.array([order.get(key, -1) for key in keys], np.int64)
+        return position, concat(parts) if parts else None
+
+
+def _read(path: Path) -> tuple[Packed, NDArray[np.uint8]]:
+    with np.load(path, allow_pickle=False) as shard:
+        columns = {name[2:]: shard[name] for name in shard.files if name.startswith("c:")}
+        indptr = {name[2:]: shard[name] for name in shard.files if name.startswith("p:")}
+        return Packed(len(shard["@keys"]), columns, indptr), shard["@keys"]
+
+
+def version_of(**settings: object) -> str:
+    """A short version made of everything that the output of a featuriser depends on."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

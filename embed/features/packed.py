@@ -1,0 +1,78 @@
+"""Many items of unequal size in a few flat arrays: what the cache stores and what a batch is cut from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kb.errors import DataError
+
+Array = NDArray[np.generic]
+
+
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The concatenation of ``arange(start, start + length)`` over all pairs, without a Python loop."""
+    total = int(lengths.sum())
+    if total == 0:
+        return np.empty(0, np.int64)
+    offsets = np.cumsum(lengths) - lengths
+    return np.arange(total, dtype=np.int64) + np.repeat(starts - offsets, lengths)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """``n`` items whose columns lie end to end.
+
+    ``columns`` maps ``"axis.name"`` (or ``"name"`` for one value per item) to an array; ``indptr[axis]`` (``n + 1``)
+    says which rows of every column of that axis belong to which item. Indices inside a column are local to the item.
+    """
+
+    n: int
+    columns: Mapping[str, Array]
+    indptr: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for axis, pointer in self.indptr.items():
+            if len(pointer) != self.n + 1 or pointer[0] != 0 or (np.diff(pointer) < 0).any():
+                raise DataError(f"packed features: the pointers of axis {axis!r} do not describe {self.n} items")
+        for name, column in self.columns.items():
+            axis, dot, _ = name.rpartition(".")
+            expected = int(self.indptr[axis][-1]) if dot else self.n
+            if len(column) != expected:
+                raise DataError(f"packed features: column {name!r} has {len(column)} rows, not {expected}")
+
+    def take(self, rows: NDArray[np.int64]) -> Packed:
+        """The items at ``rows``, in that order, repeats allowed."""
+        rows = np.asarray(rows, np.int64)
+        pick: dict[str, NDArray[np.int64]] = {}
+        indptr: dict[str, NDArray[np.int64]] = {}
+        for axis, pointer in self.indptr.items():
+            lengths = pointer[rows + 1] - pointer[rows]
+            pick[axis] = ranges(pointer[rows], lengths)
+            indptr[axis] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        columns = {}
+        for name, column in self.columns.items():
+            axis, dot, _ = name.rpartition(".")
+            columns[name] = column[pick[axis] if dot else rows]
+        return Packed(len(rows), columns, indptr)
+
+
+def concat(parts: Sequence[Packed]) -> Packed:
+    """All items of ``parts``, in order; the parts must share their columns."""
+    if not parts:
+        raise DataError("packed features: nothing to concatenate")
+    first = parts[0]
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in first.columns}
+    indptr = {
+        axis: np.concatenate([[0], *(np.diff(part.indptr[axis]) for part in parts)]).cumsum().astype(np.int64)
+        for axis in first.indptr
+    }
+    return Packed(sum(part.n for part in parts), columns, indptr)
+
+
+def vectors(matrix: Array) -> Packed:
+    """A matrix as packed items, one row each."""
+    return Packed(len(matrix), {"vector": np.ascontiguousarray(matrix)})

@@ -1,0 +1,47 @@
+"""The tables of the embedding store, declared on the knowledge base's metadata."""
+
+from __future__ import annotations
+
+from pgvector.sqlalchemy import VECTOR
+from sqlalchemy import ARRAY, BigInteger, Boolean, CheckConstraint, Column, Integer, SmallInteger, Table, Text, Uuid, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from kb.modalities import MODALITIES
+from kb.schema.base import METADATA, moment, one_of, references
+
+ANCHOR = "molecule"
+FUSED = "fused"
+VECTOR_KINDS: tuple[str, ...] = (*MODALITIES, ANCHOR, FUSED)
+"""What a vector can be of. The position of a name among the first six is its bit in ``rests_on``."""
+
+embedding_run = Table(
+    "embedding_run", METADATA,
+    references("run_id", "run.id", Uuid, primary_key=True, cascade=True),
+    Column("width", Integer, nullable=False),
+    Column("precision", Text, nullable=False),
+    Column("modalities", ARRAY(Text), nullable=False),
+    Column("drugs", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("metrics", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    moment("created_at"),
+    CheckConstraint("width BETWEEN 1 AND 2000", name="width"),
+    one_of("precision", ("vector", "halfvec"), "precision"),
+    one_of("state", ("building", "complete"), "state"),
+)
+
+published = Table(
+    "published", METADATA,
+    Column("singleton", Boolean, primary_key=True),
+    references("run_id", "embedding_run.run_id", Uuid, nullable=True),
+    CheckConstraint("singleton", name="singleton"),
+)
+
+embedding = Table(
+    "embedding", METADATA,
+    Column("run_id", Uuid, primary_key=True),
+    Column("modality", Text, primary_key=True),
+    references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
+    Column("rests_on", SmallInteger, nullable=False),
+    Column("embedding", VECTOR(), nullable=False),
+    postgresql_partition_by="LIST (run_id)",
+)
