@@ -1,0 +1,50 @@
+# Everything from a clean checkout: `make demo`, `make test`. The environment is .venv in this folder.
+# A second run finds what the first one made and starts at once.
+
+PYTHON ?= python3
+JOBS   ?= auto
+VENV   := .venv
+BIN    := $(VENV)/bin
+EXTRAS := dev,pretrained,omop
+MADE   := $(VENV)/.made
+READY  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv install test lint demo bench torture clean
+
+help: ## Show what can be made.
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+venv: $(MADE) ## Make the environment.
+
+$(MADE):
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, %s is %d.%d: make PYTHON=python3.12 ..." % (sys.executable, *v))'
+	@echo "making the environment in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+install: $(READY) ## Install mkmed with everything that tests and demo need.
+
+$(READY): pyproject.toml constraints.txt | $(MADE)
+	@echo "installing mkmed and its packages into $(VENV) (about 2 GB; a minute or more the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+test: $(READY) ## Run the tests on a PostgreSQL of their own.
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -rs
+
+lint: $(READY) ## Check style and types.
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+demo: $(READY) ## Run the whole path on the bundled open data and write a report.
+	@$(BIN)/mkmed demo
+
+bench: $(READY) ## Measure everything that the documentation quotes.
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+torture: $(READY) ## Kill ingest and PostgreSQL again and again, and fill disks.
+	@$(BIN)/python -m pytest -m torture tests/torture -rs -s
+
+clean: ## Remove the environment and caches; data in MKMED_HOME stays.
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
