@@ -24,6 +24,7 @@ _FORMS: dict[str, re.Pattern[str]] = {
     "pharmgkb": re.compile(r"PA\d{1,12}"),
     "drugcentral": re.compile(r"\d{1,6}"),
     "ccd": re.compile(r"[0-9A-Z]{1,5}"),
+    "mesh": re.compile(r"[CD]\d{6,9}"),
     "user": re.compile(r"[A-Za-z0-9:_.-]{1,64}"),
 }
 NAMESPACES: tuple[str, ...] = tuple(_FORMS)

@@ -1,0 +1,175 @@
+"""Turns triples of names into sorted, distinct integer codes; counts what was dropped and why.
+
+An entity's name is ``type::id`` (the type may contain blanks, the id more colons); a relation's name is opaque. One
+int64 key a triple, ``(head · R + relation) · E + tail``, makes sorting and deduplication one ``np.sort``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kb.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TripleCounts:
+    """What was read: all ``rows``, those equal to an earlier one, those with an empty id, loops, and what is kept.
+
+    ``duplicates`` counts over all rows; ``self_loops`` over the rows with ids, repeated ones included. ``kept`` triples
+    are distinct and have ids at both ends, so ``rows - kept`` may be less than ``duplicates + empty_ids``.
+    """
+
+    rows: int
+    duplicates: int
+    empty_ids: int
+    self_loops: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class CodedTriples:
+    """Distinct triples as codes into ``entities`` and ``relations`` (both sorted), in the order of (head, relation,
+    tail); ``rows_of`` has the rows of each relation before anything was dropped."""
+
+    heads: NDArray[np.int32]
+    relations: NDArray[np.int32]
+    tails: NDArray[np.int32]
+    entities: list[str]
+    relation_names: list[str]
+    counts: TripleCounts
+    rows_of: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.heads)
+
+
+def entity_type(name: str) -> str:
+    """The part of an entity's name before the first ``::``; raises DataError when there is none."""
+    kind, separator, _ = name.partition("::")
+    if not separator or not kind:
+        raise DataError(f"{name[:80]!r} is not an entity: expected type::id", hint="is this a file of triples?")
+    return kind
+
+
+def pack(heads: Codes, relations: Codes, tails: Codes, n_relations: int, n_entities: int) -> Codes:
+    """One int64 a triple that sorts like (head, relation, tail); raises DataError when it would overflow."""
+    if n_entities * n_relations * n_entities >= 2**63:
+        raise DataError(f"{n_entities:,} entities and {n_relations:,} relations do not fit one 64-bit key")
+    key = heads.astype(np.int64)
+    key *= n_relations
+    key += relations
+    key *= n_entities
+    key += tails
+    return key
+
+
+def unpack(key: Codes, n_relations: int, n_entities: int) -> tuple[Codes, Codes, Codes]:
+    """Heads, relations and tails of packed keys."""
+    rest, tails = np.divmod(key, n_entities)
+    heads, relations = np.divmod(rest, n_relations)
+    return heads, relations, tails
+
+
+def encode_rows(rows: Iterable[tuple[str, str, str]]) -> CodedTriples:
+    """The triples of (head, relation, tail) names; for up to some hundred thousand (use ``encode_table`` beyond)."""
+    entities: dict[str, int] = {}
+    relations: dict[str, int] = {}
+    codes = [
+        (
+            entities.setdefault(head, len(entities)),
+            relations.setdefault(relation, len(relations)),
+            entities.setdefault(tail, len(entities)),
+        )
+        for head, relation, tail in rows
+    ]
+    table = np.asarray(codes, np.int64).reshape(-1, 3)
+    return encode_codes(table[:, 0], table[:, 1], table[:, 2], list(entities), list(relations))
+
+
+def encode_table(table: pa.Table) -> CodedTriples:
+    """The triples of a table of three dictionary-encoded text columns: head, relation, tail."""
+    import pyarrow as pa
+
+    columns: list[Codes] = []
+    dictionaries: list[list[str]] = []
+    unified = table.unify_dictionaries()
+    for column in unified.columns:
+        parts = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in column.chunks]
+        columns.append(np.concatenate(parts) if parts else np.empty(0, np.int32))
+        known: pa.Array = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
+        dictionaries.append(known.to_pylist())
+    head_names, relation_names, tail_names = dictionaries
+    position = {name: i for i, name in enumerate(head_names)}
+    translate = np.asarray([position.setdefault(name, len(position)) for name in tail_names], np.int64)
+    tails = translate[columns[2]] if len(translate) else columns[2]
+    return encode_codes(columns[0], columns[1], tails, list(position), relation_names)
+
+
+def encode_codes(
+    heads: Codes, relations: Codes, tails: Codes, entities: Sequence[str], relation_names: Sequence[str]
+) -> CodedTriples:
+    """Sorted distinct triples from codes into unsorted name lists; rows that touch an empty id are dropped."""
+    entity_order, entity_rank = _ranks(entities)
+    relation_order, relation_rank = _ranks(relation_names)
+    n, r = max(1, len(entities)), max(1, len(relation_names))
+    heads, relations, tails = entity_rank[heads], relation_rank[relations], entity_rank[tails]
+    empty = np.asarray([not name[len(entity_type(name)) + 2 :] for name in entity_order], bool)
+    bad = empty[heads] | empty[tails]
+    loops = int(np.count_nonzero((heads == tails) & ~bad))
+    rows_of = np.bincount(relations, minlength=len(relation_order))
+    key = np.sort(pack(heads, relations, tails, r, n))
+    first = np.ones(len(key), bool)
+    first[1:] = key[1:] != key[:-1]
+    key = key[first]
+    rows, duplicates = len(heads), len(heads) - len(key)
+    heads, relations, tails = unpack(key, r, n)
+    kept = ~(empty[heads] | empty[tails])
+    if not kept.all():
+        heads, relations, tails = heads[kept], relations[kept], tails[kept]
+    counts = TripleCounts(rows, duplicates, int(np.count_nonzero(bad)), loops, len(heads))
+    return _compact(heads, relations, tails, entity_order, relation_order, counts, rows_of)
+
+
+def _ranks(names: Sequence[str]) -> tuple[list[str], Codes]:
+    """The names in order, and for each old code its new one."""
+    order = sorted(range(len(names)), key=names.__getitem__)
+    rank = np.empty(len(names), np.int64)
+    rank[order] = np.arange(len(names))
+    return [names[i] for i in order], rank
+
+
+def _compact(
+    heads: Codes,
+    relations: Codes,
+    tails: Codes,
+    entities: list[str],
+    names: list[str],
+    counts: TripleCounts,
+    rows_of: Codes,
+) -> CodedTriples:
+    """The triples with the names that no triple uses taken out; the order of the rest stays."""
+    used = np.zeros(len(entities), bool)
+    used[heads] = used[tails] = True
+    used_relations = np.zeros(len(names), bool)
+    used_relations[relations] = True
+    new = (np.cumsum(used) - 1).astype(np.int32)
+    new_relation = (np.cumsum(used_relations) - 1).astype(np.int32)
+    return CodedTriples(
+        new[heads] if len(heads) else heads.astype(np.int32),
+        new_relation[relations] if len(heads) else relations.astype(np.int32),
+        new[tails] if len(heads) else tails.astype(np.int32),
+        [name for name, keep in zip(entities, used, strict=True) if keep],
+        [name for name, keep in zip(names, used_relations, strict=True) if keep],
+        counts,
+        {name: int(rows) for name, rows in zip(names, rows_of, strict=True)},
+    )
