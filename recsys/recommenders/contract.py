@@ -1,0 +1,115 @@
+"""What every recommender does: fit, predict_proba, save, load. A neural one brings a module; the loop is shared.
+
+To add one: a file here with a subclass, and one line in recsys/registry.py. The contract tests take it from there.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from recsys.batches import Batch, Histories, Sizes
+from recsys.config import Config
+from recsys.knowledge import Knowledge
+
+Log = Callable[[dict[str, Any]], None]
+"""Called with one row of metrics after each epoch."""
+
+
+class Recommender(abc.ABC):
+    """A model that gives every medication a probability at every visit."""
+
+    name: ClassVar[str]
+
+    def __init__(self, sizes: Sizes, knowledge: Knowledge, config: Config) -> None:
+        self.sizes = sizes
+        self.knowledge = knowledge
+        self.config = config
+
+    @abc.abstractmethod
+    def fit(self, train: Histories, validation: Histories, *, log: Log | None = None,
+            folder: Path | None = None, resume: bool = False) -> None:
+        """Learn from the training patients; the validation patients choose settings, never weights.
+
+        ``folder`` receives checkpoints; ``resume`` goes on from the last one there.
+        """
+
+    @abc.abstractmethod
+    def predict_proba(self, visits: Histories) -> np.ndarray:
+        """float32[N, K]: each medication's probability at each visit, from that visit's inputs and earlier ones."""
+
+    @abc.abstractmethod
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything learned, by name."""
+
+    @abc.abstractmethod
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take back what ``tensors`` gave."""
+
+    def extras(self) -> dict[str, Any]:
+        """What was chosen on the validation patients besides weights, as JSON; empty by default."""
+        return {}
+
+
+class Network(nn.Module):
+    """A module that turns a batch into logits [N, K]."""
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits [N, K]."""
+        raise NotImplementedError
+
+    def objective(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(logits, a further loss or None); override it when a paper adds a term of its own."""
+        return self(batch), None
+
+
+class NeuralRecommender(Recommender):
+    """A recommender whose weights the shared training loop learns."""
+
+    def __init__(self, sizes: Sizes, knowledge: Knowledge, config: Config) -> None:
+        super().__init__(sizes, knowledge, config)
+        torch.manual_seed(config.seed)
+        self.network = self.build()
+
+    @abc.abstractmethod
+    def build(self) -> Network:
+        """A fresh network for ``self.sizes``, ``self.knowledge`` and ``self.config``."""
+
+    def fit(self, train: Histories, validation: Histories, *, log: Log | None = None,
+            folder: Path | None = None, resume: bool = False) -> None:
+        """Train with recsys.train and keep the weights of the best validation epoch."""
+        from recsys.train import fit_network
+
+        fit_network(self.network, train, validation, self.config, self.knowledge, log=log, folder=folder,
+                    resume=resume)
+
+    def predict_proba(self, visits: Histories) -> np.ndarray:
+        """float32[N, K]."""
+        return predict(self.network, visits)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The state of the network, copied."""
+        return {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Load the state into the network."""
+        self.network.load_state_dict(tensors)
+        self.network.eval()
+
+
+@torch.inference_mode()
+def predict(network: Network, visits: Histories, batch: int = 512) -> np.ndarray:
+    """float32[N, K] in the order of the histories' rows, dropout off."""
+    was = network.training
+    network.eval()
+    out = np.empty((visits.visits, visits.sizes.medication), np.float32)
+    for part in visits.batches(batch):
+        out[part.rows] = torch.sigmoid(network(part)).numpy()
+    network.train(was)
+    return out

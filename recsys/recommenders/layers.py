@@ -1,0 +1,96 @@
+"""Layers that several recommenders share: code bags, a medication table, and grouped GRUs over packed visits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from recsys.batches import Bag
+from recsys.knowledge import Knowledge
+
+
+class CodeBag(nn.Module):
+    """The sum of the embeddings of each visit's codes, [N, D]; while training, codes are left out at random."""
+
+    def __init__(self, codes: int, dim: int, dropout: float = 0.0, *, scale: float = 0.1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(max(codes, 1), dim) * scale)
+        self.dropout = dropout
+
+    def forward(self, bag: Bag) -> torch.Tensor:
+        """[N, D]; a visit without codes is zero."""
+        weights = None
+        if self.training and self.dropout and len(bag.values):
+            keep = 1.0 - self.dropout
+            weights = torch.empty(len(bag.values)).bernoulli_(keep).div_(keep)
+        return F.embedding_bag(bag.values, self.weight, bag.offsets, mode="sum", per_sample_weights=weights)
+
+
+class DrugTable(nn.Module):
+    """The medications' vectors [K, D]: the store's where known, learned where not, projected to the model's width.
+
+    Frozen, the store's vectors are a buffer; otherwise they are parameters that start there.
+    """
+
+    vectors: torch.Tensor
+    unknown: torch.Tensor
+
+    def __init__(self, knowledge: Knowledge, dim: int, *, frozen: bool = True) -> None:
+        super().__init__()
+        vectors = torch.from_numpy(np.ascontiguousarray(knowledge.vectors, np.float32))
+        known = torch.from_numpy(knowledge.known.copy())
+        if frozen:
+            self.register_buffer("vectors", vectors)
+        else:
+            self.vectors = nn.Parameter(vectors.clone())
+        self.register_buffer("unknown", (~known).nonzero().flatten())
+        self.learned = nn.Parameter(torch.randn(int((~known).sum()), vectors.shape[1]) / math.sqrt(vectors.shape[1]))
+        self.project = nn.Linear(vectors.shape[1], dim, bias=False)
+
+    def rows(self) -> torch.Tensor:
+        """[K, D of the store]: published vectors, with the learned rows in place of the unknown."""
+        if not len(self.unknown):
+            return self.vectors
+        return self.vectors.index_copy(0, self.unknown, self.learned)
+
+    def forward(self) -> torch.Tensor:
+        """[K, dim]; call it once a step."""
+        return self.project(self.rows())
+
+
+class GroupedGRU(nn.Module):
+    """G separate GRUs of equal width as one batched product a step, over packed visits (Cho et al., EMNLP 2014).
+
+    Same equations and gate order (reset, update, new) as ``torch.nn.GRU``; a test holds them equal.
+    """
+
+    def __init__(self, groups: int, dim: int) -> None:
+        super().__init__()
+        bound = 1.0 / math.sqrt(dim)
+        self.dim = dim
+        self.input_weight = nn.Parameter(torch.empty(groups, dim, 3 * dim).uniform_(-bound, bound))
+        self.input_bias = nn.Parameter(torch.empty(groups, 1, 3 * dim).uniform_(-bound, bound))
+        self.hidden_weight = nn.Parameter(torch.empty(groups, dim, 3 * dim).uniform_(-bound, bound))
+        self.hidden_bias = nn.Parameter(torch.empty(groups, 1, 3 * dim).uniform_(-bound, bound))
+
+    def forward(self, x: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+        """States after every visit, [G, N, D], of inputs [G, N, D]; ``steps[t]`` patients are left at step t."""
+        dim = self.dim
+        inputs = torch.baddbmm(self.input_bias, x, self.input_weight)
+        state = x.new_zeros(x.shape[0], steps[0], dim)
+        states, start = [], 0
+        for count in steps:
+            state = state[:, :count]
+            hidden = torch.baddbmm(self.hidden_bias, state, self.hidden_weight)
+            now = inputs[:, start:start + count]
+            reset, update = torch.sigmoid(now[..., :2 * dim] + hidden[..., :2 * dim]).chunk(2, -1)
+            new = torch.tanh(now[..., 2 * dim:] + reset * hidden[..., 2 * dim:])
+            state = torch.lerp(new, state, update)
+            states.append(state)
+            start += count
+        return torch.cat(states, 1) if len(states) > 1 else states[0]

@@ -1,0 +1,35 @@
+"""Popularity: every visit gets the medications' frequencies in the training visits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recsys.batches import Histories
+from recsys.recommenders.contract import Log, Recommender
+
+
+class Popularity(Recommender):
+    """The floor: what a recommender knows that does not look at the patient."""
+
+    name = "popularity"
+    frequency: np.ndarray
+
+    def fit(self, train: Histories, validation: Histories, *, log: Log | None = None,
+            folder: Path | None = None, resume: bool = False) -> None:
+        """Count."""
+        self.frequency = train.target[train.scored].mean(0).astype(np.float32)
+
+    def predict_proba(self, visits: Histories) -> np.ndarray:
+        """The same row for every visit."""
+        return np.tile(self.frequency, (visits.visits, 1))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The frequencies."""
+        return {"frequency": torch.from_numpy(self.frequency.copy())}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take the frequencies back."""
+        self.frequency = tensors["frequency"].numpy()

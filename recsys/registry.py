@@ -1,0 +1,18 @@
+"""The recommenders by name; one file and one line each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kb.registry import Registry
+
+if TYPE_CHECKING:
+    from recsys.recommenders.contract import Recommender
+
+RECOMMENDERS: Registry[type[Recommender]] = Registry("recommender", {
+    "mkmed": "recsys.recommenders.mkmed:MKMed",
+    "popularity": "recsys.recommenders.popularity:Popularity",
+    "logistic": "recsys.recommenders.logistic:Logistic",
+    "logistic_history": "recsys.recommenders.logistic_history:LogisticHistory",
+    "repeat_last": "recsys.recommenders.repeat_last:RepeatLast",
+})
