@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from pgvector.sqlalchemy import VECTOR
-from sqlalchemy import ARRAY, BigInteger, Boolean, CheckConstraint, Column, Integer, SmallInteger, Table, Text, Uuid, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from kb.modalities import MODALITIES
@@ -15,7 +27,8 @@ VECTOR_KINDS: tuple[str, ...] = (*MODALITIES, ANCHOR, FUSED)
 """What a vector can be of. The position of a name among the first six is its bit in ``rests_on``."""
 
 embedding_run = Table(
-    "embedding_run", METADATA,
+    "embedding_run",
+    METADATA,
     references("run_id", "run.id", Uuid, primary_key=True, cascade=True),
     Column("width", Integer, nullable=False),
     Column("precision", Text, nullable=False),
@@ -30,14 +43,16 @@ embedding_run = Table(
 )
 
 published = Table(
-    "published", METADATA,
+    "published",
+    METADATA,
     Column("singleton", Boolean, primary_key=True),
     references("run_id", "embedding_run.run_id", Uuid, nullable=True),
     CheckConstraint("singleton", name="singleton"),
 )
 
 embedding = Table(
-    "embedding", METADATA,
+    "embedding",
+    METADATA,
     Column("run_id", Uuid, primary_key=True),
     Column("modality", Text, primary_key=True),
     references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),

@@ -6,6 +6,7 @@ Called by ``kb.db.migrate`` with a connection, or by the ``alembic`` program, wh
 from __future__ import annotations
 
 import logging
+import re
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -15,6 +16,8 @@ from sqlalchemy import Connection, MetaData, text
 SCHEMA_MODULES = ("kb.schema", "embed.schema")
 """Modules with a ``METADATA`` on schema ``mkmed``; one that is not installed is left out."""
 SCHEMA = "mkmed"
+PARTITION = re.compile(r"embedding_[0-9a-f]{32}(_\w+)?")
+"""The partitions that hold one run's vectors come and go with the runs."""
 
 log = logging.getLogger("alembic.env")
 
@@ -33,7 +36,9 @@ def declared() -> list[MetaData]:
 
 def ours(name: str | None, kind: str, _parents: object) -> bool:
     """Whether Alembic compares this schema, table or other thing of the database."""
-    return name == SCHEMA if kind == "schema" else True
+    if kind == "schema":
+        return name == SCHEMA
+    return not (kind == "table" and PARTITION.fullmatch(name or ""))
 
 
 def prepare(connection: Connection) -> None:
