@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 RECOMMENDERS: Registry[type[Recommender]] = Registry("recommender", {
     "mkmed": "recsys.recommenders.mkmed:MKMed",
+    "retain": "recsys.recommenders.retain:Retain",
+    "gamenet": "recsys.recommenders.gamenet:Gamenet",
+    "safedrug": "recsys.recommenders.safedrug:Safedrug",
+    "molerec": "recsys.recommenders.molerec:Molerec",
+    "micron": "recsys.recommenders.micron:Micron",
     "popularity": "recsys.recommenders.popularity:Popularity",
     "logistic": "recsys.recommenders.logistic:Logistic",
     "logistic_history": "recsys.recommenders.logistic_history:LogisticHistory",

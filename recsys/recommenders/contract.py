@@ -64,6 +64,9 @@ class Network(nn.Module):
         """Logits [N, K]."""
         raise NotImplementedError
 
+    def observe(self, train: Histories) -> None:
+        """Take counts from the training patients before the first step; nothing by default."""
+
     def objective(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(logits, a further loss or None); override it when a paper adds a term of its own."""
         return self(batch), None
@@ -86,6 +89,7 @@ class NeuralRecommender(Recommender):
         """Train with recsys.train and keep the weights of the best validation epoch."""
         from recsys.train import fit_network
 
+        self.network.observe(train)
         fit_network(self.network, train, validation, self.config, self.knowledge, log=log, folder=folder,
                     resume=resume)
 

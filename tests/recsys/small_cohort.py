@@ -58,13 +58,9 @@ def make_knowledge(encoded: Encoded, width: int = 12, seed: int = 0, unknown: in
     vectors = alone.sum(0)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
     pairs = [tuple(pair) for pair in np.argwhere(rng.random((size, size)) < 0.05)]
-    smiles = tuple((text,) if i % 3 else () for i, text in enumerate(MOLECULES * (size // len(MOLECULES) + 1)))[:size]
+    smiles = tuple(((f"CC(=O)N{'C' * i}c1ccc(O{'C' * (i % 4)})cc1",) if i % 5 else ()) for i in range(size))
     return Knowledge(codes, codes, vectors * known[:, None], known, rests_on, from_pairs(pairs, size, "drawn"),
                      modality_vectors=alone, smiles=smiles, vectors_run="drawn")
-
-
-MOLECULES = ["CC(=O)Oc1ccccc1C(=O)O", "CC(=O)Nc1ccc(O)cc1", "CN1C=NC2=C1C(=O)N(C)C(=O)N2C",
-             "CC(C)Cc1ccc(cc1)C(C)C(=O)O", "CC(C)NCC(O)COc1cccc2ccccc12"]
 
 
 def sides(encoded: Encoded, task: Task = STAY) -> tuple[Histories, Histories, Histories]:

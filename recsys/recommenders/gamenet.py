@@ -1,0 +1,93 @@
+"""GAMENet (Shang et al., AAAI 2019): a patient query reads a graph-augmented medication memory and its own history."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from recsys.batches import Batch, Histories, Sizes
+from recsys.config import Config
+from recsys.knowledge import Knowledge
+from recsys.recommenders.contract import Network, NeuralRecommender
+from recsys.recommenders.layers import CodeBag, GroupedGRU
+
+
+def normalised(adjacency: torch.Tensor) -> torch.Tensor:
+    """D^-1/2 (A + I) D^-1/2 of float[K, K]."""
+    with_self = adjacency + torch.eye(len(adjacency))
+    scale = with_self.sum(1).rsqrt()
+    return scale[:, None] * with_self * scale[None, :]
+
+
+class GraphConvolution(nn.Module):
+    """Two graph convolutions from one-hot nodes: Â tanh(Â W₁) W₂, [K, D] (Kipf & Welling, ICLR 2017)."""
+
+    def __init__(self, size: int, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(size, dim) * 0.1)
+        self.second = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, adjacency: torch.Tensor) -> torch.Tensor:
+        """[K, D] for a normalised adjacency [K, K]."""
+        return adjacency @ self.second(self.dropout(torch.relu(adjacency @ self.first)))
+
+
+class GamenetNetwork(Network):
+    """Query from two GRUs; memory = co-prescription GCN − λ · interaction GCN; dynamic memory = the patient's past."""
+
+    co_prescribed: torch.Tensor
+    interacting: torch.Tensor
+
+    def __init__(self, sizes: Sizes, knowledge: Knowledge, config: Config) -> None:
+        super().__init__()
+        dim, width = config.dim, sizes.medication
+        self.diagnosis = CodeBag(sizes.diagnosis, dim)
+        self.procedure = CodeBag(sizes.procedure, dim)
+        self.recurrent = GroupedGRU(2, dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.query = nn.Sequential(nn.ReLU(), nn.Linear(2 * dim, dim))
+        self.together = GraphConvolution(width, dim, config.dropout)
+        self.against = GraphConvolution(width, dim, config.dropout)
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.register_buffer("interacting",
+                             normalised(torch.from_numpy(knowledge.interactions.matrix).to(torch.float32)))
+        self.register_buffer("co_prescribed", torch.eye(width))
+        self.head = nn.Sequential(nn.ReLU(), nn.Linear(3 * dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, width))
+
+    def observe(self, train: Histories) -> None:
+        """Take the co-prescription graph from the training visits."""
+        target = torch.from_numpy(train.target[train.scored])
+        pairs = ((target.t() @ target) > 0).to(torch.float32)
+        self.co_prescribed.copy_(normalised(pairs.fill_diagonal_(0)))
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits [N, K]."""
+        inputs = torch.stack([self.diagnosis(batch.diagnosis), self.procedure(batch.procedure)])
+        states = self.recurrent(self.dropout(inputs), batch.steps)
+        query = self.query(states.transpose(0, 1).flatten(1))
+        memory = self.together(self.co_prescribed) - self.weight * self.against(self.interacting)
+        read = torch.softmax(query @ memory.t(), 1) @ memory
+        return self.head(torch.cat([query, read, self._past(batch, query) @ memory], 1))
+
+    def _past(self, batch: Batch, query: torch.Tensor) -> torch.Tensor:
+        """float[N, K]: earlier visits' medications, weighted by how alike their queries are to this one."""
+        queries, mask = batch.pad(query)
+        shifted, _ = batch.pad(batch.recent)
+        values = torch.cat([shifted[:, 1:], torch.zeros_like(shifted[:, :1])], 1)
+        steps = mask.shape[1]
+        earlier = torch.ones(steps, steps, dtype=torch.bool).tril(-1)[None] & mask[:, None, :] & mask[:, :, None]
+        score = (queries @ queries.transpose(1, 2)).masked_fill(~earlier, -torch.inf)
+        score = torch.where(earlier.any(2, keepdim=True), score, torch.zeros_like(score))
+        attention = torch.softmax(score, 2) * earlier
+        return batch.pack(attention @ values)
+
+
+class Gamenet(NeuralRecommender):
+    """GAMENet with the interaction graph of the knowledge base."""
+
+    name = "gamenet"
+
+    def build(self) -> Network:
+        """A fresh network."""
+        return GamenetNetwork(self.sizes, self.knowledge, self.config)

@@ -1,0 +1,62 @@
+"""SafeDrug (Yang et al., IJCAI 2021): a patient query meets whole molecules and, apart, their BRICS fragments.
+
+As in the paper, not as in its public code: the message-passing encoder is trained, and it runs once a step.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from recsys.batches import Batch, Sizes
+from recsys.config import Config
+from recsys.knowledge import Knowledge
+from recsys.recommenders.contract import Network, NeuralRecommender
+from recsys.recommenders.layers import CodeBag, GroupedGRU
+from recsys.recommenders.molecules import MedicationEncoder, medication_molecules
+
+
+class SafedrugNetwork(Network):
+    """Global match LN(σ(q·molecule) + W σ(·)) times a local match through a fragment-masked linear layer."""
+
+    mask: torch.Tensor
+
+    def __init__(self, sizes: Sizes, knowledge: Knowledge, config: Config) -> None:
+        super().__init__()
+        dim, width = config.dim, sizes.medication
+        molecules = medication_molecules(knowledge.smiles or ((),) * width)
+        self.diagnosis = CodeBag(sizes.diagnosis, dim)
+        self.procedure = CodeBag(sizes.procedure, dim)
+        self.recurrent = GroupedGRU(2, dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.query = nn.Sequential(nn.ReLU(), nn.Linear(2 * dim, dim))
+        self.encoder = MedicationEncoder(molecules, dim)
+        self.mix = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.fragment = nn.Linear(dim, molecules.mask.shape[1])
+        self.local = nn.Parameter(torch.randn(width, molecules.mask.shape[1]) * 0.1)
+        self.bias = nn.Parameter(torch.zeros(width))
+        # A medication without fragments has nothing local to say, so all fragments stay open to it.
+        mask = molecules.mask | ~molecules.mask.any(1, keepdim=True)
+        self.register_buffer("mask", mask.to(torch.float32))
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits [N, K]."""
+        inputs = torch.stack([self.diagnosis(batch.diagnosis), self.procedure(batch.procedure)])
+        states = self.recurrent(self.dropout(inputs), batch.steps)
+        query = self.query(states.transpose(0, 1).flatten(1))
+        match = torch.sigmoid(query @ self.encoder().t())
+        whole = self.norm(match + self.mix(match))
+        local = F.linear(torch.sigmoid(self.fragment(query)), self.local * self.mask, self.bias)
+        return whole * local
+
+
+class Safedrug(NeuralRecommender):
+    """SafeDrug with the molecules of the knowledge base; the DDI control is the shared one."""
+
+    name = "safedrug"
+
+    def build(self) -> Network:
+        """A fresh network."""
+        return SafedrugNetwork(self.sizes, self.knowledge, self.config)
