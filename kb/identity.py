@@ -147,7 +147,7 @@ def apply_identities(
         portraits,
     )
     rows = connection.execute(select(drug.c.identity, drug.c.id).where(drug.c.identity.in_(list(by_identity))))
-    ids: dict[str, int] = dict(rows.tuples().all())
+    ids = {row.identity: row.id for row in rows}
     _move(connection, run_id, claims, identities, ids)
     return ids
 

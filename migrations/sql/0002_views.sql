@@ -69,7 +69,7 @@ LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = mkmed, pg_temp
 AS $$
     SELECT drug_id FROM (
-        SELECT id AS drug_id, 0 AS rank FROM mkmed.drug WHERE inchikey = upper(wanted)
+        SELECT id AS drug_id, 0 AS rank FROM mkmed.drug WHERE inchikey = regexp_replace(upper(wanted), '^INCHIKEY:', '')
         UNION ALL
         SELECT drug_id, 1 FROM mkmed.identifier
         WHERE namespace = lower(split_part(wanted, ':', 1)) AND value = upper(substr(wanted, strpos(wanted, ':') + 1))

@@ -1,0 +1,198 @@
+"""Batches, identity and the ledger against a real Postgres."""
+
+import random
+
+import pytest
+from facts import ASPIRIN, Identifier, begin, document, insulin, metformin, small_batch
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import IntegrityError
+
+from kb import query
+from kb.errors import NotFound
+from kb.ledger import CellWrite, claim_cells, count_states, open_cells, write_cells
+from kb.modalities import State
+from kb.records import Batch, DrugRecord, Outcome, PropertyRecord
+from kb.schema.identity import drug, drug_merge
+from kb.schema.ledger import artifact, cell
+from kb.unmerge import list_merges, undo_merge
+from kb.verify import verify
+from kb.write import write_batch
+
+
+@pytest.fixture
+def filled(fresh_database):
+    with fresh_database.begin() as connection:
+        write_batch(connection, begin(connection), "hand", small_batch())
+    return fresh_database
+
+
+def snapshot(connection):
+    """Everything but times, attempts and ids of runs."""
+    tables = (
+        "drug",
+        "drug_record",
+        "drug_name",
+        "identifier",
+        "image",
+        "text",
+        "conformer",
+        "property_set",
+        "interaction",
+        "drug_atc",
+    )
+    rows = {
+        t: sorted(
+            map(
+                str,
+                connection.execute(
+                    text(
+                        f"SELECT to_jsonb(t) - 'created_at' - 'updated_at' - 'run_id' - 'id' - 'drug_id'"
+                        f" - 'drug_a' - 'drug_b' - 'artifact' FROM mkmed.{t} t"
+                    )
+                ).scalars(),
+            )
+        )
+        for t in tables
+    }
+    rows["cell"] = sorted(
+        map(
+            str,
+            connection.execute(
+                text(
+                    "SELECT d.identity, c.modality, c.source, c.state FROM mkmed.cell c"
+                    " JOIN mkmed.drug d ON d.id = c.drug_id"
+                )
+            ),
+        )
+    )
+    return rows
+
+
+def test_a_batch_is_written_whole_and_sound(filled):
+    with filled.connect() as connection:
+        assert [c.number for c in verify(connection) if c.broken] == []
+        rows = {r.name: r for r in connection.execute(text("SELECT * FROM mkmed.bucket"))}
+        assert (rows["Metformin"].text, rows["Metformin"].property, rows["Metformin"].image) == (True, True, False)
+        assert rows["Aspirin"].modalities == 2
+        assert rows["Insulin human"].modalities == 1
+
+
+def test_writing_twice_changes_nothing(filled):
+    with filled.begin() as connection:
+        before, states = snapshot(connection), count_states(connection)
+        write_batch(connection, begin(connection), "hand", small_batch())
+        assert snapshot(connection) == before
+        assert count_states(connection) == states
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_of_records_does_not_matter(fresh_database, seed):
+    records = [
+        ("hand", metformin()),
+        (
+            "other",
+            DrugRecord(
+                "user:m", "Metformin HCl?", document("m", "other"), identifiers=(Identifier("drugbank", "DB00331"),)
+            ),
+        ),
+        ("hand", insulin()),
+        ("other", insulin("other")),
+    ]
+    expected = {"inchikey:XZWYZXLIPXDOLR-UHFFFAOYSA-N": ["hand", "other"], "drugbank:DB00030": ["hand", "other"]}
+    random.Random(seed).shuffle(records)
+    with fresh_database.begin() as connection:
+        run = begin(connection)
+        for source, record in records:
+            write_batch(connection, run, source, Batch(drugs=[record]))
+        found = {
+            r.identity: sorted(r.sources) for r in connection.execute(text("SELECT identity, sources FROM mkmed.drugs"))
+        }
+        assert found == expected
+        assert connection.scalar(select(func.count()).select_from(drug)) == 2
+        assert [c.number for c in verify(connection) if c.broken] == []
+
+
+def test_a_merge_carries_data_is_logged_and_can_be_undone(fresh_database):
+    with fresh_database.begin() as connection:
+        run = begin(connection)
+        loose = DrugRecord(
+            "user:m", "metformin?", document("m", "other"), identifiers=(Identifier("drugbank", "DB00331"),)
+        )
+        write_batch(
+            connection,
+            run,
+            "other",
+            Batch(drugs=[loose], payloads=[PropertyRecord("user:m", document("p", "other"), {"tpsa": 91.5})]),
+        )
+        write_batch(connection, run, "hand", Batch(drugs=[metformin()]))
+        assert connection.scalar(select(func.count()).select_from(drug)) == 1
+        merge = list_merges(connection)[0]
+        assert (merge["from_identity"], merge["source"]) == ("drugbank:DB00331", "other")
+        assert query.properties(connection).values.tolist() == [[91.5]]
+        undo_merge(connection, merge["id"], run)
+        write_batch(connection, run, "other", Batch(drugs=[loose]))
+        identities = set(connection.scalars(select(drug.c.identity)))
+        assert identities == {"drugbank:DB00331", "inchikey:XZWYZXLIPXDOLR-UHFFFAOYSA-N"}
+        with pytest.raises(NotFound):
+            undo_merge(connection, merge["id"], run)
+        assert (
+            connection.scalar(select(func.count()).select_from(drug_merge).where(drug_merge.c.undone_at.is_not(None)))
+            == 1
+        )
+
+
+def test_knowledge_only_grows(filled):
+    with filled.begin() as connection:
+        run = begin(connection)
+        drug_id = query.find_drug(connection, "metformin")
+        write_cells(connection, run, "hand", [CellWrite(drug_id, "text", State.failed, error="timeout")])
+        write_cells(connection, run, "hand", [CellWrite(drug_id, "text", State.absent, evidence="rule:x")])
+        state = select(cell.c.state).where(cell.c.drug_id == drug_id, cell.c.modality == "text")
+        assert connection.scalar(state) == "present"
+        aspirin_id = query.find_drug(connection, f"inchikey:{ASPIRIN}")
+        state = select(cell.c.state).where(cell.c.drug_id == aspirin_id, cell.c.modality == "text")
+        assert connection.scalar(state) == "failed"
+        write_batch(
+            connection, run, "hand", Batch(outcomes=[Outcome(aspirin_id, "text", State.absent, evidence="rule:x")])
+        )
+        assert connection.scalar(state) == "absent"
+
+
+def test_absent_without_evidence_and_present_without_data_are_refused(filled):
+    with pytest.raises(ValueError, match="evidence"):
+        Outcome(1, "text", State.absent)
+    with filled.begin() as connection, pytest.raises(IntegrityError), connection.begin_nested():
+        write_cells(connection, begin(connection), "hand", [CellWrite(1, "text", State.absent)])
+
+
+def test_two_workers_never_claim_the_same_cell(filled):
+    with filled.begin() as connection:
+        open_cells(connection, begin(connection), "other", query.drugs(connection).ids.tolist(), ["image"])
+    with filled.begin() as one, filled.begin() as two:
+        first, second = claim_cells(one, "other", "image", 2), claim_cells(two, "other", "image", 2)
+        assert (len(first), len(second)) == (2, 1)
+        assert not set(first) & set(second)
+
+
+def test_altered_bytes_are_found(filled):
+    with filled.begin() as connection:
+        connection.execute(text("ALTER TABLE mkmed.artifact DROP CONSTRAINT ck_artifact_sha256_matches"))
+        connection.execute(artifact.update().values(payload=b"altered").where(artifact.c.payload == b"numbers"))
+        assert "I1a" in [c.number for c in verify(connection) if c.broken]
+
+
+def test_every_invariant_can_be_broken(filled):
+    """A check that cannot fail is no check: break each one and see it named."""
+    breakers = {
+        "I2": "ALTER TABLE mkmed.cell DROP CONSTRAINT ck_cell_absent_has_evidence;"
+        " UPDATE mkmed.cell SET evidence = NULL WHERE state = 'absent'",
+        "I3a": "DELETE FROM mkmed.cell WHERE modality = 'text'",
+        "I3b": "DELETE FROM mkmed.property_set",
+        "I4": "UPDATE mkmed.image SET artifact = (SELECT artifact FROM mkmed.property_set)",
+        "I7": "UPDATE mkmed.drug_record SET drug_id = NULL WHERE key = 'drugbank:DB00030'",
+    }
+    for number, statement in breakers.items():
+        with filled.connect() as connection:
+            connection.execute(text(statement))
+            assert number in [c.number for c in verify(connection) if c.broken], number
+            connection.rollback()
