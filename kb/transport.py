@@ -64,6 +64,14 @@ class Answer:
     """When the request left, in monotonic seconds."""
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects to us: requests would read their bodies without a bound."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: nothing is followed."""
+        return None
+
+
 class Transport:
     """One service: its base URL, its pace, and a pool of connections that threads may share."""
 
@@ -75,7 +83,7 @@ class Transport:
         settings.cache.mkdir(parents=True, exist_ok=True)
         host = urlsplit(self._base).netloc
         self.pace = Pace(settings.cache / "pace.sqlite", host, self.policy)
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.trust_env = not _is_loopback(self._base)
         self._session.headers.update({"User-Agent": _user_agent(settings), "Accept-Encoding": "gzip"})
@@ -105,7 +113,8 @@ class Transport:
             retry=tenacity.retry_if_exception_type(Transient),
             stop=tenacity.stop_after_attempt(self.policy.attempts)
             | tenacity.stop_after_delay(self.policy.give_up_after),
-            wait=tenacity.wait_exponential_jitter(self.policy.first_wait, 60.0, jitter=self.policy.first_wait),
+            wait=tenacity.wait_exponential(self.policy.first_wait, 60.0)
+            + tenacity.wait_random(0, self.policy.first_wait),
             sleep=self.pace.sleep,
             reraise=True,
         )

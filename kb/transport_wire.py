@@ -133,7 +133,9 @@ def _rates(policy: Policy, per_second: float) -> list[Rate]:
     # One request a slot, not n a second: bursts at the edges of two windows would reach the server as 2n in one.
     # The library's window includes its lower bound, hence 1 ms less.
     slot = max(1, round(1000 / per_second) - 1)
-    minute = max(round(policy.minute * 1000), slot + 1)
+    minute = round(policy.minute * 1000)
+    if policy.per_minute * slot >= minute:  # the slots alone keep the minute's limit
+        return [Rate(1, slot)]
     return [Rate(1, slot), Rate(max(policy.per_minute, 2), minute)]
 
 
