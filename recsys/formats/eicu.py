@@ -6,8 +6,8 @@ admission within the hospital stay, number of the unit visit). Two hospital stay
 the same age have no known order: they are taken in the order of their numbers, and counted in the notes. The times in a
 cohort carry this order, not dates.
 
-Diagnoses: ``icd9code`` lists codes of both versions. Procedures: the treatment's path. Medications: drug names (no NDC);
-cancelled orders are left out. Row counts are those of version 2.0's tables as published.
+Diagnoses: ``icd9code`` lists codes of both versions. Procedures: the treatment's path. Medications: drug names, no NDC;
+cancelled orders are left out. The number of unit stays is that of Pollard et al. 2018 (doi:10.1038/sdata.2018.178).
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ import numpy as np
 from kb.normalise import tidy
 from recsys.codes import icd_of_either_version
 from recsys.drug_names import medication_key
-from recsys.formats.contract import Ledger, Recorded
+from recsys.formats.contract import Interner, Ledger, Recorded
 from recsys.formats.rows import Coded, VisitReader, Visits, read_codes
 from recsys.formats.tables import need_table, stream, together
-from recsys.formats.contract import Interner
 
 COLUMNS = ("patientunitstayid", "uniquepid", "hospitaldischargeyear", "age", "patienthealthsystemstayid",
            "hospitaladmitoffset", "unitvisitnumber")
@@ -89,9 +88,7 @@ class Eicu:
 
     name = "eicu"
     requires: tuple[str, ...] = ("diagnosis", "procedure", "medication")
-    published: Mapping[str, Mapping[str, int]] = {
-        "eICU 2.0": {"patient": 200_859, "medication": 7_301_853, "diagnosis": 2_710_672, "treatment": 3_688_745}
-    }
+    published: Mapping[str, Mapping[str, int]] = {"eICU 2.0": {"patient": 200_859}}
 
     def read(self, root: Path, options: Mapping[str, Any]) -> Recorded:
         """Everything that the export records."""

@@ -1,0 +1,185 @@
+"""``mkmed recsys prepare``: an EHR export becomes a cohort, with every row accounted for.
+
+Order of the choices, which the literature's scripts have the wrong way round: codes are mapped first, then visits that
+lack a needed kind are left out, and only then patients with too few visits, so that no one-visit patient comes back in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from kb.errors import ContractViolation, DataError, UsageError
+from kb.settings import Settings
+from recsys.cohort import KINDS, Cohort, Ragged, Vocabulary
+from recsys.cohort_files import save_cohort
+from recsys.formats import FORMATS
+from recsys.formats.contract import Check, CodePairs, Recorded, check_counts
+from recsys.medications import Mapped, MedicationMap, check_level, map_orders, read_map
+from recsys.tasks import TASKS
+
+RARE = 5  # free text that fewer rows have is not shown: it might say something about a patient
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A cohort on disk, and what a user should see of how it came to be."""
+
+    cohort: Cohort
+    folder: Path
+    checks: list[Check]
+    unmapped: list[dict[str, Any]]
+
+    @property
+    def accounting(self) -> list[dict[str, Any]]:
+        """The rows of the accounting, for a listing."""
+        return [asdict(loss) for loss in self.cohort.accounting]
+
+
+def prepare(
+    *, form: str, root: Path | None = None, connection: Connection | None = None, name: str | None = None,
+    level: str = "3", task: str = "stay", min_visits: int = 2, requires: Sequence[str] | None = None,
+    allow_subset: bool = False, options: Mapping[str, Any] | None = None, settings: Settings | None = None,
+) -> Prepared:
+    """Read an export, choose the cohort, check and save it.
+
+    ``form`` is an EHR format; ``connection`` to the knowledge base is needed unless the export has ATC codes itself.
+    Raises ContractViolation when files that look like a full published set have other row counts, unless
+    ``allow_subset``; DataError when nothing is left.
+    """
+    check_level(level)
+    reader = FORMATS[form]
+    TASKS[task]  # an unknown task answers before any file is read
+    if root is None and form != "synthetic":
+        raise UsageError(f"format {form!r} needs the folder of the export", hint="--root ~/mimic-iii")
+    if min_visits < 1 or set(requires or ()) - set(KINDS):
+        raise UsageError("min-visits is 1 or more, and a visit can require: " + ", ".join(KINDS))
+    recorded = reader.read((root or Path()).expanduser(), options or {})
+    checks = check_counts(reader.published, recorded.ledger.rows)
+    failed = [check for check in checks if check.verdict == "FAILED"]
+    if failed and not allow_subset:
+        first = failed[0]
+        raise ContractViolation(
+            f"{first.dataset} {first.table}: {first.found} rows, published are {first.published}",
+            hint="the download is incomplete or another version; --allow-subset takes it as it is",
+        )
+    medications = read_map(connection, level) if connection is not None else MedicationMap(level)
+    mapped = map_orders(recorded.pairs["medication"], medications)
+    cohort = choose(name or form, recorded, mapped, tuple(requires or reader.requires), min_visits)
+    cohort.provenance.update(
+        format=form, level=level, task=task, min_visits=min_visits, requires=list(requires or reader.requires),
+        options=dict(options or {}), checks=[asdict(check) | {"verdict": check.verdict} for check in checks],
+    )
+    return Prepared(cohort, save_cohort(cohort, settings), checks, shown_unmapped(mapped))
+
+
+def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str], min_visits: int) -> Cohort:
+    """The cohort of the visits that have every needed kind, of patients that have enough such visits."""
+    ledger = recorded.ledger
+    pairs = {**recorded.pairs, "medication": mapped.pairs}
+    for reason, rows in mapped.lost.items():
+        ledger.lose(mapped.pairs.table, reason, rows)
+    visits = len(recorded.visit_patient)
+    keep = np.ones(visits, bool)
+    reason: NDArray[np.object_] = np.full(visits, "", dtype=object)
+    for kind in requires:
+        lacking = keep & (np.bincount(pairs[kind].visits, minlength=visits) == 0)
+        reason[lacking] = f"visit without a {kind}"
+        keep &= ~lacking
+    patients = int(recorded.visit_patient.max(initial=-1)) + 1
+    enough = np.bincount(recorded.visit_patient[keep], minlength=patients) >= min_visits
+    few = keep & ~enough[recorded.visit_patient]
+    reason[few] = f"patient with fewer than {min_visits} such visits"
+    keep &= ~few
+    if not keep.any():
+        raise DataError(
+            f"no patient is left of {recorded.patients}: "
+            + "; ".join(f"{count} x {why}" for why, count in Counter(reason[reason != ""]).most_common()),
+            hint="is the knowledge base filled? else try --min-visits 1 or --require diagnosis,medication",
+        )
+    kept = _account(recorded, pairs, keep, reason)
+    return _cohort(name, recorded, pairs, keep, mapped, kept)
+
+
+def _account(
+    recorded: Recorded, pairs: Mapping[str, CodePairs], keep: NDArray[np.bool_], reason: NDArray[np.object_]
+) -> Counter[str]:
+    """Count what the left-out visits take with them; gives the rows that are kept, by table."""
+    ledger, table = recorded.ledger, recorded.visit_table
+    kept: Counter[str] = Counter({table: int(keep.sum())})
+    for why, count in Counter(reason[~keep]).items():
+        ledger.lose(table, why, count)
+    for kind in KINDS:
+        taken = keep[pairs[kind].visits]
+        kept[pairs[kind].table] += int(pairs[kind].rows[taken].sum())
+        lost: Counter[str] = Counter()
+        for why, rows in zip(reason[pairs[kind].visits[~taken]], pairs[kind].rows[~taken], strict=True):
+            lost[why] += int(rows)
+        for why, rows in lost.items():
+            ledger.lose(pairs[kind].table, why, rows)
+    for patients in {"patients", "person", "subjects"} & set(ledger.rows):
+        with_visit = len(np.unique(recorded.visit_patient))
+        chosen = len(np.unique(recorded.visit_patient[keep]))
+        already = sum(rows for (where, _), rows in ledger.losses.items() if where == patients)
+        ledger.lose(patients, "patient without a visit", ledger.rows[patients] - already - with_visit)
+        ledger.lose(patients, "no visit of the patient is kept", with_visit - chosen)
+        kept[patients] = chosen
+    return kept
+
+
+def _cohort(
+    name: str, recorded: Recorded, pairs: Mapping[str, CodePairs], keep: NDArray[np.bool_], mapped: Mapped,
+    kept: Mapping[str, int],
+) -> Cohort:
+    """The chosen visits in (patient, time) order, codes in the order of their names."""
+    order = np.flatnonzero(keep)
+    order = order[np.lexsort((order, recorded.visit_time[order], recorded.visit_patient[order]))]
+    place = np.full(len(keep), -1)
+    place[order] = np.arange(len(order))
+    codes: dict[str, Ragged] = {}
+    vocabularies: dict[str, Vocabulary] = {}
+    for kind in KINDS:
+        here = pairs[kind].keep(keep[pairs[kind].visits])
+        names = sorted({here.names[int(i)] for i in np.unique(here.codes)})
+        number = {text: i for i, text in enumerate(names)}
+        renumbered = np.asarray([number.get(text, -1) for text in here.names], np.int64)
+        codes[kind] = Ragged.from_pairs(place[here.visits], renumbered[here.codes], len(order))
+        vocabularies[kind] = Vocabulary(tuple(names))
+    ledger = recorded.ledger
+    provenance = {
+        "patients_in_source": recorded.patients,
+        "notes": {**recorded.notes, **{f"{table}: {remark}": rows for (table, remark), rows in ledger.notes.items()}},
+        "medication_keys": {"in": mapped.keys_in, "mapped": mapped.keys_mapped},
+    }
+    return Cohort(
+        name=name,
+        visit_patient=np.unique(recorded.visit_patient[order], return_inverse=True)[1].astype(np.int32),
+        visit_time=recorded.visit_time[order].astype(np.int64),
+        codes=codes,
+        vocabularies=vocabularies,
+        accounting=ledger.settled(kept),
+        provenance=provenance,
+    )
+
+
+def shown_unmapped(mapped: Mapped, limit: int = 50) -> list[dict[str, Any]]:
+    """The commonest orders that did not map, by name where they have one; what few rows have is only summed."""
+    rows: Counter[tuple[str, str]] = Counter()
+    for key, reason, count in mapped.unmapped:
+        parts = dict(part.split(":", 1) for part in reversed(key.split("\t")) if ":" in part)
+        rows[parts.get("NAME") or key.split("\t")[0], reason] += count
+    listed = [{"order": order, "reason": reason, "rows": n} for (order, reason), n in rows.most_common() if n >= RARE]
+    rest = [n for n in rows.values() if n < RARE]
+    if len(listed) > limit:
+        rest += [n for _, n in rows.most_common()[limit : len(listed)]]
+        listed = listed[:limit]
+    if rest:
+        listed.append({"order": f"({len(rest)} others)", "reason": "", "rows": sum(rest)})
+    return listed
