@@ -20,8 +20,24 @@ from functools import lru_cache
 from kb.identifiers import normalise_ndc
 from kb.normalise import tidy
 
-_FORMS = ["tab", "tabs", "tablet", "tablets", "cap", "caps", "capsule", "capsules", "soln", "sol", "solution", "solutions", "susp", "suspension", "syrup", "elixir", "inj", "injection", "injectable", "syringe", "vial", "vials", "amp", "ampul", "ampule", "bag", "bags", "bottle", "btl", "pack", "packet", "packets", "piggyback", "premix", "pmix", "dose", "doses", "ir", "er", "xr", "sr", "cr", "dr", "la", "ec", "xl", "cd", "od", "sa", "ud", "pf", "iv", "po", "im", "sc", "sq", "subq", "pr", "sl", "ng", "pg", "gt", "oral", "orally", "topical", "ophth", "ophthalmic", "otic", "nasal", "rectal", "vaginal", "inhaled", "inhalation", "inh", "neb", "nebs", "nebulizer", "nebulized", "hfa", "mdi", "diskus", "aerosol", "spray", "patch", "patches", "cream", "ointment", "oint", "gel", "lotion", "drops", "drop", "gtt", "liquid", "liqd", "powder", "pwdr", "concentrate", "conc", "enema", "suppository", "supp", "kit", "device", "chewable", "chew", "disintegrating", "dissolve", "sublingual", "enteric", "coated", "immediate", "delayed", "extended", "sustained", "controlled", "release", "rapid", "intravenous", "intramuscular", "subcutaneous", "transdermal", "infusion", "drip", "flush", "lock", "bolus", "ivpb", "mini", "bulk", "free", "adult", "pediatric", "infant", "pedi", "unit", "units", "mg", "mcg", "gm", "g", "ml", "l", "meq", "mmol", "mcl", "ug", "kg", "hr", "hour", "min", "iu", "cc", "mg/ml", "mcg/ml", "gram", "grams", "base", "human", "recombinant", "sterile", "preservative", "emergency", "crush", "tbcr", "tbec", "cpdr", "cp24", "tb24", "tbdp", "chew", "soln*", "refrig", "nf", "usp", "protocol", "sliding", "scale", "custom", "once", "daily"]
-_SALTS = ["hydrochloride", "hcl", "sodium", "na", "potassium", "calcium", "magnesium", "sulfate", "sulphate", "so4", "phosphate", "succinate", "tartrate", "bitartrate", "maleate", "mesylate", "besylate", "acetate", "acet", "citrate", "fumarate", "gluconate", "lactate", "nitrate", "bromide", "hydrobromide", "hbr", "chloride", "carbonate", "tromethamine", "disodium", "dipotassium", "monohydrate", "dihydrate", "trihydrate", "anhydrous", "hemihydrate", "pamoate", "palmitate", "decanoate", "propionate", "valerate", "furoate", "axetil", "proxetil", "medoxomil", "hyclate", "monohyclate", "etexilate", "dimesylate", "tosylate"]
+_FORMS = re.findall(r"\S+", """
+tab tabs tablet tablets cap caps capsule capsules soln sol solution solutions susp suspension syrup elixir inj
+injection injectable syringe vial vials amp ampul ampule bag bags bottle btl pack packet packets piggyback premix pmix
+dose doses ir er xr sr cr dr la ec xl cd od sa ud pf iv po im sc sq subq pr sl ng pg gt oral orally topical ophth
+ophthalmic otic nasal rectal vaginal inhaled inhalation inh neb nebs nebulizer nebulized hfa mdi diskus aerosol spray
+patch patches cream ointment oint gel lotion drops drop gtt liquid liqd powder pwdr concentrate conc enema suppository
+supp kit device chewable chew disintegrating dissolve sublingual enteric coated immediate delayed extended sustained
+controlled release rapid intravenous intramuscular subcutaneous transdermal infusion drip flush lock bolus ivpb mini
+bulk free adult pediatric infant pedi unit units mg mcg gm g ml l meq mmol mcl ug kg hr hour min iu cc mg/ml mcg/ml
+gram grams base human recombinant sterile preservative emergency crush tbcr tbec cpdr cp24 tb24 tbdp refrig nf usp
+protocol sliding scale custom once daily
+""")
+_SALTS = re.findall(r"\S+", """
+hydrochloride hcl sodium na potassium calcium magnesium sulfate sulphate so4 phosphate succinate tartrate bitartrate
+maleate mesylate besylate acetate acet citrate fumarate gluconate lactate nitrate bromide hydrobromide hbr chloride
+carbonate tromethamine disodium dipotassium monohydrate dihydrate trihydrate anhydrous hemihydrate pamoate palmitate
+decanoate propionate valerate furoate axetil proxetil medoxomil hyclate monohyclate etexilate dimesylate tosylate
+""")
 _STRENGTH = re.compile(
     r"\d[\d,.]*\s*(-|to)?\s*[\d.,]*\s*(%|mg|mcg|gm|g|ml|l|meq|mmol|units?|iu|u|mcl|ug|hr|h|cc|mm|inch|in)?"
     r"(\s*/\s*([\d.]+\s*)?(ml|mg|l|hr|h|act|actuation|24hr|spray|dose|tab|each))?(?![a-z])"

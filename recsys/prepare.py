@@ -84,8 +84,8 @@ def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str
     """The cohort of the visits that have every needed kind, of patients that have enough such visits."""
     ledger = recorded.ledger
     pairs = {**recorded.pairs, "medication": mapped.pairs}
-    for reason, rows in mapped.lost.items():
-        ledger.lose(mapped.pairs.table, reason, rows)
+    for why, rows in mapped.lost.items():
+        ledger.lose(mapped.pairs.table, why, rows)
     visits = len(recorded.visit_patient)
     keep = np.ones(visits, bool)
     reason: NDArray[np.object_] = np.full(visits, "", dtype=object)
@@ -101,7 +101,7 @@ def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str
     if not keep.any():
         raise DataError(
             f"no patient is left of {recorded.patients}: "
-            + "; ".join(f"{count} x {why}" for why, count in Counter(reason[reason != ""]).most_common()),
+            + "; ".join(f"{count} x {text}" for text, count in Counter(reason[reason != ""]).most_common()),
             hint="is the knowledge base filled? else try --min-visits 1 or --require diagnosis,medication",
         )
     kept = _account(recorded, pairs, keep, reason)
