@@ -26,7 +26,7 @@ from kb.schema.ledger import cell, licence, source
 from kb.schema.payloads import property_kind
 from kb.settings import Settings
 from kb.sources import SOURCES
-from kb.sources.contract import IngestOptions, Plan, Source
+from kb.sources.contract import IngestOptions, Origin, Plan, Source
 from kb.write import write_batch
 
 if TYPE_CHECKING:
@@ -71,18 +71,24 @@ class Job:
         *,
         done: str | None = None,
         also: Callable[[Connection, Mapping[str, int]], None] | None = None,
+        source: str | None = None,
     ) -> dict[str, int]:
-        """The drug ids by record key, after ``batch``, its mark and ``also`` were committed in one transaction."""
+        """The drug ids by record key, after ``batch``, its mark and ``also`` were committed in one transaction.
+
+        ``source`` files the rows under another registered source than the one that runs; the mark stays with it.
+        """
         with self.transaction() as connection:
-            ids = self.write_in(connection, batch, done=done)
+            ids = self.write_in(connection, batch, done=done, source=source)
             if also is not None:
                 also(connection, ids)
         return ids
 
-    def write_in(self, connection: Connection, batch: Batch, *, done: str | None = None) -> dict[str, int]:
+    def write_in(
+        self, connection: Connection, batch: Batch, *, done: str | None = None, source: str | None = None
+    ) -> dict[str, int]:
         """Like ``write``, within the caller's transaction (which may hold claimed cells)."""
         crash_at("after_fetch")
-        ids = write_batch(connection, self.run_id, self.source.name, batch, replace=self.refresh)
+        ids = write_batch(connection, self.run_id, source or self.source.name, batch, replace=self.refresh)
         if done is not None:
             write_lookup(connection, self.run_id, self.source.name, done, State.present)
         with self._lock:
@@ -117,7 +123,7 @@ class Summary:
     counts: dict[str, int]
 
 
-def register_source(connection: Connection, described: Source) -> None:
+def register_source(connection: Connection, described: Source | Origin) -> None:
     """Make the source and its licences known to the database; unchanged ones are left alone."""
     rows = [asdict(known) for known in described.licences]
     connection.execute(insert(licence).on_conflict_do_nothing(), rows)

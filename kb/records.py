@@ -142,6 +142,15 @@ class AtcRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AtcClassRecord:
+    """The name of an ATC class, at any level."""
+
+    code: str
+    name: str
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
 class InteractionRecord:
     """A drug–drug interaction; severity in the provider's own words."""
 
@@ -186,10 +195,12 @@ class Batch:
     drugs: list[DrugRecord] = field(default_factory=list)
     payloads: list[ImageRecord | TextRecord | ConformerRecord | PropertyRecord] = field(default_factory=list)
     atc: list[AtcRecord] = field(default_factory=list)
+    atc_classes: list[AtcClassRecord] = field(default_factory=list)
     interactions: list[InteractionRecord] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     requests: int = 0
 
     def __len__(self) -> int:
-        return len(self.drugs) + len(self.payloads) + len(self.atc) + len(self.interactions) + len(self.outcomes)
+        facts = len(self.atc) + len(self.atc_classes) + len(self.interactions)
+        return len(self.drugs) + len(self.payloads) + facts + len(self.outcomes)

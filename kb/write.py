@@ -18,8 +18,9 @@ from kb.faults import crash_at
 from kb.identity import register_drugs
 from kb.ledger import CellWrite, write_cells
 from kb.modalities import IDENTITY, Modality, State
-from kb.normalise import clean, clean_json
+from kb.normalise import clean, clean_json, tidy
 from kb.records import (
+    AtcClassRecord,
     AtcRecord,
     Batch,
     ConformerRecord,
@@ -50,7 +51,7 @@ def write_batch(
     cells = [CellWrite(ids[r.key], IDENTITY, State.present, artifact=r.document.sha256) for r in batch.drugs]
     crash_at("mid_tx")
     cells += _write_payloads(connection, source, batch.payloads, drug_id, replace)
-    _write_atc(connection, source, batch.atc, drug_id)
+    _write_atc(connection, source, batch.atc, batch.atc_classes, drug_id)
     _write_interactions(connection, source, batch.interactions, drug_id)
     cells += [
         CellWrite(
@@ -75,7 +76,7 @@ def _short(error: str | None) -> str | None:
 def _documents(batch: Batch) -> list[Document]:
     """Every document that the batch's records rest on, each once, in a fixed order so that writers cannot deadlock."""
     found = {d.sha256: d for d in batch.documents}
-    for record in (*batch.drugs, *batch.payloads, *batch.atc, *batch.interactions):
+    for record in (*batch.drugs, *batch.payloads, *batch.atc, *batch.atc_classes, *batch.interactions):
         found[record.document.sha256] = record.document
     for outcome in batch.outcomes:
         if outcome.document:
@@ -196,33 +197,41 @@ def ancestors(code: str) -> list[str]:
 
 
 def _write_atc(
-    connection: Connection, source: str, records: Sequence[AtcRecord], drug_id: Callable[[DrugRef], int]
+    connection: Connection,
+    source: str,
+    records: Sequence[AtcRecord],
+    named: Sequence[AtcClassRecord],
+    drug_id: Callable[[DrugRef], int],
 ) -> None:
-    if not records:
+    """Write classes with all their ancestors, then the drugs' codes; a class that has a name keeps it."""
+    if not records and not named:
         return
+    names = {record.code: tidy(record.name) for record in named}
     classes: dict[str, dict[str, Any]] = {}
-    for record in records:
+    claims: list[AtcClassRecord | AtcRecord] = [*named, *records]
+    for record in claims:
         line = ancestors(record.code)
         for parent, code in zip([None, *line], line, strict=False):
-            classes.setdefault(
-                code,
-                {
-                    "code": code,
-                    "level": ATC_LENGTH[len(code)],
-                    "parent": parent,
-                    "source": source,
-                    "artifact": record.document.sha256,
-                },
-            )
+            row = {"code": code, "level": ATC_LENGTH[len(code)], "parent": parent, "name": names.get(code)}
+            classes.setdefault(code, {**row, "source": source, "artifact": record.document.sha256})
     ordered = sorted(classes.values(), key=lambda row: (row["level"], row["code"]))
-    connection.execute(insert(atc_class).on_conflict_do_nothing(), ordered)
+    statement = insert(atc_class)
     connection.execute(
-        insert(drug_atc).on_conflict_do_nothing(),
-        [
-            {"drug_id": drug_id(r.drug), "code": r.code, "source": source, "artifact": r.document.sha256}
-            for r in records
-        ],
+        statement.on_conflict_do_update(
+            index_elements=["code"],
+            set_={"name": statement.excluded.name, "artifact": statement.excluded.artifact},
+            where=atc_class.c.name.is_(None) & statement.excluded.name.is_not(None),
+        ),
+        ordered,
     )
+    if records:
+        connection.execute(
+            insert(drug_atc).on_conflict_do_nothing(),
+            [
+                {"drug_id": drug_id(r.drug), "code": r.code, "source": source, "artifact": r.document.sha256}
+                for r in records
+            ],
+        )
 
 
 def _write_interactions(

@@ -48,6 +48,17 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A source by description alone: rows are filed under it that another source's ingest brings along."""
+
+    name: str
+    title: str
+    url: str
+    origin: str
+    licences: tuple[Licence, ...]
+
+
 class Source(ABC):
     """Where facts come from. Subclasses set the class variables and implement ``plan`` and ``ingest``."""
 

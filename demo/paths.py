@@ -1,0 +1,16 @@
+"""Where the bundled corpus lies, in a checkout or an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kb.bundle import bundle_path
+from kb.errors import NotFound
+
+
+def data_path(name: str = "") -> Path:
+    """The folder ``demo/data``, or the file or folder ``name`` in it; raises NotFound when it is not there."""
+    found = bundle_path() / name
+    if not found.exists():
+        raise NotFound(f"{name} is not among the bundled data", hint="demo/data/README.md lists what there is")
+    return found
