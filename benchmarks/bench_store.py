@@ -1,0 +1,202 @@
+"""The vector store beside raw COPY, exact SQL and faiss: rows/s in, milliseconds and recall out.
+
+    python benchmarks/bench_store.py                 # 10,000, 100,000 and 1,000,000 vectors of width 64
+    python benchmarks/bench_store.py --sizes 10000   # quick
+
+Vectors are synthetic: unit vectors around random centres, as embeddings of related drugs are. Queries are held-out
+vectors from the same centres. Everything runs in one process on one thread, on a database of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from report import report
+from sqlalchemy import Engine, text
+
+WIDTH, K, QUERIES = 64, 10, 200
+EF_SEARCH = 200
+
+
+def clustered(rng: np.random.Generator, rows: int, centres: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit vectors [rows, WIDTH] scattered around the centres."""
+    picked = centres[rng.integers(len(centres), size=rows)]
+    matrix = picked + rng.normal(scale=0.6 / np.sqrt(WIDTH), size=(rows, WIDTH)).astype(np.float32)
+    return (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype(np.float32)
+
+
+def make_drugs(engine: Engine, rows: int) -> tuple[uuid.UUID, NDArray[np.int64]]:
+    """A run and the ids of ``rows`` bare drugs for the vectors to hang on."""
+    from kb.runs import start_run
+
+    with engine.begin() as connection:
+        run_id = start_run(connection, "pretrain", name="bench")
+        connection.execute(
+            text(
+                "INSERT INTO mkmed.drug (identity, name, kind, run_id) SELECT 'user:' || g, 'd' || g, 'unknown', :run"
+                " FROM generate_series(1, :rows) g ON CONFLICT DO NOTHING"
+            ),
+            {"run": run_id, "rows": rows},
+        )
+        ids = connection.execute(text("SELECT id FROM mkmed.drug ORDER BY id LIMIT :rows"), {"rows": rows})
+        return run_id, np.array(ids.scalars().all())
+
+
+def raw_copy(engine: Engine, ids: NDArray[np.int64], matrix: NDArray[np.float32]) -> float:
+    """Seconds of the floor: the same rows by binary COPY into a bare table, no key, no index."""
+    from kb.db.copy import copy_arrays
+
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE mkmed.bare (drug_id bigint, embedding vector)"))
+        start = time.perf_counter()
+        copy_arrays(connection, "mkmed.bare", ("drug_id", "embedding"), (ids, matrix))
+        seconds = time.perf_counter() - start
+        connection.execute(text("DROP TABLE mkmed.bare"))
+    return seconds
+
+
+def timed(engine: Engine, queries: NDArray[np.float32], *, exact: bool) -> tuple[list[float], list[list[int]]]:
+    """Milliseconds and drug ids of every query through the public view, by its index or by a full scan."""
+    literals = [str(q.tolist()) for q in queries]
+    times, found = [], []
+    with engine.connect() as connection:
+        connection.execute(text(f"SET hnsw.ef_search = {EF_SEARCH}"))
+        connection.execute(text("SET enable_indexscan = off" if exact else "SET enable_seqscan = off"))
+        connection.execute(
+            text(f"PREPARE near (vector) AS SELECT drug_id FROM mkmed.drug_vector ORDER BY embedding <=> $1 LIMIT {K}")
+        )
+        for literal in literals:
+            start = time.perf_counter()
+            rows = connection.exec_driver_sql(f"EXECUTE near('{literal}')").scalars().all()
+            times.append((time.perf_counter() - start) * 1000)
+            found.append(list(rows))
+        connection.exec_driver_sql("DEALLOCATE near")
+    return times, found
+
+
+def through_function(engine: Engine, queries: NDArray[np.float32]) -> tuple[list[float], list[list[int]]]:
+    """Milliseconds and drug ids of every query through ``mkmed.similar_to``, names and classes included."""
+    times, found = [], []
+    with engine.connect() as connection:
+        for query in queries:
+            start = time.perf_counter()
+            rows = connection.execute(
+                text("SELECT * FROM mkmed.similar_to(CAST(:q AS vector), :k)"), {"q": str(query.tolist()), "k": K}
+            ).all()
+            times.append((time.perf_counter() - start) * 1000)
+            found.append([row.drug_id for row in rows])
+    return times, found
+
+
+def with_faiss(
+    matrix: NDArray[np.float32], queries: NDArray[np.float32], index: str
+) -> tuple[float, list[float], NDArray[np.int64]]:
+    """Build seconds, milliseconds a query and row numbers found by faiss on one thread."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    start = time.perf_counter()
+    built = faiss.IndexFlatIP(WIDTH) if index == "flat" else faiss.IndexHNSWFlat(WIDTH, 16, faiss.METRIC_INNER_PRODUCT)
+    if index == "hnsw":
+        built.hnsw.efConstruction, built.hnsw.efSearch = 64, EF_SEARCH
+    built.add(matrix)
+    seconds = time.perf_counter() - start
+    times, found = [], []
+    for query in queries:
+        start = time.perf_counter()
+        found.append(built.search(query[None], K)[1][0])
+        times.append((time.perf_counter() - start) * 1000)
+    return seconds, times, np.array(found)
+
+
+def recall(found: list[list[int]], truth: NDArray[np.int64]) -> float:
+    """The share of the true K nearest that were found."""
+    return float(
+        np.mean([len(set(row) & set(expected)) / K for row, expected in zip(found, truth.tolist(), strict=True)])
+    )
+
+
+def measure(engine: Engine, rows: int) -> list[dict[str, object]]:
+    """One row of figures for each way to search ``rows`` vectors."""
+    from embed import store
+
+    rng = np.random.default_rng(rows)
+    centres = clustered(rng, max(rows // 50, 20), rng.normal(size=(200, WIDTH)).astype(np.float32))
+    matrix, queries = clustered(rng, rows, centres), clustered(rng, QUERIES, centres)
+    run_id, ids = make_drugs(engine, rows)
+    copy_seconds = raw_copy(engine, ids, matrix)
+    start = time.perf_counter()
+    store.write_run(engine, run_id, {"fused": (ids, matrix)}, np.ones((rows, 6), bool))
+    write_seconds = time.perf_counter() - start
+    store.publish(engine, run_id)
+    flat_build, flat_times, flat_rows = with_faiss(matrix, queries, "flat")
+    truth = ids[flat_rows]
+    lines: list[dict[str, object]] = []
+
+    def add(way: str, seconds: float, times: list[float], got: float) -> None:
+        p50, p95 = np.percentile(times, [50, 95])
+        lines.append(
+            {
+                "vectors": rows,
+                "way": way,
+                "load_s": round(seconds, 2),
+                "rows_per_s": int(rows / seconds),
+                "load_vs_copy": round(seconds / copy_seconds, 2),
+                "p50_ms": round(float(p50), 2),
+                "p95_ms": round(float(p95), 2),
+                "recall@10": round(got, 4),
+            }
+        )
+
+    lines.append(
+        {
+            "vectors": rows,
+            "way": "raw COPY (floor)",
+            "load_s": round(copy_seconds, 2),
+            "rows_per_s": int(rows / copy_seconds),
+            "load_vs_copy": 1.0,
+        }
+    )
+    exact_times, exact_found = timed(engine, queries[:40], exact=True)
+    add("mkmed exact SQL", write_seconds, exact_times, recall(exact_found, truth[:40]))
+    if rows > store.HNSW_ABOVE:
+        timed(engine, queries, exact=False)
+        index_times, index_found = timed(engine, queries, exact=False)
+        add(f"mkmed HNSW, ef_search {EF_SEARCH}", write_seconds, index_times, recall(index_found, truth))
+    function_times, function_found = through_function(engine, queries)
+    add("mkmed.similar_to()", write_seconds, function_times, recall(function_found, truth))
+    add("faiss flat", flat_build, flat_times, 1.0)
+    hnsw_build, hnsw_times, hnsw_rows = with_faiss(matrix, queries, "hnsw")
+    add(f"faiss HNSW, efSearch {EF_SEARCH}", hnsw_build, hnsw_times, recall(ids[hnsw_rows].tolist(), truth))
+    return lines
+
+
+def main() -> None:
+    """Measure every size on a database of its own and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mkb-", dir="/tmp", ignore_cleanup_errors=True) as home:
+        Path(home).chmod(0o711)
+        os.environ["MKMED_HOME"] = home
+        os.environ.pop("MKMED_DATABASE_URL", None)
+        from kb.db.engine import open_engine
+        from kb.db.server import embedded
+
+        engine = open_engine()
+        try:
+            report("store", [line for rows in arguments.sizes for line in measure(engine, rows)])
+        finally:
+            engine.dispose()
+            embedded(Path(home)).stop(force=True)
+
+
+if __name__ == "__main__":
+    main()
