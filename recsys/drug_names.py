@@ -6,16 +6,21 @@ The documented rule for names, in the order of the candidates that it gives:
 2. without parentheses, then what stood inside them (``hydromorphone (dilaudid)``);
 3. without strengths, units, dosage forms and routes (``warfarin sodium 5 mg po tabs`` -> ``warfarin sodium``);
 4. without salts (``warfarin``) ;
-5. each part of a combination joined by ``/``, ``-``, ``+`` or ``and`` (``acetaminophen-caff-butalbital``).
+5. each part of a combination joined by ``/``, ``-``, ``+`` or ``and`` (``acetaminophen-caff-butalbital``);
+6. its leading words, longest first (``ondansetron 2ml sdv`` -> ``ondansetron``), single salts and short words not.
 
 The first candidate that is a name or synonym in the knowledge base decides; parts of a combination count together.
+What the knowledge base has no name or no ATC code for is looked up in ``shorthand.tsv``: hospital shorthand, brands,
+fluids, insulins, vaccines.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.resources import files
 
 from kb.identifiers import normalise_ndc
 from kb.normalise import tidy
@@ -30,7 +35,9 @@ supp kit device chewable chew disintegrating dissolve sublingual enteric coated 
 controlled release rapid intravenous intramuscular subcutaneous transdermal infusion drip flush lock bolus ivpb mini
 bulk free adult pediatric infant pedi unit units mg mcg gm g ml l meq mmol mcl ug kg hr hour min iu cc mg/ml mcg/ml
 gram grams base human recombinant sterile preservative emergency crush tbcr tbec cpdr cp24 tb24 tbdp refrig nf usp
-protocol sliding scale custom once daily
+protocol sliding scale custom once daily sdv mdv solr ij lvp inhaler crys rinse replacement metered actuat act pen
+injector autoinjector prefilled recon reconstituted isn packs vl udc lozenge troche film gum swab pca pump continuous
+intermittent titrate prn scheduled hold order desensitization flex cont opht ophthalmologic syr
 """)
 _SALTS = re.findall(r"\S+", """
 hydrochloride hcl sodium na potassium calcium magnesium sulfate sulphate so4 phosphate succinate tartrate bitartrate
@@ -46,6 +53,14 @@ _DROPPED = re.compile(r"(?<![a-z])(" + "|".join(sorted(map(re.escape, _FORMS), k
 _SALT = re.compile(r"(?<![a-z])(" + "|".join(sorted(_SALTS, key=len, reverse=True)) + r")(?![a-z])")
 
 
+@lru_cache(maxsize=1)
+def shorthand() -> dict[str, str]:
+    """What ``shorthand.tsv`` says an order means: drug names joined by `` + ``, or ``ATC:<code>``."""
+    lines = files("recsys").joinpath("shorthand.tsv").read_text(encoding="utf-8").splitlines()
+    rows = csv.reader((line for line in lines if not line.startswith("#")), delimiter="\t")
+    return {row[0]: row[1] for row in list(rows)[1:]}
+
+
 def _squeeze(text: str) -> str:
     return tidy(re.sub(r"[^a-z0-9'/+\- ]", " ", text)).strip(" -/+'")
 
@@ -53,20 +68,23 @@ def _squeeze(text: str) -> str:
 @lru_cache(maxsize=200_000)
 def name_candidates(text: str) -> tuple[tuple[str, ...], ...]:
     """The names worth looking up for a drug text, best first; a candidate of several names is a combination."""
-    text = tidy(text.lower().replace("*", " ").replace("_", " "))
+    text = re.sub(r"\bnda\d+\b", " ", tidy(text.lower().replace("*", " ").replace("_", " ")))
     if " : " in text:
-        text = text.rpartition(" : ")[2]
+        text = max(text.split(" : "), key=lambda part: len(_squeeze(_DROPPED.sub(" ", _STRENGTH.sub(" ", part)))))
     outside = re.sub(r"\([^)]*\)?|\[[^\]]*\]?", " ", text)
     inside = [part.strip() for part in re.findall(r"[(\[]([^)\]]+)", text)]
     plain = [text, tidy(outside)]
     bare = [_squeeze(_DROPPED.sub(" ", _STRENGTH.sub(" ", part))) for part in (outside, *inside)]
     unsalted = [_squeeze(_SALT.sub(" ", part)) for part in bare]
     singles = [*plain, bare[0], unsalted[0], *inside, *bare[1:], *unsalted[1:]]
-    found: list[tuple[str, ...]] = [(name,) for name in dict.fromkeys(singles) if len(name) > 2]
+    found: list[tuple[str, ...]] = [(name,) for name in dict.fromkeys(singles) if len(name) > 2 or name in shorthand()]
     for part in (tidy(outside), bare[0], unsalted[0]):
         parts = [_squeeze(p) for p in re.split(r"/|-|\+| and | with |,", part)]
         if len(parts) > 1:
             found.append(tuple(p for p in dict.fromkeys(parts) if len(p) > 3))
+    words = bare[0].split()
+    leading = [" ".join(words[:n]) for n in range(len(words) - 1, 0, -1)]
+    found += [(name,) for name in leading if len(name) > 4 and name not in _SALTS]
     return tuple(dict.fromkeys(candidate for candidate in found if candidate))
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from kb import query
 from kb.errors import UsageError
-from recsys.drug_names import name_candidates
+from recsys.drug_names import name_candidates, shorthand
 from recsys.formats.contract import CodePairs
 
 LEVELS = {"1": 1, "2": 3, "3": 4, "4": 5, "5": 7}
@@ -84,10 +84,21 @@ class MedicationMap:
 
     def _named(self, text: str) -> tuple[int, ...]:
         for candidate in name_candidates(text):
-            found = [self.by_name[name] for name in candidate if name in self.by_name]
+            names = [part for name in candidate for part in shorthand().get(name, name).split(" + ")]
+            found = [self.by_name[name] for name in names if name in self.by_name]
             if found:
                 return tuple(sorted({drug for drugs in found for drug in drugs}))
         return ()
+
+    def _meant(self, key: str) -> list[str]:
+        """The ATC codes that ``shorthand.tsv`` gives for the names of a key."""
+        for part in key.split("\t"):
+            if part.startswith("NAME:"):
+                for candidate in name_candidates(part[5:]):
+                    meanings = (shorthand().get(name, "") for name in candidate)
+                    if codes := [meaning[4:] for meaning in meanings if meaning.startswith("ATC:")]:
+                        return codes
+        return []
 
     def codes(self, key: str) -> tuple[str, ...] | str:
         """The medications of a key, sorted; or the reason why it has none."""
@@ -97,10 +108,11 @@ class MedicationMap:
         if given and self.level != INGREDIENT:
             return self._classes(given, route)
         drugs = self.drugs(key)
-        if not drugs:
-            return NO_DRUG
         if self.level == INGREDIENT:
-            return tuple(sorted(f"DRUG:{self.identities[drug]}" for drug in drugs))
+            return tuple(sorted(f"DRUG:{self.identities[drug]}" for drug in drugs)) or NO_DRUG
+        if not any(drug in self.atc for drug in drugs):
+            meant = self._meant(key)
+            return self._classes(meant, route) if meant else (NO_ATC if drugs else NO_DRUG)
         found = [self._classes(self.atc.get(drug, ()), route) for drug in drugs]
         classes = {code for result in found if not isinstance(result, str) for code in result}
         return tuple(sorted(classes)) if classes else str(found[0])
