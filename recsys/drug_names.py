@@ -68,7 +68,7 @@ def _squeeze(text: str) -> str:
 @lru_cache(maxsize=200_000)
 def name_candidates(text: str) -> tuple[tuple[str, ...], ...]:
     """The names worth looking up for a drug text, best first; a candidate of several names is a combination."""
-    text = re.sub(r"\bnda\d+\b", " ", tidy(text.lower().replace("*", " ").replace("_", " ")))
+    text = re.sub(r"\bnda\d+\b", " ", tidy(text.lower().replace("*", " ").replace("_", " ").replace(" w/", " + ")))
     if " : " in text:
         text = max(text.split(" : "), key=lambda part: len(_squeeze(_DROPPED.sub(" ", _STRENGTH.sub(" ", part)))))
     outside = re.sub(r"\([^)]*\)?|\[[^\]]*\]?", " ", text)

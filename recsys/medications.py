@@ -70,24 +70,31 @@ class MedicationMap:
     atc: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     identities: Mapping[int, str] = field(default_factory=dict)
 
-    def drugs(self, key: str) -> tuple[int, ...]:
-        """The drugs of a medication key, by the first of its identifiers that the knowledge base knows."""
+    def drugs(self, key: str, *, with_atc: bool = False) -> tuple[int, ...]:
+        """The drugs of a medication key, by the first of its identifiers that the knowledge base knows.
+
+        ``with_atc`` passes over drugs without an ATC code, such as a salt whose base has one.
+        """
         for part in key.split("\t"):
             namespace, _, value = part.partition(":")
             if namespace == "NAME":
-                found = self._named(value)
+                found = self._named(value, with_atc)
             else:
-                found = self.by_identifier.get(namespace, {}).get(value, ())
+                found = self._usable(self.by_identifier.get(namespace, {}).get(value, ()), with_atc)
             if found:
                 return found
         return ()
 
-    def _named(self, text: str) -> tuple[int, ...]:
+    def _usable(self, drugs: Iterable[int], with_atc: bool) -> tuple[int, ...]:
+        return tuple(sorted({drug for drug in drugs if not with_atc or drug in self.atc}))
+
+    def _named(self, text: str, with_atc: bool) -> tuple[int, ...]:
         for candidate in name_candidates(text):
-            names = [part for name in candidate for part in shorthand().get(name, name).split(" + ")]
-            found = [self.by_name[name] for name in names if name in self.by_name]
-            if found:
-                return tuple(sorted({drug for drugs in found for drug in drugs}))
+            meant = (part for name in candidate for part in shorthand().get(name, "").split(" + "))
+            found = [self.by_name[name] for name in candidate if name in self.by_name]
+            found = found or [self.by_name[name] for name in meant if name in self.by_name]
+            if usable := self._usable((drug for drugs in found for drug in drugs), with_atc):
+                return usable
         return ()
 
     def _meant(self, key: str) -> list[str]:
@@ -107,15 +114,15 @@ class MedicationMap:
         given = [value for name, _, value in parts if name == "ATC"]
         if given and self.level != INGREDIENT:
             return self._classes(given, route)
-        drugs = self.drugs(key)
         if self.level == INGREDIENT:
-            return tuple(sorted(f"DRUG:{self.identities[drug]}" for drug in drugs)) or NO_DRUG
-        if not any(drug in self.atc for drug in drugs):
+            return tuple(sorted(f"DRUG:{self.identities[drug]}" for drug in self.drugs(key))) or NO_DRUG
+        drugs = self.drugs(key, with_atc=True)
+        if not drugs:
             meant = self._meant(key)
-            return self._classes(meant, route) if meant else (NO_ATC if drugs else NO_DRUG)
-        found = [self._classes(self.atc.get(drug, ()), route) for drug in drugs]
+            return self._classes(meant, route) if meant else (NO_ATC if self.drugs(key) else NO_DRUG)
+        found = [self._classes(self.atc[drug], route) for drug in drugs]
         classes = {code for result in found if not isinstance(result, str) for code in result}
-        return tuple(sorted(classes)) if classes else str(found[0])
+        return tuple(sorted(classes)) if classes else TOO_COARSE
 
     def _classes(self, atc: Sequence[str], route: str) -> tuple[str, ...] | str:
         if not atc:
