@@ -1,0 +1,67 @@
+"""Thresholds, the interaction rule and calibration against plain loops."""
+
+import numpy as np
+import pytest
+
+from recsys.calibration import brier, calibration_error, fit_platt, reliability
+from recsys.ddi import ddi_rate
+from recsys.decode import GRID, Decision, logit, select, threshold_curve, tune, tune_threshold
+from recsys.metrics import set_metrics
+
+
+def draw(seed: int = 0, visits: int = 200, width: int = 14) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    score = rng.standard_normal((visits, width))
+    probability = (1 / (1 + np.exp(-score))).astype(np.float32)
+    target = (rng.random((visits, width)) < probability).astype(np.float32)
+    matrix = np.triu(rng.random((width, width)) < 0.3, 1)
+    return probability, target, matrix | matrix.T
+
+
+def test_the_threshold_curve_equals_thresholding_one_by_one() -> None:
+    probability, target, _ = draw()
+    unseen = np.arange(len(target)) % 3
+    curve = threshold_curve(probability, target, unseen)
+    plain = [set_metrics(probability >= theta, target, unseen)["jaccard"].mean() for theta in GRID]
+    np.testing.assert_allclose(curve, plain, atol=1e-12)
+    assert tune_threshold(probability, target, unseen)[1] == pytest.approx(max(plain))
+
+
+def test_the_interaction_rule_equals_a_plain_greedy_loop() -> None:
+    probability, _, matrix = draw(1, visits=40)
+    decision = Decision(0.3, 0.7)
+    expected = np.zeros(probability.shape, bool)
+    for row, values in enumerate(probability):
+        for item in np.argsort(-values, kind="stable"):
+            cost = decision.penalty * sum(matrix[item, other] for other in np.flatnonzero(expected[row]))
+            if logit(values[item]) - logit(decision.threshold) - cost > 1e-6:
+                expected[row, item] = True
+    np.testing.assert_array_equal(select(probability, decision, matrix), expected)
+
+
+def test_without_a_penalty_it_is_the_threshold() -> None:
+    probability, _, matrix = draw(2)
+    np.testing.assert_array_equal(select(probability, Decision(0.5), matrix), probability >= 0.5)
+
+
+def test_tuning_reaches_the_ddi_target_and_without_one_the_best_threshold() -> None:
+    probability, target, matrix = draw(3)
+    free = tune(probability, target, matrix)
+    assert free == Decision(tune_threshold(probability, target)[0])
+    before = ddi_rate(select(probability, free, matrix), matrix)
+    safe = tune(probability, target, matrix, ddi_target=before / 2)
+    assert safe.penalty > 0
+    assert ddi_rate(select(probability, safe, matrix), matrix) <= before / 2
+    assert tune(probability, target, matrix, ddi_target=0.99) == free
+
+
+def test_platt_recovers_a_known_distortion_and_keeps_the_order() -> None:
+    probability, target, _ = draw(4, visits=3000)
+    distorted = 1 / (1 + np.exp(-(0.4 * logit(probability) - 1.0)))
+    fitted = fit_platt(distorted, target)
+    assert fitted.slope == pytest.approx(1 / 0.4, rel=0.1)
+    repaired = fitted.apply(distorted)
+    assert calibration_error(repaired, target) < 0.02 < calibration_error(distorted, target)
+    assert brier(repaired, target) < brier(distorted, target)
+    np.testing.assert_array_equal(np.argsort(repaired[0]), np.argsort(distorted[0]))
+    assert sum(row["count"] for row in reliability(repaired, target)) == target.size
