@@ -1,0 +1,66 @@
+"""Every example of docs/sql.md runs, and gives rows, on a small knowledge base with a published run."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+sys.path.insert(0, str(Path(__file__).parent / "kb"))
+
+from facts import Hand, begin, small_batch
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "sql.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def filled(database):
+    from embed import store
+    from kb.graph import load_triples  # noqa: F401 - the graph's loader must at least import
+    from kb.runs import start_run
+    from kb.write import write_batch
+
+    with database.begin() as connection:
+        run_id = begin(connection)
+        write_batch(connection, run_id, Hand.name, small_batch())
+        connection.execute(text("UPDATE mkmed.text SET licence_id = 'CC0-1.0'"))
+        artifact = connection.scalar(text("SELECT artifact FROM mkmed.cell WHERE artifact IS NOT NULL LIMIT 1"))
+        for statement in (
+            "INSERT INTO mkmed.kg_entity VALUES (0, 'Compound::DB00331', 'Compound', 'Metformin'), (1, 'Gene::5562', 'Gene', 'PRKAA1')",
+            "INSERT INTO mkmed.kg_relation VALUES (0, 'r', 'Compound', 'Gene', 'p', NULL, 'CC0-1.0', 'hand', :artifact)",
+            "INSERT INTO mkmed.kg_triple VALUES (0, 0, 1)",
+            "INSERT INTO mkmed.drug_atc SELECT id, 'A10', 'hand', :artifact FROM mkmed.drug ON CONFLICT DO NOTHING",
+        ):
+            connection.execute(text(statement), {"artifact": artifact})
+        embedding_run = start_run(connection, "pretrain")
+        ids = np.array(connection.execute(text("SELECT id FROM mkmed.drug ORDER BY id")).scalars().all())
+    vectors = np.random.default_rng(0).normal(size=(len(ids), 64)).astype(np.float32)
+    store.write_run(
+        database, embedding_run, {"fused": (ids, vectors), "text": (ids, vectors)}, np.ones((len(ids), 6), bool)
+    )
+    store.publish(database, embedding_run)
+    return database
+
+
+def test_there_are_examples():
+    assert len(EXAMPLES) >= 12
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_example(filled, example):
+    with filled.connect() as connection:
+        assert connection.exec_driver_sql(example).fetchall() != []
+
+
+def test_every_public_view_and_function_is_documented(filled):
+    page = (ROOT / "docs" / "sql.md").read_text()
+    with filled.connect() as connection:
+        views = connection.scalars(text("SELECT viewname FROM pg_views WHERE schemaname = 'mkmed'")).all()
+        functions = connection.scalars(
+            text("SELECT proname FROM pg_proc WHERE pronamespace = 'mkmed'::regnamespace")
+        ).all()
+    internal = {"nearest", "candidates", "define_vector_views", "modality_names"}
+    assert [name for name in {*views, *functions} - internal if name not in page] == []
