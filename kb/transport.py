@@ -87,15 +87,20 @@ class Transport:
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.trust_env = not _is_loopback(self._base)
         self._session.headers.update({"User-Agent": _user_agent(settings), "Accept-Encoding": "gzip"})
-        adapter = PoliteAdapter(settings.cache / "slots.sqlite", self.policy, self.pace, connections)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._adapter = PoliteAdapter(settings.cache / "slots.sqlite", self.policy, self.pace, connections)
+        self._session.mount("https://", self._adapter)
+        self._session.mount("http://", self._adapter)
 
     def __enter__(self) -> Transport:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def sent(self) -> int:
+        """How many requests have left, those that failed included."""
+        return self._adapter.sent
 
     def close(self) -> None:
         """Wake waiting threads with Interrupted and close connections and files."""

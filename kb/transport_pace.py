@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
+from filelock import FileLock
+
 from kb.errors import Blocked, Interrupted
 
 
@@ -118,6 +120,9 @@ class Pace:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._db = sqlite3.connect(path, timeout=60.0, isolation_level=None, check_same_thread=False)
+        with FileLock(f"{path}.lock"):  # several processes may change the journal's mode at once
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=OFF")  # a lost second of memory after a power cut does no harm
         with self._write():
             for statement in _TABLES.split(";"):
                 self._db.execute(statement)

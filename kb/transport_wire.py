@@ -179,6 +179,8 @@ class _DeadlineAdapter(HTTPAdapter):
     def __init__(self, policy: Policy, pace: Pace, connections: int) -> None:
         self._policy = policy
         self._pace = pace
+        self._counting = threading.Lock()
+        self.sent = 0
         super().__init__(pool_maxsize=connections, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -192,6 +194,8 @@ class _DeadlineAdapter(HTTPAdapter):
         """The answer's head; its body is to be read before the deadline, which travels with it."""
         deadline = Deadline(self._policy.deadline)
         ticket = self._pace.depart()
+        with self._counting:
+            self.sent += 1
         token = _DEADLINE.set(deadline)
         deadline.start()
         try:

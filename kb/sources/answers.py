@@ -59,7 +59,7 @@ class Expected:
     cids: frozenset[int] = frozenset()
     """Empty where the answer's CIDs are not known beforehand."""
     tags: tuple[str, ...] = ()
-    """For properties, the tags asked for; for information, the list that at least one row must have."""
+    """For properties, the tags asked for; for information, the lists that rows have; for SDF, ``3D`` if it must be."""
     partial: bool = False
     """Whether CIDs may be missing from the answer (they are asked again singly)."""
 
@@ -165,7 +165,7 @@ def _records(body: bytes, expected: Expected) -> None:
 
 
 def _sdf(body: bytes, expected: Expected) -> None:
-    answers_body.check_sdf(body, expected.cids, expected.partial)
+    answers_body.check_sdf(body, expected.cids, expected.partial, three_d="3D" in expected.tags)
 
 
 def _png(body: bytes, expected: Expected) -> None:

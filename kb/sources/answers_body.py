@@ -178,9 +178,12 @@ def _sdf_cid(record: str) -> int:
     return cid
 
 
-def check_sdf(body: bytes, asked: frozenset[int], partial: bool) -> None:
+def check_sdf(body: bytes, asked: frozenset[int], partial: bool, three_d: bool) -> None:
     """An SD file whose every record has its CID as title and as tag, and its atoms complete."""
-    check_set(split_sdf(body), asked, partial)
+    records = split_sdf(body)
+    check_set(records, asked, partial)
+    if three_d and not all(record.split("\n", 2)[1].rstrip().endswith("3D") for record in records.values()):
+        raise BodyError("a record without 3D coordinates")
 
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

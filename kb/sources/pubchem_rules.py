@@ -20,14 +20,14 @@ def three_d_rule(values: Mapping[str, float], formula: str) -> str | None:
     Salts are not decided here: their parent may have one. Source: https://pubchem.ncbi.nlm.nih.gov/release3d.html
     """
     if values.get("heavy_atoms", 0) > MAX_HEAVY_ATOMS:
-        return f"pubchem3d:heavy-atoms>{MAX_HEAVY_ATOMS}"
+        return f"rule:pubchem3d:heavy-atoms>{MAX_HEAVY_ATOMS}"
     if values.get("rotatable_bonds", 0) > MAX_ROTATABLE_BONDS:
-        return f"pubchem3d:rotatable-bonds>{MAX_ROTATABLE_BONDS}"
+        return f"rule:pubchem3d:rotatable-bonds>{MAX_ROTATABLE_BONDS}"
     others = sorted(set(_SYMBOL.findall(formula)) - ELEMENTS - {"D", "T"})
-    return f"pubchem3d:element:{others[0]}" if others else None
+    return f"rule:pubchem3d:element:{others[0]}" if others else None
 
 
-NO_PARENT = "pubchem3d:multi-fragment-without-parent"
+NO_PARENT = "rule:pubchem3d:multi-fragment-without-parent"
 """The rule for a mixture: several covalent units and no parent compound."""
 
 PUBCHEM = Licence("LicenseRef-NCBI", "NCBI: no restrictions on use or distribution", "open",
