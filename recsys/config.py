@@ -32,15 +32,15 @@ class Config:
     """Passes over the training patients."""
     batch: int = 64
     """Patients a step."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     """Adam's peak step size; a cosine takes it to a tenth."""
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.3
     """AdamW's decoupled decay."""
     dim: int = 64
     """Width of code embeddings, recurrent states and medication vectors."""
     dropout: float = 0.3
     """Share of units left out of the patient vector while training."""
-    code_dropout: float = 0.1
+    code_dropout: float = 0.5
     """Share of input codes left out while training."""
     clip: float = 5.0
     """The largest gradient norm."""

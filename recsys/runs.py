@@ -13,20 +13,18 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from kb.errors import ConfigError, NotFound
+from kb.errors import ConfigError
 from kb.output import plain
 from kb.runs import finish_run, program_version, start_run
 from kb.settings import Settings
 from recsys.batches import Histories, Sizes, histories
-from recsys.bootstrap import PatientSums
-from recsys.checkpoint import Trained, load_recommender, save_recommender
+from recsys.checkpoint import Trained, save_recommender
 from recsys.cohort import KINDS, Encoded, encode
 from recsys.cohort_files import load_cohort
 from recsys.config import Config, from_json
@@ -34,6 +32,7 @@ from recsys.evaluate import Choices, Evaluation, choose, evaluate
 from recsys.knowledge import Knowledge, with_random_vectors
 from recsys.recommenders.contract import Log, Recommender
 from recsys.registry import RECOMMENDERS
+from recsys.run_folders import find_folder, read_metrics, runs_folder
 from recsys.signatures import signatures
 from recsys.tasks import TASKS, split_cohort
 
@@ -128,11 +127,6 @@ class Run:
     report: dict[str, Any]
 
 
-def runs_folder(settings: Settings) -> Path:
-    """The folder of all recommender runs."""
-    return settings.runs / "recsys"
-
-
 def train_run(config: Config, settings: Settings, engine: Engine | None = None, *, log: Log | None = None,
               resume: str | None = None) -> Run:
     """Train, evaluate on the test patients and store a run; with ``resume`` go on with the run of that id."""
@@ -204,53 +198,17 @@ def _store(folder: Path, config: Config, data: Data, fitted: Fitted, result: Eva
     draw_curves(read_metrics(folder), folder / "curves.svg")
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl, oldest first."""
-    path = folder / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def read_sums(folder: Path) -> PatientSums:
-    """The per-patient sums of a run's evaluation, for paired comparisons."""
-    path = folder / "sums.npz"
-    if not path.exists():
-        raise NotFound(f"run {folder.name} has no evaluation", hint="mkmed recsys train --resume RUN finishes it")
-    with np.load(path, allow_pickle=False) as arrays:
-        return PatientSums(arrays["visits"], arrays["sums"], arrays["interacting"], arrays["pairs"])
-
-
-def find_folder(settings: Settings, wanted: str = "") -> Path:
-    """The folder of the run whose id begins with ``wanted``; the latest finished run when it is empty."""
-    folders = [path for path in runs_folder(settings).glob("*") if (path / "config.json").exists()]
-    if not wanted:
-        finished = [path for path in folders if (path / "report.json").exists()]
-        if not finished:
-            raise NotFound("there is no finished recommender run", hint="mkmed recsys train")
-        return max(finished, key=lambda path: (path / "report.json").stat().st_mtime)
-    found = [path for path in folders if path.name.startswith(wanted)]
-    if len(found) != 1:
-        raise NotFound(f"{len(found) or 'no'} recommender runs begin with {wanted!r}", hint="mkmed recsys runs")
-    return found[0]
-
-
-def load_run(settings: Settings, wanted: str = "") -> Trained:
-    """The trained recommender of a run."""
-    return load_recommender(find_folder(settings, wanted) / "best.pt")
-
-
-def list_run_folders(settings: Settings) -> list[dict[str, Any]]:
-    """One row a run on this disk, newest first, with its test Jaccard and DDI rate once finished."""
-    rows = []
-    for path in runs_folder(settings).glob("*/config.json"):
-        config, report = json.loads(path.read_text()), path.parent / "report.json"
-        done = json.loads(report.read_text()) if report.exists() else {}
-        means = done.get("per_visit", {})
-        rows.append({"run": path.parent.name, "recommender": config["recommender"], "cohort": config["cohort"],
-                     "mode": config["mode"], "vectors": config["vectors"], "seed": config["seed"],
-                     "epochs": len(read_metrics(path.parent)), "jaccard": means.get("jaccard"),
-                     "ddi_rate": means.get("ddi_rate"),
-                     "started": datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")})
-    return sorted(rows, key=lambda row: row["started"], reverse=True)
+def plan(config: Config, settings: Settings, engine: Engine | None) -> dict[str, Any]:
+    """What a run would do: sizes, steps and parameters, with everything loaded and nothing trained."""
+    data = load_data(config, settings, engine)
+    model = RECOMMENDERS[config.recommender](data.sizes, data.knowledge, config)
+    network = getattr(model, "network", None)
+    return {"recommender": config.recommender, "cohort": str(data.encoded.cohort.fingerprint),
+            "train": f"{data.train.patients} patients, {data.train.visits} visits",
+            "validation": data.validation.patients, "test": data.test.patients,
+            "steps": -(-data.train.patients // config.batch) * config.epochs if network is not None else 0,
+            "parameters": sum(p.numel() for p in network.parameters()) if network is not None else None,
+            "vectors": data.knowledge.vectors_run, "learned_vectors": int((~data.knowledge.known).sum())}
 
 
 def environment() -> dict[str, Any]:

@@ -42,8 +42,8 @@ class GamenetNetwork(Network):
     def __init__(self, sizes: Sizes, knowledge: Knowledge, config: Config) -> None:
         super().__init__()
         dim, width = config.dim, sizes.medication
-        self.diagnosis = CodeBag(sizes.diagnosis, dim)
-        self.procedure = CodeBag(sizes.procedure, dim)
+        self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
+        self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)
         self.recurrent = GroupedGRU(2, dim)
         self.dropout = nn.Dropout(config.dropout)
         self.query = nn.Sequential(nn.ReLU(), nn.Linear(2 * dim, dim))

@@ -21,8 +21,8 @@ class MicronNetwork(Network):
     def __init__(self, sizes: Sizes, config: Config) -> None:
         super().__init__()
         dim, width = config.dim, sizes.medication
-        self.diagnosis = CodeBag(sizes.diagnosis, dim)
-        self.procedure = CodeBag(sizes.procedure, dim)
+        self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
+        self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)
         self.health = nn.Linear(2 * dim, dim)
         self.prescribe = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, width))
         self.carry = nn.Parameter(torch.zeros(width))

@@ -39,7 +39,11 @@ class ReferenceNetwork(Network):
 
 
 class CorrectedNetwork(Network):
-    """The three GRUs, a medication-vector score, a wide linear path, and each medication's own history."""
+    """score = bias + patient · medication + linear in codes and history + (w + gate(patient)) · the medication's past.
+
+    A medication is its projected store vector plus a small vector of its own, which weight decay keeps near zero where
+    prescriptions say nothing. The gate lets the state of a patient decide which earlier medications go on.
+    """
 
     def __init__(self, sizes: Sizes, knowledge: Knowledge, config: Config) -> None:
         super().__init__()
@@ -47,28 +51,31 @@ class CorrectedNetwork(Network):
         self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
         self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)
         self.drugs = DrugTable(knowledge, dim, frozen=config.frozen)
+        self.own = nn.Parameter(torch.randn(width, dim) * 0.05)
         self.recurrent = GroupedGRU(3, dim)
         self.patient = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(6 * dim, 2 * dim), nn.ReLU(),
                                      nn.Dropout(config.dropout), nn.Linear(2 * dim, dim))
+        self.gate = nn.Linear(dim, 2 * width, bias=False)
         self.linear = nn.Linear(2 * dim, width, bias=False)
-        self.bias = nn.Parameter(torch.zeros(width))
-        self.keep = nn.Parameter(torch.zeros(4, width))
         self.after = nn.Linear(2 * width, width, bias=False)
+        self.keep = nn.Parameter(torch.zeros(2, width))
+        self.later = nn.Parameter(torch.zeros(width))
+        self.bias = nn.Parameter(torch.zeros(width))
         nn.init.zeros_(self.after.weight)
+        nn.init.zeros_(self.gate.weight)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits [N, K]."""
-        table = self.drugs()
+        medications = self.drugs() + self.own
         diagnosis, procedure = self.diagnosis(batch.diagnosis), self.procedure(batch.procedure)
-        inputs = torch.stack([diagnosis, procedure, batch.recent @ table])
+        inputs = torch.stack([diagnosis, procedure, batch.recent @ medications])
         states = self.recurrent(inputs, batch.steps)
-        everything = torch.cat([states, inputs]).transpose(0, 1).flatten(1)
-        patient = self.patient(everything)
-        history = torch.cat([batch.recent, batch.share], 1)
-        seen = (batch.past > 0).to(patient.dtype)
-        return (self.bias + patient @ table.t() + self.linear(torch.cat([diagnosis, procedure], 1))
-                + batch.recent * self.keep[0] + batch.share * self.keep[1] + seen * self.keep[2]
-                + self.after(history))
+        patient = self.patient(torch.cat([states, inputs]).transpose(0, 1).flatten(1))
+        past = torch.cat([batch.recent, batch.share], 1)
+        going_on = (past * (self.gate(patient) + self.keep.flatten())).unflatten(1, (2, -1)).sum(1)
+        first = (batch.past > 0).to(patient.dtype) * self.later + self.bias
+        return (first + patient @ medications.t() + self.linear(torch.cat([diagnosis, procedure], 1))
+                + self.after(past) + going_on)
 
 
 class MKMed(NeuralRecommender):

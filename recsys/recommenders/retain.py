@@ -39,8 +39,8 @@ class RetainNetwork(Network):
     def __init__(self, sizes: Sizes, config: Config) -> None:
         super().__init__()
         dim = config.dim
-        self.diagnosis = CodeBag(sizes.diagnosis, dim)
-        self.procedure = CodeBag(sizes.procedure, dim)
+        self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
+        self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)
         self.medication = nn.Linear(sizes.medication, dim, bias=False)
         self.recurrent = GroupedGRU(2, dim)
         self.alpha = nn.Linear(dim, 1)

@@ -26,8 +26,8 @@ class SafedrugNetwork(Network):
         super().__init__()
         dim, width = config.dim, sizes.medication
         molecules = medication_molecules(knowledge.smiles or ((),) * width)
-        self.diagnosis = CodeBag(sizes.diagnosis, dim)
-        self.procedure = CodeBag(sizes.procedure, dim)
+        self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
+        self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)
         self.recurrent = GroupedGRU(2, dim)
         self.dropout = nn.Dropout(config.dropout)
         self.query = nn.Sequential(nn.ReLU(), nn.Linear(2 * dim, dim))

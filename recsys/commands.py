@@ -1,0 +1,248 @@
+"""``mkmed recsys``: prepare a cohort, train, evaluate, compare, recommend, explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kb import output
+from kb.errors import UsageError
+from kb.output import Format
+
+app = typer.Typer(no_args_is_help=True, help="Medication recommendation: cohorts, training, evaluation, answers.")
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
+RunOption = Annotated[str, typer.Option("--run", "-r", help="Run id or its beginning; the latest run if left out.")]
+
+
+@app.command(epilog="Example: mkmed recsys prepare --format mimic3 --root ~/mimic-iii   ·   "
+                    "mkmed recsys prepare --format synthetic")
+def prepare(
+    form: Annotated[str, typer.Option("--format", help="EHR format: mimic3, mimic4, eicu, omop, meds, synthea, "
+                                                       "synthetic.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the export, plain or .gz files.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the cohort; the format's by default.")] = None,
+    level: Annotated[str, typer.Option(help="ATC level 1 to 5, or ingredient.")] = "3",
+    task: Annotated[str, typer.Option(help="stay or order-time.")] = "stay",
+    min_visits: Annotated[int, typer.Option(min=1, help="Patients with fewer visits are left out, and counted.")] = 2,
+    option: Annotated[list[str] | None, typer.Option(help="For the format: name=value, e.g. patients=500.")] = None,
+    allow_subset: Annotated[bool, typer.Option(help="Accept other row counts than the published ones.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be read, and stop.")] = False,
+    output_form: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.table,
+) -> None:
+    """Make a cohort of an EHR export, every row accounted for; patient data stays on this disk."""
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+    from recsys.cohort_files import cohorts_folder
+    from recsys.formats import FORMATS
+    from recsys.prepare import prepare as run_prepare
+
+    settings = load_settings()
+    given: dict[str, Any] = dict(_pair(item) for item in option or [])
+    if dry_run:
+        output.emit([{"format": FORMATS[form].name, "root": root, "level": level,
+                      "folder": cohorts_folder(settings) / (name or form)}], output_form)
+        return
+    arguments: dict[str, Any] = {"form": form, "root": root, "name": name, "level": level, "task": task,
+                                 "min_visits": min_visits, "allow_subset": allow_subset, "options": given,
+                                 "settings": settings}
+    if form == "synthetic":
+        made = run_prepare(**arguments)
+    else:
+        with open_engine(settings).connect() as connection:
+            made = run_prepare(connection=connection, **arguments)
+    output.say(f"{made.cohort.name}: {made.cohort.fingerprint}")
+    if made.unmapped and output_form is Format.table:
+        output.say(f"{len(made.unmapped)} orders without a medication are listed below the accounting")
+    output.emit(made.accounting, output_form, title="rows in, and where they went")
+    if made.unmapped and output_form is Format.table:
+        output.emit(made.unmapped[:20], output_form, title="not mapped, most frequent first")
+
+
+def _pair(item: str) -> tuple[str, str]:
+    name, mark, value = item.partition("=")
+    if not mark:
+        raise UsageError(f"{item!r} is not of the form name=value")
+    return name, value
+
+
+@app.command(epilog="Example: mkmed recsys train --set epochs=10 --set vectors=random   ·   "
+                    "mkmed recsys train --recommender logistic_history --cohort mimic3")
+def train(
+    recommender: Annotated[str | None, typer.Option(help="mkmed or a baseline; see mkmed recsys recommenders.")] = None,
+    cohort: Annotated[str | None, typer.Option(help="A prepared cohort.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    assign: Annotated[list[str] | None, typer.Option("--set", help="key=value; wins over the file.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
+    print_config: Annotated[bool, typer.Option(help="Print the settings as JSON and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Load everything, print sizes and steps, and stop.")] = False,
+    form: FormatOption = Format.table,
+) -> None:
+    """Train a recommender on a prepared cohort against the published vectors, and evaluate it on the test patients."""
+    import json
+
+    from kb.settings import load_settings
+    from recsys.config import load_config
+    from recsys.registry import RECOMMENDERS
+
+    chosen = [f"recommender={recommender}"] if recommender else []
+    chosen += [f"cohort={cohort}"] if cohort else []
+    settings, values = load_settings(), load_config(config, [*chosen, *(assign or [])])
+    RECOMMENDERS[values.recommender]
+    if print_config:
+        output.write(json.dumps(values.as_json(), indent=1))
+        return
+    from recsys.evaluate import headline
+    from recsys.runs import plan, train_run
+
+    engine = _engine(settings, values)
+    if dry_run:
+        output.emit([plan(values, settings, engine)], form)
+        return
+    with output.progress() as bar:
+        follow = _Follow(bar, values.epochs)
+        run = train_run(values, settings, engine, log=follow, resume=resume)
+    output.say(f"{run.report['cohort']}\nrun {run.run_id} in {run.folder}")
+    for line in run.report["signatures"]:
+        output.say(f"signature: {line}")
+    output.emit([headline(run.report, name=run.report["recommender"])], form)
+
+
+def _engine(settings: Any, config: Any) -> Any:
+    """The database, or None when a synthetic cohort is trained with learned vectors and none is running."""
+    from kb.db.engine import open_engine
+    from recsys.cohort_files import load_cohort
+
+    synthetic = load_cohort(config.cohort, settings).provenance.get("format") == "synthetic"
+    return None if synthetic and config.vectors == "learned" else open_engine(settings)
+
+
+class _Follow:
+    """Shows each epoch on the progress bar, and names failure signatures as they appear."""
+
+    def __init__(self, bar: Any, epochs: int) -> None:
+        self.bar, self.rows = bar, []  # type: Any, list[dict[str, Any]]
+        self.task = bar.add_task("training", total=epochs, note="")
+        self.said: set[str] = set()
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        from recsys.signatures import training_signatures
+
+        self.rows.append(row)
+        note = f"Jaccard {row['jaccard']:.4f}" if "jaccard" in row else ""
+        self.bar.update(self.task, advance=1, note=note)
+        for line in training_signatures(self.rows):
+            kind = line.split(";")[-1]
+            if kind not in self.said:
+                self.said.add(kind)
+                output.say(f"signature: {line}")
+
+
+@app.command(epilog="Example: mkmed recsys evaluate --by rarity")
+def evaluate(
+    run: RunOption = "",
+    by: Annotated[str, typer.Option(help="summary, visits, rarity, bucket, calibration or literature.")] = "summary",
+    form: FormatOption = Format.table,
+) -> None:
+    """Print the evaluation of a run on its test patients, with 95 % bootstrap intervals."""
+    from kb.settings import load_settings
+    from recsys.run_folders import read_report, report_rows
+
+    report = read_report(load_settings(), run)
+    output.say(f"{report['cohort']}; {report['visits']} test visits of {report['patients']} patients; DDI matrix "
+               f"{report['ddi']['matrix']} ({report['ddi']['source']}), target {report['ddi']['target']:g}")
+    output.emit(report_rows(report, by), form)
+
+
+@app.command(epilog="Example: mkmed recsys compare 4f1c 77ab --by patient")
+def compare(
+    first: Annotated[str, typer.Argument(help="Run id or its beginning.")],
+    second: Annotated[str, typer.Argument(help="Run id or its beginning.")],
+    by: Annotated[str, typer.Option(help="Mean over each visit or each patient.")] = "visit",
+    draws: Annotated[int, typer.Option(min=1000, help="Bootstrap draws.")] = 1000,
+    form: FormatOption = Format.table,
+) -> None:
+    """Print the paired bootstrap of the difference between two runs on the same patients."""
+    from kb.settings import load_settings
+    from recsys.compare import compare as run_compare
+
+    if by not in ("visit", "patient"):
+        raise UsageError(f"--by {by!r} is neither visit nor patient")
+    output.emit(run_compare(load_settings(), first, second, by=by, draws=draws), form)
+
+
+@app.command(epilog="Example: mkmed recsys recommend --visit patient.json --explain --picture reasons.svg")
+def recommend(
+    visit: Annotated[Path, typer.Option(help='JSON: {"visits": [{"diagnoses": [...], "procedures": [...], '
+                                             '"medications": [...]}, ...]}; the last visit is asked for.')],
+    run: RunOption = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many medications.")] = None,
+    explain: Annotated[bool, typer.Option(help="Add the strongest reasons of each medication.")] = False,
+    medication: Annotated[list[str] | None, typer.Option(help="Explain only these, recommended or not.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the first medication's reasons: svg, png, pdf.")] = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """Recommend medications for a visit, with reasons; research software, not a medical device."""
+    import json
+
+    from kb.settings import load_settings
+    from recsys.explain import draw, explain_with_fragments
+    from recsys.recommend import WARNING, RecommenderService, read_patient
+
+    settings = load_settings()
+    patient = read_patient(visit)
+    service = RecommenderService.open(settings, run)
+    answer = service.recommend(patient)
+    wanted = medication or [item.code for item in answer.recommended][:limit]
+    reasons = explain_with_fragments(service, patient, wanted, settings) if explain or medication or picture else []
+    if picture and reasons:
+        draw(reasons[0], picture)
+    if form is Format.json:
+        document = answer.as_json() | {"explanations": [reason.as_json() for reason in reasons]}
+        document["recommended"] = document["recommended"][:limit]
+        output.write(json.dumps(output.plain(document), ensure_ascii=False, indent=1))
+        return
+    for kind, codes in answer.unknown.items():
+        output.say(f"unknown {kind} codes, without influence: {', '.join(codes)}")
+    output.emit([vars(item) for item in answer.recommended[:limit]], form, title=WARNING)
+    if answer.avoided:
+        output.emit([vars(item) for item in answer.avoided], form, title="left out because of interactions")
+    if reasons:
+        output.emit([row for reason in reasons for row in reason.rows()], form, title="reasons: change of the logit")
+    output.say(WARNING)
+
+
+@app.command(epilog="Example: mkmed recsys runs --format json")
+def runs(form: FormatOption = Format.table) -> None:
+    """List the recommender runs on this disk, newest first."""
+    from kb.settings import load_settings
+    from recsys.run_folders import list_run_folders
+
+    output.emit(list_run_folders(load_settings()), form)
+
+
+@app.command(epilog="Example: mkmed recsys cohorts")
+def cohorts(form: FormatOption = Format.table) -> None:
+    """List the prepared cohorts on this disk with their fingerprints."""
+    from kb.settings import load_settings
+    from recsys.cohort_files import list_cohorts, load_cohort
+
+    settings = load_settings()
+    output.emit([{"cohort": name, "fingerprint": str(load_cohort(name, settings).fingerprint)}
+                 for name in list_cohorts(settings)], form)
+
+
+@app.command(epilog="Example: mkmed recsys recommenders")
+def recommenders(form: FormatOption = Format.table) -> None:
+    """List the recommenders that can be trained."""
+    from recsys.registry import RECOMMENDERS
+
+    output.emit([{"recommender": name, "what": _first_line(RECOMMENDERS[name])} for name in RECOMMENDERS], form)
+
+
+def _first_line(plugin: Any) -> str:
+    from importlib import import_module
+
+    return (import_module(plugin.__module__).__doc__ or "").strip().splitlines()[0]
