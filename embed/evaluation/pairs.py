@@ -1,0 +1,97 @@
+"""Can unseen drugs' interactions and indications be told from their vectors? AUROC with a split by drug."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class PairScore:
+    """Area under the ROC curve on pairs of held-out drugs, with the numbers of pairs it rests on."""
+
+    auroc: float
+    positives: int
+    negatives: int
+
+
+def _features(matrix: NDArray[np.floating], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Symmetric features of pairs: product, absolute difference and sum."""
+    left, right = matrix[a], matrix[b]
+    return np.hstack([left * right, np.abs(left - right), left + right])
+
+
+def _negatives(
+    positive: set[tuple[int, int]], rows: NDArray[np.int64], count: int, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Up to ``count`` random pairs of ``rows`` that are not known to interact, each once."""
+    found: set[tuple[int, int]] = set()
+    for _ in range(20 * count):
+        if len(found) >= count:
+            break
+        a, b = sorted(rng.choice(rows, 2, replace=False).tolist())
+        if (a, b) not in positive:
+            found.add((a, b))
+    return sorted(found)
+
+
+def interaction_auroc(
+    matrix: NDArray[np.floating], pairs: NDArray[np.int64], held_out: NDArray[np.bool_], seed: int = 0
+) -> PairScore:
+    """AUROC of a logistic regression on pairs of which at least one drug is held out.
+
+    ``pairs`` [E, 2] are row numbers that interact. It is trained on pairs of training drugs only, and as many random
+    pairs without a known interaction; an unknown pair may well interact, so the figure is a lower bound.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(seed)
+    known = {(min(a, b), max(a, b)) for a, b in pairs.tolist() if a != b}
+    ordered = np.array(sorted(known), np.int64).reshape(-1, 2)
+    touches = held_out[ordered].any(axis=1)
+    involved = np.unique(ordered)
+    train_rows = involved[~held_out[involved]]
+    train, test = ordered[~touches], ordered[touches]
+    if len(train) < 20 or len(test) < 20:
+        return PairScore(float("nan"), len(test), 0)
+    train_negatives = np.array(_negatives(known, train_rows, len(train), rng))
+    candidates = _negatives(known, involved, 8 * len(test), rng)
+    test_negatives = np.array([p for p in candidates if held_out[list(p)].any()][: len(test)]).reshape(-1, 2)
+    model = LogisticRegression(max_iter=2000, C=1.0)
+    both = np.vstack([train, train_negatives])
+    model.fit(_features(matrix, both[:, 0], both[:, 1]), np.repeat([1, 0], [len(train), len(train_negatives)]))
+    asked = np.vstack([test, test_negatives])
+    scores = model.decision_function(_features(matrix, asked[:, 0], asked[:, 1]))
+    truth = np.repeat([1, 0], [len(test), len(test_negatives)])
+    return PairScore(float(roc_auc_score(truth, scores)), len(test), len(test_negatives))
+
+
+def indication_auroc(
+    matrix: NDArray[np.floating], pairs: NDArray[np.int64], held_out: NDArray[np.bool_], least: int = 3
+) -> PairScore:
+    """AUROC of telling a held-out drug's indications by its likeness to the training drugs of each indication.
+
+    ``pairs`` [E, 2] are (row, indication). A drug's score for an indication is its mean cosine with the three nearest
+    training drugs that have it; indications with fewer than ``least`` training drugs are left out. ``matrix`` must not
+    have been made from these pairs.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
+    known = set(map(tuple, pairs.tolist()))
+    asked = np.array(sorted({int(row) for row, _ in known if held_out[row]}), np.int64)
+    scores, truth = [], []
+    for indication in np.unique(pairs[:, 1]).tolist():
+        train = np.array([row for row, i in known if i == indication and not held_out[row]], np.int64)
+        if len(train) < least or not len(asked):
+            continue
+        likeness = np.sort(unit[asked] @ unit[train].T, axis=1)[:, -3:].mean(axis=1)
+        scores.append(likeness)
+        truth.append(np.array([(row, indication) in known for row in asked.tolist()]))
+    if not truth or not np.concatenate(truth).any():
+        return PairScore(float("nan"), 0, 0)
+    labels = np.concatenate(truth)
+    return PairScore(float(roc_auc_score(labels, np.concatenate(scores))), int(labels.sum()), int((~labels).sum()))

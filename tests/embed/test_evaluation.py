@@ -1,0 +1,104 @@
+"""The figures of the evaluation, against cases that can be worked out by hand and against scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.neighbors import KNeighborsClassifier
+
+from embed.evaluation.classes import cosine, nearest_class, shared_classes, tanimoto
+from embed.evaluation.intervals import over_rows, over_seeds
+from embed.evaluation.pairs import indication_auroc, interaction_auroc
+from embed.evaluation.retrieval import ranks, retrieve
+
+
+def test_several_codes_share_a_class_when_any_does():
+    shared = shared_classes([["A10BA02", "C07AB02"], ["C07AA05"], ["A10AB01"], []], 2)
+    assert shared.tolist() == [
+        [True, True, True, False],
+        [True, True, False, False],
+        [True, False, True, False],
+        [False] * 4,
+    ]
+
+
+def test_nearest_class_equals_scikit_learn_where_every_drug_has_one_code():
+    rng = np.random.default_rng(0)
+    matrix, labels = rng.normal(size=(80, 8)), rng.integers(4, size=80)
+    codes = [["ABCD"[label]] for label in labels]
+    ours = nearest_class(cosine(matrix), codes, [""] * 80, levels=(1,)).accuracy[1]
+    hits = 0
+    for row in range(80):
+        rest = np.arange(80) != row
+        theirs = KNeighborsClassifier(1, metric="cosine").fit(matrix[rest], labels[rest])
+        hits += theirs.predict(matrix[row : row + 1])[0] == labels[row]
+    assert ours == pytest.approx(hits / 80)
+
+
+def test_the_same_substance_is_no_neighbour():
+    similarity = np.array([[1, 0.9, 0.1], [0.9, 1, 0.2], [0.1, 0.2, 1]])
+    codes = [["A"], ["A"], ["B"]]
+    assert nearest_class(similarity, codes, ["", "", ""], levels=(1,)).accuracy[1] == pytest.approx(2 / 3)
+    assert nearest_class(similarity, codes, ["X", "X", "Y"], levels=(1,)).accuracy[1] == 0
+
+
+def test_tanimoto():
+    assert tanimoto(np.array([[1.0, 1, 0], [1, 0, 1]]))[0, 1] == pytest.approx(1 / 3)
+
+
+def test_perfect_and_useless_retrieval():
+    eye = np.eye(20)
+    perfect = retrieve(eye, eye, np.arange(20))
+    assert perfect.recall == {1: 1.0, 5: 1.0, 10: 1.0}
+    assert perfect.mrr == 1
+    assert perfect.lift(10) == pytest.approx(2)
+    constant = np.ones((20, 4))
+    assert retrieve(constant, constant, np.arange(20)).recall[5] == 0, "ties must not count as found"
+
+
+@given(st.integers(2, 30), st.integers(0, 5))
+def test_ranks_are_those_of_a_plain_sort(rows, seed):
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(rows, 5)), rng.normal(size=(rows, 5))
+    plain = [1 + sorted(range(rows), key=lambda j, i=i: -(a[i] @ b[j])).index(i) for i in range(rows)]
+    assert ranks(a, b, np.arange(rows)).tolist() == plain
+
+
+def test_duplicates_of_a_substance_are_neither_right_nor_wrong():
+    a = np.array([[1.0, 0], [1, 0], [0, 1]])
+    found = retrieve(a, a, np.array([0, 0, 1]), ks=(1,))
+    assert found.recall[1] == 1
+    assert found.chance[1] == pytest.approx((0.5 + 0.5 + 1 / 3) / 3)
+
+
+def test_interactions_that_follow_from_the_vectors_are_found_and_random_ones_are_not():
+    rng = np.random.default_rng(1)
+    matrix = rng.normal(size=(200, 6))
+    held_out = np.arange(200) >= 150
+    score = matrix[:, 0][:, None] * matrix[:, 0][None, :]
+    pairs = np.argwhere(np.triu(score > 1.2, 1))
+    assert interaction_auroc(matrix, pairs, held_out).auroc > 0.9
+    noise = np.unique(rng.integers(200, size=(900, 2)), axis=0)
+    assert 0.4 < interaction_auroc(matrix, noise[noise[:, 0] < noise[:, 1]], held_out).auroc < 0.6
+
+
+def test_indications():
+    rng = np.random.default_rng(2)
+    centres = rng.normal(size=(5, 8))
+    label = rng.integers(5, size=150)
+    matrix = centres[label] + 0.3 * rng.normal(size=(150, 8))
+    pairs = np.stack([np.arange(150), label], axis=1)
+    assert indication_auroc(matrix, pairs, np.arange(150) >= 120).auroc > 0.95
+    shuffled = np.stack([np.arange(150), rng.permutation(label)], axis=1)
+    assert 0.35 < indication_auroc(matrix, shuffled, np.arange(150) >= 120).auroc < 0.65
+
+
+def test_intervals():
+    mean, low, high = over_seeds([1.0, 2.0, 3.0])
+    assert (mean, round(high - mean, 3)) == (2.0, 2.484)
+    assert low == pytest.approx(4 - high)
+    assert np.isnan(over_seeds([1.0])[1])
+    values = np.arange(100.0)
+    low, high = over_rows(100, lambda rows: float(values[rows].mean()))
+    assert low < 49.5 < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 10, rel=0.15)
