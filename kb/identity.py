@@ -10,16 +10,18 @@ from sqlalchemy import (
     ARRAY,
     Connection,
     Text,
-    bindparam,
+    and_,
     cast,
     func,
     or_,
     select,
+    text,
     tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from kb.db.many import insert_many
 from kb.merges import carry_rows
 from kb.normalise import tidy
 from kb.records import DrugRecord
@@ -71,7 +73,8 @@ def _store(connection: Connection, source: str, records: Sequence[DrugRecord]) -
         for name in ("name", "kind", "smiles", "inchikey", "formula", "identifiers", "artifact")
     }
     different = or_(*(drug_record.c[name].is_distinct_from(value) for name, value in changed.items()))
-    connection.execute(
+    insert_many(
+        connection,
         statement.on_conflict_do_update(
             index_elements=["source", "key"], set_={**changed, "updated_at": func.now()}, where=different
         ),
@@ -108,11 +111,19 @@ def claims_for(connection: Connection, wanted: Iterable[str]) -> list[Claim]:
     ]
     query = select(*columns)
     found: list[Claim] = []
+    spaces, values = ([w.partition(":")[part] for w in others] for part in (0, 2))
+    claimed = func.unnest(cast(spaces, ARRAY(Text)), cast(values, ARRAY(Text))).table_valued("space", "value")
+    claimed = claimed.render_derived()
+    owners = select(identifier.c.drug_id).join(
+        claimed, and_(identifier.c.namespace == claimed.c.space, identifier.c.value == claimed.c.value)
+    )
     for condition, present in (
         (tuple_(drug_record.c.source, drug_record.c.key).in_(keys), keys),
         (drug_record.c.inchikey.in_(inchikeys), inchikeys),
         (drug_record.c.key.in_(others), others),
-        (drug_record.c.identifiers.op("?|")(cast(others, ARRAY(Text))), others),
+        # Every record's identifiers are also rows of its drug; a B-tree finds them, a GIN index with a long list of
+        # pending entries does not.
+        (drug_record.c.drug_id.in_(owners), others),
     ):
         if present:
             found += [_claim(dict(row)) for row in connection.execute(query.where(condition)).mappings()]
@@ -138,7 +149,8 @@ def apply_identities(
     ]
     statement = insert(drug)
     shown = {name: statement.excluded[name] for name in ("name", "kind", "smiles", "inchikey", "formula")}
-    connection.execute(
+    insert_many(
+        connection,
         statement.on_conflict_do_update(
             index_elements=["identity"],
             set_=shown,
@@ -161,6 +173,13 @@ def _portrait(identity: str, members: list[Claim]) -> dict[str, Any]:
         "inchikey": shown.inchikey,
         "formula": shown.formula,
     }
+
+
+_POINT = """
+UPDATE mkmed.drug_record r SET drug_id = w.d
+FROM unnest(CAST(:s AS text[]), CAST(:k AS text[]), CAST(:d AS bigint[])) AS w (s, k, d)
+WHERE r.source = w.s AND r.key = w.k
+"""
 
 
 def _move(
@@ -187,12 +206,7 @@ def _move(
         if old is not None and old != ids[identities[s, k]]
     ]
     if fresh:
-        connection.execute(
-            update(drug_record)
-            .where(drug_record.c.source == bindparam("s"), drug_record.c.key == bindparam("k"))
-            .values(drug_id=bindparam("d")),
-            fresh,
-        )
+        connection.execute(text(_POINT), {name: [row[name] for row in fresh] for name in ("s", "k", "d")})
     for source, key, old, new in moved:
         before = connection.scalar(select(drug.c.identity).where(drug.c.id == old))
         connection.execute(
@@ -231,6 +245,6 @@ def _store_names(connection: Connection, source: str, records: Sequence[DrugReco
         names += [{**shared, "name": tidy(n.text), "kind": n.kind} for n in record.names if n.text.strip()]
         identifiers += [{**shared, "namespace": i.namespace, "value": i.value} for i in record.identifiers]
     if names:
-        connection.execute(insert(drug_name).on_conflict_do_nothing(), names)
+        insert_many(connection, insert(drug_name).on_conflict_do_nothing(), names)
     if identifiers:
-        connection.execute(insert(identifier).on_conflict_do_nothing(), identifiers)
+        insert_many(connection, insert(identifier).on_conflict_do_nothing(), identifiers)

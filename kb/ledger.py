@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
+from kb.db.many import insert_many
 from kb.modalities import State
 from kb.schema.ledger import cell, lookup
 
@@ -40,7 +41,7 @@ def open_cells(
         for m in modalities
     ]
     if rows:
-        connection.execute(insert(cell).on_conflict_do_nothing(), rows)
+        insert_many(connection, insert(cell).on_conflict_do_nothing(), rows)
 
 
 def write_cells(
@@ -88,7 +89,8 @@ def _upsert_cells(connection: Connection, rows: list[dict[str, Any]], replace: b
     if replace:
         differs = or_(*(cell.c[n].is_distinct_from(new[n]) for n in ("state", "artifact", "evidence")))
         wins = wins | ((new_strength >= _STRENGTH[State.absent]) & differs)
-    connection.execute(
+    insert_many(
+        connection,
         statement.on_conflict_do_update(
             index_elements=["drug_id", "modality", "source"],
             set_={

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects.postgresql import insert
 
+from kb.db.many import insert_many
 from kb.faults import crash_at
 from kb.identity import register_drugs
 from kb.ledger import CellWrite, write_cells
@@ -106,8 +107,9 @@ def _write_documents(connection: Connection, run_id: uuid.UUID, documents: Seque
         }
         for d in documents
     ]
-    connection.execute(insert(artifact).on_conflict_do_nothing(), rows)
-    connection.execute(
+    insert_many(connection, insert(artifact).on_conflict_do_nothing(), rows)
+    insert_many(
+        connection,
         insert(artifact_seen).on_conflict_do_nothing(),
         [{"sha256": d.sha256, "run_id": run_id, "retrieved_at": d.retrieved_at} for d in documents],
     )
@@ -129,7 +131,7 @@ def _write_payloads(
         _upsert(connection, table, kept, replace)
         cells += [CellWrite(r["drug_id"], kind, State.present, artifact=r["artifact"]) for r in kept]
     if rows["text"]:
-        connection.execute(insert(description).on_conflict_do_nothing(), rows["text"])
+        insert_many(connection, insert(description).on_conflict_do_nothing(), rows["text"])
         cells += [
             CellWrite(r["drug_id"], Modality.text, State.present, artifact=r["artifact"])
             for r in _smallest(rows["text"])
@@ -182,8 +184,10 @@ def _upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]
         if replace
         else statement.excluded.artifact < table.c.artifact
     )
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["drug_id", "source"], set_=new, where=condition), list(rows)
+    insert_many(
+        connection,
+        statement.on_conflict_do_update(index_elements=["drug_id", "source"], set_=new, where=condition),
+        rows,
     )
 
 
@@ -216,7 +220,8 @@ def _write_atc(
             classes.setdefault(code, {**row, "source": source, "artifact": record.document.sha256})
     ordered = sorted(classes.values(), key=lambda row: (row["level"], row["code"]))
     statement = insert(atc_class)
-    connection.execute(
+    insert_many(
+        connection,
         statement.on_conflict_do_update(
             index_elements=["code"],
             set_={"name": statement.excluded.name, "artifact": statement.excluded.artifact},
@@ -225,7 +230,8 @@ def _write_atc(
         ordered,
     )
     if records:
-        connection.execute(
+        insert_many(
+            connection,
             insert(drug_atc).on_conflict_do_nothing(),
             [
                 {"drug_id": drug_id(r.drug), "code": r.code, "source": source, "artifact": r.document.sha256}
@@ -255,4 +261,4 @@ def _write_interactions(
                 },
             )
     if rows:
-        connection.execute(insert(interaction).on_conflict_do_nothing(), [rows[key] for key in sorted(rows)])
+        insert_many(connection, insert(interaction).on_conflict_do_nothing(), [rows[key] for key in sorted(rows)])

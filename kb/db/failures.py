@@ -106,7 +106,7 @@ def _once(work: Callable[[Connection], T], engine: Engine) -> T:
 def _worth_repeating(error: BaseException) -> bool:
     if isinstance(error, DatabaseUnavailable | PendingRollbackError):
         return True
-    return isinstance(error, DBAPIError) and (is_lost(error) or is_conflict(error))
+    return isinstance(error, DBAPIError | psycopg2.Error) and (is_lost(error) or is_conflict(error))
 
 
 def refused(error: DBAPIError | InvalidRequestError, doing: str) -> DatabaseError:
