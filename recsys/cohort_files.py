@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -74,7 +75,7 @@ def load_cohort(name: str, settings: Settings | None = None) -> Cohort:
         raise NotFound(f"there is no cohort {name!r}", hint=f"mkmed recsys prepare; known: {known}")
     document = json.loads((folder / "cohort.json").read_text())
     try:
-        with np.load(folder / "cohort.npz", allow_pickle=False) as arrays:
+        with np.load(io.BytesIO((folder / "cohort.npz").read_bytes()), allow_pickle=False) as arrays:
             cohort = Cohort(
                 name=document["name"],
                 visit_patient=arrays["visit_patient"],

@@ -53,12 +53,20 @@ _DROPPED = re.compile(r"(?<![a-z])(" + "|".join(sorted(map(re.escape, _FORMS), k
 _SALT = re.compile(r"(?<![a-z])(" + "|".join(sorted(_SALTS, key=len, reverse=True)) + r")(?![a-z])")
 
 
+NOTHING: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+
+
 @lru_cache(maxsize=1)
-def shorthand() -> dict[str, str]:
-    """What ``shorthand.tsv`` says an order means: drug names joined by `` + ``, or ``ATC:<code>``."""
+def shorthand() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """What ``shorthand.tsv`` says an order means: drug names, and ATC codes for want of a drug that has one."""
     lines = files("recsys").joinpath("shorthand.tsv").read_text(encoding="utf-8").splitlines()
-    rows = csv.reader((line for line in lines if not line.startswith("#")), delimiter="\t")
-    return {row[0]: row[1] for row in list(rows)[1:]}
+    rows = list(csv.reader((line for line in lines if not line.startswith("#")), delimiter="\t"))[1:]
+    found = {}
+    for order, means in rows:
+        parts = [part.strip() for part in means.split(";")]
+        names = tuple(name for part in parts if not part.startswith("ATC:") for name in part.split(" + "))
+        found[order] = names, tuple(part[4:] for part in parts if part.startswith("ATC:"))
+    return found
 
 
 def _squeeze(text: str) -> str:

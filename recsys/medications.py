@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from kb import query
 from kb.errors import UsageError
-from recsys.drug_names import name_candidates, shorthand
+from recsys.drug_names import NOTHING, name_candidates, shorthand
 from recsys.formats.contract import CodePairs
 
 LEVELS = {"1": 1, "2": 3, "3": 4, "4": 5, "5": 7}
@@ -90,7 +90,7 @@ class MedicationMap:
 
     def _named(self, text: str, with_atc: bool) -> tuple[int, ...]:
         for candidate in name_candidates(text):
-            meant = (part for name in candidate for part in shorthand().get(name, "").split(" + "))
+            meant = (part for name in candidate for part in shorthand().get(name, NOTHING)[0])
             found = [self.by_name[name] for name in candidate if name in self.by_name]
             found = found or [self.by_name[name] for name in meant if name in self.by_name]
             if usable := self._usable((drug for drugs in found for drug in drugs), with_atc):
@@ -102,8 +102,7 @@ class MedicationMap:
         for part in key.split("\t"):
             if part.startswith("NAME:"):
                 for candidate in name_candidates(part[5:]):
-                    meanings = (shorthand().get(name, "") for name in candidate)
-                    if codes := [meaning[4:] for meaning in meanings if meaning.startswith("ATC:")]:
+                    if codes := [code for name in candidate for code in shorthand().get(name, NOTHING)[1]]:
                         return codes
         return []
 
