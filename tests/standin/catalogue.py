@@ -22,7 +22,7 @@ NUMBERS = {
 TEXTS = {"Title": "title", "IUPACName": "iupac", "MolecularFormula": "formula", "SMILES": "smiles",
          "ConnectivitySMILES": "smiles", "CanonicalSMILES": "smiles", "InChIKey": "inchikey"}
 RENAMED = {"CanonicalSMILES": "ConnectivitySMILES", "IsomericSMILES": "SMILES"}
-SILENT = 11
+SILENT = 13
 """Compounds whose CID leaves 0 in division by it have no description; by 7, no 3D conformer."""
 FLAT = 7
 
@@ -165,8 +165,9 @@ def record(cid: int) -> dict[str, Any] | None:
     known = compounds()[cid]
     count = max(1, int(known["heavy"]))
 
-    def prop(label: str, name: str | None, kind: str, value: Any) -> dict[str, Any]:
-        return {"urn": {"label": label} | ({"name": name} if name else {}), "value": {kind: value}}
+    def prop(label: str, name: str | None, kind: str, value: Any, method: str | None = None) -> dict[str, Any]:
+        urn = {"label": label, "name": name, "implementation": method}
+        return {"urn": {key: text for key, text in urn.items() if text}, "value": {kind: value}}
 
     props = [
         prop("SMILES", "Absolute", "sval", known["smiles"]), prop("SMILES", "Connectivity", "sval", known["smiles"]),
@@ -175,11 +176,11 @@ def record(cid: int) -> dict[str, Any] | None:
         prop("Molecular Weight", None, "sval", known["mol_weight"]),
         prop("Weight", "MonoIsotopic", "sval", known["mono_mass"]), prop("Mass", "Exact", "sval", known["mono_mass"]),
         prop("IUPAC Name", "Preferred", "sval", known["iupac"]), prop("Log P", "XLogP3", "fval", float(known["xlogp"])),
-        prop("Topological", "Polar Surface Area", "fval", float(known["tpsa"])),
-        prop("Count", "Hydrogen Bond Donor", "ival", int(known["hbd"])),
-        prop("Count", "Hydrogen Bond Acceptor", "ival", int(known["hba"])),
-        prop("Count", "Rotatable Bond", "ival", int(known["rot"])),
-        prop("Compound Complexity", None, "fval", float(known["heavy"])),
+        prop("Topological", "Polar Surface Area", "fval", float(known["tpsa"]), "E_TPSA"),
+        prop("Count", "Hydrogen Bond Donor", "ival", int(known["hbd"]), "E_NHDONORS"),
+        prop("Count", "Hydrogen Bond Acceptor", "ival", int(known["hba"]), "E_NHACCEPTORS"),
+        prop("Count", "Rotatable Bond", "ival", int(known["rot"]), "E_NROTBONDS"),
+        prop("Compound Complexity", None, "fval", float(known["heavy"]), "E_COMPLEXITY"),
     ]
     return {"PC_Compounds": [{
         "id": {"id": {"cid": cid}},

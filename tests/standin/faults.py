@@ -124,6 +124,21 @@ LIES: dict[str, Callable[[Reply, list[int]], Reply]] = {
 """Answers that arrive whole and must never become ``present`` or ``absent``."""
 
 
+def _dirty(value: Any) -> Any:
+    """The same document with text that Postgres refuses: NUL, a lone surrogate, a decomposed letter."""
+    if isinstance(value, dict):
+        return {k: _dirty(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_dirty(v) for v in value]
+    return value.replace(" is ", " i\x00s \ud800 e\u0301 ") if isinstance(value, str) else value
+
+
+ODD: dict[str, Callable[[Reply, list[int]], Reply]] = {
+    "dirty": lambda r, c: _json(r, _dirty) if r.type == "application/json" else r,
+}
+"""Answers that are odd but true."""
+
+
 def _head(reply: Reply, *more: str, version: str = "1.1") -> bytes:
     lines = [f"HTTP/{version} {reply.status} X", f"Content-Type: {reply.type}", *more]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.standin import catalogue
-from tests.standin.faults import BUSY, LIES, WIRE, Reply, fault_body
+from tests.standin.faults import BUSY, LIES, ODD, WIRE, Reply, fault_body
 from tests.standin.limits import Guard, Limits
 
 Chooser = Callable[[str, str, list[int]], str | None]
@@ -118,6 +118,8 @@ class Handler(BaseHTTPRequestHandler):
             with standin.lock:
                 if reply.status in (200, 404):
                     standin.asked.update((endpoint, cid) for cid in cids)
+            if name in ODD:
+                reply = ODD[name](reply, cids)
             self._send(replace(reply, colour=name) if name in ("Yellow", "Red") else reply)
         standin.guard.spent(time.monotonic() - started)
 

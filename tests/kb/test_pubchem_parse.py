@@ -1,0 +1,193 @@
+"""The parsers on answers that PubChem really gave, and on what the stand-in says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kb.errors import DataError
+from kb.properties import PROPERTIES
+from kb.sources.answers import Expected, Kind, Verdict, classify
+from kb.sources.answers_body import BodyError, split_sdf
+from kb.sources.pubchem_identity import canonical_smiles, drug_record, is_cas
+from kb.sources.pubchem_keys import Question, read_question
+from kb.sources.pubchem_parse import (
+    NUMBERS,
+    TAGS,
+    parse_cids,
+    parse_conformer,
+    parse_descriptions,
+    parse_lists,
+    parse_properties,
+    parse_records,
+    parse_view,
+    png_size,
+)
+from kb.sources.pubchem_rules import licence_of, three_d_rule
+from tests.standin import catalogue
+
+RECORDED = Path(__file__).parents[1] / "data" / "pubchem" / "recorded"
+
+
+def test_recorded_registry_numbers() -> None:
+    body = (RECORDED / "CAS_as_json.json").read_bytes()
+    asked = frozenset({2244, 135398570})
+    told = classify(200, {"content-type": "application/json"}, body, Expected(Kind.information, asked, ("RN",)))
+    assert told.verdict is Verdict.present
+    numbers = parse_lists(body, "RN")
+    assert numbers[135398570] == ("231-641-6", "40732-48-7", "7665-99-8")
+    assert "50-78-2" in numbers[2244]
+    assert [n for n in numbers[2244] if not is_cas(n)] == ["200-064-1"], "an EC number"
+
+
+def test_recorded_conformer() -> None:
+    body = (RECORDED / "asprin_sdf_3d.sdf").read_bytes()
+    expected = Expected(Kind.sdf, frozenset({2244}), ("3D",))
+    assert classify(200, {"content-type": "chemical/x-mdl-sdfile"}, body, expected).verdict is Verdict.present
+    conformer = parse_conformer(split_sdf(body)[2244])
+    assert (conformer.cid, conformer.heavy_atoms, conformer.conformer_id) == (2244, 13, "000008C400000001")
+    assert conformer.energy == pytest.approx(39.5952)
+    from rdkit import Chem
+
+    molecule = Chem.MolFromMolBlock(conformer.molblock)
+    assert Chem.MolToInchiKey(molecule) == "BSYNRYMUTXBXSQ-UHFFFAOYSA-N"
+    assert molecule.GetConformer().Is3D()
+
+
+def test_recorded_views_keep_every_reference_licence() -> None:
+    penicillin = parse_view((RECORDED / "pugview_penicillin.json").read_bytes())
+    assert {p.cid for p in penicillin} == {2349}
+    (description,) = (p for p in penicillin if p.heading == "Record Description")
+    assert description.content.startswith("Cillin has been reported in Penicillium chrysogenum")
+    assert licence_of(description.provider, description.licence_note, description.licence_url).id == "CC0-1.0"
+    lactation = [p for p in penicillin if p.heading == "Effects During Pregnancy and Lactation"]
+    assert lactation and {p.licence_url for p in lactation} == {"https://www.nlm.nih.gov/copyright.html"}
+    bromopentane = parse_view((RECORDED / "pugview_bromopentane.json").read_bytes(), ("Record Description",))
+    assert [p.cid for p in bromopentane] == [8057]
+
+
+@pytest.mark.parametrize(("provider", "note", "url", "licence"), [
+    ("ChEBI", None, None, "CC-BY-4.0"),
+    ("DrugBank", "Creative Common's Attribution-NonCommercial 4.0 (http://creativecommons.org/licenses/by-nc/4.0/x)",
+     "https://www.drugbank.ca/legal/terms_of_use", "CC-BY-NC-4.0"),
+    ("CAS", "The data is provided under a CC-BY-NC 4.0 license", None, "CC-BY-NC-4.0"),
+    ("PharmGKB", "subject to the Creative Commons Attribution-ShareALike 4.0 license"
+     " (https://creativecommons.org/licenses/by-sa/4.0/)", "https://www.pharmgkb.org/page/policies", "CC-BY-SA-4.0"),
+    ("ChEMBL", "Unported License (http://creativecommons.org/licenses/by-sa/3.0/).", "http://e.org", "CC-BY-SA-3.0"),
+    ("Thieme", "provided under a CC-BY-NC-ND 4.0 license", None, "CC-BY-NC-ND-4.0"),
+    ("Wikidata", "CCZero", "https://creativecommons.org/publicdomain/zero/1.0/", "CC0-1.0"),
+    ("LactMed", None, "https://www.nlm.nih.gov/copyright.html", "LicenseRef-US-Government"),
+    ("NJDOH", None, "https://www.nj.gov/nj/legal.html", "LicenseRef-provider-terms"),
+    ("CSCP", None, "https://www.cdph.ca.gov/Pages/Conditions-of-Use.aspx", "LicenseRef-provider-terms"),
+    ("HMDB", "HMDB is offered to the public", "https://www.hmdb.ca/citing", "LicenseRef-provider-terms"),
+    ("Somebody", None, None, "LicenseRef-unstated"),
+])
+def test_licences(provider: str, note: str | None, url: str | None, licence: str) -> None:
+    assert licence_of(provider, note, url).id == licence
+
+
+def test_a_property_table_and_a_full_record_say_the_same() -> None:
+    """The table by tag names, the record through PubChemPy: two ways to the same numbers."""
+    for cid in list(catalogue.compounds())[:30]:
+        (row,) = parse_properties(json.dumps(catalogue.properties([cid], list(TAGS))).encode())
+        (record,) = parse_records(json.dumps(catalogue.record(cid)).encode())
+        for name in ("formula", "smiles", "inchikey", "iupac_name", "units", "values"):
+            assert getattr(row, name) == getattr(record, name), (cid, name)
+
+
+def test_property_names_are_the_canonical_ones() -> None:
+    assert set(NUMBERS) <= set(PROPERTIES)
+    assert len(set(TAGS)) == len(TAGS) == 17
+
+
+def test_numbers_come_as_text_and_as_numbers_or_not_at_all() -> None:
+    row = {"CID": 5, "MolecularWeight": "180.16", "XLogP": 1.2, "TPSA": "n/a", "Complexity": 1e400, "Charge": -1,
+           "MolecularFormula": "X", "CovalentUnitCount": 1}
+    body = json.dumps({"PropertyTable": {"Properties": [row]}}).replace("Infinity", "1e400").encode()
+    (compound,) = parse_properties(body)
+    assert compound.values == {"mol_weight": 180.16, "xlogp": 1.2, "charge": -1.0}
+    assert compound.title == "CID 5"
+
+
+def test_all_descriptions_are_kept() -> None:
+    body = json.dumps(catalogue.description(2244)).encode()
+    assert [p.provider for p in parse_descriptions(body)] == ["ChEBI", "DrugBank", "PubChem"]
+
+
+def test_cid_0_is_no_compound() -> None:
+    assert parse_cids(b'{"IdentifierList": {"CID": [0]}}') == ()
+    assert parse_cids(b'{"InformationList": {"Information": [{"SID": 1, "CID": [7, 8]}, {"SID": 2, "CID": 7}]}}') == (
+        7, 8)
+
+
+def test_a_record_that_pubchempy_cannot_read() -> None:
+    record = catalogue.record(2244)
+    assert record is not None
+    record["PC_Compounds"][0]["coords"] = [{"type": [1], "aid": [1]}]
+    with pytest.raises(BodyError, match="PubChemPy"):
+        parse_records(json.dumps(record).encode())
+
+
+def test_a_flat_conformer_is_refused() -> None:
+    flat = (RECORDED / "asprin_sdf_3d.sdf").read_text().replace("4033D", "4032D", 1)
+    with pytest.raises(BodyError, match="3D"):
+        parse_conformer(split_sdf(flat.encode())[2244])
+    expected = Expected(Kind.sdf, frozenset({2244}), ("3D",))
+    assert classify(200, {"content-type": "chemical/x-mdl-sdfile"}, flat.encode(), expected).verdict is Verdict.retry
+
+
+def test_png_size() -> None:
+    assert png_size(catalogue.png(2244, 300)) == (300, 300)
+
+
+@pytest.mark.parametrize(("values", "formula", "rule"), [
+    ({"heavy_atoms": 51}, "C51", "rule:pubchem3d:heavy-atoms>50"), ({"heavy_atoms": 50}, "C50", None),
+    ({"rotatable_bonds": 16}, "C9", "rule:pubchem3d:rotatable-bonds>15"),
+    ({}, "Cl2H6N2Pt", "rule:pubchem3d:element:Pt"), ({}, "C6H5BO2", "rule:pubchem3d:element:B"),
+    ({}, "C14H20BrClFIN2O3PSSi+", None), ({}, "", None),
+])
+def test_what_pubchem_cannot_have_in_3d(values: dict[str, float], formula: str, rule: str | None) -> None:
+    assert three_d_rule(values, formula) == rule
+
+
+@pytest.mark.parametrize(("text", "question"), [
+    ("2244", Question("pubchem.compound", "2244")), ("cid: 2244", Question("pubchem.compound", "2244")),
+    ("pubchem.compound:2244", Question("pubchem.compound", "2244")),
+    ("  Aspirin ", Question("name", "aspirin")), ("name:CCO", Question("name", "cco")),
+    ("CCO", Question("smiles", "CCO")), ("smiles:C#N", Question("smiles", "C#N")),
+    ("DB00945", Question("drugbank", "DB00945")), ("drugbank:db00945", Question("drugbank", "DB00945")),
+    ("BSYNRYMUTXBXSQ-UHFFFAOYSA-N", Question("inchikey", "BSYNRYMUTXBXSQ-UHFFFAOYSA-N")),
+    ("50-78-2", Question("name", "50-78-2")), ("chebi:15365", Question("name", "chebi:15365")),
+    ("acetylsalicylic acid", Question("name", "acetylsalicylic acid")),
+    ("x'; DROP TABLE drug; --", Question("name", "x'; drop table drug; --")),
+])
+def test_what_a_line_asks_for(text: str, question: Question) -> None:
+    assert read_question(text) == question
+    assert Question.parse_key(question.key) == question
+
+
+@pytest.mark.parametrize("text", ["", "cid:x", "cid:0", "atc:N02BA01", "name:", "n" * 501, "smiles:" + "C" * 10_001])
+def test_lines_that_ask_for_nothing(text: str) -> None:
+    with pytest.raises(DataError):
+        read_question(text)
+
+
+@pytest.mark.parametrize(("smiles", "canonical"), [
+    ("OCC", "CCO"), (None, None), ("", None), ("not smiles", None), ("C" * 10_001, None), ("C" * 1001, None)])
+def test_canonical_smiles(smiles: str | None, canonical: str | None) -> None:
+    assert canonical_smiles(smiles) == canonical
+
+
+def test_only_the_users_own_drugbank_id_becomes_an_identifier() -> None:
+    from tests.kb.test_pubchem import document_of
+
+    (compound,) = parse_properties(json.dumps(catalogue.properties([2244], list(TAGS))).encode())
+    synonyms = ("Aspirin", "DB99999", "UNII-R16CO5Y76E")
+    record = drug_record(compound, document_of(b"x"), synonyms, ("50-78-2", "200-064-1"),
+                         [Question("drugbank", "DB00945"), Question("name", "aspirin")])
+    assert {str(i) for i in record.identifiers} == {
+        "pubchem.compound:2244", "inchikey:BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "cas:50-78-2", "unii:R16CO5Y76E",
+        "drugbank:DB00945"}
+    assert (record.name, record.smiles) == ("Acetylsalicylic acid", "CC(=O)Oc1ccccc1C(=O)O")
