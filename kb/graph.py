@@ -19,7 +19,7 @@ from kb.errors import DataError
 from kb.graph_encode import CodedTriples, TripleCounts, encode_rows, encode_table
 from kb.graph_link import LinkCounts, count_forms, relink
 from kb.graph_names import DRUG_TYPES, identifier_of, values
-from kb.graph_tables import Relation, analyze, write_entities, write_relations, write_triples
+from kb.graph_tables import Relation, write_entities, write_relations, write_triples
 from kb.ledger import write_lookup
 from kb.modalities import State
 from kb.records import Batch, Document
@@ -85,8 +85,6 @@ def load_triples(
     entity_ids = write_entities(connection, triples.entities, labels or {})
     relation_ids = write_relations(connection, triples, relations, document)
     new = write_triples(connection, triples, entity_ids, relation_ids)
-    if new:
-        analyze(connection)
     _write_step(connection, run_id, document, triples, complete)
     links = relink(connection, run_id)
     return GraphCounts(triples.counts, len(triples.entities), len(triples.relation_names), new, links)

@@ -1,7 +1,7 @@
 """Turns triples of names into sorted, distinct integer codes; counts what was dropped and why.
 
 An entity's name is ``type::id`` (the type may contain blanks, the id more colons); a relation's name is opaque. One
-int64 key a triple, ``(head · R + relation) · E + tail``, makes sorting and deduplication one ``np.sort``.
+int64 key a triple, the bits of head, relation and tail side by side, makes sorting and deduplication one ``np.sort``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from kb.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Codes = NDArray[np.int64]
+Codes = NDArray[np.signedinteger]
+LONGEST_NAME = 500
+"""Characters; a B-tree index of PostgreSQL takes up to 2,704 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +63,35 @@ def entity_type(name: str) -> str:
     return kind
 
 
-def pack(heads: Codes, relations: Codes, tails: Codes, n_relations: int, n_entities: int) -> Codes:
-    """One int64 a triple that sorts like (head, relation, tail); raises DataError when it would overflow."""
-    if n_entities * n_relations * n_entities >= 2**63:
-        raise DataError(f"{n_entities:,} entities and {n_relations:,} relations do not fit one 64-bit key")
-    key = heads.astype(np.int64)
-    key *= n_relations
-    key += relations
-    key *= n_entities
-    key += tails
-    return key
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How a triple fits one int64, so that packed triples sort like (head, relation, tail): bits of each part."""
 
+    relation_bits: int
+    entity_bits: int
 
-def unpack(key: Codes, n_relations: int, n_entities: int) -> tuple[Codes, Codes, Codes]:
-    """Heads, relations and tails of packed keys."""
-    rest, tails = np.divmod(key, n_entities)
-    heads, relations = np.divmod(rest, n_relations)
-    return heads, relations, tails
+    @classmethod
+    def for_ids(cls, largest_relation: int, largest_entity: int) -> Packing:
+        """Room for ids up to the given ones; raises DataError when they need more than 63 bits."""
+        packing = cls(max(1, largest_relation.bit_length()), max(1, largest_entity.bit_length()))
+        if packing.relation_bits + 2 * packing.entity_bits > 63:
+            raise DataError(f"ids up to {largest_entity:,} and {largest_relation:,} do not fit one 64-bit key")
+        return packing
+
+    def pack(self, heads: Codes, relations: Codes, tails: Codes) -> Codes:
+        """One key a triple."""
+        key = heads.astype(np.int64)
+        key <<= self.relation_bits
+        key |= relations
+        key <<= self.entity_bits
+        key |= tails
+        return key
+
+    def unpack(self, key: Codes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+        """Heads, relations and tails of keys."""
+        entity, relation = (1 << self.entity_bits) - 1, (1 << self.relation_bits) - 1
+        heads = (key >> (self.entity_bits + self.relation_bits)).astype(np.int32)
+        return heads, (key >> self.entity_bits & relation).astype(np.int32), (key & entity).astype(np.int32)
 
 
 def encode_rows(rows: Iterable[tuple[str, str, str]]) -> CodedTriples:
@@ -121,53 +135,65 @@ def encode_codes(
     """Sorted distinct triples from codes into unsorted name lists; rows that touch an empty id are dropped."""
     entity_order, entity_rank = _ranks(entities)
     relation_order, relation_rank = _ranks(relation_names)
-    n, r = max(1, len(entities)), max(1, len(relation_names))
+    packing = Packing.for_ids(len(relation_names), len(entities))
     heads, relations, tails = entity_rank[heads], relation_rank[relations], entity_rank[tails]
     empty = np.asarray([not name[len(entity_type(name)) + 2 :] for name in entity_order], bool)
     bad = empty[heads] | empty[tails]
     loops = int(np.count_nonzero((heads == tails) & ~bad))
     rows_of = np.bincount(relations, minlength=len(relation_order))
-    key = np.sort(pack(heads, relations, tails, r, n))
+    key = packing.pack(heads, relations, tails)
+    key.sort()
     first = np.ones(len(key), bool)
     first[1:] = key[1:] != key[:-1]
     key = key[first]
     rows, duplicates = len(heads), len(heads) - len(key)
-    heads, relations, tails = unpack(key, r, n)
-    kept = ~(empty[heads] | empty[tails])
-    if not kept.all():
-        heads, relations, tails = heads[kept], relations[kept], tails[kept]
-    counts = TripleCounts(rows, duplicates, int(np.count_nonzero(bad)), loops, len(heads))
-    return _compact(heads, relations, tails, entity_order, relation_order, counts, rows_of)
+    parts = packing.unpack(key)
+    if bad.any():
+        kept = ~(empty[parts[0]] | empty[parts[2]])
+        parts = (parts[0][kept], parts[1][kept], parts[2][kept])
+    counts = TripleCounts(rows, duplicates, int(np.count_nonzero(bad)), loops, len(parts[0]))
+    return _compact(*parts, entity_order, relation_order, counts, rows_of)
 
 
-def _ranks(names: Sequence[str]) -> tuple[list[str], Codes]:
+def _ranks(names: Sequence[str]) -> tuple[list[str], NDArray[np.int32]]:
     """The names in order, and for each old code its new one."""
+    _require_names(names)
     order = sorted(range(len(names)), key=names.__getitem__)
-    rank = np.empty(len(names), np.int64)
-    rank[order] = np.arange(len(names))
+    rank = np.empty(len(names), np.int32)
+    rank[order] = np.arange(len(names), dtype=np.int32)
     return [names[i] for i in order], rank
 
 
+def _require_names(names: Iterable[str]) -> None:
+    for name in names:
+        if len(name) > LONGEST_NAME or "\0" in name:
+            raise DataError(
+                f"not a name of the graph: {name[:60]!r}", hint=f"at most {LONGEST_NAME} characters, no NUL"
+            )
+
+
 def _compact(
-    heads: Codes,
-    relations: Codes,
-    tails: Codes,
+    heads: NDArray[np.int32],
+    relations: NDArray[np.int32],
+    tails: NDArray[np.int32],
     entities: list[str],
     names: list[str],
     counts: TripleCounts,
     rows_of: Codes,
 ) -> CodedTriples:
     """The triples with the names that no triple uses taken out; the order of the rest stays."""
-    used = np.zeros(len(entities), bool)
+    used, used_relations = np.zeros(len(entities), bool), np.zeros(len(names), bool)
     used[heads] = used[tails] = True
-    used_relations = np.zeros(len(names), bool)
     used_relations[relations] = True
-    new = (np.cumsum(used) - 1).astype(np.int32)
-    new_relation = (np.cumsum(used_relations) - 1).astype(np.int32)
+    if not used.all():
+        new = (np.cumsum(used) - 1).astype(np.int32)
+        heads, tails = new[heads], new[tails]
+    if not used_relations.all():
+        relations = (np.cumsum(used_relations) - 1).astype(np.int32)[relations]
     return CodedTriples(
-        new[heads] if len(heads) else heads.astype(np.int32),
-        new_relation[relations] if len(heads) else relations.astype(np.int32),
-        new[tails] if len(heads) else tails.astype(np.int32),
+        heads,
+        relations,
+        tails,
         [name for name, keep in zip(entities, used, strict=True) if keep],
         [name for name, keep in zip(names, used_relations, strict=True) if keep],
         counts,

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.schema import AddConstraint, CreateIndex, DropConstraint, DropIndex
 
 from kb.db.copy import copy_arrays, copy_out
-from kb.graph_encode import CodedTriples, entity_type, pack, unpack
+from kb.graph_encode import CodedTriples, Packing, entity_type
 from kb.graph_names import aliases_of
 from kb.records import Document
 from kb.schema.graph import kg_alias, kg_entity, kg_relation, kg_triple
@@ -39,7 +39,7 @@ class Relation:
     description: str | None = None
 
 
-def write_entities(connection: Connection, names: Sequence[str], labels: Mapping[str, str]) -> NDArray[np.int64]:
+def write_entities(connection: Connection, names: Sequence[str], labels: Mapping[str, str]) -> NDArray[np.int32]:
     """The database id of each name, after new ones were written, with their aliases; known ones keep their id."""
     known = copy_out(connection, "SELECT id, name FROM mkmed.kg_entity")
     ids = dict(zip(known["name"].tolist(), known["id"].tolist(), strict=True))
@@ -52,8 +52,9 @@ def write_entities(connection: Connection, names: Sequence[str], labels: Mapping
         titles = [labels.get(name) for name in fresh]
         copy_arrays(connection, "mkmed.kg_entity", ["id", "name", "type", "label"], [numbers, fresh, kinds, titles])
         _write_aliases(connection, fresh, numbers)
-    _write_labels(connection, {ids[n]: label for n, label in labels.items() if n in ids and n not in set(fresh)})
-    return np.asarray([ids[name] for name in names], np.int64)
+    new = set(fresh)
+    _write_labels(connection, {ids[n]: label for n, label in labels.items() if n in ids and n not in new})
+    return np.asarray([ids[name] for name in names], np.int32)
 
 
 def _write_aliases(connection: Connection, names: Sequence[str], numbers: NDArray[np.int32]) -> None:
@@ -77,7 +78,7 @@ def _write_labels(connection: Connection, labels: Mapping[int, str]) -> None:
 
 def write_relations(
     connection: Connection, triples: CodedTriples, described: Mapping[str, Relation], document: Document
-) -> NDArray[np.int64]:
+) -> NDArray[np.int32]:
     """The database id of each relation of the triples.
 
     A relation that several files have is credited to the one that has the most triples of it, and of equals to the one
@@ -105,7 +106,7 @@ def write_relations(
     rows = [{"id": ids[name], **_relation_row(described[name], document)} for name in fresh]
     if rows:
         connection.execute(insert(kg_relation), rows)
-    return np.asarray([ids[name] for name in triples.relation_names], np.int64)
+    return np.asarray([ids[name] for name in triples.relation_names], np.int32)
 
 
 def _relation_row(relation: Relation, document: Document) -> dict[str, object]:
@@ -131,30 +132,49 @@ def _count_by_relation(connection: Connection, ids: Sequence[int]) -> dict[int, 
 
 
 def write_triples(
-    connection: Connection, triples: CodedTriples, entity_ids: NDArray[np.int64], relation_ids: NDArray[np.int64]
+    connection: Connection, triples: CodedTriples, entity_ids: NDArray[np.int32], relation_ids: NDArray[np.int32]
 ) -> int:
-    """How many triples were new; they go in sorted by (head, relation, tail)."""
-    n = int(entity_ids.max(initial=0)) + 1
-    r = int(relation_ids.max(initial=0)) + 1
+    """How many triples were new; they go in sorted by (head, relation, tail), and statistics are fresh after them."""
     there = copy_out(connection, "SELECT head, relation, tail FROM mkmed.kg_triple")
-    for column in ("head", "tail"):
-        n = max(n, int(there[column].max(initial=0)) + 1)
-    r = max(r, int(there["relation"].max(initial=0)) + 1)
-    key = np.sort(pack(entity_ids[triples.heads], relation_ids[triples.relations], entity_ids[triples.tails], r, n))
     old = len(there["head"])
-    if old:
-        key = np.setdiff1d(key, pack(there["head"], there["relation"], there["tail"], r, n), assume_unique=True)
+    if not old and _ascend(entity_ids) and _ascend(relation_ids):
+        columns = [entity_ids[triples.heads], relation_ids[triples.relations], entity_ids[triples.tails]]
+    else:
+        columns = _missing(there, triples, entity_ids, relation_ids)
     del there
-    if not len(key):
+    new = len(columns[0])
+    if not new:
         return 0
-    rebuild = len(key) >= max(REBUILD_FROM, old // 4)
+    rebuild = new >= max(REBUILD_FROM, old // 4)
     if rebuild:
         _drop_keys(connection, empty=not old)
-    columns = [part.astype(np.int32) for part in unpack(key, r, n)]
     copy_arrays(connection, kg_triple.fullname, ["head", "relation", "tail"], columns)
     if rebuild:
         _build_keys(connection)
-    return len(key)
+    else:
+        analyze(connection)
+    return new
+
+
+def _ascend(ids: NDArray[np.int32]) -> bool:
+    """Whether the ids order the triples as their codes do."""
+    return bool((np.diff(ids) > 0).all())
+
+
+def _missing(
+    there: Mapping[str, NDArray[np.int32]],
+    triples: CodedTriples,
+    entity_ids: NDArray[np.int32],
+    relation_ids: NDArray[np.int32],
+) -> list[NDArray[np.int32]]:
+    """Head, relation and tail of the triples that are not there yet, sorted."""
+    largest = [int(there[c].max(initial=0)) for c in ("head", "tail")] + [int(entity_ids.max(initial=0))]
+    relation = max(int(there["relation"].max(initial=0)), int(relation_ids.max(initial=0)))
+    packing = Packing.for_ids(relation, max(largest))
+    heads, tails = entity_ids[triples.heads], entity_ids[triples.tails]
+    key = packing.pack(heads, relation_ids[triples.relations], tails)
+    old = packing.pack(there["head"], there["relation"], there["tail"])
+    return list(packing.unpack(np.setdiff1d(key, old, assume_unique=True)))
 
 
 def _drop_keys(connection: Connection, *, empty: bool) -> None:
@@ -169,11 +189,13 @@ def _drop_keys(connection: Connection, *, empty: bool) -> None:
 
 
 def _build_keys(connection: Connection) -> None:
+    """Build them again; without fresh statistics the planner would check foreign keys by sorting the table."""
     connection.execute(AddConstraint(kg_triple.primary_key))
-    for index in kg_triple.indexes:
-        connection.execute(CreateIndex(index))
+    analyze(connection)
     for key in FOREIGN_KEYS:
         connection.execute(AddConstraint(key))
+    for index in kg_triple.indexes:
+        connection.execute(CreateIndex(index))
 
 
 def analyze(connection: Connection) -> None:

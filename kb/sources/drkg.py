@@ -41,7 +41,7 @@ class Drkg(Source):
     modalities: ClassVar[tuple[str, ...]] = (Modality.graph,)
     needs_path: ClassVar[bool] = True
     licences: ClassVar[tuple[Licence, ...]] = (
-        Licence("LicenseRef-DRKG", "DRKG: the licence is each relation's, mostly non-commercial", "non-commercial", HOME),
+        Licence("LicenseRef-DRKG", "DRKG: by relation, mostly non-commercial", "non-commercial", HOME),
         Licence("Apache-2.0", "Apache License 2.0", "open", "https://www.apache.org/licenses/LICENSE-2.0"),
         Licence(
             "CC-BY-NC-4.0",

@@ -1,0 +1,324 @@
+"""The knowledge graph's loader: encoding, deduplication, constraints, repetition, links to drugs and the ledger."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, text
+
+from kb.db import migrate
+from kb.db.address import bare
+from kb.errors import DataError
+from kb.graph import GraphCounts, Relation, encode_rows, is_loaded, load_triples, relink
+from kb.graph_link import count_forms
+from kb.graph_names import aliases_of, form_of
+from kb.identifiers import Identifier
+from kb.records import Batch, Document, DrugRecord
+from kb.runs import start_run
+from kb.verify import verify
+from kb.write import write_batch
+
+Rows = list[tuple[str, str, str]]
+ROWS: Rows = [
+    ("Gene::5595;5594", "GpBP", "Biological Process::GO:1"),
+    ("Compound::DB00945", "DDI", "Compound::DB00331"),
+    ("Compound::DB00945", "DDI", "Compound::DB00331"),
+    ("Compound::DB00945", "DDI", "Compound::DB00945"),
+    ("Gene::", "GpBP", "Biological Process::GO:1"),
+    ("Gene::NaN", "GpBP", "Biological Process::GO:2"),
+    ("Compound::MESH:C002480|MESH:C113043", "DDI", "Compound::CHEMBL25"),
+]
+RELATIONS = {name: Relation(name, "Gene", "Biological Process", "test", "CC0-1.0") for name in ("GpBP", "DDI", "r")}
+ASPIRIN, ASPIRIN_LIKE = "BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "BSYNRYMUTXBXSQ-GFCCVEGCSA-N"
+
+
+def document(source: str, content: bytes = b"x") -> Document:
+    return Document(source, "file:x", "text/plain", "CC0-1.0", "", datetime.now(UTC), "test/1", payload=content)
+
+
+@pytest.fixture
+def engine(fresh_database: Engine) -> Engine:
+    with fresh_database.begin() as connection:
+        connection.execute(text("INSERT INTO licence (id, title, share) VALUES ('CC0-1.0', 'CC0', 'open')"))
+        for name in ("one", "two", "drugs"):
+            connection.execute(
+                text(
+                    "INSERT INTO source (name, title, url, origin, licence_id) VALUES (:n, '', '', 'user', 'CC0-1.0')"
+                ),
+                {"n": name},
+            )
+    return fresh_database
+
+
+def run(connection: Connection) -> uuid.UUID:
+    return start_run(connection, "ingest", name="test")
+
+
+def load(engine: Engine, source: str, rows: Rows, content: bytes = b"x", **options: Any) -> GraphCounts:
+    with engine.begin() as connection:
+        kept = encode_rows(rows)
+        return load_triples(connection, run(connection), document(source, content), kept, RELATIONS, **options)
+
+
+def add_drugs(engine: Engine, *drugs: tuple[str, str | None, list[str]]) -> dict[str, int]:
+    records = [
+        DrugRecord(key, key, document("drugs"), inchikey=inchikey, identifiers=tuple(map(Identifier.parse, found)))
+        for key, inchikey, found in drugs
+    ]
+    with engine.begin() as connection:
+        return write_batch(connection, run(connection), "drugs", Batch(drugs=records))
+
+
+def fetch(engine: Engine, query: str, **values: Any) -> list[tuple[Any, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query), values)]
+
+
+def everything(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows that a load or a relinking may write, but for runs."""
+    tables = ("kg_entity", "kg_relation", "kg_triple", "kg_alias", "drug_entity", "cell", "lookup", "artifact")
+    return {table: fetch(engine, f"SELECT t::text FROM mkmed.{table} t ORDER BY 1") for table in tables}
+
+
+def named(engine: Engine) -> list[tuple[Any, ...]]:
+    query = """SELECT h.name, r.name, t.name FROM mkmed.kg_triple k JOIN mkmed.kg_entity h ON h.id = k.head
+        JOIN mkmed.kg_relation r ON r.id = k.relation JOIN mkmed.kg_entity t ON t.id = k.tail ORDER BY 1, 2, 3"""
+    return fetch(engine, query)
+
+
+def test_counts_what_it_drops() -> None:
+    coded = encode_rows(ROWS)
+    assert (coded.counts.rows, coded.counts.duplicates, coded.counts.empty_ids) == (7, 1, 1)
+    assert (coded.counts.self_loops, coded.counts.kept) == (1, 5)
+    assert "Gene::NaN" in coded.entities and "Gene::" not in coded.entities
+    assert coded.rows_of == {"DDI": 4, "GpBP": 3}
+
+
+names = st.sampled_from(["A", "B b", "C"]).flatmap(lambda t: st.sampled_from([f"{t}::{i}" for i in ("", 1, 2, "x::y")]))
+
+
+@given(st.lists(st.tuples(names, st.sampled_from(["r>", "r s", "q"]), names)), st.randoms())
+def test_encoding_equals_a_set_of_tuples(rows: Rows, random: random.Random) -> None:
+    coded = encode_rows(rows)
+    back = [
+        (coded.entities[h], coded.relation_names[r], coded.entities[t])
+        for h, r, t in zip(coded.heads, coded.relations, coded.tails, strict=True)
+    ]
+    whole = [row for row in rows if not row[0].endswith("::") and not row[2].endswith("::")]
+    assert back == sorted(set(whole))
+    assert coded.counts.rows == len(rows) and coded.counts.duplicates == len(rows) - len(set(rows))
+    assert coded.counts.empty_ids == len(rows) - len(whole)
+    assert coded.counts.self_loops == sum(h == t for h, _, t in whole)
+    again = encode_rows(random.sample(rows, len(rows)))
+    assert again.entities == coded.entities and np.array_equal(again.tails, coded.tails)
+
+
+@pytest.mark.parametrize("name", ["5595", "::5595", "Gene::" + "x" * 600, "Gene::a\0b"])
+def test_refuses_what_is_not_an_entity(name: str) -> None:
+    with pytest.raises(DataError):
+        encode_rows([(name, "r", "Gene::1")])
+
+
+def test_aliases_and_forms() -> None:
+    assert aliases_of("Gene::5595;5594") == ["Gene::5594", "Gene::5595"]
+    assert aliases_of("Compound::pubchem:2244") == ["pubchem.compound:2244"]
+    assert aliases_of("Compound::CHEMBL25") == ["chembl:CHEMBL25"]
+    assert aliases_of("Compound::chebi:15365") == aliases_of("Compound::CHEBI:15365") == ["chebi:15365"]
+    assert aliases_of("Compound::MESH:C002480|MESH:C113043") == [
+        "Compound::MESH:C002480",
+        "Compound::MESH:C113043",
+        "mesh:C002480",
+        "mesh:C113043",
+    ]
+    assert aliases_of("Compound::brenda:1003") == [] == aliases_of("Compound::DBX")
+    assert [form_of(f"Compound::{i}") for i in ("DB00945", "MESH:D1|MESH:D2", "zinc:ZINC1", "7")] == [
+        "DrugBank",
+        "list of MESH",
+        "zinc",
+        "number",
+    ]
+
+
+def test_loads_and_loading_again_changes_nothing(engine: Engine) -> None:
+    first = load(engine, "one", ROWS, labels={"Compound::DB00945": "aspirin"})
+    assert first.new_triples == 5 and first.entities == 8
+    assert ("Compound::DB00945", "DDI", "Compound::DB00945") in named(engine)
+    assert fetch(engine, "SELECT label FROM mkmed.kg_entity WHERE name = 'Compound::DB00945'") == [("aspirin",)]
+    before = everything(engine)
+    assert load(engine, "one", ROWS[::-1], labels={"Compound::DB00945": "aspirin"}).new_triples == 0
+    assert everything(engine) == before
+
+
+def test_keys_are_rebuilt_as_the_migrations_made_them(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = """SELECT conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint
+        WHERE conrelid = 'mkmed.kg_triple'::regclass UNION ALL
+        SELECT indexname, indexdef, true FROM pg_indexes WHERE tablename = 'kg_triple' ORDER BY 1, 2"""
+    before = fetch(engine, query)
+    monkeypatch.setattr("kb.graph_tables.REBUILD_FROM", 1)
+    load(engine, "one", ROWS)
+    load(engine, "two", [("Gene::1", "r", "Gene::2"), *ROWS], b"y")
+    assert fetch(engine, query) == before
+    assert migrate.check(engine) == []
+
+
+@pytest.mark.parametrize("rebuild_from", [1, 10_000])
+def test_the_order_of_files_makes_no_difference(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, rebuild_from: int
+) -> None:
+    monkeypatch.setattr("kb.graph_tables.REBUILD_FROM", rebuild_from)
+    parts = [ROWS[:4], ROWS[3:], [("Gene::1", "r", "Gene::2"), ("Compound::DB00945", "r", "Gene::1")]]
+    for number, part in enumerate(parts):
+        load(engine, "one", part, bytes([number]))
+    assert named(engine) == sorted({row for row in ROWS if "Gene::" not in row} | set(parts[2]))
+    owner = fetch(engine, "SELECT name, artifact FROM mkmed.kg_relation ORDER BY 1")
+    for number, part in reversed(list(enumerate(parts))):
+        load(engine, "one", part, bytes([number]))
+    assert fetch(engine, "SELECT name, artifact FROM mkmed.kg_relation ORDER BY 1") == owner
+
+
+def test_a_relation_is_credited_to_the_file_that_has_most_of_it(engine: Engine) -> None:
+    load(engine, "one", ROWS[1:2])
+    load(engine, "two", ROWS, b"all")
+    assert fetch(engine, "SELECT source FROM mkmed.kg_relation WHERE name = 'DDI'") == [("two",)]
+    load(engine, "one", ROWS[1:2])
+    assert fetch(engine, "SELECT source FROM mkmed.kg_relation WHERE name = 'DDI'") == [("two",)]
+
+
+def test_a_changed_graph_is_noticed_and_healed(engine: Engine) -> None:
+    load(engine, "one", ROWS)
+    load(engine, "two", [("Gene::1", "r", "Gene::2")], b"y")
+    sha = document("one").sha256
+    with engine.connect() as connection:
+        assert is_loaded(connection, "one", sha) and not is_loaded(connection, "one", document("one", b"y").sha256)
+    kept = named(engine)
+    for damage in (
+        "DELETE FROM mkmed.kg_triple WHERE head = tail",
+        "UPDATE mkmed.kg_triple SET tail = (SELECT max(id) FROM mkmed.kg_entity) WHERE head = tail",
+    ):
+        with engine.begin() as connection:
+            assert connection.execute(text(damage)).rowcount == 1
+            assert not is_loaded(connection, "one", sha)
+        load(engine, "one", ROWS)
+        assert set(kept) <= set(named(engine))
+        with engine.connect() as connection:
+            assert is_loaded(connection, "one", sha) and is_loaded(connection, "two", document("two", b"y").sha256)
+
+
+def test_an_undescribed_relation_is_refused_and_nothing_is_written(engine: Engine) -> None:
+    with pytest.raises(DataError, match="not described"):
+        load(engine, "one", [("Gene::1", "new", "Gene::2")])
+    assert everything(engine)["kg_entity"] == []
+
+
+LINKED = [
+    ("drugbank:DB00945", ASPIRIN, ["drugbank:DB00945"]),
+    ("mesh:C113043", None, ["mesh:C113043"]),
+    ("user:stereo", ASPIRIN_LIKE, ["cas:50-78-2"]),
+    ("drugbank:DB99999", None, ["drugbank:DB99999"]),
+    ("user:other", None, ["rxcui:1191"]),
+]
+EXPECTED_LINKS = [
+    ("drugbank:DB00945", "Compound::DB00945", "identifier", "drugbank:DB00945", False),
+    ("mesh:C113043", "Compound::MESH:C002480|MESH:C113043", "alias", "mesh:C113043", False),
+    ("user:stereo", "Compound::DB00945", "skeleton", ASPIRIN, True),
+]
+LINKS = """SELECT r.key, e.name, l.method, l.via, l.weak FROM mkmed.drug_entity l
+    JOIN mkmed.kg_entity e ON e.id = l.entity_id JOIN mkmed.drug_record r USING (drug_id) ORDER BY 1, 2"""
+CELLS = """SELECT r.key, c.state, c.evidence, encode(c.artifact, 'hex') FROM mkmed.cell c JOIN mkmed.drug_record r
+    USING (drug_id) WHERE c.modality = 'graph' AND c.source = 'one' ORDER BY 1"""
+
+
+@pytest.mark.parametrize("drugs_first", [True, False])
+def test_links_and_cells(engine: Engine, drugs_first: bool) -> None:
+    if drugs_first:
+        add_drugs(engine, *LINKED)
+    load(engine, "one", ROWS)
+    if not drugs_first:
+        add_drugs(engine, *LINKED)
+        with engine.begin() as connection:
+            relink(connection, run(connection))
+    assert fetch(engine, LINKS) == EXPECTED_LINKS
+    proof = document("one").sha256.hex()
+    assert fetch(engine, CELLS) == [
+        ("drugbank:DB00945", "present", None, proof),
+        ("drugbank:DB99999", "absent", "rule:not-in-graph drugbank:DB99999", None),
+        ("mesh:C113043", "present", None, proof),
+        ("user:stereo", "present", "rule:linked-by-skeleton", proof),
+    ]
+    with engine.begin() as connection:
+        assert [check for check in verify(connection) if check.broken] == []
+        assert relink(connection, run(connection)).changes == 0
+        forms = {form.form: (form.entities, form.linked) for form in count_forms(connection)}
+    assert forms == {"DrugBank": (2, 1), "list of MESH": (1, 1), "ChEMBL": (1, 0)}
+
+
+def test_a_part_of_a_graph_proves_no_absence(engine: Engine) -> None:
+    add_drugs(engine, *LINKED)
+    load(engine, "one", ROWS, complete=False)
+    assert {row[1] for row in fetch(engine, CELLS)} == {"present"}
+    load(engine, "one", ROWS, complete=True)
+    assert ("drugbank:DB99999", "absent") in {row[:2] for row in fetch(engine, CELLS)}
+
+
+def test_a_link_without_ground_is_taken_back(engine: Engine) -> None:
+    add_drugs(engine, LINKED[0])
+    load(engine, "one", ROWS, complete=False)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM mkmed.identifier"))
+        assert relink(connection, run(connection)).removed == 1
+        assert [check for check in verify(connection) if check.broken] == []
+    assert [row[1] for row in fetch(engine, CELLS)] == ["unknown"]
+
+
+def test_a_drug_in_one_graph_is_absent_from_the_other(engine: Engine) -> None:
+    add_drugs(engine, LINKED[0])
+    load(engine, "one", [("Compound::DB00001", "r", "Gene::1")])
+    load(engine, "two", ROWS, b"y")
+    states = fetch(engine, "SELECT source, state FROM mkmed.cell WHERE modality = 'graph' ORDER BY 1")
+    assert states == [("one", "absent"), ("two", "present")]
+
+
+CHILD = """
+import sys
+from sqlalchemy import text
+from kb.db.address import parse
+from kb.db.engine import engine_for
+from kb import graph, graph_tables
+from kb.graph import Relation, encode_rows, load_triples
+sys.path.insert(0, sys.argv[2])
+from test_graph import document, run
+graph_tables.REBUILD_FROM = 1
+stop = sys.argv[3]
+original = getattr(graph if stop in ("relink", "_write_step") else graph_tables, stop)
+def pause(*arguments, **options):
+    print("here", flush=True)
+    sys.stdin.read()
+    return original(*arguments, **options)
+setattr(graph if stop in ("relink", "_write_step") else graph_tables, stop, pause)
+rows = [(f"Gene::{i}", "r", f"Gene::{i + 1}") for i in range(2000)]
+relations = {"r": Relation("r", "Gene", "Gene", "test", "CC0-1.0")}
+with engine_for(parse(sys.argv[1])).begin() as connection:
+    load_triples(connection, run(connection), document("two", b"z"), encode_rows(rows), relations)
+"""
+
+
+@pytest.mark.parametrize("stop", ["_drop_keys", "_build_keys", "_write_step", "relink"])
+def test_a_kill_leaves_the_old_graph(engine: Engine, stop: str) -> None:
+    load(engine, "one", ROWS)
+    before = everything(engine)
+    arguments = [sys.executable, "-c", CHILD, bare(engine.url), str(Path(__file__).parent), stop]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None and child.stdout.readline() == "here\n"
+        child.send_signal(signal.SIGKILL)
+    assert everything(engine) == before
