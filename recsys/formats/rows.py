@@ -110,7 +110,8 @@ def read_codes(
         ledger.lose(table, "visit not in the visit table", int((visit == -1).sum()))
         here = np.flatnonzero(visit >= 0)
         distinct, which = together([batch[name] for name, _ in columns])
-        add_coded(counter, visit[here], [code(row) for row in distinct], which[here])
+        used, place = np.unique(which[here], return_inverse=True)
+        add_coded(counter, visit[here], [code(distinct[i]) for i in used], place)
     return counter.pairs()
 
 

@@ -116,7 +116,7 @@ def _text(value: Any) -> str:
 
 
 def _positions(path: Path, table: str, header: Sequence[str], wanted: Mapping[str, bool]) -> dict[str, str]:
-    there = {name.strip().strip("\ufeff").lower(): name for name in reversed(header)}
+    there = {name.strip().lower(): name for name in reversed(header)}
     missing = [name for name, needed in wanted.items() if needed and name not in there]
     if missing:
         raise DataError(f"table {table!r} ({path.name}) has no column {', '.join(missing)}",
@@ -128,7 +128,7 @@ def header_of(path: Path) -> list[str]:
     """The first line's fields; empty for an empty file."""
     opener = gzip.open if path.name.lower().endswith(".gz") else open
     try:
-        with opener(path, "rt", encoding="utf-8", errors="replace", newline="") as file:  # type: ignore[operator]
+        with opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:  # type: ignore[operator]
             return next(csv.reader(file), [])
     except (OSError, EOFError):
         raise DataError(f"{path.name} cannot be read", hint="is it complete, and gzipped if it ends in .gz?") from None
