@@ -61,7 +61,8 @@ def _candidates(sources: Path, drugcentral: list[Term], pharmgkb: list[Term]) ->
 
 def ccd_ids(sources: Path) -> dict[str, str]:
     """InChIKey → component id of the Chemical Component Dictionary."""
-    return {row["inchikey"]: row["ccd_id"] for row in read_tsv(sources / "ccd3d/ccd_index.tsv.gz")}
+    rows = read_tsv(sources / "ccd3d/ccd_index.tsv.gz")
+    return {row["inchikey"]: row["ccd_id"] for row in rows if row["inchikey"]}
 
 
 def write_ccd(sources: Path, out: Path, wanted: dict[str, str]) -> int:

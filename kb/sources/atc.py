@@ -1,6 +1,7 @@
 """ATC codes of drugs, and the names of ATC classes: the bundled ones, or the user's own table.
 
-A user's table (TSV or CSV) has a column ``code`` and either ``drug`` (a ``namespace:value`` identifier) or ``name`` (of the class), or both.
+A user's table (TSV or CSV) has a column ``code`` and either ``drug`` (a ``namespace:value`` identifier or a name) or
+``name`` (of the class), or both.
 WHO's own index may not be passed on, so the bundled codes come by way of PharmGKB.
 """
 
