@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,8 @@ from pathlib import Path
 import psutil
 
 from kb.db.account import Account, server_account
-from kb.db.binaries import programs
-from kb.errors import ConfigError, DatabaseUnavailable, DiskFull
+from kb.db.binaries import VERSION, programs
+from kb.errors import ConfigError, DatabaseUnavailable, DiskFull, SchemaMismatch
 
 SUPERUSER = "postgres"
 SOCKET = ".s.PGSQL.5432"
@@ -94,17 +95,38 @@ def make_folders(cluster: Cluster, home: Path) -> None:
     """Make the home and the cluster's folder; existing folders keep the permissions that they have."""
     # The server's account passes through (0711) but cannot list; without such an account nobody else passes.
     mode = 0o700 if cluster.account is None else 0o711
-    for folder in (home, cluster.root):
-        missing = [p for p in (folder, *folder.parents) if not p.exists()]
-        for path in reversed(missing):
-            path.mkdir(exist_ok=True)
-            path.chmod(mode)
+    try:
+        for folder in (home, cluster.root):
+            missing = [p for p in (folder, *folder.parents) if not p.exists()]
+            for path in reversed(missing):
+                path.mkdir(exist_ok=True)
+                path.chmod(mode)
+        usable = os.access(cluster.root, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or home} cannot be made: {error.strerror}",
+                          hint="set MKMED_HOME to a folder of yours") from None
+    if not usable:
+        raise ConfigError(f"{cluster.root} belongs to somebody else", hint="set MKMED_HOME to a folder of yours")
 
 
-def initialise(cluster: Cluster) -> None:
-    """Make the data directory under a temporary name and rename it, so that a kill leaves nothing half-made."""
+def require_version(cluster: Cluster) -> None:
+    """Return when this PostgreSQL can read the data; raise SchemaMismatch when another major version made it."""
+    made_by = (cluster.data / "PG_VERSION").read_text().strip()
+    if made_by != str(VERSION):
+        raise SchemaMismatch(
+            f"the data in {cluster.data} was made by PostgreSQL {made_by}; this is {VERSION}",
+            hint=f"pg_dump it with PostgreSQL {made_by}, move the folder away, and load the dump after mkmed db init",
+        )
+
+
+def initialise(cluster: Cluster, *, sync: bool = True) -> None:
+    """Make the data directory under a temporary name and rename it, so that a kill leaves nothing half-made.
+
+    Without ``sync`` a power failure right afterwards may lose it.
+    """
     for leftover in cluster.root.glob("initdb-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        end_processes(str(leftover))
+        shutil.rmtree(leftover)
     staging = Path(tempfile.mkdtemp(prefix="initdb-", dir=cluster.root))
     if cluster.account is not None:
         cluster.account.own(staging)
@@ -112,6 +134,7 @@ def initialise(cluster: Cluster) -> None:
     process = cluster.run(
         "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
         "--builtin-locale=C.UTF-8", "--no-instructions", "--username", SUPERUSER, "--pgdata", str(staging),
+        *([] if sync else ["--no-sync"]),
     )
     code = process.wait()
     talk = read_talk(process)
@@ -147,8 +170,10 @@ def write_configuration(cluster: Cluster, settings: Mapping[str, str]) -> None:
 
 
 def socket_folder(cluster: Cluster) -> Path:
-    """The folder for the server's socket: the data directory, or a private one in the temporary folder if too long."""
-    if len(os.fsencode(cluster.data / SOCKET)) <= SOCKET_LIMIT:
+    """The folder for the server's socket: the data directory, or a private one in the temporary folder if that
+    path is too long or has a comma."""
+    # libpq takes a comma in a host for the start of another host.
+    if len(os.fsencode(cluster.data / SOCKET)) <= SOCKET_LIMIT and not set(str(cluster.data)) & set(",\"'"):
         return cluster.data
     uid = cluster.account.uid if cluster.account else os.geteuid()
     name = hashlib.sha256(os.fsencode(cluster.data)).hexdigest()[:12]
@@ -189,6 +214,12 @@ def pid_lines(cluster: Cluster) -> Sequence[str]:
     return lines if lines and lines[0].strip().isdigit() else []
 
 
+def first_number(path: Path) -> int:
+    """The process number in the first line of a lock file; 0 when there is none."""
+    first = path.read_text(errors="replace").partition("\n")[0].strip()
+    return int(first) if first.isdigit() else 0
+
+
 def _serving(cluster: Cluster, pid: int) -> psutil.Process | None:
     """The process ``pid`` if it is a live ``postgres -D <data>`` of this cluster."""
     try:
@@ -216,3 +247,17 @@ def strays(cluster: Cluster) -> list[psutil.Process]:
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue
     return found
+
+
+def end_processes(argument: str) -> None:
+    """End the PostgreSQL programs that were started with exactly this path, and wait until they are gone."""
+    found = [
+        process for process in psutil.process_iter(["name", "cmdline"])
+        if process.info["name"] in ("postgres", "initdb") and argument in (process.info["cmdline"] or [])
+    ]
+    for process in found:
+        try:
+            process.send_signal(signal.SIGQUIT)
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(found, timeout=30)

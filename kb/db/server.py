@@ -32,6 +32,8 @@ DATABASE = "mkmed"
 RECOVERY_SECONDS = 600.0
 """How long a server may take to replay its log after a crash."""
 STOP_SECONDS = 120.0
+RECOVERING = ("starting up", "recovery", "shutting down", "not yet accepting", "Connection refused", "No such file")
+"""What libpq says of a server that will answer later."""
 
 
 class Server:
@@ -51,11 +53,11 @@ class Server:
             files.make_folders(self.cluster, self.home)
             with self._exclusive():
                 self._enter()
-                running = files.postmaster(self.cluster)
-                if running is None:
-                    running = self._launch()
-                self._await_answers(running)
-                return running.socket
+                for _ in range(3):  # the one that was found may have been dying
+                    running = files.postmaster(self.cluster) or self._launch()
+                    if self._answers(running):
+                        return running.socket
+        raise _start_failure(self.cluster, "it dies again and again")
 
     def running(self) -> Postmaster | None:
         """The live server, if there is one."""
@@ -150,10 +152,12 @@ class Server:
     def _launch(self) -> Postmaster:
         """Make the data directory if there is none, clear what a crash left, and start the server."""
         if not self.cluster.exists():
-            _end_strays(self.cluster)
-            files.initialise(self.cluster)
-        _clear_stale_pid(self.cluster)
-        settings = server_settings(files.socket_folder(self.cluster), self._overrides)
+            files.end_processes(str(self.cluster.data))  # a server whose data were deleted under it
+            files.initialise(self.cluster, sync=(self._overrides or {}).get("fsync") != "off")
+        files.require_version(self.cluster)
+        socket = files.socket_folder(self.cluster)
+        _clear_stale_locks(self.cluster, socket)
+        settings = server_settings(socket, self._overrides)
         files.write_configuration(self.cluster, settings)
         _rotate_log(self.cluster.log)
         deadline = time.monotonic() + 60
@@ -179,19 +183,22 @@ class Server:
             process.wait()
         return files.read_talk(process)
 
-    def _await_answers(self, running: Postmaster) -> None:
-        """Return once the server answers a query; raise when it dies or takes longer than ten minutes."""
-        deadline = time.monotonic() + RECOVERY_SECONDS
-        told = time.monotonic() + 5
+    def _answers(self, running: Postmaster) -> bool:
+        """Whether the server came to answer a query, for which it has ten minutes; False when it died meanwhile."""
+        began = time.monotonic()
+        told = began + 5
         while True:
             try:
                 connect(running.socket, SUPERUSER).close()
-                return
+                return True
             except psycopg2.OperationalError as error:
                 said = str(error)
             if "too many clients" in said:
-                return
-            if files.postmaster(self.cluster) is None or time.monotonic() > deadline:
+                return True
+            if files.postmaster(self.cluster) is None:
+                return False
+            patience = RECOVERY_SECONDS if any(word in said for word in RECOVERING) else 30.0
+            if time.monotonic() - began > patience:
                 raise _start_failure(self.cluster, said)
             if time.monotonic() > told:
                 say("waiting for PostgreSQL to answer")
@@ -234,36 +241,24 @@ def _signal_and_wait(process: psutil.Process, name: str, seconds: float) -> bool
     return bool(gone) or process.status() == psutil.STATUS_ZOMBIE
 
 
-def _end_strays(cluster: Cluster) -> None:
-    """Stop a server whose data directory was deleted under it, before a new one is made in the same place."""
-    for process in psutil.process_iter(["name", "cmdline"]):
-        if process.info["name"] == "postgres" and process.info["cmdline"]:
-            arguments = process.info["cmdline"]
-            if "-D" in arguments[:-1] and arguments[arguments.index("-D") + 1] == str(cluster.data):
-                _signal_and_wait(process, "SIGQUIT", 30)
+def _clear_stale_locks(cluster: Cluster, socket: Path) -> None:
+    """Remove lock files whose process number now belongs to another program, or to a zombie.
 
-
-def _clear_stale_pid(cluster: Cluster) -> None:
-    """Remove a ``postmaster.pid`` whose number now belongs to another program.
-
-    PostgreSQL itself clears the file of a process that is gone, and checks first that no backend still writes. It only
+    PostgreSQL itself clears the files of a process that is gone, and checks first that no backend still writes. It only
     refuses when the number is in use; that is cleared here, under the same condition.
     """
-    lines = files.pid_lines(cluster)
-    path = cluster.data / "postmaster.pid"
-    if not path.exists():
-        return
-    if lines and not psutil.pid_exists(int(lines[0])):
-        return
+    locks = [path for path in (cluster.data / "postmaster.pid", socket / f"{files.SOCKET}.lock") if path.exists()]
+    stale = [path for path in locks if not (pid := files.first_number(path)) or psutil.pid_exists(pid)]
     deadline = time.monotonic() + 60
-    while files.strays(cluster):
+    while stale and files.strays(cluster):
         if time.monotonic() > deadline:
             raise DatabaseUnavailable(
                 f"PostgreSQL processes still work in {cluster.data}, but none of them leads",
                 hint="stop them, then mkmed db start",
             )
         time.sleep(0.2)
-    path.unlink()
+    for path in stale:
+        path.unlink()
 
 
 def _rotate_log(log: Path, limit: int = 10 << 20) -> None:
@@ -279,7 +274,7 @@ def _start_failure(cluster: Cluster, talk: str) -> DatabaseUnavailable | DiskFul
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         lines = talk.splitlines()
-    severe = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
+    severe = [line for line in lines if ("FATAL:" in line or "PANIC:" in line) and "terminating connection" not in line]
     reason = (severe or lines or ["it said nothing"])[-1].strip()
     if any("No space left" in line for line in lines[-20:]):
         return DiskFull("PostgreSQL stopped because the disk is full; everything acknowledged is kept",
