@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from kb.errors import DataError
 from kb.settings import Settings
@@ -125,7 +124,6 @@ class RecommenderService:
     """A trained recommender, ready to answer; one thread, no database, no disk."""
 
     def __init__(self, trained: Trained) -> None:
-        torch.set_num_threads(1)
         self.trained = trained
         self.knowledge = trained.recommender.knowledge
         self.vocabularies = {kind: Vocabulary(tuple(trained.vocabularies[kind])) for kind in KINDS}

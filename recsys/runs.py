@@ -102,8 +102,7 @@ class Fitted:
 
 def fit(config: Config, data: Data, *, log: Log | None = None, folder: Path | None = None,
         resume: bool = False) -> Fitted:
-    """The recommender that the configuration names, trained; one thread (two are slower for these small layers)."""
-    torch.set_num_threads(1)
+    """The recommender that the configuration names, trained, with its choices on the validation patients."""
     rows: list[dict[str, Any]] = []
 
     def note(row: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 from recsys.batches import Batch, Histories, Sizes
 from recsys.config import Config
 from recsys.knowledge import Knowledge
+from recsys.threads import one_thread
 
 Log = Callable[[dict[str, Any]], None]
 """Called with one row of metrics after each epoch."""
@@ -90,8 +91,9 @@ class NeuralRecommender(Recommender):
         from recsys.train import fit_network
 
         self.network.observe(train)
-        fit_network(self.network, train, validation, self.config, self.knowledge, log=log, folder=folder,
-                    resume=resume)
+        with one_thread():
+            fit_network(self.network, train, validation, self.config, self.knowledge, log=log, folder=folder,
+                        resume=resume)
 
     def predict_proba(self, visits: Histories) -> np.ndarray:
         """float32[N, K]."""
@@ -107,13 +109,13 @@ class NeuralRecommender(Recommender):
         self.network.eval()
 
 
-@torch.inference_mode()
 def predict(network: Network, visits: Histories, batch: int = 512) -> np.ndarray:
     """float32[N, K] in the order of the histories' rows, dropout off."""
     was = network.training
     network.eval()
     out = np.empty((visits.visits, visits.sizes.medication), np.float32)
-    for part in visits.batches(batch):
-        out[part.rows] = torch.sigmoid(network(part)).numpy()
+    with one_thread(), torch.inference_mode():
+        for part in visits.batches(batch):
+            out[part.rows] = torch.sigmoid(network(part)).numpy()
     network.train(was)
     return out

@@ -32,7 +32,7 @@ def make(name: str, **settings: object) -> tuple[Recommender, Histories, Histori
     if variant:
         settings |= {"mode": "reference"} if variant == "reference" else {"frozen": False}
     encoded = make_encoded()
-    config = from_json({"recommender": plain, "epochs": 2, "batch": 16, "dim": 8, **settings})
+    config = from_json({"recommender": plain, "epochs": 2, "batch": 16, "dim": 8, "l2": 1e-3, **settings})
     train, validation, test = sides(encoded)
     return RECOMMENDERS[plain](train.sizes, make_knowledge(encoded), config), train, validation, test
 
