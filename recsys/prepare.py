@@ -25,6 +25,7 @@ from recsys.formats.contract import Check, CodePairs, Recorded, check_counts
 from recsys.medications import Mapped, MedicationMap, check_level, map_orders, read_map
 from recsys.tasks import TASKS
 
+KEEP = 0
 RARE = 5  # free text that fewer rows have is not shown: it might say something about a patient
 
 
@@ -86,44 +87,49 @@ def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str
     pairs = {**recorded.pairs, "medication": mapped.pairs}
     for why, rows in mapped.lost.items():
         ledger.lose(mapped.pairs.table, why, rows)
-    visits = len(recorded.visit_patient)
-    keep = np.ones(visits, bool)
-    reason: NDArray[np.object_] = np.full(visits, "", dtype=object)
-    for kind in requires:
-        lacking = keep & (np.bincount(pairs[kind].visits, minlength=visits) == 0)
-        reason[lacking] = f"visit without a {kind}"
-        keep &= ~lacking
-    patients = int(recorded.visit_patient.max(initial=-1)) + 1
-    enough = np.bincount(recorded.visit_patient[keep], minlength=patients) >= min_visits
-    few = keep & ~enough[recorded.visit_patient]
-    reason[few] = f"patient with fewer than {min_visits} such visits"
-    keep &= ~few
-    if not keep.any():
+    fate, reasons = _fates(recorded, pairs, requires, min_visits)
+    if not (fate == KEEP).any():
+        found = Counter(reasons[i] for i in fate.tolist())
         raise DataError(
-            f"no patient is left of {recorded.patients}: "
-            + "; ".join(f"{count} x {text}" for text, count in Counter(reason[reason != ""]).most_common()),
+            f"no patient is left of {recorded.patients}: " + "; ".join(f"{n} x {why}" for why, n in found.most_common()),
             hint="is the knowledge base filled? else try --min-visits 1 or --require diagnosis,medication",
         )
-    kept = _account(recorded, pairs, keep, reason)
-    return _cohort(name, recorded, pairs, keep, mapped, kept)
+    kept = _account(recorded, pairs, fate, reasons)
+    return _cohort(name, recorded, pairs, fate == KEEP, mapped, kept)
+
+
+def _fates(
+    recorded: Recorded, pairs: Mapping[str, CodePairs], requires: Sequence[str], min_visits: int
+) -> tuple[NDArray[np.int64], list[str]]:
+    """What becomes of each visit, as an index into the reasons; ``KEEP`` is the first of them."""
+    visits = len(recorded.visit_patient)
+    fate = np.full(visits, KEEP)
+    reasons = ["kept"]
+    for kind in requires:
+        lacking = (fate == KEEP) & (np.bincount(pairs[kind].visits, minlength=visits) == 0)
+        fate[lacking] = len(reasons)
+        reasons.append(f"visit without a {kind}")
+    patients = int(recorded.visit_patient.max(initial=-1)) + 1
+    enough = np.bincount(recorded.visit_patient[fate == KEEP], minlength=patients) >= min_visits
+    fate[(fate == KEEP) & ~enough[recorded.visit_patient]] = len(reasons)
+    reasons.append(f"patient with fewer than {min_visits} such visits")
+    return fate, reasons
 
 
 def _account(
-    recorded: Recorded, pairs: Mapping[str, CodePairs], keep: NDArray[np.bool_], reason: NDArray[np.object_]
+    recorded: Recorded, pairs: Mapping[str, CodePairs], fate: NDArray[np.int64], reasons: Sequence[str]
 ) -> Counter[str]:
     """Count what the left-out visits take with them; gives the rows that are kept, by table."""
-    ledger, table = recorded.ledger, recorded.visit_table
-    kept: Counter[str] = Counter({table: int(keep.sum())})
-    for why, count in Counter(reason[~keep]).items():
-        ledger.lose(table, why, count)
-    for kind in KINDS:
-        taken = keep[pairs[kind].visits]
-        kept[pairs[kind].table] += int(pairs[kind].rows[taken].sum())
-        lost: Counter[str] = Counter()
-        for why, rows in zip(reason[pairs[kind].visits[~taken]], pairs[kind].rows[~taken], strict=True):
-            lost[why] += int(rows)
-        for why, rows in lost.items():
-            ledger.lose(pairs[kind].table, why, rows)
+    ledger, keep = recorded.ledger, fate == KEEP
+    kept: Counter[str] = Counter()
+    tables = [(recorded.visit_table, fate, np.ones(len(fate), np.int64))]
+    tables += [(pairs[kind].table, fate[pairs[kind].visits], pairs[kind].rows) for kind in KINDS]
+    for table, fates, rows in tables:
+        for why, count in enumerate(np.bincount(fates, weights=rows, minlength=len(reasons)).astype(int).tolist()):
+            if why == KEEP:
+                kept[table] += count
+            else:
+                ledger.lose(table, reasons[why], count)
     for patients in {"patients", "person", "subjects"} & set(ledger.rows):
         with_visit = len(np.unique(recorded.visit_patient))
         chosen = len(np.unique(recorded.visit_patient[keep]))

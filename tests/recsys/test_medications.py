@@ -1,0 +1,163 @@
+"""From orders to medications through a real knowledge base, and a cohort prepared end to end."""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from kb.errors import UsageError
+from kb.identifiers import Identifier
+from kb.ingest import register_source
+from kb.records import AtcRecord, Batch, Document, DrugRecord, Licence, Name
+from kb.runs import start_run
+from kb.settings import load_settings
+from kb.sources.contract import Plan, Source
+from kb.write import write_batch
+from recsys.cohort_files import load_cohort
+from recsys.formats.contract import CodePairs
+from recsys.generators.clusters import generate
+from recsys.generators.population import Shape
+from recsys.medications import NO_ATC, NO_DRUG, TOO_COARSE, MedicationMap, by_route, map_orders, read_map
+from recsys.prepare import prepare
+
+DATA = Path(__file__).parents[2] / "demo" / "data"
+DRUGS = {  # key: (name, synonyms, identifiers, ATC codes)
+    "drugbank:DB00945": ("Aspirin", ("Acetylsalicylic acid",), ("rxcui:1191", "ndc:00536338101"), ("B01AC06", "N02BA01")),
+    "drugbank:DB00682": ("Warfarin", (), ("rxcui:11289",), ("B01AA03",)),
+    "drugbank:DB01234": ("Dexamethasone", (), (), ("H02AB02", "S01BA01", "D07AB19", "R01AD03")),
+    "drugbank:DB01060": ("Amoxicillin", (), (), ("J01CA04",)),
+    "drugbank:DB00766": ("Clavulanic acid", ("Clavulanate",), (), ("J01CR02",)),
+    "drugbank:DB09153": ("Sodium chloride", (), (), ()),
+    "drugbank:DB00030": ("Insulin human", (), (), ("A10AB01",)),
+    "drugbank:DB00316": ("Acetaminophen", ("Paracetamol",), ("rxcui:161",), ("N02BE01",)),
+    "drugbank:DB11089": ("Docusate sodium", (), (), ()),
+    "drugbank:DB99999": ("Obscurine", (), (), ()),
+}
+
+
+class Hand(Source):
+    """A source written by hand."""
+
+    name, title, url, origin = "hand", "by hand", "https://example.org/hand", "user"
+    licences = (Licence("CC0-1.0", "CC0 1.0", "open", "https://creativecommons.org/publicdomain/zero/1.0/"),)
+
+    def plan(self, job):
+        return Plan(0)
+
+    def ingest(self, job):
+        raise NotImplementedError
+
+
+@pytest.fixture(scope="module")
+def filled(database):
+    document = Document("hand", "https://example.org/list", "text/plain", "CC0-1.0", "somebody",
+                        datetime(2026, 1, 1, tzinfo=UTC), "test", payload=b"drugs")
+    records = [
+        DrugRecord(key, name, document, identifiers=tuple(Identifier.parse(i) for i in (key, *identifiers)),
+                   names=tuple(Name(n) for n in synonyms))
+        for key, (name, synonyms, identifiers, _) in DRUGS.items()
+    ]
+    atc = [AtcRecord(key, document, code) for key, (*_, codes) in DRUGS.items() for code in codes]
+    with database.begin() as connection:
+        register_source(connection, Hand())
+        run = start_run(connection, "ingest")
+        write_batch(connection, run, "hand", Batch(drugs=records, atc=atc))
+    return database
+
+
+@pytest.fixture
+def maps(filled):
+    with filled.connect() as connection:
+        yield lambda level: read_map(connection, level)
+
+
+@pytest.mark.parametrize(("key", "codes"), [
+    ("NDC:00536338101\tNAME:no such name", ("ATC:B01A", "ATC:N02B")),
+    ("RXCUI:11289", ("ATC:B01A",)),
+    ("NAME:warfarin sodium 5 mg po tabs", ("ATC:B01A",)),
+    ("RXCUI:999999\tNAME:paracetamol 500 mg", ("ATC:N02B",)),
+    ("NAME:dexamethasone\tROUTE:IV", ("ATC:H02A",)),
+    ("NAME:dexamethasone\tROUTE:LEFT EYE", ("ATC:S01B",)),
+    ("NAME:dexamethasone\tROUTE:TP", ("ATC:D07A",)),
+    ("NAME:dexamethasone\tROUTE:NASAL", ("ATC:R01A",)),
+    ("NAME:dexamethasone", ("ATC:H02A",)),
+    ("NAME:amoxicillin 250 mg / clavulanate 125 mg oral tablet", ("ATC:J01C",)),
+    ("ATC:C07AB02", ("ATC:C07A",)),
+    ("ATC:C07", TOO_COARSE),
+    ("NAME:ns\tROUTE:IV", ("ATC:B05X",)),  # a drug without an ATC code: the shorthand has one
+    ("NAME:tylenol 325 mg po tabs", ("ATC:N02B",)),
+    ("NAME:percocet", ("ATC:N02B",)),  # of its two drugs one is in this knowledge base
+    ("NAME:docusate sodium 100 mg", ("ATC:A06A",)),
+    ("NAME:obscurine", NO_ATC),
+    ("NAME:unobtainium 5 mg", NO_DRUG),
+])
+def test_orders_find_their_class(maps, key, codes):
+    assert maps("3").codes(key) == codes
+
+
+def test_levels(maps):
+    key = "NAME:warfarin"
+    found = {level: maps(level).codes(key) for level in "12345"}
+    assert found == {"1": ("ATC:B",), "2": ("ATC:B01",), "3": ("ATC:B01A",), "4": ("ATC:B01AA",), "5": ("ATC:B01AA03",)}
+    drugs = maps("ingredient").codes("NAME:amoxicillin/clavulanate")
+    assert len(drugs) == 2 and all(code.startswith("DRUG:") for code in drugs)
+    assert maps("ingredient").codes("NAME:insulin\tROUTE:SC") == maps("ingredient").codes("NAME:insulin human")
+    assert maps("ingredient").codes("NAME:unobtainium") == NO_DRUG
+    with pytest.raises(UsageError, match="7"):
+        maps("7")
+
+
+def test_a_route_never_leaves_a_drug_without_a_class():
+    assert by_route(["S01BA01"], "IV") == ["S01BA01"]
+    assert by_route(["B01AC06", "N02BA01", "B01AC06"], "PO") == ["B01AC06", "N02BA01"]
+    assert by_route(["A01AB03", "D08AC02"], "SWISH AND SPIT") == ["A01AB03"]
+
+
+def test_mapping_keeps_count_of_rows():
+    known = MedicationMap("3")
+    names = ["ATC:B01AA03", "ATC:B01AC06\tATC:N02BA01", "NAME:unobtainium", "ATC:C07"]
+    pairs = CodePairs("rx", np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 1, 3]), np.ones(5, np.int64), names)
+    mapped = map_orders(pairs, known)
+    assert mapped.lost == {NO_DRUG: 1, TOO_COARSE: 1}
+    assert mapped.pairs.rows.sum() + sum(mapped.lost.values()) == 5
+    assert (mapped.keys_in, mapped.keys_mapped) == (4, 2)
+    given = {(int(v), mapped.pairs.names[c]) for v, c in zip(mapped.pairs.visits, mapped.pairs.codes, strict=True)}
+    assert given == {(0, "ATC:B01A"), (0, "ATC:N02B"), (1, "ATC:B01A"), (1, "ATC:N02B")}
+
+
+def test_a_name_of_several_drugs_means_the_one_that_bears_it_first(filled):
+    with filled.begin() as connection:
+        connection.execute(text("""
+            INSERT INTO mkmed.drug_name (drug_id, name, source, kind, artifact)
+            SELECT id, 'Warfarin', 'hand', 'synonym', :sha FROM mkmed.drug WHERE name = 'Aspirin'"""),
+            {"sha": hashlib.sha256(b"drugs").digest()})
+        assert read_map(connection, "3").codes("NAME:warfarin") == ("ATC:B01A",)
+        connection.rollback()
+
+
+@pytest.mark.parametrize(("form", "folder"), [("mimic3", "ehr_mimic3_demo"), ("eicu", "ehr_eicu_demo")])
+def test_prepare_end_to_end(filled, tmp_path, form, folder):
+    home = load_settings(home=tmp_path)
+    with filled.connect() as connection:
+        made = prepare(form=form, root=DATA / folder, connection=connection, name="demo", settings=home)
+    assert made.folder == tmp_path / "cohorts" / "demo"
+    loaded = load_cohort("demo", home)
+    assert loaded.fingerprint == made.cohort.fingerprint
+    assert set(loaded.vocabularies["medication"].codes) >= {"ATC:B01A", "ATC:N02B", "ATC:B05X"}
+    assert loaded.provenance["format"] == form and loaded.provenance["level"] == "3"
+    assert made.accounting == [vars(loss) for loss in loaded.accounting]
+    assert {row["reason"] for row in made.unmapped} >= {NO_DRUG}
+    assert all(row["rows"] >= 5 for row in made.unmapped if not row["order"].startswith("("))
+
+
+def test_the_synthetic_format_is_the_generator(tmp_path):
+    home = load_settings(home=tmp_path)
+    made = prepare(form="synthetic", settings=home, options={"patients": 1000, "seed": 5})
+    assert made.cohort.fingerprint == generate(shape=Shape().scaled(1000), seed=5).fingerprint
+    with pytest.raises(UsageError, match="needs the folder"):
+        prepare(form="mimic3", settings=home)
+    with pytest.raises(UsageError, match="min-visits"):
+        prepare(form="synthetic", min_visits=0, settings=home)
