@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import ClassVar
+from urllib.parse import quote
 
 MASK = "***"
 _PATTERNS = (
@@ -16,7 +17,7 @@ _PATTERNS = (
 
 
 class _Known:
-    """Secrets that this process was given; masked wherever they appear, in whatever shape."""
+    """Secrets that this process was given; masked wherever they appear, as written or percent-encoded."""
 
     values: ClassVar[set[str]] = set()
 
@@ -24,7 +25,7 @@ class _Known:
 def remember(secret: str | None) -> None:
     """Have ``secret`` masked in everything that is redacted from now on."""
     if secret and len(secret) >= 3:
-        _Known.values.add(secret)
+        _Known.values |= {secret, quote(secret, safe="")}
 
 
 def redact(text: str) -> str:

@@ -32,8 +32,9 @@ def server_settings(socket: Path, overrides: dict[str, str] | None = None) -> di
         "synchronous_commit": "on",
         "timezone": "UTC",
         "log_timezone": "UTC",
-        # A failing statement is not logged: it would put whole payloads into the log.
+        # Neither a failing statement nor the row that failed is logged: whole payloads would go into the log.
         "log_min_error_statement": "panic",
+        "log_error_verbosity": "terse",
         "log_line_prefix": "%m [%p] ",
     }
     if _small_shared_memory():
