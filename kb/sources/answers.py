@@ -85,8 +85,8 @@ class Judgement:
 
 _REFUSED = frozenset({"BadRequest", "NotAllowed", "Unimplemented"})
 _PROOF_STATUSES = frozenset({200, 404})
-BUSY_PAUSE = 1.0
-"""What a busy judgement asks the transport to pause for at least, in seconds; its policy pauses longer."""
+BUSY_PAUSE = 0.0
+"""What a busy judgement asks the transport to pause for at least, in seconds; how long is its policy's matter."""
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, expected: Expected) -> Judgement:

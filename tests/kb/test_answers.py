@@ -151,7 +151,7 @@ def test_verdicts_become_what_the_transport_understands() -> None:
     assert judged(answer(fault_body("PUGREST.NotFound", "m", 404)), expected).verdict is Verdict.absent
     with pytest.raises(Transient) as busy:
         judged(answer(fault_body("PUGREST.ServerBusy", "m", 404)), expected)
-    assert busy.value.retry_after, "a busy service makes everybody wait, whatever the status"
+    assert busy.value.retry_after is not None, "a busy service makes everybody wait, whatever the status"
     with pytest.raises(SourceError) as refused:
         judged(answer(fault_body("PUGREST.BadRequest", "m", 400)), expected)
     assert not isinstance(refused.value, TransportError)

@@ -1,0 +1,153 @@
+"""Whatever the service does, no cell ever says present or absent without a true answer behind it."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from kb.errors import Blocked, Incomplete, MkmedError, TransportError
+from kb.modalities import State
+from kb.sources.answers_body import BodyError
+from kb.sources.pubchem import PubChem
+from kb.sources.pubchem_ask import Asker, Reply
+from kb.sources.pubchem_parse import TAGS
+from tests.kb.test_pubchem import POLICY, SOME, cells, rows, run, sound
+from tests.standin import catalogue
+from tests.standin.faults import LIES, WIRE
+from tests.standin.quick import NO_LIMITS, transport_to
+from tests.standin.server import StandIn
+
+SLOW = {"silence", "slow head", "drip", "bomb", "huge"}
+"""Tried in test_transport: they take seconds each."""
+ENDPOINTS: dict[str, Callable[[Asker], Any]] = {
+    "properties": lambda a: a.properties([2244, 4091], TAGS), "record": lambda a: a.record(2244),
+    "synonyms": lambda a: a.lists([2244, 4091], "synonyms", "Synonym"),
+    "xrefs": lambda a: a.lists([2244, 4091], "xrefs/RN", "RN"), "3d": lambda a: a.conformers([2244, 4091]),
+    "3d alone": lambda a: a.conformers([2244]), "image": lambda a: a.image(2244), "view": lambda a: a.view(2244),
+    "parent": lambda a: a.parent(14219), "name": lambda a: a.find("name", "aspirin"),
+    "smiles": lambda a: a.find("smiles", "CC(=O)OC1=CC=CC=C1C(=O)O"), "drugbank": lambda a: a.find("drugbank", "DB00945"),
+}
+SAYS_NOT_WHICH = {"parent", "name", "smiles", "drugbank"}
+"""Endpoints whose answers do not say which compound they are about: one about another cannot be told."""
+HARMLESS = {"twice"}
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_no_endpoint_believes_a_lie(name: str, tmp_path: Path) -> None:
+    told: list[str] = []
+    policy = replace(POLICY, attempts=2)
+    with StandIn(NO_LIMITS, fault=lambda *_: told[-1]) as standin, transport_to(standin.url, tmp_path, policy) as line:
+        asker = Asker(line)
+        for lie in [*LIES, *(w for w in WIRE if w not in SLOW)]:
+            if lie in HARMLESS or (lie == "another compound" and name in SAYS_NOT_WHICH):
+                continue
+            told.append(lie)
+            try:
+                answer = ENDPOINTS[name](asker)
+            except (TransportError, BodyError) as error:
+                assert not isinstance(error, Blocked), "every lie is to be tried"
+                continue
+            raise AssertionError(f"{lie!r} was believed: {answer}")
+
+
+def believed(name: str, tmp_path: Path, faults: list[str | None]) -> Reply:
+    times = iter([*faults, None, None, None])
+    with StandIn(NO_LIMITS, fault=lambda *_: next(times)) as standin, transport_to(standin.url, tmp_path, POLICY) as line:
+        answer = ENDPOINTS[name](Asker(line))
+    reply: Reply = answer[0] if isinstance(answer, list) else answer
+    return reply
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_every_endpoint_recovers(name: str, tmp_path: Path) -> None:
+    assert believed(name, tmp_path, ["404 busy", "200 html as data", "chunk cut"]).present
+
+
+CHAOS = [lie for lie in (*LIES, *WIRE) if lie not in SLOW | HARMLESS]
+
+
+def chaos(seed: int, odds: float) -> Callable[[str, str, list[int]], str | None]:
+    """Faults by chance, but never one that nobody could notice."""
+    chance = random.Random(seed)
+
+    def choose(method: str, path: str, cids: list[int]) -> str | None:
+        if chance.random() >= odds:
+            return None
+        lie = chance.choice(CHAOS)
+        return None if lie == "another compound" and "/cids/" in path else lie
+
+    return choose
+
+
+def truth(engine: Engine, home: Path, ids: tuple[str, ...]) -> dict[tuple[str, str], tuple[str, bytes | None]]:
+    with StandIn(NO_LIMITS) as standin:
+        run(engine, standin, home, ids)
+    return cells(engine)
+
+
+IDS = (*SOME, "aspirin", "DB00331", *(str(cid) for cid in list(catalogue.compounds())[20:50]))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_chaos_never_lies_and_ends_well(seed: int, fresh_database: Engine, database: Engine, tmp_path: Path,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PubChem, "policy", replace(POLICY, attempts=2))
+    right = truth(database, tmp_path / "truth", IDS)
+    engine = fresh_database
+    with StandIn(NO_LIMITS, fault=chaos(seed, 0.5)) as standin:
+        for attempt in range(40):
+            standin.fault = chaos(seed * 100 + attempt, 0.5) if attempt < 6 else None
+            try:
+                run(engine, standin, tmp_path, IDS, retry_failed=True)
+                done = standin.fault is None
+            except MkmedError as error:
+                assert isinstance(error, Incomplete | TransportError) and not isinstance(error, Blocked)
+                done = False
+            for key, (state, artifact) in cells(engine).items():
+                if state in (State.present, State.absent):
+                    assert (state, key) == (right[key][0], key)
+                    if key[1] in ("image", "structure", "text"):
+                        assert artifact == right[key][1]
+            assert sound(engine)
+            if done:
+                break
+    assert {k: s for k, (s, _) in cells(engine).items()} == {k: s for k, (s, _) in right.items()}
+
+
+def test_text_that_postgres_refuses_is_made_acceptable(fresh_database: Engine, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PubChem, "policy", POLICY)
+    known = dict(catalogue.compounds())
+    known[2244] = {**known[2244], "title": "As is it", "synonyms": "this is odd|" + known[2244]["synonyms"]}
+    monkeypatch.setattr(catalogue, "compounds", lambda: known)
+    with StandIn(NO_LIMITS, fault=lambda *_: "dirty") as standin:
+        run(fresh_database, standin, tmp_path, ("2244",))
+    contents = [c for (c,) in rows(fresh_database, "SELECT content FROM text")]
+    assert any(" is \ufffd \u00e9 a compound" in content for content in contents)
+    assert rows(fresh_database, "SELECT name FROM drug") == [("As is \ufffd \u00e9 it",)]
+    assert sound(fresh_database)
+
+
+def test_every_kind_of_absence_is_proven(fresh_database: Engine, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(PubChem, "policy", POLICY)
+    with StandIn(NO_LIMITS) as standin:
+        run(fresh_database, standin, tmp_path, tuple(str(cid) for cid in catalogue.compounds()))
+    absent = rows(fresh_database, "SELECT c.evidence, a.payload FROM cell c LEFT JOIN artifact a ON a.sha256 = c.artifact"
+                                  " WHERE state = 'absent'")
+    assert len(absent) > 20
+    for evidence, payload in absent:
+        assert evidence.startswith("rule:pubchem3d:") or b"NotFound" in bytes(payload)
+
+
+def test_the_png_checks_really_look_at_the_chunks() -> None:
+    """A sanity check of the fixture: CRCs in the stand-in's pictures are right, so a broken one is the fault's."""
+    body = catalogue.png(2244, 300)
+    length = int.from_bytes(body[8:12], "big")
+    assert zlib.crc32(body[12:16 + length]) == int.from_bytes(body[16 + length:20 + length], "big")
