@@ -55,11 +55,11 @@ def relation(z: Tensor, teacher: Tensor, scale: Tensor, same: Tensor) -> Tensor:
 
 
 def late_fusion(similarities: list[Tensor], known: list[Tensor], weights: list[float], same: Tensor,
-                temperature: float) -> Tensor:
+                temperature: float, shrink: float = 0.0) -> Tensor:
     """The teacher: each drug's distribution (n, n) over the others, from the mean of standardised similarities.
 
-    Each similarity (n, n) counts where both drugs have that modality (``known``, (n,)); pairs of one substance and
-    pairs that share nothing get no mass beyond what a score of 0 (the average pair) gives.
+    Each similarity (n, n) counts where both drugs have that modality (``known``, (n,)); ``shrink`` draws the score of
+    a pair that is known by little towards 0, the average pair's. Pairs of one substance get no mass.
     """
     total = torch.zeros_like(similarities[0])
     count = torch.zeros_like(similarities[0])
@@ -67,7 +67,7 @@ def late_fusion(similarities: list[Tensor], known: list[Tensor], weights: list[f
         both = (has[:, None] & has[None, :]).to(similarity.dtype)
         total = total + weight * both * similarity
         count = count + weight * both
-    score = total / count.clamp(min=1e-6)
+    score = total / (count + shrink).clamp(min=1e-6)
     return torch.softmax((score / temperature).masked_fill(same, MASKED), dim=1)
 
 

@@ -31,8 +31,8 @@ def doc(default: Any, text: str) -> Any:
 class MoleculeConfig:
     """The anchor."""
 
-    hidden: int = doc(64, "width of the atoms' states")
-    depth: int = doc(3, "GIN layers over the whole molecule (paper: 2, its code: 3)")
+    hidden: int = doc(32, "width of the atoms' states (paper: 64)")
+    depth: int = doc(2, "GIN layers over the whole molecule (paper: 2, its code: 3)")
     fragments: bool = doc(True, "BRICS fragments with their own GIN and attention")
     fragment_depth: int = doc(2, "GIN layers over the fragments")
     heads: int = doc(2, "attention heads over the fragments")
@@ -48,7 +48,7 @@ class TextConfig:
     name: str = doc("", "for transformers: the model's name or folder, e.g. openai/clip-vit-base-patch32")
     revision: str = doc("main", "for transformers: the commit or tag; what was loaded is recorded with its sha256")
     window: int = doc(128, "tokens per window; a long text is the mean over its windows, never cut")
-    notes: bool = doc(False, "use texts that are marked as indexing notes")
+    notes: bool = doc(True, "use texts that are marked as indexing notes")
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class StructureConfig:
 
     scalars: int = doc(32, "scalar channels")
     vectors: int = doc(4, "vector channels")
-    depth: int = doc(3, "GVP layers")
+    depth: int = doc(2, "GVP layers (paper: 3)")
     cutoff: float = doc(4.5, "Angstrom: atoms closer than this are joined")
-    neighbours: int = doc(12, "and only to this many nearest ones")
+    neighbours: int = doc(8, "and only to this many nearest ones")
     hydrogens: bool = doc(False, "keep hydrogens as atoms")
 
 
@@ -79,6 +79,7 @@ class StructureConfig:
 class PropertyConfig:
     """The property tower."""
 
+    descriptors: bool = doc(True, "add RDKit's functional group counts and surface bins to the stored properties")
     log: bool = doc(True, "sign(x) log(1 + |x|) before standardising")
     clip: float = doc(3.0, "standard deviations at which values are clipped; 0: never")
 
@@ -89,13 +90,16 @@ class GraphConfig:
 
     features: tuple[str, ...] = doc(("neighbourhood",), "what places a drug: neighbourhood, transe, or both")
     components: int = doc(256, "singular vectors of the IDF-weighted neighbourhoods, fitted on the training drugs")
-    exclude: tuple[str, ...] = doc(("Atc", "PCiC"), "relations whose name holds one of these are left out: labels")
+    exclude_types: tuple[str, ...] = doc(("Atc", "Pharmacologic Class"), "entity types left out: they are labels")
+    exclude: tuple[str, ...] = doc(("PCiC", "CrC"), "relations whose name holds one of these are left out")
     vectors: str = doc("", "a .npy of published entity vectors, with <name>.tsv naming them, in place of training")
     model: str = doc("TransE", "a PyKEEN model")
     dimension: int = doc(64, "width of the knowledge graph embedding")
     epochs: int = doc(100, "passes over the triples")
     batch_size: int = doc(16384, "triples a step")
     learning_rate: float = doc(0.01, "Adam")
+    loss: str = doc("marginranking", "a PyKEEN loss: marginranking, nssa, softplus, ...")
+    negatives: int = doc(8, "corrupted triples per triple")
     held_out: float = doc(0.05, "share of triples kept for filtered MRR and hits@k")
 
 
@@ -106,27 +110,29 @@ class LossConfig:
     temperature: float = doc(0.07, "starting tau of every InfoNCE (learned; 1/tau at most 100)")
     align: float = doc(1.0, "weight of InfoNCE between the anchor and each modality")
     consistency: float = doc(0.5, "weight of InfoNCE between fused vectors of two subsets of a drug's modalities")
-    relation: float = doc(1.0, "weight of matching the late fusion's neighbours with the fused vector")
+    relation: float = doc(3.0, "weight of matching the late fusion's neighbours with the fused vector")
     relation_towers: float = doc(0.5, "weight of the same for each tower")
-    relation_temperature: float = doc(0.5, "softness of the late fusion's neighbours")
+    relation_temperature: float = doc(0.25, "softness of the late fusion's neighbours")
     relation_of: tuple[str, ...] = doc(("molecule", "text", "graph"), "the modalities in the late fusion")
+    relation_weights: tuple[float, ...] = doc((0.5, 1.0, 1.0), "their weights, in the same order")
+    relation_shrink: float = doc(1.0, "added to the sum of weights, so that a pair known by little counts less")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How it is minimised."""
 
-    epochs: int = doc(60, "at most")
-    patience: int = doc(15, "epochs without a better validation retrieval before stopping")
-    batch_size: int = doc(512, "drugs a step, over all processes")
-    learning_rate: float = doc(2e-3, "peak, after warm-up, before cosine decay")
+    epochs: int = doc(30, "at most")
+    patience: int = doc(10, "epochs without a better validation retrieval before stopping")
+    batch_size: int = doc(256, "drugs a step, over all processes")
+    learning_rate: float = doc(4e-3, "peak, after warm-up, before cosine decay")
     warmup: int = doc(50, "steps")
     weight_decay: float = doc(0.01, "AdamW")
     clip: float = doc(5.0, "norm to which gradients are clipped")
     hidden: int = doc(256, "hidden width of the vector towers")
     dropout: float = doc(0.2, "in the vector towers")
-    modality_dropout: float = doc(0.3, "chance that a modality is hidden from the fusion")
-    fusion: str = doc("weighted", "weighted, gated or mixed")
+    modality_dropout: float = doc(0.15, "chance that a modality is hidden from the fusion")
+    fusion: str = doc("gated", "weighted, gated or mixed")
     validation: float = doc(0.1, "share of drugs for early stopping, by scaffold")
     test: float = doc(0.1, "share of drugs never seen, by scaffold")
     bad_steps: int = doc(3, "consecutive steps with NaN or infinity before the run is given up")
@@ -174,7 +180,8 @@ def _choice(key: str, value: str, allowed: Iterable[str]) -> None:
 def paper(**changes: Any) -> PretrainConfig:
     """The published variant: GIN + BRICS only, towers by modality, symmetric InfoNCE to the anchor and nothing else."""
     base = PretrainConfig(
-        molecule=MoleculeConfig(depth=2, fingerprint_bits=0),
+        molecule=MoleculeConfig(hidden=64, depth=2, fingerprint_bits=0),
+        structure=StructureConfig(scalars=64, vectors=8, depth=3, neighbours=32),
         graph=GraphConfig(features=("transe",)),
         loss=LossConfig(consistency=0.0, relation=0.0, relation_towers=0.0),
         train=TrainConfig(epochs=20, learning_rate=5e-4),

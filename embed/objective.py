@@ -26,6 +26,7 @@ class Relation:
     vectors: Tensor
     position: Tensor
     tanimoto: bool
+    weight: float = 1.0
     mean: float = 0.0
     spread: float = 1.0
 
@@ -48,10 +49,11 @@ class Relation:
         self.mean, self.spread = float(inner.mean()), max(float(inner.std()), 1e-6)
 
 
-def teacher(relations: list[Relation], drugs: Tensor, same: Tensor, temperature: float) -> Tensor:
+def teacher(relations: list[Relation], drugs: Tensor, same: Tensor, loss: LossConfig) -> Tensor:
     """Each drug's neighbours (B, B) by the late fusion of the raw modalities."""
     pairs = [one.similarity(drugs) for one in relations]
-    return late_fusion([s for s, _ in pairs], [k for _, k in pairs], [1.0] * len(pairs), same, temperature)
+    return late_fusion([s for s, _ in pairs], [k for _, k in pairs], [one.weight for one in relations], same,
+                       loss.relation_temperature, loss.relation_shrink)
 
 
 def objective(model: AlignmentModel, loss: LossConfig, z: Tensor, present: Tensor, group: Tensor,

@@ -125,7 +125,7 @@ def step(job: Job, optimizer: torch.optim.Optimizer, rows: Tensor, at: Progress)
     z, present, group = (distributed.gather(part) for part in (z, batch.present, batch.group))
     drugs = rows.to(device)
     same = group[:, None] == group[None, :]
-    target = teacher(job.relations, drugs, same, config.loss.relation_temperature) if job.relations else None
+    target = teacher(job.relations, drugs, same, config.loss) if job.relations else None
     generator = torch.Generator().manual_seed(seed_of(config.seed, at.step, 2))
     terms = objective(model, config.loss, z, present, group, target, config.train.modality_dropout, generator)
     if not terms:

@@ -67,10 +67,12 @@ class FragmentAttention(nn.Module):
         ``molecule`` (F,) names each fragment's molecule; ``pairs`` (2, Q) lists (fragment, fragment of the same one).
         """
         q, k, v = (self._split(part) for part in self.mix(s).chunk(3, -1))
-        mixed, _ = self._attend(q[pairs[0]], k[pairs[1]], v[pairs[1]], pairs[0], len(s))
+        asked, offered = pairs
+        mixed, _ = self._attend(q.index_select(0, asked), k.index_select(0, offered), v.index_select(0, offered), asked,
+                                len(s))
         s = self.norm(s + mixed)
         k, v = (self._split(part) for part in self.offer(s).chunk(2, -1))
-        return self._attend(self._split(self.ask(g))[molecule], k, v, molecule, len(g))
+        return self._attend(self._split(self.ask(g)).index_select(0, molecule), k, v, molecule, len(g))
 
 
 class MoleculeEncoder(nn.Module):

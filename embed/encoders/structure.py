@@ -25,6 +25,11 @@ def radial_basis(distance: Tensor, cutoff: float, count: int = 16) -> Tensor:
     return torch.exp(-(((distance[:, None] - centres) * count / cutoff) ** 2) / 2)
 
 
+def vector_norm(v: Tensor) -> Tensor:
+    """The lengths (n, V) of vectors (n, 3, V); a small constant keeps the gradient finite where one is exactly zero."""
+    return torch.sqrt((v * v).sum(1) + 1e-8)
+
+
 class Gvp(nn.Module):
     """One geometric vector perceptron: (n, S), (n, 3, V) to (n, S'), (n, 3, V').
 
@@ -43,11 +48,41 @@ class Gvp(nn.Module):
     def forward(self, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The new scalars and vectors."""
         mixed = self.down(v)
-        # The small constant keeps the gradient of the norm finite where a vector is exactly zero.
-        norm = torch.sqrt((mixed * mixed).sum(1) + 1e-8)
-        out = self.scalar(torch.cat([s, norm], -1))
+        return self.finish(self.scalar(torch.cat([s, vector_norm(mixed)], -1)), mixed)
+
+    def finish(self, out: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
+        """The new scalars and vectors from the pre-activation scalars and the mixed vectors."""
         vectors = self.up(mixed) * torch.sigmoid(self.gate(out))[:, None, :]
         return (F.silu(out) if self.activate else out), vectors
+
+
+class GvpMessage(Gvp):
+    """A GVP of (sender, receiver, edge), computed without ever concatenating them on the edges.
+
+    A linear map of a concatenation is the sum of linear maps of its parts, and those of sender and receiver need only
+    be done once per atom: with a dozen edges an atom, that is most of the work. ``on_edges`` is the plain form.
+    """
+
+    def __init__(self, scalars: int, vectors: int, edge_scalars: int) -> None:
+        super().__init__((2 * scalars + edge_scalars, scalars), (2 * vectors + 1, vectors))
+        self.sizes = (scalars, vectors)
+
+    def messages(self, s: Tensor, v: Tensor, edges: Tensor, edge_s: Tensor, edge_v: Tensor) -> tuple[Tensor, Tensor]:
+        """The messages (E, S) and (E, 3, V)."""
+        source, target = edges
+        ns, nv = self.sizes
+        down, scalar = self.down.weight, self.scalar.weight
+        mixed = ((v @ down[:, :nv].T).index_select(0, source) + (v @ down[:, nv:2 * nv].T).index_select(0, target)
+                 + edge_v[..., None] * down[:, -1])
+        out = ((s @ scalar[:, :ns].T).index_select(0, source) + (s @ scalar[:, ns:2 * ns].T).index_select(0, target)
+               + F.linear(torch.cat([edge_s, vector_norm(mixed)], -1), scalar[:, 2 * ns:], self.scalar.bias))
+        return self.finish(out, mixed)
+
+    def on_edges(self, s: Tensor, v: Tensor, edges: Tensor, edge_s: Tensor, edge_v: Tensor) -> tuple[Tensor, Tensor]:
+        """The same messages by the definition, for tests."""
+        source, target = edges
+        return self(torch.cat([s[source], s[target], edge_s], -1),
+                    torch.cat([v[source], v[target], edge_v[..., None]], -1))
 
 
 class GvpLayer(nn.Module):
@@ -55,17 +90,14 @@ class GvpLayer(nn.Module):
 
     def __init__(self, scalars: int, vectors: int, edge_scalars: int) -> None:
         super().__init__()
-        self.message = Gvp((2 * scalars + edge_scalars, scalars), (2 * vectors + 1, vectors))
+        self.message = GvpMessage(scalars, vectors, edge_scalars)
         self.update = Gvp((scalars, scalars), (vectors, vectors))
         self.norm = nn.ModuleList(nn.LayerNorm(scalars) for _ in range(2))
 
     def forward(self, s: Tensor, v: Tensor, edges: Tensor, edge_s: Tensor, edge_v: Tensor) -> tuple[Tensor, Tensor]:
         """The atoms' scalars and vectors after one round."""
-        source, target = edges
-        ms, mv = self.message(
-            torch.cat([s[source], s[target], edge_s], -1),
-            torch.cat([v[source], v[target], edge_v[..., None]], -1),
-        )
+        target = edges[1]
+        ms, mv = self.message.messages(s, v, edges, edge_s, edge_v)
         s = self.norm[0](s + scatter(ms, target, 0, len(s), reduce="mean"))
         v = v + scatter(mv, target, 0, len(v), reduce="mean")
         ds, dv = self.update(s, v)
@@ -98,10 +130,10 @@ class StructureEncoder(nn.Module):
         edges, molecule, n = inputs["edges"], inputs["molecule"], int(inputs["count"])
         position = inputs["position"]
         centre = scatter(position, molecule, 0, n, reduce="mean")
-        shift = position[edges[0]] - position[edges[1]]
+        shift = position.index_select(0, edges[0]) - position.index_select(0, edges[1])
         distance = torch.sqrt((shift * shift).sum(-1) + 1e-8)
         edge_s, edge_v = radial_basis(distance, self.cutoff), shift / distance[:, None]
-        s, v = self.embed(self._one_hot(inputs["node"]), (position - centre[molecule])[..., None])
+        s, v = self.embed(self._one_hot(inputs["node"]), (position - centre.index_select(0, molecule))[..., None])
         for layer in self.layers:
             s, v = layer(s, v, edges, edge_s, edge_v)
         s, _ = self.read(s, v)

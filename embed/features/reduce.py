@@ -14,8 +14,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from sklearn.utils.extmath import randomized_svd
+from threadpoolctl import threadpool_limits
 
 Matrix = NDArray[np.float32]
+
+# These products are small: with a BLAS thread per core they cost fifty times as long wherever a core is busy.
+one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 def unit(x: Matrix) -> Matrix:
@@ -42,6 +46,7 @@ class Projection:
         """The width of what comes out."""
         return len(self.mean) if self.components is None else self.components.shape[1]
 
+    @one_thread
     def apply(self, x: Matrix | csr_array) -> Matrix:
         """The projected rows, float32 (n, width)."""
         if isinstance(x, csr_array):
@@ -90,6 +95,7 @@ def centre(x: Matrix, fit: NDArray[np.int64], *, gain: float = 8.0) -> Projectio
     return replace(base, mean=unit(x[fit]).mean(0) if len(fit) else base.mean)
 
 
+@one_thread
 def principal(x: Matrix, fit: NDArray[np.int64], count: int, seed: int) -> Projection:
     """The leading ``count`` principal components over ``fit``, scaled to unit mean spread."""
     mean = x[fit].mean(0).astype(np.float32)
@@ -100,6 +106,7 @@ def principal(x: Matrix, fit: NDArray[np.int64], count: int, seed: int) -> Proje
     return Projection(mean, np.ascontiguousarray(rows.T, np.float32), scale)
 
 
+@one_thread
 def singular(x: Matrix | csr_array, fit: NDArray[np.int64], count: int, seed: int, *, log: bool = False,
              gain: float = 8.0) -> Projection:
     """The leading ``count`` right singular vectors over ``fit`` of unit rows (sparse rows must be unit already)."""

@@ -15,7 +15,7 @@ from embed.config import LossConfig, PretrainConfig, TrainConfig
 from embed.model import build_model, embed_all, rebuild_model
 from embed.train import Job, fit, validate
 from kb.errors import TrainingDiverged
-from tests.embed.corpus import dataset
+from small_corpus import dataset
 
 
 @pytest.fixture(autouse=True)

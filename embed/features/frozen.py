@@ -1,0 +1,103 @@
+"""What a frozen model is to the rest: a name that can be checked, a version for the cache, and ``encode``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embed.features.cache import version_of
+from kb.errors import NotFound
+
+HUB = ("huggingface.co", 443)
+HUB_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """A model whose output is computed once. ``identity`` is what the run records: name, revision, sha256, settings."""
+
+    identity: dict[str, Any]
+    encode: Callable[[Sequence[Any]], NDArray[np.float32]]
+
+    @property
+    def name(self) -> str:
+        """The name under which the cache keeps its output; a path becomes its last part."""
+        return str(self.identity["name"]).rstrip("/").rpartition("/")[2]
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the weights or a setting does."""
+        return version_of(**self.identity)
+
+
+def file_sha256(path: Path) -> str:
+    """The hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def cpu_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware, which halves the time of frozen models."""
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def hub_folder(name: str, revision: str) -> tuple[Path, str]:
+    """``(folder, commit)`` of a transformers model: a local folder, the local cache, or the hub if it answers at all.
+
+    Never hangs without a network: the hub is asked only after a connection of at most 3 seconds, and not at all with
+    ``HF_HUB_OFFLINE=1``. Raises NotFound if the model is nowhere.
+    """
+    if Path(name).is_dir():
+        return Path(name), "local"
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.txt", "*.safetensors", "*.model"]
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
+    except LocalEntryNotFoundError:
+        if os.environ.get("HF_HUB_OFFLINE") == "1" or not _hub_answers():
+            raise NotFound(
+                f"model {name!r} (revision {revision!r}) is not on this machine and {HUB[0]} cannot be reached",
+                hint="download it where there is a network (`hf download NAME`), or give a folder as its name",
+            ) from None
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, etag_timeout=HUB_SECONDS))
+    return folder, folder.name
+
+
+def _hub_answers() -> bool:
+    try:
+        with socket.create_connection(HUB, timeout=HUB_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def weights_sha256(folder: Path) -> str:
+    """One digest over all ``.safetensors`` files of a folder, in the order of their names; raises NotFound."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise NotFound(f"{folder} has no .safetensors weights", hint="mkmed does not load pickled weights")
+    if len(files) == 1:
+        return file_sha256(files[0])
+    return hashlib.sha256("".join(file_sha256(path) for path in files).encode()).hexdigest()
+
+
+def quiet_transformers() -> None:
+    """Keep transformers' own progress bars off stderr."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

