@@ -1,0 +1,27 @@
+"""``mkmed report``: write the page and say where it lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kb import output
+
+app = typer.Typer(help="Write the results as one self-contained HTML page.")
+
+
+@app.command(epilog="Example: mkmed report --out report.html")
+def report(
+    out: Annotated[Path | None, typer.Option(help="The file; <home>/report.html by default.")] = None,
+) -> None:
+    """Write one HTML page with everything found so far; parts not made yet name the command that makes them."""
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+    from report.collect import collect
+    from report.page import write
+
+    settings = load_settings()
+    path = write(collect(open_engine(settings), settings), out or settings.home / "report.html")
+    output.write(str(path.resolve()))
