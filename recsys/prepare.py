@@ -91,7 +91,8 @@ def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str
     if not (fate == KEEP).any():
         found = Counter(reasons[i] for i in fate.tolist())
         raise DataError(
-            f"no patient is left of {recorded.patients}: " + "; ".join(f"{n} x {why}" for why, n in found.most_common()),
+            f"no patient is left of {recorded.patients}: "
+            + "; ".join(f"{count} x {why}" for why, count in found.most_common()),
             hint="is the knowledge base filled? else try --min-visits 1 or --require diagnosis,medication",
         )
     kept = _account(recorded, pairs, fate, reasons)

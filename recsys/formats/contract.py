@@ -18,7 +18,7 @@ Int64 = NDArray[np.int64]
 
 DUPLICATE = "identical duplicate in the visit"
 KEPT = "kept"
-_COMPACT = 4_000_000  # buffered rows: bounds the memory of a table of any length
+_COMPACT = 1_000_000  # buffered rows; more once more pairs are distinct, so that sorting stays O(n log n)
 
 
 class Ledger:
@@ -97,23 +97,27 @@ class PairCounter:
         self.codes = Interner()
         self._keys: list[Int64] = []
         self._weights: list[Int64] = []
-        self._buffered = 0
+        self._buffered = self._distinct = 0
 
     def add(self, visits: Int64, codes: Int64, weights: Int64) -> None:
         """Take the pairs of a batch; ``weights`` is 1 for the first code of a row, 0 for its further codes."""
         self._keys.append(visits << 32 | codes)
         self._weights.append(weights)
         self._buffered += len(visits)
-        if self._buffered > _COMPACT:
+        if self._buffered > max(_COMPACT, self._distinct):
             self._compact()
 
     def _compact(self) -> None:
         keys = np.concatenate([*self._keys, np.empty(0, np.int64)])
         weights = np.concatenate([*self._weights, np.empty(0, np.int64)])
-        distinct, inverse = np.unique(keys, return_inverse=True)
-        rows = np.bincount(inverse, weights=weights, minlength=len(distinct)).astype(np.int64)
+        self._keys, self._weights = [], []
+        order = np.argsort(keys, kind="stable")
+        keys, weights = keys[order], weights[order]
+        first = np.flatnonzero(np.diff(keys, prepend=-1))
+        rows = np.add.reduceat(weights, first) if len(first) else weights
         self.ledger.lose(self.table, DUPLICATE, int((rows - np.minimum(rows, 1)).sum()))
-        self._keys, self._weights, self._buffered = [distinct], [np.minimum(rows, 1)], 0
+        self._keys, self._weights, self._buffered = [keys[first]], [np.minimum(rows, 1)], 0
+        self._distinct = len(first)
 
     def pairs(self) -> CodePairs:
         """The distinct pairs, sorted by visit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,7 @@ def read_codes(
     if path is None:
         return counter.pairs()
     wanted = {visit_column: True, **dict(columns)}
+    code = lru_cache(maxsize=500_000)(code)  # the same rows come back in every batch
     known = visits.numbers.numbers
     for _, batch in stream(path, table, wanted, ledger):
         visit = batch[visit_column].map(lambda text: known.get(text, -1 if text else -2))
