@@ -27,6 +27,8 @@ def prepare(
     level: Annotated[str, typer.Option(help="ATC level 1 to 5, or ingredient.")] = "3",
     task: Annotated[str, typer.Option(help="stay or order-time.")] = "stay",
     min_visits: Annotated[int, typer.Option(min=1, help="Patients with fewer visits are left out, and counted.")] = 2,
+    require: Annotated[str, typer.Option(help="What a visit must have, e.g. diagnosis,medication; the format's own "
+                                              "rule if left out.")] = "",
     option: Annotated[list[str] | None, typer.Option(help="For the format: name=value, e.g. patients=500.")] = None,
     allow_subset: Annotated[bool, typer.Option(help="Accept other row counts than the published ones.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would be read, and stop.")] = False,
@@ -47,6 +49,7 @@ def prepare(
         return
     arguments: dict[str, Any] = {"form": form, "root": root, "name": name, "level": level, "task": task,
                                  "min_visits": min_visits, "allow_subset": allow_subset, "options": given,
+                                 "requires": [kind.strip() for kind in require.split(",") if kind.strip()] or None,
                                  "settings": settings}
     if form == "synthetic":
         made = run_prepare(**arguments)
