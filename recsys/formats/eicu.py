@@ -62,16 +62,16 @@ def _number(text: str) -> float:
 def _stays(path: Path, ledger: Ledger) -> tuple[Visits, int]:
     """The unit stays with times that carry their order, and how many have no known place among the others."""
     reader = VisitReader("patient", ledger, Interner())
-    keys: list[tuple[float, ...]] = []
+    keys: dict[str, tuple[float, ...]] = {}
     for _, batch in stream(path, "patient", dict.fromkeys(COLUMNS, True), ledger):
         rows, which = together([batch[name] for name in COLUMNS])
         for row, count in zip(rows, np.bincount(which, minlength=len(rows)), strict=True):
             before = len(reader.visits.numbers)
             reader.add(row[0], row[1], 0 if row[2].isdigit() else None, int(count))
             if len(reader.visits.numbers) > before:
-                keys.append((_number(row[2]), _number(row[3]), _number(row[4]), -_number(row[5]), _number(row[6])))
+                keys[row[0]] = _number(row[2]), _number(row[3]), _number(row[4]), -_number(row[5]), _number(row[6])
     visits = reader.finish()
-    table = np.asarray(keys, float).reshape(-1, 5)
+    table = np.asarray([keys[stay] for stay in visits.numbers.texts], float).reshape(-1, 5)
     order = np.lexsort((*table.T[::-1], visits.patients))
     same = np.diff(visits.patients[order]) == 0
     alike = same & (np.diff(table[order][:, :2], axis=0) == 0).all(1) & (np.diff(table[order][:, 2]) != 0)

@@ -66,14 +66,29 @@ class VisitReader:
             self.ledger.lose(self.table, "visit listed again", rows - 1)
 
     def finish(self) -> Visits:
-        """The visits, their patients numbered in the order of the identifiers (as numbers where they are numbers)."""
-        names = self.patients.texts
-        numeric = all(name.isdigit() for name in names)
-        order = sorted(range(len(names)), key=lambda i: (int(names[i]), "") if numeric else (0, names[i]))
-        rank = np.empty(len(names), np.int64)
-        rank[order] = np.arange(len(names))
-        patient = np.asarray(self._patient, np.int64)
-        return Visits(self.table, self.visits, rank[patient], np.asarray(self._time, np.int64), len(names))
+        """The visits; they and the patients are numbered in the order of their identifiers, whatever the rows' order.
+
+        Identifiers order nothing but patients and visits of one patient at the very same time.
+        """
+        order, _ = _ranks(self.visits.texts)
+        _, patient_rank = _ranks(self.patients.texts)
+        texts = self.visits.texts
+        numbers = Interner()
+        for i in order:
+            numbers.number(texts[i])
+        patient = patient_rank[np.asarray(self._patient, np.int64)[order]]
+        times = np.asarray(self._time, np.int64)[order]
+        return Visits(self.table, numbers, patient, times, len(patient_rank))
+
+
+def _ranks(names: list[str]) -> tuple[Int64, Int64]:
+    """The order of identifiers, as numbers where all are numbers, and the rank of each."""
+    numeric = all(name.isdigit() for name in names)
+    keys = [(int(name), name) if numeric else (0, name) for name in names]
+    order = np.asarray(sorted(range(len(names)), key=keys.__getitem__), np.int64)
+    rank = np.empty(len(names), np.int64)
+    rank[order] = np.arange(len(names))
+    return order, rank
 
 
 def read_visits(

@@ -2,19 +2,23 @@
 
 import gzip
 import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kb.errors import DataError, MkmedError, NotFound, UnknownName
 from kb.settings import load_settings
 from recsys.cohort import KINDS
-from recsys.formats import FORMATS
-from recsys.formats.contract import DUPLICATE, KEPT, Ledger, check_counts
+from recsys.formats import FORMATS, contract
+from recsys.formats.contract import DUPLICATE, KEPT, Ledger, PairCounter, check_counts
 from recsys.formats.meds import recognise
 from recsys.formats.tables import seconds, stream
 from recsys.medications import MedicationMap, map_orders
@@ -171,6 +175,34 @@ def test_gzipped_lower_case_and_parquet_give_the_same_cohort(made, tmp_path):
     assert cohort_from("mimic3", read("mimic3", other)).fingerprint == expected
 
 
+@given(st.integers(0, 2**32))
+@settings(max_examples=8, deadline=None)
+def test_the_order_of_the_rows_does_not_matter(seed):
+    shuffle = Random(seed).shuffle
+    source = DATA / FOLDERS["mimic3"]
+    expected = cohort_from("mimic3", read("mimic3")).fingerprint
+    with tempfile.TemporaryDirectory() as folder:
+        for path in source.glob("*.csv.gz"):
+            head, *rows = gzip.decompress(path.read_bytes()).decode().splitlines(keepends=True)
+            shuffle(rows)
+            (Path(folder) / path.stem).write_text("".join([head, *rows]))
+        assert cohort_from("mimic3", read("mimic3", Path(folder))).fingerprint == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 1)), max_size=40), st.integers(1, 9))
+def test_pairs_are_distinct_and_every_row_is_counted_however_often_they_are_compacted(rows, limit):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contract, "_COMPACT", limit)
+        ledger = Ledger()
+        counter = PairCounter("t", ledger)
+        for row in rows:
+            counter.add(*(np.asarray([value], np.int64) for value in row))
+        pairs = counter.pairs()
+    found = list(zip(pairs.visits.tolist(), pairs.codes.tolist(), strict=True))
+    assert found == sorted({(visit, code) for visit, code, _ in rows})
+    assert pairs.rows.sum() + ledger.losses["t", DUPLICATE] == sum(weight for *_, weight in rows)
+
+
 def test_a_missing_table_or_column_is_named(made):
     (made / "PRESCRIPTIONS.csv").write_text("HADM_ID,DRUG\n")
     with pytest.raises(DataError, match="no column ndc"):
@@ -290,7 +322,7 @@ def test_eicu_stays_are_ordered_by_what_eicu_knows(tmp_path):
         "patientunitstayid,drugname,routeadmin,drugordercancelled\n1,HEPARIN,IV,No\n2,HEPARIN,IV,Yes\n2,,IV,No\n")
     recorded = read("eicu", tmp_path)
     order = np.lexsort((recorded.visit_time, recorded.visit_patient))
-    assert order.tolist() == [2, 1, 0, 4, 3]  # stay 3, then 2 and 1 of one hospital stay; 70 before > 89
+    assert order.tolist() == [2, 1, 0, 4, 3]  # numbered as their identifiers; stay 3, then 2 and 1 of one hospital stay; 70 before > 89
     assert recorded.pairs["diagnosis"].names == [
         "ICD9CM:4019", "ICD10CM:I10", "ICD9CM:E9503", "ICD10CM:E119", "ICD9CM:25000", "ICD9CM:V5861"]
     assert losses(recorded, "diagnosis") == {"not a code of its system": 1}

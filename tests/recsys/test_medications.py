@@ -144,6 +144,7 @@ def test_prepare_end_to_end(filled, tmp_path, form, folder):
     with filled.connect() as connection:
         made = prepare(form=form, root=DATA / folder, connection=connection, name="demo", settings=home)
     assert made.folder == tmp_path / "cohorts" / "demo"
+    assert {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")} == {"cohorts"}
     loaded = load_cohort("demo", home)
     assert loaded.fingerprint == made.cohort.fingerprint
     assert set(loaded.vocabularies["medication"].codes) >= {"ATC:B01A", "ATC:N02B", "ATC:B05X"}
