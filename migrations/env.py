@@ -5,33 +5,15 @@ Called by ``kb.db.migrate`` with a connection, or by the ``alembic`` program, wh
 
 from __future__ import annotations
 
-import logging
 import re
-from importlib import import_module
-from importlib.util import find_spec
 
 from alembic import context
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import Connection, text
 
-SCHEMA_MODULES = ("kb.schema", "embed.schema")
-"""Modules with a ``METADATA`` on schema ``mkmed``; one that is not installed is left out."""
-SCHEMA = "mkmed"
+from migrations.declared import SCHEMA, declared
+
 PARTITION = re.compile(r"embedding_[0-9a-f]{32}(_\w+)?")
 """The partitions that hold one run's vectors come and go with the runs."""
-
-log = logging.getLogger("alembic.env")
-
-
-def declared() -> list[MetaData]:
-    """The declared tables of every installed room, each MetaData once."""
-    found: list[MetaData] = []
-    for name in SCHEMA_MODULES:
-        if find_spec(name) is None:
-            continue
-        metadata = import_module(name).METADATA
-        if not any(metadata is known for known in found):
-            found.append(metadata)
-    return found
 
 
 def ours(name: str | None, kind: str, _parents: object) -> bool:

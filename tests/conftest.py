@@ -97,11 +97,17 @@ def fresh_database(server: Server) -> Iterator[Engine]:
     yield from _fresh(server)
 
 
-def _fresh(server: Server) -> Iterator[Engine]:
+@pytest.fixture
+def empty_database(server: Server) -> Iterator[Engine]:
+    """An Engine on a database of this one test's own, without any migration."""
+    yield from _fresh(server, "template0")
+
+
+def _fresh(server: Server, template: str = TEMPLATE) -> Iterator[Engine]:
     from kb.db.engine import engine_for, url_of
 
     name = f"t_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}_{next(_numbers)}"
-    _maintain(server, f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE}')
+    _maintain(server, f'CREATE DATABASE "{name}" TEMPLATE {template}')
     engine = engine_for(url_of(server, name))
     yield engine
     engine.dispose()

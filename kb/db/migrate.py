@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from importlib.util import find_spec
 from io import StringIO
@@ -16,7 +17,8 @@ from kb.errors import SchemaMismatch
 if TYPE_CHECKING:
     from alembic.config import Config
 
-VERSION_SCHEMA = "mkmed"
+_ONE_AT_A_TIME = threading.Lock()
+"""Alembic's context is one per process; between processes the database's advisory lock keeps order."""
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
@@ -116,7 +118,7 @@ def _run(engine: Engine, act: Any) -> None:
 
     config = configuration()
     try:
-        with mapped_errors(), engine.begin() as connection:
+        with _ONE_AT_A_TIME, mapped_errors(), engine.begin() as connection:
             config.attributes["connection"] = connection
             act(config)
     except DBAPIError as error:
