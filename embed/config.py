@@ -109,6 +109,7 @@ class LossConfig:
 
     temperature: float = doc(0.07, "starting tau of every InfoNCE (learned; 1/tau at most 100)")
     align: float = doc(1.0, "weight of InfoNCE between the anchor and each modality")
+    between: float = doc(0.5, "weight of InfoNCE between every two modalities, the anchor left out")
     consistency: float = doc(0.5, "weight of InfoNCE between fused vectors of two subsets of a drug's modalities")
     relation: float = doc(3.0, "weight of matching the late fusion's neighbours with the fused vector")
     relation_towers: float = doc(0.5, "weight of the same for each tower")
@@ -134,7 +135,7 @@ class TrainConfig:
     modality_dropout: float = doc(0.15, "chance that a modality is hidden from the fusion")
     fusion: str = doc("gated", "weighted, gated or mixed")
     validation: float = doc(0.1, "share of drugs for early stopping, by scaffold")
-    test: float = doc(0.1, "share of drugs never seen, by scaffold")
+    test: float = doc(0.2, "share of drugs never seen, by scaffold")
     bad_steps: int = doc(3, "consecutive steps with NaN or infinity before the run is given up")
 
 
@@ -183,7 +184,7 @@ def paper(**changes: Any) -> PretrainConfig:
         molecule=MoleculeConfig(hidden=64, depth=2, fingerprint_bits=0),
         structure=StructureConfig(scalars=64, vectors=8, depth=3, neighbours=32),
         graph=GraphConfig(features=("transe",)),
-        loss=LossConfig(consistency=0.0, relation=0.0, relation_towers=0.0),
+        loss=LossConfig(between=0.0, consistency=0.0, relation=0.0, relation_towers=0.0),
         train=TrainConfig(epochs=20, learning_rate=5e-4),
     )
     return dataclasses.replace(base, **changes)

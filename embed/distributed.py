@@ -7,7 +7,9 @@ processes' gradients are then summed. The result is the single-process gradient 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -86,3 +88,23 @@ def sum_gradients(sharded: Iterable[nn.Parameter], shared: Iterable[nn.Parameter
         for p in parameters:
             p.grad = (flat[start:start + p.numel()] * share).view_as(p).clone()
             start += p.numel()
+
+
+def agree(own: uuid.UUID) -> uuid.UUID:
+    """The first process's id, in all of them."""
+    if world() == 1:
+        return own
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    value = torch.tensor(list(own.bytes), dtype=torch.uint8, device=device)
+    dist.broadcast(value, 0)
+    return uuid.UUID(bytes=bytes(value.tolist()))
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """Let the first process go before the others, so that it fills the feature cache and they read it."""
+    if rank() > 0:
+        dist.barrier()
+    yield
+    if rank() == 0 and world() > 1:
+        dist.barrier()

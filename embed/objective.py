@@ -64,14 +64,7 @@ def objective(model: AlignmentModel, loss: LossConfig, z: Tensor, present: Tenso
     (B, B) the late fusion's neighbours.
     """
     same = same_substance(group)
-    terms: dict[str, Tensor] = {}
-    if loss.align:
-        others = range(1, len(model.names))
-        for m in others:
-            rows = (present[:, 0] & present[:, m]).nonzero()[:, 0]
-            if len(rows) >= LEAST_PAIRS:
-                value = info_nce(z[rows, 0], z[rows, m], model.scales[model.names[m]](), same[rows][:, rows])
-                terms[f"align.{model.names[m]}"] = loss.align * value / len(others)
+    terms = _alignment(model, loss, z, present, same)
     rows = present.any(1).nonzero()[:, 0]
     z, present, same = z[rows], present[rows], same[rows][:, rows]
     first, second = (model.fusion(z, drop_modalities(present, dropout, generator)) for _ in range(2))
@@ -90,4 +83,25 @@ def objective(model: AlignmentModel, loss: LossConfig, z: Tensor, present: Tenso
                 part = part / part.sum(1, keepdim=True).clamp(min=1e-9)
                 value = relation(z[own, m], part, scale, same[own][:, own])
                 terms[f"relation.{name}"] = loss.relation_towers * value / len(model.names)
+    return terms
+
+
+def _alignment(model: AlignmentModel, loss: LossConfig, z: Tensor, present: Tensor, same: Tensor) -> dict[str, Tensor]:
+    """InfoNCE of the anchor with each modality, and (``between``) of every two modalities, over the pairs that exist."""
+    terms: dict[str, Tensor] = {}
+    others = len(model.names) - 1
+    pairs = others * (others - 1) // 2
+    for a in range(others):
+        for b in range(a + 1, others + 1):
+            weight, key = (loss.align / others, f"align.{model.names[b]}") if a == 0 else (
+                loss.between / pairs, "between")
+            rows = (present[:, a] & present[:, b]).nonzero()[:, 0]
+            if weight == 0 or len(rows) < LEAST_PAIRS:
+                continue
+            # A pair's temperature is the mean, in logarithms, of its modalities'; the anchor has no say in its own.
+            scale = model.scales[model.names[b]]()
+            if a:
+                scale = (scale * model.scales[model.names[a]]()).sqrt()
+            value = weight * info_nce(z[rows, a], z[rows, b], scale, same[rows][:, rows])
+            terms[key] = terms[key] + value if key in terms else value
     return terms

@@ -86,3 +86,9 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def reopen_run(connection: Connection, run_id: uuid.UUID) -> bool:
+    """Whether the run was there; it is then ``running`` again, under this process."""
+    values = {"status": "running", "finished_at": None, "error": None, "pid": os.getpid(), "host": platform.node()}
+    return connection.execute(update(run).where(run.c.id == run_id).values(**values)).rowcount == 1

@@ -6,9 +6,11 @@ import hashlib
 import os
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,13 +22,27 @@ from kb.errors import NotFound
 HUB = ("huggingface.co", 443)
 HUB_SECONDS = 3.0
 
+Item = TypeVar("Item")
+
+
+Encode = Callable[[Sequence[Any]], NDArray[np.float32]]
+
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """A model whose output is computed once. ``identity`` is what the run records: name, revision, sha256, settings."""
+    """A model whose output is computed once. ``identity`` is what the run records: name, revision, sha256, settings.
+
+    ``load`` brings the weights into memory and returns the function; a run whose features are all cached never calls
+    it.
+    """
 
     identity: dict[str, Any]
-    encode: Callable[[Sequence[Any]], NDArray[np.float32]]
+    load: Callable[[], Encode]
+
+    @cached_property
+    def encode(self) -> Encode:
+        """The function from inputs (texts, or PNG bytes) to (n, F)."""
+        return self.load()
 
     @property
     def name(self) -> str:
@@ -37,6 +53,24 @@ class FrozenModel:
     def version(self) -> str:
         """Changes whenever the weights or a setting does."""
         return version_of(**self.identity)
+
+
+def in_parallel(work: Callable[[Item], NDArray[np.float32]], items: Sequence[Item],
+                device: torch.device) -> list[NDArray[np.float32]]:
+    """``work`` of every item, in order: on a CPU several at once, each on one thread.
+
+    Independent batches on single threads need no barrier between the layers, so they do not wait for each other where
+    cores are shared; and a batch gives the same bits however many run beside it.
+    """
+    if device.type != "cpu":
+        return [work(item) for item in items]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(min(before, 8), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, items))
+    finally:
+        torch.set_num_threads(before)
 
 
 def file_sha256(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,15 @@ def _batched(size: int, forward: Callable[[Tensor], Tensor],
              device: torch.device) -> Callable[[Sequence[bytes]], NDArray[np.float32]]:
     half = device.type == "cuda" or frozen.cpu_bf16()
 
+    def run(pictures: Sequence[bytes]) -> NDArray[np.float32]:
+        stack = np.stack([pixels(png, size) for png in pictures])
+        x = torch.from_numpy(stack).to(device).float().contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            return forward(x).float().cpu().numpy()
+
     def encode(pictures: Sequence[bytes]) -> NDArray[np.float32]:
-        out = []
-        for start in range(0, len(pictures), BATCH):
-            stack = np.stack([pixels(png, size) for png in pictures[start:start + BATCH]])
-            x = torch.from_numpy(stack).to(device).float().contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                out.append(forward(x).float().cpu().numpy())
-        return np.concatenate(out) if out else np.zeros((0, 0), np.float32)
+        done = frozen.in_parallel(run, [pictures[k:k + BATCH] for k in range(0, len(pictures), BATCH)], device)
+        return np.concatenate(done) if done else np.zeros((0, 0), np.float32)
 
     return encode
 
@@ -67,25 +69,34 @@ def packaged_efficientnet(config: ImageConfig, device: torch.device) -> FrozenMo
         say("the [pretrained] extra is not installed: pictures go through a small encoder trained from scratch")
         return scratch_image(config, device)
     path = next((Path(spec.origin).parent / "models").glob("*.pth"))
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    model = EfficientNetLite0().load_published(weights).to(device, memory_format=torch.channels_last)  # type: ignore
+
+    def load() -> frozen.Encode:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        model = EfficientNetLite0().load_published(weights).to(device, memory_format=torch.channels_last)  # type: ignore
+        return _batched(config.size, lambda x: no_gradient(model, x), device)
+
     identity = {"name": "efficientnet-lite0", "revision": path.stem, "sha256": frozen.file_sha256(path),
                 "trained": "pretrained", "size": config.size,
                 "precision": "bf16" if device.type == "cuda" or frozen.cpu_bf16() else "fp32"}
-    return FrozenModel(identity, _batched(config.size, lambda x: no_gradient(model, x), device))
+    return FrozenModel(identity, load)
 
 
 def transformers_image(config: ImageConfig, device: torch.device) -> FrozenModel:
     """Any vision model of transformers by hub name or folder: a CLIP vision tower, or a ViT by its first token."""
+    folder, commit = frozen.hub_folder(config.name, config.revision)
+    identity = {"name": config.name, "revision": commit, "sha256": frozen.weights_sha256(folder),
+                "trained": "pretrained",
+                "precision": "bf16" if device.type == "cuda" or frozen.cpu_bf16() else "fp32"}
+    return FrozenModel(identity, lambda: _load(folder, config.size, device))
+
+
+def _load(folder: Path, size: int, device: torch.device) -> frozen.Encode:
     from transformers import AutoConfig, AutoModel, CLIPVisionModelWithProjection
 
     frozen.quiet_transformers()
-    folder, commit = frozen.hub_folder(config.name, config.revision)
-    kind = AutoConfig.from_pretrained(folder, local_files_only=True)
-    clip = kind.model_type in ("clip", "clip_vision_model")
+    clip = AutoConfig.from_pretrained(folder, local_files_only=True).model_type in ("clip", "clip_vision_model")
     loader: Any = CLIPVisionModelWithProjection if clip else AutoModel
     model = loader.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval().to(device)
-    size = int(getattr(model.config, "image_size", config.size))
     mean, spread = _normalisation(folder, clip, device)
 
     def forward(x: Tensor) -> Tensor:
@@ -93,16 +104,11 @@ def transformers_image(config: ImageConfig, device: torch.device) -> FrozenModel
             out = model(pixel_values=(x / 255 - mean) / spread)
         return out.image_embeds if clip else out.last_hidden_state[:, 0]  # type: ignore[no-any-return]
 
-    identity = {"name": config.name, "revision": commit, "sha256": frozen.weights_sha256(folder),
-                "trained": "pretrained", "size": size,
-                "precision": "bf16" if device.type == "cuda" or frozen.cpu_bf16() else "fp32"}
-    return FrozenModel(identity, _batched(size, forward, device))
+    return _batched(int(getattr(model.config, "image_size", size)), forward, device)
 
 
 def _normalisation(folder: Path, clip: bool, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and spread of the channels: the model's own where its folder says them, else those of its family."""
-    import json
-
     family = (((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)) if clip
               else ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
     path = folder / "preprocessor_config.json"
@@ -119,4 +125,5 @@ def scratch_image(config: ImageConfig, device: torch.device) -> FrozenModel:
         grey = [1.0 - pixels(png, SCRATCH).mean(0, dtype=np.float32).ravel() / 255.0 for png in pictures]
         return np.stack(grey) if grey else np.zeros((0, SCRATCH * SCRATCH), np.float32)
 
-    return FrozenModel({"name": "scratch-image", "revision": "1", "trained": "from scratch", "size": SCRATCH}, encode)
+    return FrozenModel({"name": "scratch-image", "revision": "1", "trained": "from scratch", "size": SCRATCH},
+                       lambda: encode)

@@ -35,27 +35,37 @@ def windows(tokens: Sequence[int], size: int) -> list[list[int]]:
 
 
 def encode_windows(tokens: Sequence[Sequence[int]], size: int, wrap: Callable[[list[int]], list[int]], pad: int,
-                   forward: Forward) -> NDArray[np.float32]:
+                   forward: Forward, device: torch.device) -> NDArray[np.float32]:
     """Unit vectors (n, F) of tokenised texts, through ``forward(ids, mask)`` on batches of windows of like length."""
     owner = [i for i, text in enumerate(tokens) for _ in windows(text, size)]
     pieces = [wrap(piece) for text in tokens for piece in windows(text, size)]
-    order = sorted(range(len(pieces)), key=lambda i: len(pieces[i]))
-    total: NDArray[np.float32] | None = None
-    start = 0
-    while start < len(order):
-        longest = len(pieces[order[min(start + 64, len(order)) - 1]])
-        rows = order[start:start + max(1, min(64, TOKENS_A_STEP // longest))]
-        longest = len(pieces[rows[-1]])
+    batches = _batches([len(piece) for piece in pieces])
+
+    def run(rows: list[int]) -> NDArray[np.float32]:
+        longest = max(len(pieces[row]) for row in rows)
         ids = torch.full((len(rows), longest), pad)
         mask = torch.zeros_like(ids)
         for k, row in enumerate(rows):
             ids[k, :len(pieces[row])] = torch.tensor(pieces[row])
             mask[k, :len(pieces[row])] = 1
-        out = forward(ids, mask).float().cpu().numpy()
-        total = np.zeros((len(tokens), out.shape[1]), np.float32) if total is None else total
-        np.add.at(total, [owner[row] for row in rows], unit(out))
-        start += len(rows)
-    return unit(total) if total is not None else np.zeros((0, 0), np.float32)
+        return unit(forward(ids, mask).float().cpu().numpy())
+
+    done = frozen.in_parallel(run, batches, device)
+    total = np.zeros((len(tokens), done[0].shape[1] if done else 0), np.float32)
+    for rows, out in zip(batches, done, strict=True):
+        np.add.at(total, [owner[row] for row in rows], out)
+    return unit(total)
+
+
+def _batches(lengths: list[int]) -> list[list[int]]:
+    """Row numbers in batches of like length, none with more than 64 rows or (beyond one row) 2,048 tokens."""
+    out: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if out and len(out[-1]) < 64 and (len(out[-1]) + 1) * lengths[row] <= TOKENS_A_STEP:
+            out[-1].append(row)
+        else:
+            out.append([row])
+    return out
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -67,6 +77,13 @@ def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def _from_folder(folder: Path, identity: dict[str, Any], config: TextConfig, device: torch.device) -> FrozenModel:
+    half = device.type == "cuda" or frozen.cpu_bf16()
+    full = {**identity, "sha256": frozen.weights_sha256(folder), "window": config.window,
+            "precision": "bf16" if half else "fp32"}
+    return FrozenModel(full, lambda: _load(folder, config.window, device, half))
+
+
+def _load(folder: Path, window: int, device: torch.device, half: bool) -> frozen.Encode:
     from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModelWithProjection
 
     frozen.quiet_transformers()
@@ -75,10 +92,8 @@ def _from_folder(folder: Path, identity: dict[str, Any], config: TextConfig, dev
     loader: Any = CLIPTextModelWithProjection if clip else AutoModel
     model = loader.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval().to(device)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    longest = min(config.window, int(getattr(model.config, "max_position_embeddings", config.window)))
     before, after = special_tokens(tokenizer)
-    size = longest - len(before) - len(after)
-    half = device.type == "cuda" or frozen.cpu_bf16()
+    size = min(window, int(getattr(model.config, "max_position_embeddings", window))) - len(before) - len(after)
 
     def forward(ids: Tensor, mask: Tensor) -> Tensor:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -91,11 +106,9 @@ def _from_folder(folder: Path, identity: dict[str, Any], config: TextConfig, dev
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         tokens = tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
         return encode_windows(tokens, size, lambda piece: [*before, *piece, *after], tokenizer.pad_token_id or 0,
-                              forward)
+                              forward, device)
 
-    full = {**identity, "sha256": frozen.weights_sha256(folder), "window": longest,
-            "precision": "bf16" if half else "fp32"}
-    return FrozenModel(full, encode)
+    return encode
 
 
 def packaged_minilm(config: TextConfig, device: torch.device) -> FrozenModel:
@@ -128,4 +141,5 @@ def scratch_text(config: TextConfig, device: torch.device) -> FrozenModel:
                 out[row, zlib.crc32(piece.encode()) % HASHED] += 1.0
         return unit(np.log1p(out))
 
-    return FrozenModel({"name": "scratch-text", "revision": "1", "trained": "from scratch", "width": HASHED}, encode)
+    return FrozenModel({"name": "scratch-text", "revision": "1", "trained": "from scratch", "width": HASHED},
+                       lambda: encode)
