@@ -87,6 +87,27 @@ def url(
     write(bare(_reachable(keep=True), hide_password=not show_password))
 
 
+@app.command(epilog="""\b
+Examples:
+  mkmed db roles --print > roles.sql
+  MKMED_DATABASE_URL=postgresql://owner@db.example.org/mkmed mkmed db roles
+""")
+def roles(print_only: Annotated[bool, typer.Option("--print", help="Print the SQL, and run nothing.")] = False) -> None:
+    """Make the read-only and the ingest role on an external server, with policies for licences."""
+    from kb.db.engine import open_engine
+    from kb.db.roles import create_roles, script
+
+    if print_only:
+        write(script().rstrip())
+        return
+    settings = load_settings()
+    if settings.database_url is None:
+        raise ConfigError("the embedded PostgreSQL has one user, whom no role holds back",
+                          hint="set MKMED_DATABASE_URL to an external server, or use --print")
+    create_roles(open_engine(settings))
+    say("roles mkmed_ingest, mkmed_reader and mkmed_nc are ready; CALL mkmed.add_reader('name') adds a person")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, epilog="""\b
 Examples:
   mkmed db psql

@@ -1,0 +1,181 @@
+"""What a read-only login can and cannot do: the probes that once found holes, asked again at every change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+
+import psycopg2
+import pytest
+from sqlalchemy import Engine, text
+
+from kb.db.roles import create_roles
+
+RUN = "00000000-0000-0000-0000-000000000001"
+OPEN, CLOSED = b"open", b"non-commercial"
+
+
+@pytest.fixture(scope="module")
+def readers(database: Engine) -> Iterator[tuple[Engine, str, str]]:
+    """The database with one open and one non-commercial drug, and two logins: a reader, and one with mkmed_nc."""
+    plain, licensed = (f"{name}_{database.url.database}" for name in ("alice", "carol"))
+    with database.begin() as connection:
+        cursor = connection.connection.cursor()
+        cursor.execute("""
+            INSERT INTO licence (id, title, share) VALUES ('CC0', 'CC0', 'open'), ('NC', 'NC', 'non-commercial');
+            INSERT INTO source (name, title, url, origin, licence_id) VALUES ('s', 'S', 'u', 'user', 'CC0');
+            INSERT INTO run (id, stage, status, version, host, pid) VALUES (%(run)s, 'ingest', 'complete', '0', 'h', 1);
+            INSERT INTO drug (identity, name, kind, run_id) VALUES ('x:1', 'one', 'unknown', %(run)s);
+        """, {"run": RUN})
+        for payload, licence in ((OPEN, "CC0"), (CLOSED, "NC")):
+            cursor.execute("""
+                INSERT INTO artifact (sha256, payload, bytes, media_type, source, url, licence_id, attribution, parser,
+                retrieved_at, run_id) VALUES (%s, %s, 4, 'text/plain', 's', 'u', %s, 'a', 'p', now(), %s)
+            """, (sha256(payload).digest(), payload, licence, RUN))
+        for modality, payload in (("text", OPEN), ("image", CLOSED)):
+            cursor.execute("INSERT INTO cell (drug_id, modality, source, state, artifact, run_id)"
+                           " SELECT id, %s, 's', 'present', %s, %s FROM drug", (modality, sha256(payload).digest(), RUN))
+        cursor.close()
+    create_roles(database)
+    create_roles(database)  # again: changes nothing
+    with database.begin() as connection:
+        connection.execute(text("CALL mkmed.add_reader(:a)"), {"a": plain})
+        connection.execute(text("CALL mkmed.add_reader(:a)"), {"a": licensed})
+        connection.execute(text(f'GRANT mkmed_nc TO "{licensed}"'))
+    yield database, plain, licensed
+    with database.begin() as connection:
+        for name in (plain, licensed):
+            connection.execute(text(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"'))
+        for role in ("mkmed_ingest", "mkmed_reader", "mkmed_nc"):
+            connection.execute(text(f"DROP OWNED BY {role}"))
+
+
+def session(readers: tuple[Engine, str, str], *, licensed: bool = False, writable: bool = False):
+    """A real login of a reader; ``writable`` switches off the read-only default, as any reader may."""
+    engine, plain, nc = readers
+    connection = psycopg2.connect(host=engine.url.query["host"], user=nc if licensed else plain,
+                                  dbname=engine.url.database)
+    connection.autocommit = True
+    if writable:
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = off")
+    return connection
+
+
+def answer(connection, query: str):
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        rows = cursor.fetchall() if cursor.description else []
+    connection.close()
+    return rows
+
+
+INSUFFICIENT = "42501"
+DENIED = {
+    "insert": ("INSERT INTO drug (identity, name, kind, run_id) SELECT 'y', 'y', 'unknown', id FROM run", INSUFFICIENT),
+    "update": ("UPDATE drug SET name = 'x'", INSUFFICIENT),
+    "delete": ("DELETE FROM drug", INSUFFICIENT),
+    "truncate": ("TRUNCATE drug", INSUFFICIENT),
+    "lock a row": ("SELECT * FROM drug FOR UPDATE", INSUFFICIENT),
+    "sequence": ("SELECT nextval('mkmed.drug_id_seq')", INSUFFICIENT),
+    "create table": ("CREATE TABLE mkmed.mine (a int)", INSUFFICIENT),
+    "create in public": ("CREATE TABLE public.mine (a int)", INSUFFICIENT),
+    "create schema": ("CREATE SCHEMA mine", INSUFFICIENT),
+    "temporary table": ("CREATE TEMPORARY TABLE mine (a int)", INSUFFICIENT),
+    "create extension": ("CREATE EXTENSION vector SCHEMA public", None),
+    "create function": ("CREATE FUNCTION mkmed.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", INSUFFICIENT),
+    "drop": ("DROP TABLE mkmed.drug", INSUFFICIENT),
+    "drop policy": ("DROP POLICY reader_licence ON mkmed.artifact", INSUFFICIENT),
+    "disable policies": ("ALTER TABLE mkmed.artifact DISABLE ROW LEVEL SECURITY", INSUFFICIENT),
+    "see past policies": ("SET row_security = off; SELECT count(*) FROM mkmed.artifact", INSUFFICIENT),
+    "become nc": ("SET ROLE mkmed_nc", INSUFFICIENT),
+    "become ingest": ("SET ROLE mkmed_ingest", INSUFFICIENT),
+    "become superuser": ("SET SESSION AUTHORIZATION postgres", INSUFFICIENT),
+    "grant oneself": ("GRANT mkmed_nc TO CURRENT_USER", INSUFFICIENT),
+    "create role": ("CREATE ROLE mine", INSUFFICIENT),
+    "add a reader": ("CALL mkmed.add_reader('mine')", INSUFFICIENT),
+    "run a program": ("COPY drug TO PROGRAM 'cat'", INSUFFICIENT),
+    "write a file": ("COPY drug TO '/tmp/mine'", INSUFFICIENT),
+    "read a file": ("SELECT pg_read_file('postgresql.conf')", INSUFFICIENT),
+    "import a file": ("SELECT lo_import('/etc/passwd')", INSUFFICIENT),
+    "passwords": ("SELECT * FROM pg_authid", INSUFFICIENT),
+    "terminate": ("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'", INSUFFICIENT),
+    "temp_file_limit": ("SET temp_file_limit = '10GB'", INSUFFICIENT),
+    "settings": ("ALTER SYSTEM SET fsync = off", INSUFFICIENT),
+    "redefine views": ("CALL mkmed.define_vector_views('vector', 8)", INSUFFICIENT),
+    "migrations": ("UPDATE mkmed.alembic_version SET version_num = 'x'", INSUFFICIENT),
+}
+
+
+@pytest.mark.parametrize("probe", DENIED)
+def test_reader_is_denied(readers: tuple[Engine, str, str], probe: str) -> None:
+    """Denied by a missing grant in a writable transaction, not only by the read-only default."""
+    statement, code = DENIED[probe]
+    connection = session(readers, writable=True)
+    try:
+        with pytest.raises(psycopg2.Error) as caught, connection.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        connection.close()
+    assert code is None or caught.value.pgcode == code, (caught.value.pgcode, str(caught.value))
+
+
+def test_reader_starts_read_only(readers: tuple[Engine, str, str]) -> None:
+    with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
+        answer(session(readers), "INSERT INTO licence VALUES ('x', 'x', null, 'open', '')")
+
+
+def test_reader_reads_what_is_open(readers: tuple[Engine, str, str]) -> None:
+    assert answer(session(readers), "SELECT name FROM drugs") == [("one",)]
+    assert answer(session(readers), "SELECT '[1,2]'::vector <=> '[1,2]'") == [(0.0,)]
+    assert answer(session(readers), "SELECT payload::text FROM artifact") == [("\\x" + OPEN.hex(),)]
+    assert answer(session(readers), "SELECT count(*) FROM drug_vector") == [(0,)]
+
+
+def test_licence_is_a_row_level_matter_through_views_too(readers: tuple[Engine, str, str]) -> None:
+    for licensed, shown in ((False, ["text"]), (True, ["image", "text"])):
+        for query in ("SELECT modality FROM cell ORDER BY 1", "SELECT modality FROM provenance ORDER BY 1",
+                      "SELECT modality FROM availability ORDER BY 1"):
+            assert [row[0] for row in answer(session(readers, licensed=licensed), query)] == shown, query
+
+
+@pytest.mark.parametrize("statement", ["SET mkmed.licence = 'NC'", "SET app.role = 'mkmed_nc'"])
+def test_no_setting_opens_a_licence(readers: tuple[Engine, str, str], statement: str) -> None:
+    connection = session(readers)
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    assert answer(connection, "SELECT count(*) FROM artifact") == [(1,)]
+
+
+def test_reader_has_its_limits(readers: tuple[Engine, str, str]) -> None:
+    for name, value in (("statement_timeout", "5s"), ("transaction_timeout", "15s"), ("temp_file_limit", "256MB"),
+                        ("idle_in_transaction_session_timeout", "10s"), ("search_path", "mkmed, ext")):
+        assert answer(session(readers), f"SHOW {name}") == [(value,)]
+
+
+def test_fifth_connection_is_refused(readers: tuple[Engine, str, str]) -> None:
+    held = [session(readers) for _ in range(4)]
+    try:
+        with pytest.raises(psycopg2.OperationalError, match="too many connections"):
+            session(readers)
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_what_cannot_be_denied_is_known(readers: tuple[Engine, str, str]) -> None:
+    """If one of these becomes deniable, the warning in roles.sql and the documentation should go."""
+    for statement in ("SET statement_timeout = 0", "SET work_mem = '8GB'", "SELECT pg_try_advisory_lock(1)"):
+        answer(session(readers), statement)
+
+
+def test_ingest_role_writes_but_owns_nothing(readers: tuple[Engine, str, str]) -> None:
+    engine, _, _ = readers
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL ROLE mkmed_ingest"))
+        connection.execute(text("INSERT INTO drug (identity, name, kind, run_id) SELECT 'z', 'z', 'unknown', id FROM run"))
+        assert connection.scalar(text("SELECT count(*) FROM artifact")) == 2
+        connection.execute(text("DELETE FROM drug WHERE identity = 'z'"))
+    with pytest.raises(Exception, match="must be owner"), engine.begin() as connection:
+        connection.execute(text("SET LOCAL ROLE mkmed_ingest"))
+        connection.execute(text("DROP TABLE mkmed.cell"))
