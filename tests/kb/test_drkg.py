@@ -1,0 +1,301 @@
+"""The source ``drkg``: what it reads, refuses, checks, downloads and says, from the file to the ledger."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from kb.errors import ContractViolation, SourceError, Transient, TransportError, UsageError
+from kb.graph import encode_rows
+from kb.ingest import Summary, ingest, plan
+from kb.settings import Settings
+from kb.sources import drkg_contract, drkg_read
+from kb.sources.contract import IngestOptions
+from kb.sources.download import Limits, download
+from kb.sources.drkg import Drkg
+from kb.sources.drkg_read import describe_relations, known_relations, read_triples
+
+ROWS = [
+    ("Gene::2157", "bioarx::HumGenHumGen:Gene:Gene", "Gene::2157"),
+    ("Gene::348", "DGIDB::OTHER::Gene:Compound", "Compound::DB00635"),
+    ("Gene::348", "DGIDB::OTHER::Gene:Compound", "Compound::DB00635"),
+    ("Gene::5595;5594", "Hetionet::Gr>G::Gene:Gene", "Gene::NaN"),
+    ("Compound::DB00635", 'a "quoted relation', "Side Effect::C0000"),
+    ("Gene::", "GNBR::L::Gene:Disease", "Disease::MESH:D1"),
+]
+CONTENT = "".join("\t".join(row) + "\n" for row in ROWS).encode()
+
+
+def tar_of(*members: tuple[tarfile.TarInfo | str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for member, data in members:
+            info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
+            info.size = len(data) if info.isreg() else 0
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def link(name: str, target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
+
+
+@pytest.mark.parametrize(
+    ("name", "packed"),
+    [
+        ("drkg.tsv", CONTENT),
+        ("drkg.tsv.gz", gzip.compress(CONTENT)),
+        ("misnamed.tsv", gzip.compress(CONTENT)),
+        ("drkg.tar.gz", tar_of(("./embed/x.npy", b"y" * 99_999), ("./drkg.tsv", CONTENT))),
+        ("drkg.tsv", CONTENT.replace(b"\n", b"\r\n")),
+    ],
+)
+def test_reads_every_packing_alike(tmp_path: Path, name: str, packed: bytes) -> None:
+    (tmp_path / name).write_bytes(packed)
+    coded, expected = read_triples(tmp_path / name), encode_rows(ROWS)
+    assert coded.entities == expected.entities and coded.relation_names == expected.relation_names
+    assert coded.counts == expected.counts and coded.rows_of == expected.rows_of
+    assert coded.heads.tolist() == expected.heads.tolist() and coded.tails.tolist() == expected.tails.tolist()
+    assert "Gene::NaN" in coded.entities and 'a "quoted relation' in coded.relation_names
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("drkg.tsv", b"", "is empty"),
+        ("drkg.tsv", b"Gene::1\tr\tGene::2\nGene::1\tr\n", "Expected 3 columns, got 2"),
+        ("drkg.tsv", b"Gene::1\tr\tGene::\xff\xfe\n", "UTF8"),
+        ("drkg.tsv.gz", gzip.compress(CONTENT * 9999)[:-1000], "damaged"),
+        ("drkg.tar.gz", tar_of(("./drkg.tsv", CONTENT * 9999))[:-2000], "damaged"),
+        ("drkg.tar.gz", tar_of(("./other.tsv", CONTENT)), "holds no file drkg.tsv"),
+        ("drkg.tar.gz", tar_of((link("drkg.tsv", "/etc/passwd"), b"")), "holds no file drkg.tsv"),
+    ],
+)
+def test_refuses_what_is_no_table_of_triples(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=reason):
+        read_triples(tmp_path / name)
+
+
+def test_an_archive_never_writes_outside(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = folder / "drkg.tar.gz"
+    path.write_bytes(tar_of(("../escaped.txt", b"x"), ("/tmp/escaped.txt", b"x"), ("../../drkg.tsv", CONTENT)))
+    assert read_triples(path).counts.rows == len(ROWS)
+    assert [p.name for p in tmp_path.rglob("*")] == ["in", "drkg.tar.gz"]
+
+
+def test_a_bomb_stops_at_the_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drkg_read, "LIMIT", 1 << 20)
+    path = tmp_path / "drkg.tsv.gz"
+    path.write_bytes(gzip.compress(b"Gene::1\tr\tGene::2\n" * 1_000_000))
+    with pytest.raises(SourceError, match="unpacks to more than"):
+        read_triples(path)
+
+
+def test_the_contract_adds_up_and_names_what_differs() -> None:
+    assert sum(drkg_contract.PAIRS.values()) == drkg_contract.ROWS
+    assert drkg_contract.KEPT == drkg_contract.ROWS - drkg_contract.EMPTY_IDS - 3
+    known = known_relations()
+    assert len(known) == drkg_contract.RELATIONS
+    assert {(r.provider, drkg_contract.pair_of(r)) for r in known.values()} == set(drkg_contract.PAIRS)
+    assert {t for r in known.values() for t in (r.head_type, r.tail_type)} == set(drkg_contract.ENTITIES)
+    assert {r.licence for r in known.values()} < {licence.id for licence in Drkg.licences}
+    checks = drkg_contract.check(encode_rows(ROWS), describe_relations(encode_rows(ROWS)))
+    by_name = {check.what: check for check in checks}
+    assert by_name["rows"].found == 6 and not by_name["rows"].passed
+    assert by_name["largest degree"].found == 2 and by_name["self loops"].found == 1
+    assert by_name["rows of DGIDB Compound–Gene"].found == 2
+    assert by_name["entities of type Side Effect"].found == 1
+    with pytest.raises(ContractViolation, match="rows: 6 instead of 5,874,261"):
+        drkg_contract.require(checks)
+    drkg_contract.require([replace(check, found=check.expected) for check in checks])
+
+
+def settings(home: Path) -> Settings:
+    return Settings(home=home)  # type: ignore[call-arg]
+
+
+def run(engine: Engine, home: Path, **options: Any) -> Summary:
+    return ingest(engine, settings(home), "drkg", IngestOptions(**options))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "drkg.tsv"
+    file.write_bytes(CONTENT)
+    return file
+
+
+def test_a_part_needs_allow_subset_and_proves_no_absence(
+    fresh_database: Engine, tmp_path: Path, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ContractViolation):
+        run(fresh_database, tmp_path, path=path)
+    with fresh_database.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM mkmed.kg_entity")) == 0
+    summary = run(fresh_database, tmp_path, path=path, allow_subset=True)
+    assert {k: summary.counts[k] for k in ("read_rows", "read_duplicates", "read_empty_ids", "read_kept")} == {
+        "read_rows": 6,
+        "read_duplicates": 1,
+        "read_empty_ids": 1,
+        "read_kept": 4,
+    }
+    said = capsys.readouterr().err
+    assert "4 distinct triples" in said and "DrugBank" in said
+    with fresh_database.connect() as connection:
+        rows = connection.execute(text("SELECT name, provider, licence_id FROM mkmed.kg_relation ORDER BY 1")).all()
+        evidence = connection.scalar(text("SELECT evidence FROM mkmed.lookup WHERE key LIKE 'graph:%'"))
+    assert {tuple(row)[1:] for row in rows} == {
+        ('a "quoted relation', "LicenseRef-DRKG-unknown"),
+        ("bioarx", "LicenseRef-DRKG-bibliography"),
+        ("DGIDB", "LicenseRef-DGIdb"),
+        ("Hetionet", "LicenseRef-Hetionet"),
+    }
+    assert '"complete": false' in str(evidence)
+
+
+def test_again_changes_nothing_and_a_changed_database_is_healed(
+    fresh_database: Engine, tmp_path: Path, path: Path
+) -> None:
+    run(fresh_database, tmp_path, path=path, allow_subset=True)
+    tables = ("kg_triple", "kg_entity", "kg_relation", "kg_alias", "cell", "lookup", "artifact", "artifact_seen")
+
+    def everything() -> list[Any]:
+        with fresh_database.connect() as c:
+            return [sorted(c.scalars(text(f"SELECT t::text FROM mkmed.{table} t"))) for table in tables]
+
+    before = everything()
+    assert run(fresh_database, tmp_path, path=path, allow_subset=True).counts.get("rows", 0) == 0
+    assert everything() == before
+    with fresh_database.begin() as connection:
+        connection.execute(text("DELETE FROM mkmed.kg_triple WHERE head = tail"))
+    assert run(fresh_database, tmp_path, path=path, allow_subset=True).counts["rows"] == 1
+    assert everything()[0] == before[0]
+
+
+def test_usage(fresh_database: Engine, tmp_path: Path, path: Path) -> None:
+    for options in ({"limit": 3, "path": path}, {"ids": ("DB00945",), "path": path}, {}, {"path": tmp_path / "no"}):
+        with pytest.raises(UsageError):
+            run(fresh_database, tmp_path, **options)
+    estimate = plan(fresh_database, settings(tmp_path), "drkg", IngestOptions(path=path))
+    assert estimate.requests == 0 and estimate.bytes == len(CONTENT)
+
+
+class Faulty(BaseHTTPRequestHandler):
+    """Serves ``server.body``; ``server.faults`` says for each request what goes wrong with it."""
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+    def do_GET(self) -> None:
+        server: Any = self.server
+        server.asked.append(dict(self.headers))
+        fault = server.faults.pop(0) if server.faults else ""
+        body, start = server.body, 0
+        if fault.isdigit():
+            self.send_error(int(fault))
+            return
+        wanted = self.headers.get("Range", "")
+        if wanted and fault != "no range" and self.headers.get("If-Range") == server.tag:
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        else:
+            self.send_response(200)
+        self.send_header("ETag", server.tag)
+        if fault != "no length":
+            self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        sent = body[start:]
+        if fault == "drip":
+            for byte in range(200):
+                self.wfile.write(sent[byte : byte + 1])
+                self.wfile.flush()
+                if server.stopped.wait(0.05):
+                    return
+        self.wfile.write(sent[: len(sent) // 2] if fault == "cut" else sent)
+
+
+@contextmanager
+def serving(body: bytes, *faults: str) -> Iterator[Any]:
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
+    server.body, server.faults, server.asked, server.tag = body, list(faults), [], '"v1"'
+    server.stopped, server.daemon_threads = threading.Event(), True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stopped.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+QUICK = Limits(size=10 << 20, seconds=5.0, pause=0.01)
+BODY = bytes(range(256)) * 4000
+
+
+def address(server: Any, name: str = "drkg.tar.gz") -> str:
+    return f"http://127.0.0.1:{server.server_address[1]}/{name}"
+
+
+@pytest.mark.parametrize("faults", [(), ("cut",), ("cut", "cut"), ("503", "cut", "no range"), ("no length",)])
+def test_a_download_comes_whole(tmp_path: Path, faults: tuple[str, ...]) -> None:
+    with serving(BODY, *faults) as server:
+        got = download(address(server), tmp_path, limits=QUICK)
+        assert got.read_bytes() == BODY
+        asked = len(server.asked)
+        assert download(address(server), tmp_path, limits=QUICK) == got and len(server.asked) == asked
+    assert [p.name for p in tmp_path.iterdir()] == [got.name]
+    if faults == ("cut", "cut"):
+        assert server.asked[1]["Range"] == f"bytes={len(BODY) // 2}-" and server.asked[1]["If-Range"] == '"v1"'
+
+
+def test_a_download_goes_on_in_a_later_call_unless_the_file_changed(tmp_path: Path) -> None:
+    with serving(BODY, *["cut"] + ["500"] * 4) as server:
+        with pytest.raises(Transient):
+            download(address(server), tmp_path, limits=QUICK)
+        server.faults, server.body, server.tag = [], BODY[::-1], '"v2"'
+        assert download(address(server), tmp_path, limits=QUICK).read_bytes() == BODY[::-1]
+
+
+def test_a_download_is_bounded_in_time_and_size(tmp_path: Path) -> None:
+    with serving(BODY, "drip") as server, pytest.raises(Transient, match="deadline"):
+        download(address(server), tmp_path / "a", limits=replace(QUICK, seconds=0.5))
+    for fault in ("", "no length"):
+        with serving(BODY, fault) as server, pytest.raises(TransportError, match="limit"):
+            download(address(server), tmp_path / "b", limits=replace(QUICK, size=1000))
+    with serving(BODY, "404") as server, pytest.raises(TransportError, match="404"):
+        download(address(server), tmp_path / "c", limits=QUICK)
+    with pytest.raises(UsageError):
+        download("file:///etc/passwd", tmp_path / "d")
+
+
+def test_a_url_cannot_name_a_path(tmp_path: Path) -> None:
+    with serving(BODY) as server:
+        got = download(address(server, "..%2F..%2Fx?a=/../../y"), tmp_path / "cache", limits=QUICK)
+    assert got.parent == tmp_path / "cache" and "/" not in got.name
+
+
+def test_ingest_from_an_address(fresh_database: Engine, tmp_path: Path) -> None:
+    with serving(tar_of(("drkg.tsv", CONTENT)), "cut") as server:
+        summary = run(fresh_database, tmp_path, url=address(server), allow_subset=True)
+    assert summary.counts["rows"] == 4 and summary.counts["requests"] == 1
+    with fresh_database.connect() as connection:
+        assert connection.scalar(text("SELECT url FROM mkmed.artifact")) == address(server)
