@@ -100,7 +100,7 @@ def _batches(files: list[Path], subjects: dict[int, int], ledger: Ledger) -> Ite
                         code.indices.to_numpy().astype(np.int64),
                         code.dictionary.to_pylist(),
                     )
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError):
+        except (pa.ArrowException, OSError):
             raise DataError(f"{path.name} cannot be read as MEDS data", hint="compare its checksum") from None
 
 

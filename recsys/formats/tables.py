@@ -93,7 +93,7 @@ def stream(
             ledger.read(table, rows)
             empty = Column([""], np.zeros(rows, np.int64))
             yield rows, {name: _column(arrays[name]) if name in arrays else empty for name in wanted}
-    except (pa.ArrowInvalid, EOFError, OSError) as error:
+    except (pa.ArrowException, EOFError, OSError) as error:
         # The library's message quotes the row: it must not be passed on.
         kind = "is cut off" if isinstance(error, EOFError) else "cannot be parsed"
         raise DataError(f"{path.name} {kind} after {ledger.rows[table]} rows",

@@ -10,7 +10,8 @@ billing codes of a disease's own family, another half of it for each severity, p
 
 No model is handed the answer: there is neither an additive score nor a carry-over term; stages, lines and episodes are
 hidden. What knowledge about drugs can add, on purpose: the lines of a guideline are drawn within a neighbourhood of the
-real ATC tree (``kinship``), so classes that are near one another are used for the same diseases.
+real ATC tree (``kinship``), so classes that are near one another are used for the same diseases, and most medications
+outside every rule stand in for a relative in that tree (``relatives``), so rare classes go where their relatives go.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from recsys.cohort import Cohort
 from recsys.generators.classes import atc_classes, class_interactions, relatedness
-from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, zipf
+from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, choose, zipf
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Dials:
     order_set: int = 11  # medications of an episode's order set
     ordered: float = 0.77  # one of them is given
     custom: float = 0.82  # how much more some classes are liked than others everywhere
-    stray: float = 1.2  # expected number of medications without any reason
+    stray: float = 1.2  # expected number of medications outside every rule
+    relatives: float = 0.7  # such a medication is a relative, in the ATC tree, of one that is given
     kinship: float = 1.5
     caution: float = -0.24  # above 0 guidelines and order sets prefer classes with few interactions
     codes: float = 2.05  # expected diagnosis codes of a disease
@@ -66,6 +68,7 @@ class World:
     family: NDArray[np.int64]  # [G, 2, n] diagnosis codes of a mild and of a severe stage
     theatre: NDArray[np.int64]  # [episodes, n] procedure codes
     vague: NDArray[np.int64]  # unspecific diagnosis codes
+    relatives: NDArray[np.float64]  # [K, K] cumulative odds that the column stands in for the row
 
 
 def make_world(seed: int, shape: Shape, dials: Dials) -> World:
@@ -78,6 +81,7 @@ def make_world(seed: int, shape: Shape, dials: Dials) -> World:
     liking = rng.normal(size=K) * dials.custom - dials.caution * interacts.sum(1) / interacts.sum(1).std()
     odds = dials.kinship * near[home] + liking + rng.gumbel(size=(G, K))
     sets = np.argsort(-(0.6 * near[rng.choice(K, dials.episodes)] + liking + rng.gumbel(size=(dials.episodes, K))), 1)
+    nearness = np.exp(2.0 * near) * ~np.eye(K, dtype=bool)
     specific = rng.permutation(shape.diagnoses)
     width = max((shape.diagnoses * 9 // 10) // (2 * G), 4)
     theatre = rng.permutation(np.resize(rng.permutation(shape.procedures), dials.episodes * 160))
@@ -92,6 +96,7 @@ def make_world(seed: int, shape: Shape, dials: Dials) -> World:
         family=np.resize(specific[: 2 * G * width], (G, 2, width)),
         theatre=theatre.reshape(dials.episodes, 160),
         vague=specific[-max(shape.diagnoses // 10, 8) :],
+        relatives=np.cumsum(nearness / nearness.sum(1, keepdims=True), axis=1),
     )
 
 
@@ -143,8 +148,21 @@ class _Course:
                 wanted = np.where(conflict, world.lines[disease, (line + dials.base) % dials.lines], wanted)
                 kept = self.follows[alive[here], disease, line] & (rng.random(len(here)) < dials.adherence)
                 given[here[kept], wanted[kept]] = True
-        strays = rng.poisson(dials.stray, len(alive))
-        given[np.repeat(np.arange(len(alive)), strays), rng.integers(given.shape[1], size=strays.sum())] = True
+        return self._substitute(given)
+
+    def _substitute(self, given: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The medications with some more: mostly a relative of one that is given, else any class at all."""
+        dials, rng = self.world.dials, self.rng
+        rows = np.repeat(np.arange(len(given)), rng.poisson(dials.stray, len(given)))
+        members, classes = np.nonzero(given)
+        counts = np.bincount(members, minlength=len(given))
+        first = np.cumsum(counts) - counts
+        known = counts[rows] > 0
+        drawn = (rng.random(len(rows)) * counts[rows]).astype(np.int64)
+        origin = classes[np.minimum(first[rows] + drawn, max(len(classes) - 1, 0))]
+        related = choose(rng, self.world.relatives, origin)
+        anything = rng.integers(given.shape[1], size=len(rows))
+        given[rows, np.where(known & (rng.random(len(rows)) < dials.relatives), related, anything)] = True
         return given
 
     def diagnose(self, alive: NDArray[np.int64]) -> Pairs:
