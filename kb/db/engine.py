@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from kb.db import server as embedded_server
 from kb.db.address import parse
 from kb.db.failures import first_line, translate
 from kb.db.server import DATABASE, SUPERUSER, Server
-from kb.errors import DatabaseUnavailable, SchemaMismatch
+from kb.db.space import free_bytes
+from kb.errors import DatabaseUnavailable, DiskFull, SchemaMismatch
 from kb.settings import Settings, load_settings
 
 SEARCH_PATH = "mkmed, ext, public"
@@ -59,7 +61,7 @@ def engine_for(url: URL, server: Server | None = None, **options: Any) -> Engine
     """An Engine on ``url``; a ``server`` that has died is started again when a new connection is asked for."""
     options = {"pool_pre_ping": True, "hide_parameters": True} | options
     engine = create_engine(url, creator=_connector(url, server), **options)
-    event.listen(engine, "handle_error", _raise_mapped)
+    event.listen(engine, "handle_error", partial(_raise_mapped, server))
     return engine
 
 
@@ -109,8 +111,10 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
                                hint="mkmed doctor shows what is wrong")
 
 
-def _raise_mapped(context: ExceptionContext) -> None:
+def _raise_mapped(server: Server | None, context: ExceptionContext) -> None:
     mapped = translate(context.original_exception)
+    if isinstance(mapped, DiskFull) and server is not None:
+        mapped.message += f" ({free_bytes(server.cluster.data) >> 20} MiB free at {server.cluster.data})"
     if mapped is not None and not context.is_pre_ping:
         if context.connection is not None and context.is_disconnect:
             context.connection.invalidate()

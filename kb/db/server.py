@@ -23,6 +23,7 @@ import psutil
 import psycopg2
 
 from kb.db import cluster as files
+from kb.db import space
 from kb.db.cluster import SUPERUSER, Cluster, Postmaster
 from kb.db.tuning import server_settings
 from kb.errors import Busy, DatabaseUnavailable, DiskFull
@@ -56,6 +57,7 @@ class Server:
                 for _ in range(3):  # the one that was found may have been dying
                     running = files.postmaster(self.cluster) or self._launch()
                     if self._answers(running):
+                        space.lay_ballast(self.cluster.root)
                         return running.socket
         raise _start_failure(self.cluster, "it dies again and again")
 
@@ -168,7 +170,11 @@ class Server:
                 return running
             # Backends of a killed postmaster need a moment to notice and let go of its shared memory.
             if not files.strays(self.cluster) or time.monotonic() > deadline:
-                raise _start_failure(self.cluster, talk)
+                failure = _start_failure(self.cluster, talk)
+                freed = space.drop_ballast(self.cluster.root) if isinstance(failure, DiskFull) else 0
+                if not freed:
+                    raise failure
+                say(f"the disk is full; starting with the {freed >> 20} MiB that were kept for this")
             time.sleep(0.2)
 
     def _pg_ctl_start(self) -> str:
@@ -277,6 +283,8 @@ def _start_failure(cluster: Cluster, talk: str) -> DatabaseUnavailable | DiskFul
     severe = [line for line in lines if ("FATAL:" in line or "PANIC:" in line) and "terminating connection" not in line]
     reason = (severe or lines or ["it said nothing"])[-1].strip()
     if any("No space left" in line for line in lines[-20:]):
-        return DiskFull("PostgreSQL stopped because the disk is full; everything acknowledged is kept",
+        free = space.free_bytes(cluster.data)
+        return DiskFull(f"PostgreSQL stopped because a disk is full ({free >> 20} MiB free at {cluster.data}); "
+                        "everything acknowledged is kept",
                         hint="free space, then mkmed db start")
     return DatabaseUnavailable(f"PostgreSQL did not start: {reason}", hint=f"look at {cluster.log}, then mkmed doctor")
