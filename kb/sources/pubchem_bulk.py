@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -101,22 +102,30 @@ class PubChemBulk(Source):
     def _read(self, job: Job, reading: Reading, tables: Mapping[str, Table], limit: int | None) -> int:
         """How many compounds the file gave (or had given before), up to ``limit``."""
         taken = 0
-        with open_bulk(reading.path) as stream:
-            parts = reading.split(stream)
-            for start in count(0, PART):
-                size = PART if limit is None else min(PART, limit - taken)
-                raw = list(islice(parts, size))
-                if not raw:
-                    break
-                taken += len(raw)
-                key = f"{reading.mark}:{start}-{start + size}"
-                if job.is_done(key):
-                    job.advance(len(raw), note="already there")
-                    continue
-                batch, rejected = _batch(reading, raw, start, tables)
-                job.write(batch, done=key, also=file_rejected(job, reading.path, reading.document, rejected))
-                job.advance(len(raw))
+        with open_bulk(reading.path) as stream, ThreadPoolExecutor(1) as ahead:
+            raw_parts = self._parts(job, reading, reading.split(stream), limit)
+            # The next part is parsed while PostgreSQL writes this one; never more than two are in memory.
+            coming = ahead.submit(_next_batch, raw_parts, reading, tables)
+            while (part := coming.result()) is not None:
+                coming = ahead.submit(_next_batch, raw_parts, reading, tables)
+                taken += part.size
+                if part.batch is not None:
+                    filed = file_rejected(job, reading.path, reading.document, part.rejected)
+                    job.write(part.batch, done=part.key, also=filed)
+                job.advance(part.size, note="" if part.batch else "already there")
         return taken
+
+    def _parts(
+        self, job: Job, reading: Reading, parts: Iterator[bytes | None], limit: int | None
+    ) -> Iterator[tuple[str, int, list[bytes | None], bool]]:
+        """Mark, start and raw records of every part up to ``limit``, and whether it is to be parsed at all."""
+        for start in count(0, PART):
+            size = PART if limit is None else min(PART, limit - start)
+            raw = list(islice(parts, max(0, size)))
+            if not raw:
+                return
+            key = f"{reading.mark}:{start}-{start + size}"
+            yield key, start, raw, not job.is_done(key)
 
     def _say_rate(self, job: Job, seconds: float) -> None:
         written, rejected = job.counts["drugs"], job.counts["rejected"]
@@ -161,6 +170,28 @@ def document_of(path: Path, parser: str) -> Document:
 def _wanted(ids: Sequence[str] | None) -> frozenset[int] | None:
     """The CIDs that the user asked for, None for all."""
     return None if ids is None else frozenset(cid_of(text.rpartition(":")[2]) for text in ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some records of a file, parsed; ``batch`` is None where they were committed before."""
+
+    key: str
+    size: int
+    batch: Batch | None
+    rejected: Mapping[int, str]
+
+
+def _next_batch(
+    parts: Iterator[tuple[str, int, list[bytes | None], bool]], reading: Reading, tables: Mapping[str, Table]
+) -> Part | None:
+    """The next part of a file, None at its end."""
+    following = next(parts, None)
+    if following is None:
+        return None
+    key, start, raw, due = following
+    batch, rejected = _batch(reading, raw, start, tables) if due else (None, {})
+    return Part(key, len(raw), batch, rejected)
 
 
 def _batch(

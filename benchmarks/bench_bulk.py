@@ -1,0 +1,184 @@
+"""How fast and in how much memory ``pubchem-bulk`` takes 100,000 compounds, and whether it goes on after a SIGKILL.
+
+Run: ``python benchmarks/bench_bulk.py [--records FILE.sdf ...] [--compounds N]``. The compounds are SYNTHETIC: real
+PubChem records (the 48 of the tests, or the given files) repeated under new CIDs with made-up InChIKeys, so parsing
+costs what it costs for real ones and every compound is a drug of its own. The peer, in the same run, is RDKit's own
+reader of the same file with all data items, which writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench_drkg import peak_mib
+from sqlalchemy import text
+
+from kb import output
+from kb.db.engine import open_engine
+from kb.ingest import ingest
+from kb.settings import load_settings
+from kb.sources.contract import IngestOptions
+from kb.sources.pubchem_files import open_bulk, records
+from kb.verify import verify
+
+SAMPLE = Path(__file__).parents[1] / "tests" / "data" / "pubchem_bulk" / "Compound_sample.sdf.gz"
+RESULT = Path(__file__).parent / "results" / "bulk.json"
+LIMIT_MIB = 1024
+FIRST_CID = 10_000_001
+
+
+def made_up_key(cid: int) -> str:
+    """An InChIKey that no molecule has."""
+    letters = "".join(chr(65 + byte % 26) for byte in hashlib.sha256(str(cid).encode()).digest())
+    return f"{letters[:14]}-{letters[14:22]}SA-N"
+
+
+def make(path: Path, sources: list[Path], compounds: int) -> None:
+    """Write a gzipped SD file of ``compounds`` records with ascending CIDs."""
+    originals = []
+    for source in sources:
+        with open_bulk(source) as stream:
+            originals += [record.decode() for record in records(stream) if record]
+    with gzip.open(path, "wt", compresslevel=1) as out:
+        for cid in range(FIRST_CID, FIRST_CID + compounds):
+            record = originals[cid % len(originals)]
+            old = record.split("\n", 1)[0].strip()
+            record = record.replace(f"{old}\n", f"{cid}\n", 1)
+            record = re.sub(r"(<PUBCHEM_COMPOUND_CID>.*\n)\d+", rf"\g<1>{cid}", record)
+            record = re.sub(r"(<PUBCHEM_IUPAC_INCHIKEY>.*\n)\S+", rf"\g<1>{made_up_key(cid)}", record)
+            out.write(f"{record}$$$$\n")
+
+
+def child(path: Path) -> None:
+    """One ingest in a process of its own; prints seconds, peak MiB and what the run counted."""
+    settings = load_settings()
+    engine = open_engine(settings)
+    begun = time.perf_counter()
+    summary = ingest(engine, settings, "pubchem-bulk", IngestOptions(path=path))
+    seconds = time.perf_counter() - begun
+    output.write(json.dumps({"seconds": seconds, "mib": peak_mib(), "counts": summary.counts}))
+
+
+def start(path: Path) -> subprocess.Popen[str]:
+    """A process that ingests the file."""
+    return subprocess.Popen([sys.executable, __file__, "--child", str(path)], stdout=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> dict:
+    """What the process said; raises when it failed."""
+    said, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the ingest ended with {process.returncode}")
+    return json.loads(said)
+
+
+def read_only(path: Path) -> float:
+    """Seconds of RDKit's reader over the whole file."""
+    from rdkit import Chem, RDLogger
+
+    RDLogger.DisableLog("rdApp.*")
+    begun = time.perf_counter()
+    with gzip.open(path) as stream:
+        for molecule in Chem.ForwardSDMolSupplier(stream):
+            if molecule is not None:
+                molecule.GetPropsAsDict()
+    return time.perf_counter() - begun
+
+
+def drugs_now() -> int:
+    """How many drugs are committed."""
+    with open_engine().connect() as connection:
+        return connection.scalar(text("SELECT count(*) FROM mkmed.drug")) or 0
+
+
+def measure(home: Path, sources: list[Path], compounds: int) -> dict:
+    """All figures: killed at about 40 %, resumed to the end, run once more."""
+    os.environ["MKMED_HOME"] = str(home)
+    path = home / "Compound_synthetic.sdf.gz"
+    make(path, sources, compounds)
+    drugs_now()
+    begun = time.perf_counter()
+    process = start(path)
+    while drugs_now() < 0.4 * compounds and process.poll() is None:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    killed_after, kept = time.perf_counter() - begun, drugs_now()
+    resumed = finish(start(path))
+    again = finish(start(path))
+    with open_engine().connect() as connection:
+        broken = sum(len(check.broken) for check in verify(connection))
+    return {
+        "compounds": compounds,
+        "bytes": path.stat().st_size,
+        "killed_after": killed_after,
+        "kept": kept,
+        "resumed": resumed,
+        "again": again,
+        "drugs": drugs_now(),
+        "broken_invariants": broken,
+        "rdkit_seconds": read_only(path),
+    }
+
+
+def report(found: dict) -> bool:
+    """Print and write the figures; whether everything holds."""
+    n, resumed = found["compounds"], found["resumed"]
+    peer = n / found["rdkit_seconds"]
+    rate = (n - found["kept"]) / resumed["seconds"]
+    rows = [
+        {"what": "RDKit reads the file, writes nothing", "compounds": n, "seconds": found["rdkit_seconds"]},
+        {"what": "pubchem-bulk, resumed after SIGKILL", "compounds": n - found["kept"], "seconds": resumed["seconds"]},
+        {"what": "pubchem-bulk, all there already", "compounds": n, "seconds": found["again"]["seconds"]},
+    ]
+    for row, mib in zip(rows, (None, resumed["mib"], found["again"]["mib"]), strict=True):
+        row["a second"] = row["compounds"] / row["seconds"]
+        row["ratio"] = row["a second"] / peer
+        row["peak MiB"] = mib
+    output.emit(rows, title=f"{n:,} compounds (synthetic), {found['bytes'] / 1e6:.0f} MB")
+    done = found["drugs"] == n and found["broken_invariants"] == 0 and found["again"]["counts"].get("drugs", 0) == 0
+    holds = done and resumed["mib"] <= LIMIT_MIB and resumed["counts"]["drugs"] == n - found["kept"]
+    output.say(
+        f"killed with {found['kept']:,} committed; {rate:,.0f} a second; broken invariants:"
+        f" {found['broken_invariants']}; holds: {holds}"
+    )
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(found | {"table": rows, "rate": rate, "holds": holds}, indent=1) + "\n")
+    return holds
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=Path, nargs="+", default=[SAMPLE], help="SD files of real PubChem records")
+    parser.add_argument("--compounds", type=int, default=100_000)
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(options.child)
+        return
+    with tempfile.TemporaryDirectory(prefix="mkb-", dir=os.environ.get("TMPDIR", "/tmp")) as folder:
+        home = Path(folder)
+        home.chmod(0o711)  # the server's account, where this runs as root, must pass
+        try:
+            holds = report(measure(home, options.records, options.compounds))
+        finally:
+            from kb.db.server import embedded
+
+            embedded(home).stop(force=True)
+    sys.exit(0 if holds else 1)
+
+
+if __name__ == "__main__":
+    main()
