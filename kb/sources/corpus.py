@@ -19,8 +19,9 @@ from kb.records import Batch, DrugRecord, Outcome
 from kb.sources import corpus_rows as rows
 from kb.sources.atc import Atc
 from kb.sources.contract import Plan, Source
-from kb.sources.corpus_rows import CCD, LICENCES, PARSER, PUBCHEM, RDKIT
+from kb.sources.corpus_rows import CCD, LICENCES, PARSER, PUBCHEM
 from kb.sources.interactions import Interactions
+from kb.sources.rdkit import RdkitSource
 
 if TYPE_CHECKING:
     from kb.ingest import Job
@@ -50,7 +51,7 @@ class Corpus(Source):
         """Drugs first, then what is said about them; steps that an earlier run finished are passed over."""
         bundle = Bundle.open(job.options.path)
         with job.transaction() as connection:
-            for described in (PUBCHEM, CCD, RDKIT, Interactions(), Atc()):
+            for described in (PUBCHEM, CCD, RdkitSource(), Interactions(), Atc()):
                 register_source(connection, described)
         job.expect(int(bundle.manifest["drugs.tsv.gz"]["rows"]) + len(rows.STEPS) + 3)
         new = self._drugs(job, bundle)

@@ -45,7 +45,6 @@ LICENCES = (BY_SA, BY, CC0, US_GOVERNMENT, NCBI, WORDNET, DGIDB)
 
 PUBCHEM = Origin("pubchem", "PubChem", "https://pubchem.ncbi.nlm.nih.gov", "fetched", (NCBI,))
 CCD = Origin("ccd", "wwPDB Chemical Component Dictionary", "https://www.wwpdb.org/data/ccd", "bundled", (CC0,))
-RDKIT = Origin("rdkit", "computed with RDKit", "https://www.rdkit.org", "computed", (CC0,))
 
 
 def drugs(bundle: Bundle, document: Document) -> Iterator[DrugRecord]:
