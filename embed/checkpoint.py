@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import pickle  # only for the name of the error that torch raises
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,10 @@ def load_exactly(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if hashlib.sha256(data).hexdigest() not in known:
         raise CheckpointError(f"checkpoint {path} is truncated or altered: its sha256 is not the one in {MANIFEST}")
     # weights_only refuses every pickled class, so a file from a stranger cannot run code.
-    loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    try:
+        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"checkpoint {path} holds more than tensors and is refused") from None
     return loaded["tensors"], json.loads(loaded["meta"])
 
 

@@ -87,7 +87,7 @@ def objective(model: AlignmentModel, loss: LossConfig, z: Tensor, present: Tenso
 
 
 def _alignment(model: AlignmentModel, loss: LossConfig, z: Tensor, present: Tensor, same: Tensor) -> dict[str, Tensor]:
-    """InfoNCE of the anchor with each modality, and (``between``) of every two modalities, over the pairs that exist."""
+    """InfoNCE of the anchor with each modality and, as ``between``, of every two modalities, over existing pairs."""
     terms: dict[str, Tensor] = {}
     others = len(model.names) - 1
     pairs = others * (others - 1) // 2

@@ -62,7 +62,7 @@ class FeatureCache:
         empty: set[bytes] = set()
         for path in sorted(folder.glob("*.npz")):
             try:
-                with np.load(path, allow_pickle=False) as shard:
+                with path.open("rb") as stream, np.load(stream, allow_pickle=False) as shard:
                     names, failed = shard["@keys"], shard["@empty"]
             except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
                 say(f"feature shard {path} is unreadable ({error}); it is removed and its features are computed again")

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_corpus import dataset
 
 from embed import checkpoint
 from embed.config import LossConfig, PretrainConfig, TrainConfig
 from embed.model import build_model, embed_all, rebuild_model
 from embed.train import Job, fit, validate
 from kb.errors import TrainingDiverged
-from small_corpus import dataset
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,107 @@
+"""Checkpoints: atomic, hashed, one kept behind, and deaf to pickled code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+
+import pytest
+import torch
+
+from embed import checkpoint
+from kb.errors import CheckpointError
+
+
+def write(folder, number):
+    return checkpoint.save(folder / "last.pt", {"w": torch.full((3,), float(number))}, {"step": number})
+
+
+def step(folder):
+    tensors, meta = checkpoint.load(folder / "last.pt")
+    assert tensors["w"][0] == meta["step"]
+    return meta["step"]
+
+
+def test_round_trip_and_copy(tmp_path):
+    live = torch.zeros(2)
+    checkpoint.save(tmp_path / "last.pt", {"w": live, "nested": {"n": [1, live]}}, {"a": None})
+    live += 1
+    tensors, meta = checkpoint.load(tmp_path / "last.pt")
+    assert torch.equal(tensors["w"], torch.zeros(2))
+    assert torch.equal(tensors["nested"]["n"][1], torch.zeros(2))
+    assert meta == {"a": None}
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "bit", "missing"])
+def test_damage_goes_back_to_the_one_before(tmp_path, damage, capsys):
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    path = tmp_path / "last.pt"
+    data = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    else:
+        data[len(data) // 2] ^= 4
+        path.write_bytes({"empty": b"", "truncated": bytes(data[:200]), "bit": bytes(data)}[damage])
+    assert step(tmp_path) == 1
+    assert str(path) in capsys.readouterr().err
+
+
+def test_without_one_before_it_is_refused_by_name(tmp_path):
+    write(tmp_path, 1)
+    path = tmp_path / "last.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"last\.pt is truncated or altered"):
+        checkpoint.load(path)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        checkpoint.load(tmp_path / "none.pt")
+
+
+def test_both_damaged_names_both(tmp_path):
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    for name in ("last.pt", "last.previous.pt"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"last\.pt.*last\.previous\.pt"):
+        checkpoint.load(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("point", ["manifest", "behind", "rename"])
+def test_a_kill_at_any_point_of_a_save_loses_nothing(tmp_path, monkeypatch, point):
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    real, calls = checkpoint.write_atomically, []
+
+    def killed(path, data):
+        calls.append(path.name)
+        if point == "manifest" or (point == "rename" and path.name == "last.pt"):
+            raise KeyboardInterrupt
+        real(path, data)
+        if point == "behind":
+            raise KeyboardInterrupt
+
+    for _ in range(3):  # again and again at the same point
+        monkeypatch.setattr(checkpoint, "write_atomically", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path, 3)
+        monkeypatch.undo()
+        assert step(tmp_path) == 2
+    write(tmp_path, 4)
+    assert step(tmp_path) == 4
+
+
+def test_a_pickled_class_is_refused(tmp_path, capsys):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    buffer = io.BytesIO()
+    torch.save({"tensors": Evil(), "meta": "{}"}, buffer)
+    path = tmp_path / "last.pt"
+    path.write_bytes(buffer.getvalue())
+    (tmp_path / checkpoint.MANIFEST).write_text(
+        json.dumps({"last.pt": [hashlib.sha256(buffer.getvalue()).hexdigest()]}))
+    with pytest.raises(CheckpointError, match="holds more than tensors"):
+        checkpoint.load(path)
+    assert capsys.readouterr().out == ""
