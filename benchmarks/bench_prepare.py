@@ -1,7 +1,7 @@
 """What it costs to read an EHR export of MIMIC's size: rows a second and peak memory, beside pandas on the same file.
 
 Run: ``python benchmarks/bench_prepare.py [rows of prescriptions ...]``. An export in MIMIC-IV's layout is written to a
-temporary folder (1 million and 4 million prescriptions; MIMIC-III has 4.2, MIMIC-IV 20.3 million), then read by the
+temporary folder (1, 4 and 20 million prescriptions; MIMIC-III has 4.2, MIMIC-IV 20.3 million), then read by the
 ``mimic4`` format, and its prescriptions alone by ``pandas.read_csv`` with ``drop_duplicates``, each in a process of its
 own. The floor is ``csv.reader`` going over the prescriptions once and doing nothing.
 """
@@ -92,7 +92,7 @@ def main() -> None:
         print(json.dumps({"rows": rows, "cpu_s": time.process_time() - start, "peak_mib": peak}))
         return
     results = []
-    for size in [int(text) for text in sys.argv[1:]] or [1_000_000, 4_000_000]:
+    for size in [int(text) for text in sys.argv[1:]] or [1_000_000, 4_000_000, 20_000_000]:
         with tempfile.TemporaryDirectory() as folder:
             write_export(Path(folder), size)
             mib = sum(path.stat().st_size for path in Path(folder).iterdir()) / 2**20
