@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -261,3 +262,19 @@ def end_processes(argument: str) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(found, timeout=30)
+
+
+def last_words(cluster: Cluster) -> list[str]:
+    """The last lines of the server's log; empty when it has none."""
+    try:
+        with cluster.log.open("rb") as file:
+            file.seek(max(0, cluster.log.stat().st_size - 8192))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def ran_out_of_space(cluster: Cluster, seconds: float = 120.0) -> bool:
+    """Whether the server's log complained of a full disk within the last ``seconds``."""
+    since = (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%S")
+    return any("No space left" in line and line[:19] >= since for line in last_words(cluster))

@@ -14,6 +14,7 @@ from sqlalchemy.engine.interfaces import ExceptionContext
 
 from kb.db import server as embedded_server
 from kb.db.address import parse
+from kb.db.cluster import ran_out_of_space
 from kb.db.failures import first_line, translate
 from kb.db.server import DATABASE, SUPERUSER, Server
 from kb.db.space import free_bytes
@@ -113,7 +114,9 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
 
 def _raise_mapped(server: Server | None, context: ExceptionContext) -> None:
     mapped = translate(context.original_exception)
-    if isinstance(mapped, DiskFull) and server is not None:
+    if isinstance(mapped, DatabaseUnavailable) and server is not None and ran_out_of_space(server.cluster):
+        mapped = embedded_server.disk_full(server.cluster)
+    elif isinstance(mapped, DiskFull) and server is not None:
         mapped.message += f" ({free_bytes(server.cluster.data) >> 20} MiB free at {server.cluster.data})"
     if mapped is not None and not context.is_pre_ping:
         if context.connection is not None and context.is_disconnect:

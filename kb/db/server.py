@@ -274,17 +274,16 @@ def _rotate_log(log: Path, limit: int = 10 << 20) -> None:
 
 def _start_failure(cluster: Cluster, talk: str) -> DatabaseUnavailable | DiskFull:
     """The error for a server that did not come up, from the last thing that its log says."""
-    try:
-        with cluster.log.open("rb") as file:
-            file.seek(max(0, cluster.log.stat().st_size - 8192))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        lines = talk.splitlines()
+    lines = files.last_words(cluster) or talk.splitlines()
+    if files.ran_out_of_space(cluster):
+        return disk_full(cluster)
     severe = [line for line in lines if ("FATAL:" in line or "PANIC:" in line) and "terminating connection" not in line]
     reason = (severe or lines or ["it said nothing"])[-1].strip()
-    if any("No space left" in line for line in lines[-20:]):
-        free = space.free_bytes(cluster.data)
-        return DiskFull(f"PostgreSQL stopped because a disk is full ({free >> 20} MiB free at {cluster.data}); "
-                        "everything acknowledged is kept",
-                        hint="free space, then mkmed db start")
     return DatabaseUnavailable(f"PostgreSQL did not start: {reason}", hint=f"look at {cluster.log}, then mkmed doctor")
+
+
+def disk_full(cluster: Cluster) -> DiskFull:
+    """The error for a server that stopped for want of space, with what is free where it writes."""
+    tightest = min((cluster.data, (cluster.data / "pg_wal").resolve()), key=space.free_bytes)
+    return DiskFull(f"PostgreSQL stopped because the disk is full ({space.free_bytes(tightest) >> 20} MiB free at "
+                    f"{tightest}); everything acknowledged is kept", hint="free space, then mkmed db start")
