@@ -40,6 +40,8 @@ class Inputs:
     relations: list[Relation]
     projections: dict[str, Projection]
     identities: dict[str, Any] = field(default_factory=dict)
+    raw: dict[str, tuple[Matrix, Position]] = field(default_factory=dict)
+    """Unit vectors (bits, for the molecule) by modality before any tower, and each drug's row in them or -1."""
 
 
 @dataclass
@@ -98,7 +100,7 @@ def build_inputs(corpus: Corpus, config: PretrainConfig, cache: FeatureCache, de
             items, position = built
             tables[name] = make_table(name, items, position, device)
     data = Dataset(corpus.drug_ids, tables, torch.from_numpy(substance_groups(corpus.blocks)).to(device))
-    return Inputs(data, _relations(shop, tables), shop.projections, shop.identities)
+    return Inputs(data, _relations(shop, tables), shop.projections, shop.identities, shop.raw)
 
 
 def substance_groups(blocks: Sequence[str]) -> NDArray[np.int64]:

@@ -1,0 +1,94 @@
+"""A map of the published vectors in two dimensions: drugs that are alike lie close together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine
+
+from embed import store
+from kb import query
+from kb.errors import UsageError
+
+ATC_NAMES = {
+    "A": "alimentary, metabolism",
+    "B": "blood",
+    "C": "cardiovascular",
+    "D": "dermatological",
+    "G": "genito-urinary",
+    "H": "hormones",
+    "J": "anti-infectives",
+    "L": "antineoplastic, immune",
+    "M": "musculo-skeletal",
+    "N": "nervous system",
+    "P": "antiparasitic",
+    "R": "respiratory",
+    "S": "sensory organs",
+    "V": "various",
+}
+"""The anatomical main groups of the ATC classification, shortened."""
+
+
+def project(matrix: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
+    """Two coordinates [N, 2] for each unit vector [N, D] by t-SNE (van der Maaten and Hinton 2008) on cosines."""
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, max(2.0, (len(matrix) - 1) / 3))
+    placed: NDArray[np.float32] = TSNE(
+        metric="cosine", perplexity=perplexity, init="pca", random_state=seed, max_iter=500
+    ).fit_transform(matrix.astype(np.float32))
+    return placed
+
+
+def colours(engine: Engine, drug_ids: NDArray[np.int64], by: str) -> list[str]:
+    """A group name for each drug: the main ATC group, or how many modalities it has; "" where there is none."""
+    with engine.connect() as connection:
+        if by == "atc":
+            first: dict[int, str] = {}
+            for drug_id, code in query.atc(connection):
+                first.setdefault(drug_id, ATC_NAMES.get(code[0], code[0]))
+            return [first.get(int(i), "") for i in drug_ids]
+        if by == "bucket":
+            known = query.availability(connection)
+            count = dict(zip(known.drug_ids.tolist(), known.mask.sum(axis=1).tolist(), strict=True))
+            return [f"{count.get(int(i), 0)} modalities" for i in drug_ids]
+    raise UsageError(f"colours by {by!r}", hint="atc or bucket")
+
+
+def draw_map(engine: Engine, path: Path, *, by: str = "atc", coded_only: bool = False, seed: int = 0) -> int:
+    """The number of drugs on the map of the published run that was written to ``path`` (svg, png or pdf)."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    vectors = store.read_published(engine)
+    groups = colours(engine, vectors.drug_ids, by)
+    keep = np.array([bool(g) or not coded_only for g in groups])
+    matrix, groups = vectors.matrix[keep], [g for g, k in zip(groups, keep, strict=True) if k]
+    if len(matrix) < 5:
+        raise UsageError(f"only {len(matrix)} drugs to draw", hint="ingest more drugs and pretrain again")
+    places = project(matrix, seed)
+    figure = Figure(figsize=(9, 6.4), layout="constrained")
+    axes: Any = figure.subplots()
+    names = sorted(set(groups) - {""})
+    palette = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    for name in ["", *names]:
+        chosen = np.array([g == name for g in groups])
+        if chosen.any():
+            axes.scatter(
+                *places[chosen].T,
+                s=5 if name else 3,
+                linewidths=0,
+                label=name or "no code",
+                rasterized=True,
+                color=palette[names.index(name) % 20] if name else "#d9d9d9",
+                zorder=2 if name else 1,
+            )
+    axes.legend(fontsize=7, markerscale=3, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_axis_off()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context({"svg.hashsalt": "mkmed"}):
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return len(matrix)

@@ -1,0 +1,278 @@
+"""``mkmed embed``: pretrain, look, evaluate, explain. A command parses, calls one library function and renders."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kb import output
+from kb.errors import UsageError
+from kb.output import Format
+
+app = typer.Typer(no_args_is_help=True, help="The embedding store: pretrain, publish, search, evaluate, explain.")
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
+RunOption = Annotated[str, typer.Option("--run", help="published, last, or the start of a run's id.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file; --print-config shows all keys.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. train.epochs=20; may be repeated.")]
+
+
+@app.command(
+    epilog="Example: mkmed embed pretrain --set train.epochs=30   ·   torchrun --nproc-per-node 4 -m cli embed pretrain"
+)
+def pretrain(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    arm: Annotated[
+        str | None, typer.Option(help="all, or intersection: train only on drugs that have everything.")
+    ] = None,
+    modalities: Annotated[str | None, typer.Option(help="Comma-separated, e.g. text,graph.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    paper: Annotated[bool, typer.Option(help="Start from the published variant instead of our defaults.")] = False,
+    resume: Annotated[str | None, typer.Option(help="last, or the start of a run's id: go on with it.")] = None,
+    publish: Annotated[bool, typer.Option(help="Make the finished run the one that SQL reads.")] = True,
+    name: Annotated[str, typer.Option(help="A name for the run.")] = "",
+    print_config: Annotated[bool, typer.Option(help="Print the configuration as TOML, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Estimate memory and time, and stop.")] = False,
+    form: FormatOption = Format.table,
+) -> None:
+    """Align the modalities to the molecule and write a vector for every drug."""
+    from embed.config import load_config, to_toml
+    from embed.config import paper as paper_config
+
+    given = {"arm": arm, "modalities": modalities, "device": device, "seed": seed}
+    sets = [*(set_ or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    loaded = load_config(config, sets, paper_config() if paper else None)
+    if print_config:
+        output.write(to_toml(loaded))
+        return
+    from embed import pretrain as job
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+
+    settings = load_settings()
+    engine = open_engine(settings)
+    if dry_run:
+        from embed.estimate import estimate
+
+        output.emit([asdict(estimate(engine, settings, loaded))], form)
+        return
+    with output.progress() as bar:
+        task = bar.add_task("pretrain", total=loaded.train.epochs, note="")
+        done = job.pretrain(
+            engine,
+            settings,
+            loaded,
+            resume=resume,
+            publish=publish,
+            name=name,
+            on_epoch=lambda row: bar.update(task, advance=1, note=_note(row)),
+        )
+    output.emit(
+        [
+            {
+                "run": str(done.run_id),
+                "epochs": done.epochs,
+                "score": done.metrics["score"],
+                "published": publish,
+                "folder": done.folder,
+            }
+        ],
+        form,
+    )
+
+
+def _note(row: dict[str, Any]) -> str:
+    temperatures = [value for key, value in row.items() if key.startswith("temperature.")]
+    warmth = f" τ {min(temperatures):.3f}–{max(temperatures):.3f}" if temperatures else ""
+    return f"loss {row['loss']:.3f}{warmth} recall@1 {row['recall@1']:.3f}"
+
+
+@app.command(
+    epilog="Example: mkmed embed neighbours metformin -k 10   ·   mkmed embed neighbours insulin --has text --atc A10"
+)
+def neighbours(
+    drug: Annotated[str, typer.Argument(help="Name, synonym, InChIKey or namespace:value.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=10000, help="How many.")] = 10,
+    modality: Annotated[str, typer.Option(help="fused, molecule, or one of the five.")] = "fused",
+    to: Annotated[str | None, typer.Option(help="Search among the vectors of this modality (cross-modal).")] = None,
+    atc: Annotated[str | None, typer.Option(help="Only drugs of this ATC class, at any level.")] = None,
+    has: Annotated[list[str] | None, typer.Option(help="Only drugs that have this modality; may be repeated.")] = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """List the drugs most like a drug, with the modalities that each answer rests on."""
+    from embed.search import neighbours as search
+    from kb.db.engine import open_engine
+
+    output.emit(search(open_engine(), drug, k, modality=modality, to=to, atc=atc, has=has), form)
+
+
+@app.command(
+    epilog='Example: mkmed embed query --text "lowers blood glucose"   ·   mkmed embed query --smiles "CN(C)C(=N)N"'
+)
+def query(
+    text: Annotated[str | None, typer.Option(help="A description.")] = None,
+    smiles: Annotated[str | None, typer.Option(help="A molecule.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=10000, help="How many.")] = 10,
+    form: FormatOption = Format.table,
+) -> None:
+    """List the drugs nearest to a text or a molecule that need not be in the knowledge base."""
+    if (text is None) == (smiles is None):
+        raise UsageError("give either --text or --smiles", hint='mkmed embed query --text "lowers blood glucose"')
+    from embed.loaded import find_run_folder
+    from embed.newcomer import open_translator
+    from embed.search import nearest
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+
+    settings = load_settings()
+    engine = open_engine(settings)
+    translator = open_translator(find_run_folder(engine, settings, "published"))
+    vector = translator.of_text(text) if text is not None else translator.of_smiles(str(smiles))
+    output.emit(nearest(engine, vector, k), form)
+
+
+@app.command(epilog="Example: mkmed embed runs")
+def runs(form: FormatOption = Format.table) -> None:
+    """List the embedding runs, newest first; one of them is published."""
+    from embed.store import list_runs
+    from kb.db.engine import open_engine
+
+    with open_engine().connect() as connection:
+        rows = list_runs(connection)
+    for row in rows:
+        row["score"] = (row["metrics"] or {}).get("score")
+    output.emit(
+        rows, form, columns=("run_id", "name", "published", "width", "precision", "drugs", "score", "created_at")
+    )
+
+
+@app.command(epilog="Example: mkmed embed publish 4f1c")
+def publish(run: Annotated[str, typer.Argument(help="The start of the run's id.")]) -> None:
+    """Make a run the one that views, functions and the recommender read."""
+    from embed import store
+    from kb.db.engine import open_engine
+
+    engine = open_engine()
+    with engine.connect() as connection:
+        run_id = store.find_run(connection, run)
+    store.publish(engine, run_id)
+    output.say(f"published {run_id}")
+
+
+@app.command(epilog="Example: mkmed embed drop 4f1c")
+def drop(run: Annotated[str, typer.Argument(help="The start of the run's id.")]) -> None:
+    """Remove a run's vectors from the database; its folder stays."""
+    from embed import store
+    from kb.db.engine import open_engine
+
+    engine = open_engine()
+    with engine.connect() as connection:
+        run_id = store.find_run(connection, run)
+    store.drop(engine, run_id)
+    output.say(f"dropped {run_id}")
+
+
+@app.command(epilog="Example: mkmed embed evaluate --run published --part classes")
+def evaluate(
+    run: RunOption = "published",
+    part: Annotated[str, typer.Option(help="retrieval, classes, interactions, indications, or all.")] = "all",
+    form: FormatOption = Format.table,
+) -> None:
+    """Measure a run on held-out drugs beside chance, an untrained model and simple baselines."""
+    from embed.evaluation.run import evaluate as run_evaluate
+    from embed.loaded import load_run
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+
+    parts = ("retrieval", "classes", "interactions", "indications")
+    if part not in (*parts, "all"):
+        raise UsageError(f"unknown part {part!r}", hint=f"known: {', '.join(parts)}, all")
+    engine, settings = open_engine(), load_settings()
+    report = run_evaluate(engine, load_run(engine, settings, run))
+    for name in parts if part == "all" else (part,):
+        output.emit(report[name], form, title=name)
+
+
+@app.command(epilog="Example: mkmed embed ablate --seeds 5")
+def ablate(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of every arm, each with its own split.")] = 5,
+    subsets: Annotated[
+        str, typer.Option(help="cumulative: add one modality after the other; all: every combination.")
+    ] = "cumulative",
+    form: FormatOption = Format.table,
+) -> None:
+    """Train with 1 to 5 modalities, and on all drugs against those that have everything; table and picture."""
+    from embed.ablation import METRICS
+    from embed.ablation import ablate as run_ablate
+    from embed.config import load_config
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+
+    settings = load_settings()
+    report = run_ablate(
+        open_engine(settings),
+        settings,
+        load_config(config, set_ or []),
+        seeds=range(seeds),
+        subsets=subsets,
+        on_arm=lambda row: output.say(
+            f"seed {row['seed']} {row['arm']}: {row['modalities']}: fused level 3 {row['fused level 3']:.3f}"
+        ),
+    )
+    columns = ["arm", "modalities", "train", "seeds", *(f"{m}{end}" for m in METRICS for end in ("", "_low", "_high"))]
+    output.emit(report["rows"], form, columns=columns)
+    output.say(f"drew {settings.runs / 'ablation' / 'ablation.svg'}")
+
+
+@app.command("map", epilog="Example: mkmed embed map --by atc --out map.svg")
+def map_(
+    out: Annotated[Path | None, typer.Option(help="The picture; map.svg in the run's folder by default.")] = None,
+    by: Annotated[str, typer.Option(help="Colours: atc or bucket.")] = "atc",
+    coded_only: Annotated[bool, typer.Option(help="Leave out drugs without a colour.")] = False,
+) -> None:
+    """Draw the published vectors in two dimensions."""
+    from embed.atlas import draw_map
+    from embed.loaded import find_run_folder
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+
+    settings = load_settings()
+    engine = open_engine(settings)
+    path = out or find_run_folder(engine, settings, "published") / "map.svg"
+    drawn = draw_map(engine, path, by=by, coded_only=coded_only)
+    output.say(f"drew {drawn} drugs")
+    output.write(str(path))
+
+
+@app.command(epilog="Example: mkmed embed explain metformin phenformin --picture alike.svg")
+def explain(
+    first: Annotated[str, typer.Argument(help="A drug.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw both molecules with what makes them alike, as SVG.")
+    ] = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """Tell which modalities and which fragments make two drugs alike."""
+    from embed.explain import draw
+    from embed.explain import explain as run_explain
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+
+    settings = load_settings()
+    found = run_explain(open_engine(settings), settings, first, second)
+    rows = [{"because of": name, "alone": alone, "share": share} for name, (alone, share) in found.modalities.items()]
+    rows += [{"because of": f"{f.smiles} in {f.drug}", "alone": None, "share": f.share} for f in found.fragments[:8]]
+    output.emit(
+        [{"because of": f"{found.first} and {found.second}: fused", "alone": found.fused, "share": None}, *rows], form
+    )
+    if picture:
+        picture.write_text(draw(found), encoding="utf-8")
+        output.say(f"drew {picture}")

@@ -1,0 +1,56 @@
+"""The SQL functions of the store, for callers in Python: the same answers, and errors of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from kb.errors import DatabaseError, NotFound
+from kb.query import find_drug
+
+
+def neighbours(
+    engine: Engine,
+    drug: str,
+    k: int = 10,
+    *,
+    modality: str = "fused",
+    to: str | None = None,
+    atc: str | None = None,
+    has: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """The ``k`` drugs most like a drug, nearest first; ``to`` searches among another modality's vectors."""
+    with engine.connect() as connection:
+        find_drug(connection, drug)
+    if to is not None:
+        return _ask(engine, "mkmed.similar_across(:drug, :modality, :to, :k)", drug=drug, modality=modality, to=to, k=k)
+    return _ask(
+        engine,
+        "mkmed.similar_drugs(:drug, :k, :modality, :atc, CAST(:has AS text[]))",
+        drug=drug,
+        k=k,
+        modality=modality,
+        atc=atc,
+        has=list(has) if has else None,
+    )
+
+
+def nearest(engine: Engine, vector: NDArray[np.floating], k: int = 10) -> list[dict[str, Any]]:
+    """The ``k`` drugs nearest to a vector [D] of the published run."""
+    return _ask(engine, "mkmed.similar_to(CAST(:vector AS vector), :k)", vector=str(vector.tolist()), k=k)
+
+
+def _ask(engine: Engine, call: str, **values: Any) -> list[dict[str, Any]]:
+    try:
+        with engine.connect() as connection:
+            return [dict(row) for row in connection.execute(text(f"SELECT * FROM {call}"), values).mappings()]  # noqa: S608
+    except DBAPIError as error:
+        diagnostics = getattr(error.orig, "diag", None)
+        if diagnostics is None or diagnostics.message_primary is None:
+            raise DatabaseError("the database did not answer", hint="mkmed doctor") from None
+        raise NotFound(diagnostics.message_primary, hint=diagnostics.message_hint) from None
