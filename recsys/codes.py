@@ -19,7 +19,7 @@ SYSTEMS: dict[str, re.Pattern[str]] = {
 
 
 def prefixed(system: str, code: str) -> str | None:
-    """``SYSTEM:CODE`` without dots, upper case, zeros kept; None where the text has not the system's form. Idempotent."""
+    """``SYSTEM:CODE`` in upper case without dots, zeros kept, or None where the text has not the system's form."""
     text = code.strip().upper().removeprefix(f"{system}:")
     if system.startswith("ICD"):
         text = text.replace(".", "")
