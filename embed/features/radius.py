@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from embed.features.molecule import MAX_ATOMS
 from embed.features.packed import Packed
 
-VERSION = "1"
+VERSION = "2"
 # The 43 elements that occur in medicines; everything else is the 44th.
 ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 34, 35, 53, 3, 11, 19, 12, 20, 38, 56, 13, 31, 22, 23, 24, 25, 26, 27, 28,
             29, 30, 40, 42, 43, 44, 46, 47, 50, 51, 78, 79, 80, 33)
@@ -41,14 +41,16 @@ def _atoms(mol: Chem.Mol) -> NDArray[np.int16]:
 def conformers(blocks: Sequence[str], cutoff: float, most: int, hydrogens: bool) -> tuple[list[int], Packed]:
     """``(done, items)``: ``atom.x`` (V, 5), ``atom.position`` (V, 3) Angstrom, centred, and ``edge.ends`` (E, 2).
 
-    A block that does not parse, has no atom, or has all atoms in one place is left out.
+    A block that does not parse, has no atom, is a flat drawing, or has all atoms in one place is left out.
     """
     RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
     done: list[int] = []
     x, positions, edges = [], [], []
     for index, block in enumerate(blocks):
         mol = Chem.MolFromMolBlock(block, removeHs=not hydrogens)
-        if mol is None or not 0 < mol.GetNumAtoms() <= MAX_ATOMS or mol.GetNumConformers() == 0:
+        if mol is None or not 0 < mol.GetNumAtoms() <= MAX_ATOMS or not mol.GetNumConformers():
+            continue
+        if not mol.GetConformer().Is3D():
             continue
         position = mol.GetConformer().GetPositions().astype(np.float32)
         if not np.isfinite(position).all() or (len(position) > 1 and np.ptp(position, axis=0).max() < 1e-3):

@@ -39,7 +39,7 @@ def vectors(one: Job) -> torch.Tensor:
 
 def test_overfits_eight_drugs(tmp_path):
     data = dataset(8)
-    setting = config(epochs=60, modality_dropout=0.0)
+    setting = config(epochs=40, modality_dropout=0.0)
     setting = dataclasses.replace(setting, loss=LossConfig(consistency=0.0))
     one = Job(build_model(setting, data), data, setting, np.arange(8), np.arange(8), tmp_path)
     before = validate_all(one)
