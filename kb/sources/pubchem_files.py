@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kb.errors import UsageError
+from kb.normalise import clean
 from kb.sources.capped import open_plain
 
 LONGEST = 1 << 20
@@ -115,7 +116,7 @@ class Table:
         for line in lines(stream):
             cid, tab, value = (line or b"").partition(b"\t")
             if tab and cid.isdigit():
-                yield int(cid), value.decode("utf-8", "replace")
+                yield int(cid), clean(value.decode("utf-8", "replace"))
             else:
                 self.skipped += 1
 

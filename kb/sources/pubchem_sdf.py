@@ -11,7 +11,7 @@ import re
 
 from kb.errors import DataError
 from kb.identifiers import Identifier
-from kb.normalise import tidy
+from kb.normalise import clean, tidy
 from kb.sources.pubchem_parse import Compound
 
 MAX_HEAVY_ATOMS = 1_000
@@ -85,7 +85,7 @@ def parse_line(raw: bytes, role: str) -> Compound:
 
 def _text_of(raw: bytes) -> str:
     try:
-        return raw.decode("utf-8")
+        return clean(raw.decode("utf-8"))
     except UnicodeDecodeError:
         raise DataError("not UTF-8") from None
 

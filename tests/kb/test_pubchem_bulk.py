@@ -63,6 +63,26 @@ def sound(engine: Engine) -> bool:
         return not [check for check in verify(connection) if check.broken]
 
 
+Tables = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Tables:
+    def make(**tables: str) -> Path:
+        names = {
+            "key": "CID-InChI-Key.gz",
+            "smiles": "CID-SMILES.gz",
+            "title": "CID-Title.gz",
+            "synonym": "CID-Synonym-filtered.gz",
+            "parent": "CID-Parent.gz",
+        }
+        for role, content in tables.items():
+            (tmp_path / names[role]).write_bytes(gzip.compress(content.encode()))
+        return tmp_path
+
+    return make
+
+
 def split(data: bytes) -> list[bytes | None]:
     return list(records(io.BufferedReader(io.BytesIO(data))))  # type: ignore[arg-type]
 
@@ -131,6 +151,14 @@ def test_any_bytes_are_a_compound_or_a_reason(raw: bytes) -> None:
             parse(raw)
 
 
+def test_characters_that_postgres_refuses_are_taken_out(fresh_database: Engine, folder: Tables) -> None:
+    formula = re.sub(rb"(_FORMULA>.*\n)", rb"\1\0", PARTS[0])
+    path = folder(title=f"{CID.decode()}\tname\0 with\ud7ffNUL\n")
+    (path / "Compound_1.sdf").write_bytes(formula + b"$$$$\n")
+    assert run(fresh_database, path).counts["drugs"] == 1
+    assert fetch(fresh_database, "SELECT name, formula FROM mkmed.drug") == [("name with\ud7ffNUL", "C3H5NO3")]
+
+
 def test_a_monstrous_record_is_refused() -> None:
     huge = PARTS[0].replace(b"<PUBCHEM_HEAVY_ATOM_COUNT>", b"<PUBCHEM_HEAVY_ATOM_COUNT>\n100000\n\n>  <X>")
     with pytest.raises(DataError, match="100000 heavy atoms"):
@@ -189,26 +217,6 @@ def test_limit_and_ids(fresh_database: Engine) -> None:
     wanted = (f"pubchem.compound:{CID.decode()}", PARTS[40].split(b"\n", 1)[0].decode())
     run(fresh_database, SAMPLE, ids=wanted)
     assert len(fetch(fresh_database, "SELECT id FROM mkmed.drug")) == 6
-
-
-Tables = Callable[..., Path]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Tables:
-    def make(**tables: str) -> Path:
-        names = {
-            "key": "CID-InChI-Key.gz",
-            "smiles": "CID-SMILES.gz",
-            "title": "CID-Title.gz",
-            "synonym": "CID-Synonym-filtered.gz",
-            "parent": "CID-Parent.gz",
-        }
-        for role, content in tables.items():
-            (tmp_path / names[role]).write_bytes(gzip.compress(content.encode()))
-        return tmp_path
-
-    return make
 
 
 SMILES = "2244\tCC(=O)OC1=CC=CC=C1C(=O)O\n2245\tnot a smiles\n23665411\tCC(=O)OC1=CC=CC=C1C(=O)[O-].[Na+]\n"
