@@ -6,14 +6,17 @@ child that is too long at one item is killed, the item is reported, and the rest
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import multiprocessing.connection
-import resource
+import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -35,6 +38,7 @@ def _serve(pipe: Any, position: Any, began: Any, function: str, memory: int) -> 
     """A child's life: take a list of items, answer with a list of results, until told None."""
     module, _, name = function.partition(":")
     work: Callable[[Any], Any] = getattr(import_module(module), name)
+    _die_with_parent()
     _limit_memory(memory)
     try:
         pipe.send("ready")
@@ -59,10 +63,20 @@ def attempt(work: Callable[[Any], Any], item: Any) -> Any:
         return Failure(f"{type(error).__name__}: {error}"[:300])
 
 
+def _die_with_parent() -> None:
+    """Have Linux kill this process when its parent dies, even in the middle of a computation (prctl(2))."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
 def _limit_memory(extra: int) -> None:
     """Let this process grow by ``extra`` bytes at most."""
-    with open("/proc/self/statm") as statm:  # noqa: PTH123 - a kernel file
-        now = int(statm.read().split()[0]) * resource.getpagesize()
+    if sys.platform != "linux":
+        return
+    import resource
+
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + extra, now + extra))
 
 
