@@ -142,7 +142,11 @@ class Transport:
         return verdict
 
     def send(self, request: Request) -> Answer:
-        """One answer, complete, without judging it; follows at most two redirects within the same origin."""
+        """One answer, complete, without judging it.
+
+        At most two redirects are followed, and only within the origin and to the same question: an answer to another
+        path or query would be taken for what was asked.
+        """
         url = self._base + request.path
         params: Mapping[str, str] | None = request.params
         for _ in range(MAX_REDIRECTS + 1):
@@ -151,7 +155,7 @@ class Transport:
             if answer.status not in (301, 302, 303, 307, 308) or not location:
                 return answer
             url, params = urljoin(answer.url, location), None
-            if not _same_origin(url, self._origin):
+            if not (_same_origin(url, self._origin) and _same_question(url, answer.url, request.path)):
                 raise TransportError(f"{self.pace.host} redirected to another place, which was refused")
         raise TransportError(f"{self.pace.host} redirected more than {MAX_REDIRECTS} times")
 
@@ -235,6 +239,10 @@ def _same_origin(url: str, origin: tuple[str, str, int]) -> bool:
         return _parts(url) == origin
     except ValueError:  # not a URL at all
         return False
+
+
+def _same_question(url: str, asked: str, path: str) -> bool:
+    return urlsplit(url).path.endswith(path) and urlsplit(url).query == urlsplit(asked).query
 
 
 def _is_loopback(url: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from kb.sources.answers_body import BodyError, split_sdf
 from kb.sources.pubchem_ask import BATCH, VIEW_HEADING, Asker, Reply
 from kb.sources.pubchem_crew import Crew
 from kb.sources.pubchem_keys import CID, slices
-from kb.sources.pubchem_parse import parse_cids, parse_conformer, parse_view, png_size
+from kb.sources.pubchem_parse import check_composition, parse_cids, parse_conformer, parse_view, png_size
 from kb.sources.pubchem_rules import NO_PARENT, licence_of, three_d_rule
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Facts:
     cid: int
     salt: bool
     rule: str | None
+    formula: str
 
 
 @dataclass
@@ -150,7 +151,8 @@ class Cells:
         reply = self.asker.conformers([cid])[0]
         if not reply.present:
             return _absent(drug, Modality.structure, reply)
-        return Batch(payloads=[_conformer(drug, reply.document, split_sdf(reply.body)[cid], note)])
+        record, document = _split(reply, {cid: "" if facts.salt else facts.formula})[cid]
+        return Batch(payloads=[_conformer(drug, document, record, note)])
 
     def _conformers(self, drugs: Sequence[int]) -> None:
         """Ask for conformers a hundred at a time; salts, and what a list leaves out, are left to be asked alone."""
@@ -165,7 +167,8 @@ class Cells:
                 Outcome(drug, Modality.structure, State.absent, evidence=f.rule) for drug, f in facts.items() if f.rule
             ])
             asked = {f.cid: drug for drug, f in facts.items() if not (f.rule or f.salt)}
-            records, _ = self.crew.attempt(lambda: self._records(sorted(asked)))
+            formulas = {f.cid: f.formula for f in facts.values()}
+            records, _ = self.crew.attempt(lambda: self._records(sorted(asked), formulas))
             for cid, (record, document) in (records or {}).items():
                 batch.payloads.append(_conformer(asked[cid], document, record, None))
             settled = {int(r.drug) for r in (*batch.payloads, *batch.outcomes)}
@@ -174,16 +177,9 @@ class Cells:
         with self._lock:
             self._alone.update(drug for drug in claimed if drug not in settled)
 
-    def _records(self, cids: Sequence[int]) -> dict[int, tuple[str, Document]]:
-        """The SDF records that a list brings, each with a document of its own: the bytes of its part of the answer."""
-        found: dict[int, tuple[str, Document]] = {}
-        for reply in self.asker.conformers(cids) if cids else ():
-            for cid, record in split_sdf(reply.body).items() if reply.present else ():
-                parse_conformer(record)
-                whole = reply.document
-                url = f"{whole.url.partition('#')[0]}#cid={cid}"
-                found[cid] = record, replace(whole, payload=record.encode(), url=url)
-        return found
+    def _records(self, cids: Sequence[int], formulas: Mapping[int, str]) -> dict[int, tuple[str, Document]]:
+        replies = self.asker.conformers(cids) if cids else ()
+        return {cid: found for reply in replies if reply.present for cid, found in _split(reply, formulas).items()}
 
     def _facts(self, connection: Connection, drugs: Iterable[int]) -> dict[int, Facts]:
         """By drug: its CID at PubChem (the smallest, if two became one drug), and what keeps it from 3D."""
@@ -199,8 +195,20 @@ class Cells:
             cid = int(key.partition(":")[2])
             if drug not in found or cid < found[drug].cid:
                 salt = "." in (smiles or "")
-                found[drug] = Facts(cid, salt, None if salt else three_d_rule(values or {}, formula or ""))
+                rule = None if salt else three_d_rule(values or {}, formula or "")
+                found[drug] = Facts(cid, salt, rule, formula or "")
         return found
+
+
+def _split(reply: Reply, formulas: Mapping[int, str]) -> dict[int, tuple[str, Document]]:
+    """The records of an SD file, each with a document of its own: the bytes of its part of the answer."""
+    whole, found = reply.document, {}
+    for cid, record in split_sdf(reply.body).items():
+        check_composition(record, formulas[cid])
+        parse_conformer(record)
+        url = f"{whole.url.partition('#')[0]}#cid={cid}"
+        found[cid] = record, replace(whole, payload=record.encode(), url=url)
+    return found
 
 
 def _absent(drug: int, modality: Modality, reply: Reply) -> Batch:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -212,6 +214,26 @@ def parse_conformer(record: str) -> Conformer:
     tags = sdf_tags(record)
     energy = _number(tags.get("PUBCHEM_MMFF94_ENERGY"))
     return Conformer(int(lines[0]), block, heavy, energy, tags.get("PUBCHEM_CONFORMER_ID"))
+
+
+_ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*)")
+
+
+def check_composition(record: str, formula: str) -> None:
+    """Raise BodyError when the record's heavy atoms are not those of the formula, i.e. it is another compound's.
+
+    A record names its own CID, so an answer that mixes up two compounds which were both asked for agrees with itself.
+    """
+    lines = record.split("\n")
+    atoms = Counter(line[31:34].strip() for line in lines[4 : 4 + int(lines[3][:3])])
+    wanted: Counter[str] = Counter()
+    for symbol, count in _ELEMENT.findall(formula):
+        wanted[symbol] += int(count or 1)
+    for hydrogen in ("H", "D", "T"):
+        atoms.pop(hydrogen, None)
+        wanted.pop(hydrogen, None)
+    if formula and atoms != wanted:
+        raise BodyError("the conformer's atoms are not the compound's")
 
 
 def sdf_tags(record: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from kb.sources.pubchem_keys import Question, read_question
 from kb.sources.pubchem_parse import (
     NUMBERS,
     TAGS,
+    check_composition,
     parse_cids,
     parse_conformer,
     parse_descriptions,
@@ -136,6 +137,15 @@ def test_a_flat_conformer_is_refused() -> None:
         parse_conformer(split_sdf(flat.encode())[2244])
     expected = Expected(Kind.sdf, frozenset({2244}), ("3D",))
     assert classify(200, {"content-type": "chemical/x-mdl-sdfile"}, flat.encode(), expected).verdict is Verdict.retry
+
+
+def test_a_conformer_of_another_compound_is_refused() -> None:
+    record = catalogue.conformers()[2244]
+    check_composition(record, "C9H8O4")
+    check_composition(record, "")
+    for formula in ("C9H8O3", "C10H8O4", "C9H8O4Cl", "C9H8NO4"):
+        with pytest.raises(BodyError, match="atoms"):
+            check_composition(record, formula)
 
 
 def test_png_size() -> None:

@@ -83,7 +83,7 @@ def test_reading_stops_at_the_cap(fault: str, tmp_path: Path) -> None:
         assert standin.requests == 1, "what is too large is not asked for again"
 
 
-@pytest.mark.parametrize("fault", ["to a file", "to another host", "to another port", "to itself"])
+@pytest.mark.parametrize("fault", ["to a file", "to another host", "to another port", "to another question", "to itself"])
 def test_redirects_stay_where_they_are(fault: str, tmp_path: Path) -> None:
     with StandIn(NO_LIMITS, fault=lambda *_: fault) as standin:
         with transport_to(standin.url, tmp_path) as transport, pytest.raises(TransportError, match="redirected"):

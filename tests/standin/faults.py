@@ -81,6 +81,8 @@ def _twice(reply: Reply) -> Reply:
     return _json(reply, change)
 
 
+SELF = "<the same address>"
+
 LIES: dict[str, Callable[[Reply, list[int]], Reply]] = {
     "503 busy": lambda r, c: replace(BUSY, retry_after="0"),
     "503 html": lambda r, c: Reply(503, "text/html", HTML),
@@ -118,7 +120,8 @@ LIES: dict[str, Callable[[Reply, list[int]], Reply]] = {
     "to a file": lambda r, c: Reply(302, "text/html", b"", location="file:///etc/passwd"),
     "to another host": lambda r, c: Reply(302, "text/html", b"", location="http://127.0.0.2:9/rest/pug"),
     "to another port": lambda r, c: Reply(302, "text/html", b"", location="http://127.0.0.1:9/rest/pug"),
-    "to itself": lambda r, c: Reply(302, "text/html", b"", location="?again"),
+    "to another question": lambda r, c: Reply(302, "text/html", b"", location="?again"),
+    "to itself": lambda r, c: Reply(302, "text/html", b"", location=SELF),
     "black": lambda r, c: replace(BUSY, colour="Black"),
 }
 """Answers that arrive whole and must never become ``present`` or ``absent``."""

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.standin import catalogue
-from tests.standin.faults import BUSY, LIES, ODD, WIRE, Reply, fault_body
+from tests.standin.faults import BUSY, LIES, ODD, SELF, WIRE, Reply, fault_body
 from tests.standin.limits import Guard, Limits
 
 Chooser = Callable[[str, str, list[int]], str | None]
@@ -137,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         if reply.retry_after:
             self.send_header("Retry-After", reply.retry_after)
         if reply.location:
-            self.send_header("Location", reply.location)
+            self.send_header("Location", self.path if reply.location == SELF else reply.location)
         self.send_header("Set-Cookie", "ncbi_sid=90C6; domain=.nih.gov; path=/")
         self.send_header("Access-Control-Allow-Origin", "*")
         if reply.status == 204:
