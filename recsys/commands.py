@@ -209,9 +209,9 @@ def recommend(
         return
     for kind, codes in answer.unknown.items():
         output.say(f"unknown {kind} codes, without influence: {', '.join(codes)}")
-    output.emit([vars(item) for item in answer.recommended[:limit]], form, title=WARNING)
+    output.emit([item._asdict() for item in answer.recommended[:limit]], form, title=WARNING)
     if answer.avoided:
-        output.emit([vars(item) for item in answer.avoided], form, title="left out because of interactions")
+        output.emit([item._asdict() for item in answer.avoided], form, title="left out because of interactions")
     if reasons:
         output.emit([row for reason in reasons for row in reason.rows()], form, title="reasons: change of the logit")
     output.say(WARNING)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,8 +37,7 @@ class Patient:
     visits: tuple[Visit, ...]
 
 
-@dataclass(frozen=True)
-class Recommendation:
+class Recommendation(NamedTuple):
     """One recommended medication."""
 
     code: str
@@ -53,8 +52,7 @@ class Recommendation:
     """Interactions with other recommended medications that were accepted."""
 
 
-@dataclass(frozen=True)
-class Avoided:
+class Avoided(NamedTuple):
     """A medication left out because of its interactions, though its probability was above the threshold."""
 
     code: str
@@ -77,8 +75,8 @@ class Answer:
     def as_json(self) -> dict[str, Any]:
         """The answer as plain values."""
         return {"warning": self.warning, "run": self.run, "unknown_codes": self.unknown,
-                "recommended": [vars(item) for item in self.recommended],
-                "avoided": [vars(item) for item in self.avoided]}
+                "recommended": [item._asdict() for item in self.recommended],
+                "avoided": [item._asdict() for item in self.avoided]}
 
 
 def parse_patient(document: Any) -> Patient:
@@ -130,6 +128,7 @@ class RecommenderService:
         self.task = str(trained.meta.get("task", "stay"))
         self._modalities = [tuple(name for name, has in zip(self.knowledge.modalities, row, strict=True) if has)
                             for row in self.knowledge.rests_on]
+        self._interacting = [frozenset(np.flatnonzero(row).tolist()) for row in self.knowledge.interactions.matrix]
 
     @classmethod
     def open(cls, settings: Settings, run: str = "") -> RecommenderService:
@@ -180,21 +179,23 @@ class RecommenderService:
 
     def _answer(self, visits: Histories, patient: int, chosen: np.ndarray, above: np.ndarray, probability: np.ndarray,
                 unknown: dict[str, list[str]], run: str) -> Answer:
-        codes, names, matrix = self.knowledge.medications, self.knowledge.names, self.knowledge.interactions.matrix
-        taken = np.flatnonzero(chosen)
-        taken = taken[np.argsort(-probability[taken], kind="stable")]
+        codes, names = self.knowledge.medications, self.knowledge.names
+        rows = np.flatnonzero(chosen)
+        order = rows[np.argsort(-probability[rows], kind="stable")].tolist()
+        taken, score = set(order), probability.tolist()
         first, last = visits.medication.indptr[visits.starts[patient:patient + 2]]
         before = visits.medication.values[first:last].tolist()
-        recommended = [
-            Recommendation(codes[m], names[m], float(probability[m]), before.count(m), self._modalities[m],
-                           tuple(codes[o] for o in taken.tolist() if matrix[m, o]))
-            for m in taken.tolist()
-        ]
-        avoided = [Avoided(codes[m], names[m], float(probability[m]),
-                           tuple(codes[o] for o in taken.tolist() if matrix[m, o]))
+        recommended = [Recommendation(codes[m], names[m], score[m], before.count(m), self._modalities[m],
+                                      self._among(taken, m)) for m in order]
+        avoided = [Avoided(codes[m], names[m], score[m], self._among(taken, m))
                    for m in np.flatnonzero(above & ~chosen).tolist()]
         avoided.sort(key=lambda item: -item.probability)
         return Answer(recommended, avoided, unknown, run)
+
+    def _among(self, taken: set[int], medication: int) -> tuple[str, ...]:
+        """The codes among ``taken`` that interact with the medication, in the order of the vocabulary."""
+        found = taken & self._interacting[medication]
+        return tuple(self.knowledge.medications[other] for other in sorted(found)) if found else ()
 
 
 def _ragged(lists: Sequence[Sequence[int]]) -> Ragged:

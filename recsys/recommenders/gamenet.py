@@ -9,7 +9,7 @@ from recsys.batches import Batch, Histories, Sizes
 from recsys.config import Config
 from recsys.knowledge import Knowledge
 from recsys.recommenders.contract import Network, NeuralRecommender
-from recsys.recommenders.layers import CodeBag, GroupedGRU
+from recsys.recommenders.layers import CodeBag, Dropout, GroupedGRU
 
 
 def normalised(adjacency: torch.Tensor) -> torch.Tensor:
@@ -26,7 +26,7 @@ class GraphConvolution(nn.Module):
         super().__init__()
         self.first = nn.Parameter(torch.randn(size, dim) * 0.1)
         self.second = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, adjacency: torch.Tensor) -> torch.Tensor:
         """[K, D] for a normalised adjacency [K, K]."""
@@ -45,7 +45,7 @@ class GamenetNetwork(Network):
         self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
         self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)
         self.recurrent = GroupedGRU(2, dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.query = nn.Sequential(nn.ReLU(), nn.Linear(2 * dim, dim))
         self.together = GraphConvolution(width, dim, config.dropout)
         self.against = GraphConvolution(width, dim, config.dropout)

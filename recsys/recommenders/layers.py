@@ -14,6 +14,31 @@ from recsys.batches import Bag
 from recsys.knowledge import Knowledge
 
 
+def kept(shape: Sequence[int], rate: float) -> torch.Tensor:
+    """float32 of ``shape``: 0 with probability ``rate``, else 1/(1 − rate), the rate taken to the nearest 1/256.
+
+    One random byte an element, drawn eight at a time, from torch's generator: five times faster on a CPU than
+    ``torch.nn.functional.dropout``, which was a seventh of the training time.
+    """
+    size = math.prod(shape)
+    share = min(max(round(256 * (1 - rate)), 1), 255)
+    words = torch.empty(-(-size // 8), dtype=torch.int64).random_(-(2**63), None)
+    mask = words.view(torch.uint8)[:size].reshape(tuple(shape)) < share
+    return mask.to(torch.float32).mul_(256 / share)
+
+
+class Dropout(nn.Module):
+    """Dropout by ``kept``; the identity in evaluation."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x of any shape."""
+        return x * kept(x.shape, self.rate) if self.training and self.rate else x
+
+
 class CodeBag(nn.Module):
     """The sum of the embeddings of each visit's codes, [N, D]; while training, codes are left out at random."""
 
@@ -26,8 +51,7 @@ class CodeBag(nn.Module):
         """[N, D]; a visit without codes is zero."""
         weights = None
         if self.training and self.dropout and len(bag.values):
-            keep = 1.0 - self.dropout
-            weights = torch.empty(len(bag.values)).bernoulli_(keep).div_(keep)
+            weights = kept(bag.values.shape, self.dropout)
         return F.embedding_bag(bag.values, self.weight, bag.offsets, mode="sum", per_sample_weights=weights)
 
 

@@ -98,5 +98,5 @@ def _minimise(design: sparse.csr_matrix, target: np.ndarray, start: np.ndarray, 
         return loss + penalty / 2 * float(np.square(weight[:-1]).sum(dtype=np.float64)), gradient.ravel().astype(float)
 
     result = minimize(cost, start.ravel().astype(float), jac=True, method="L-BFGS-B",
-                      options={"maxiter": 50, "maxcor": 8, "ftol": 1e-6})
+                      options={"maxiter": 40, "maxcor": 8, "ftol": 1e-6})
     return result.x.reshape(shape).astype(np.float32)

@@ -12,7 +12,7 @@ from torch import nn
 from recsys.batches import Batch, Sizes
 from recsys.config import Config
 from recsys.recommenders.contract import Network, NeuralRecommender
-from recsys.recommenders.layers import CodeBag
+from recsys.recommenders.layers import CodeBag, Dropout
 
 
 class MicronNetwork(Network):
@@ -26,7 +26,7 @@ class MicronNetwork(Network):
         self.health = nn.Linear(2 * dim, dim)
         self.prescribe = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, width))
         self.carry = nn.Parameter(torch.zeros(width))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.reconstruction = 0.1
 
     def _scores(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

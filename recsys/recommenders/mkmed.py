@@ -14,7 +14,7 @@ from recsys.batches import Batch, Sizes
 from recsys.config import Config
 from recsys.knowledge import Knowledge
 from recsys.recommenders.contract import Network, NeuralRecommender
-from recsys.recommenders.layers import CodeBag, DrugTable, GroupedGRU
+from recsys.recommenders.layers import CodeBag, Dropout, DrugTable, GroupedGRU
 
 
 class ReferenceNetwork(Network):
@@ -27,7 +27,7 @@ class ReferenceNetwork(Network):
         self.procedure = CodeBag(sizes.procedure, dim)
         self.drugs = DrugTable(knowledge, dim, frozen=config.frozen)
         self.recurrent = GroupedGRU(3, dim)
-        self.dropout = nn.Dropout(0.5)
+        self.dropout = Dropout(0.5)
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(3 * dim, sizes.medication))
 
     def forward(self, batch: Batch) -> torch.Tensor:
@@ -53,8 +53,8 @@ class CorrectedNetwork(Network):
         self.drugs = DrugTable(knowledge, dim, frozen=config.frozen)
         self.own = nn.Parameter(torch.randn(width, dim) * 0.05)
         self.recurrent = GroupedGRU(3, dim)
-        self.patient = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(6 * dim, 2 * dim), nn.ReLU(),
-                                     nn.Dropout(config.dropout), nn.Linear(2 * dim, dim))
+        self.patient = nn.Sequential(Dropout(config.dropout), nn.Linear(6 * dim, 2 * dim), nn.ReLU(),
+                                     Dropout(config.dropout), nn.Linear(2 * dim, dim))
         self.gate = nn.Linear(dim, 2 * width, bias=False)
         self.linear = nn.Linear(2 * dim, width, bias=False)
         self.after = nn.Linear(2 * width, width, bias=False)

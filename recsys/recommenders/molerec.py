@@ -9,7 +9,7 @@ from recsys.batches import Batch, Sizes
 from recsys.config import Config
 from recsys.knowledge import Knowledge
 from recsys.recommenders.contract import Network, NeuralRecommender
-from recsys.recommenders.layers import CodeBag, GroupedGRU
+from recsys.recommenders.layers import CodeBag, Dropout, GroupedGRU
 from recsys.recommenders.molecules import MedicationEncoder, MessagePassing, medication_molecules
 
 
@@ -26,7 +26,7 @@ class MolerecNetwork(Network):
         self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
         self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)
         self.recurrent = GroupedGRU(2, dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.query = nn.Sequential(nn.ReLU(), nn.Linear(2 * dim, dim))
         self.encoder = MedicationEncoder(molecules, dim)
         self.pieces = MessagePassing(molecules.fragments, dim) if molecules.fragments.size else None

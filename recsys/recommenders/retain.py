@@ -8,7 +8,7 @@ from torch import nn
 from recsys.batches import Batch, Sizes
 from recsys.config import Config
 from recsys.recommenders.contract import Network, NeuralRecommender
-from recsys.recommenders.layers import CodeBag, GroupedGRU
+from recsys.recommenders.layers import CodeBag, Dropout, GroupedGRU
 
 
 def reversed_prefixes(batch: Batch) -> tuple[torch.Tensor, tuple[int, ...]]:
@@ -45,7 +45,7 @@ class RetainNetwork(Network):
         self.recurrent = GroupedGRU(2, dim)
         self.alpha = nn.Linear(dim, 1)
         self.beta = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(dim, sizes.medication)
 
     def forward(self, batch: Batch) -> torch.Tensor:

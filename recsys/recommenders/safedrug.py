@@ -13,7 +13,7 @@ from recsys.batches import Batch, Sizes
 from recsys.config import Config
 from recsys.knowledge import Knowledge
 from recsys.recommenders.contract import Network, NeuralRecommender
-from recsys.recommenders.layers import CodeBag, GroupedGRU
+from recsys.recommenders.layers import CodeBag, Dropout, GroupedGRU
 from recsys.recommenders.molecules import MedicationEncoder, medication_molecules
 
 
@@ -29,7 +29,7 @@ class SafedrugNetwork(Network):
         self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
         self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)
         self.recurrent = GroupedGRU(2, dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.query = nn.Sequential(nn.ReLU(), nn.Linear(2 * dim, dim))
         self.encoder = MedicationEncoder(molecules, dim)
         self.mix = nn.Linear(width, width)
