@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -95,7 +96,8 @@ def _read_ids(given: str | None) -> tuple[str, ...] | None:
     if given != "-" and not Path(given).is_file():
         raise UsageError(f"{given} is not a file", hint="--ids takes a file with one id or name a line, or -")
     text = sys.stdin.read() if given == "-" else Path(given).read_text(encoding="utf-8", errors="replace")
-    lines = (line.split("#", 1)[0].strip() for line in text.splitlines())
+    # A comment begins the line or follows a blank: "#" within a word is a triple bond in SMILES.
+    lines = (re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in text.splitlines())
     return tuple(dict.fromkeys(line for line in lines if line))
 
 

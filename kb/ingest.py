@@ -22,7 +22,7 @@ from kb.modalities import State
 from kb.properties import PROPERTIES
 from kb.records import Batch
 from kb.runs import finish_run, start_run
-from kb.schema.ledger import cell, licence, source
+from kb.schema.ledger import cell, licence, lookup, source
 from kb.schema.payloads import property_kind
 from kb.settings import Settings
 from kb.sources import SOURCES
@@ -190,7 +190,7 @@ def ingest(engine: Engine, settings: Settings, name: str, options: IngestOptions
     seconds = (datetime.now(UTC) - job.started_at).total_seconds()
     if failed:
         raise Incomplete(
-            f"{failed} cells failed; everything else is committed",
+            f"{failed} cells or look-ups failed; everything else is committed",
             hint=f"mkmed kb ingest --source {name} --retry-failed",
         )
     return Summary(job.run_id, name, seconds, dict(job.counts))
@@ -201,9 +201,13 @@ def _again(name: str) -> str:
 
 
 def _failed_since(connection: Connection, job: Job) -> int:
-    query = (
-        select(func.count())
-        .select_from(cell)
-        .where(cell.c.source == job.source.name, cell.c.state == State.failed, cell.c.run_id == job.run_id)
+    """How many cells and look-ups failed in this run."""
+    return sum(
+        connection.scalar(
+            select(func.count())
+            .select_from(table)
+            .where(table.c.source == job.source.name, table.c.state == State.failed, table.c.run_id == job.run_id)
+        )
+        or 0
+        for table in (cell, lookup)
     )
-    return connection.scalar(query) or 0
