@@ -5,24 +5,20 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from slow_server import address, serving
 from sqlalchemy import Engine, text
 
-from kb.errors import ContractViolation, SourceError, Transient, TransportError, UsageError
+from kb.errors import ContractViolation, SourceError, UsageError
 from kb.graph import encode_rows
 from kb.ingest import Summary, ingest, plan
 from kb.settings import Settings
 from kb.sources import drkg_contract, drkg_read
 from kb.sources.contract import IngestOptions
-from kb.sources.download import Limits, download
 from kb.sources.drkg import Drkg
 from kb.sources.drkg_read import describe_relations, known_relations, read_triples
 
@@ -194,103 +190,6 @@ def test_usage(fresh_database: Engine, tmp_path: Path, path: Path) -> None:
             run(fresh_database, tmp_path, **options)
     estimate = plan(fresh_database, settings(tmp_path), "drkg", IngestOptions(path=path))
     assert estimate.requests == 0 and estimate.bytes == len(CONTENT) and 1 <= estimate.keys <= 2 * len(ROWS)
-
-
-class Faulty(BaseHTTPRequestHandler):
-    """Serves ``server.body``; ``server.faults`` says for each request what goes wrong with it."""
-
-    def log_message(self, *_: Any) -> None:
-        return
-
-    def do_GET(self) -> None:
-        server: Any = self.server
-        server.asked.append(dict(self.headers))
-        fault = server.faults.pop(0) if server.faults else ""
-        body, start = server.body, 0
-        if fault.isdigit():
-            self.send_error(int(fault))
-            return
-        wanted = self.headers.get("Range", "")
-        if wanted and fault != "no range" and self.headers.get("If-Range") == server.tag:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        else:
-            self.send_response(200)
-        self.send_header("ETag", server.tag)
-        if fault != "no length":
-            self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        sent = body[start:]
-        if fault == "drip":
-            for byte in range(200):
-                self.wfile.write(sent[byte : byte + 1])
-                self.wfile.flush()
-                if server.stopped.wait(0.05):
-                    return
-        self.wfile.write(sent[: len(sent) // 2] if fault == "cut" else sent)
-
-
-@contextmanager
-def serving(body: bytes, *faults: str) -> Iterator[Any]:
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
-    server.body, server.faults, server.asked, server.tag = body, list(faults), [], '"v1"'
-    server.stopped, server.daemon_threads = threading.Event(), True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.stopped.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-QUICK = Limits(size=10 << 20, seconds=5.0, pause=0.01)
-BODY = bytes(range(256)) * 4000
-
-
-def address(server: Any, name: str = "drkg.tar.gz") -> str:
-    return f"http://127.0.0.1:{server.server_address[1]}/{name}"
-
-
-@pytest.mark.parametrize("faults", [(), ("cut",), ("cut", "cut"), ("503", "cut", "no range"), ("no length",)])
-def test_a_download_comes_whole(tmp_path: Path, faults: tuple[str, ...]) -> None:
-    with serving(BODY, *faults) as server:
-        got = download(address(server), tmp_path, limits=QUICK)
-        assert got.read_bytes() == BODY
-        asked = len(server.asked)
-        assert download(address(server), tmp_path, limits=QUICK) == got and len(server.asked) == asked
-    assert [p.name for p in tmp_path.iterdir()] == [got.name]
-    if faults == ("cut", "cut"):
-        assert server.asked[1]["Range"] == f"bytes={len(BODY) // 2}-" and server.asked[1]["If-Range"] == '"v1"'
-
-
-def test_a_download_goes_on_in_a_later_call_unless_the_file_changed(tmp_path: Path) -> None:
-    with serving(BODY, *["cut"] + ["500"] * 4) as server:
-        with pytest.raises(Transient):
-            download(address(server), tmp_path, limits=QUICK)
-        server.faults, server.body, server.tag = [], BODY[::-1], '"v2"'
-        assert download(address(server), tmp_path, limits=QUICK).read_bytes() == BODY[::-1]
-
-
-def test_a_download_is_bounded_in_time_and_size(tmp_path: Path) -> None:
-    with serving(BODY, "drip") as server, pytest.raises(Transient, match="deadline"):
-        download(address(server), tmp_path / "a", limits=replace(QUICK, seconds=0.5))
-    for fault in ("", "no length"):
-        with serving(BODY, fault) as server, pytest.raises(TransportError, match="limit"):
-            download(address(server), tmp_path / "b", limits=replace(QUICK, size=1000))
-    with serving(BODY, "404") as server, pytest.raises(TransportError, match="404"):
-        download(address(server), tmp_path / "c", limits=QUICK)
-    with pytest.raises(UsageError):
-        download("file:///etc/passwd", tmp_path / "d")
-
-
-def test_a_url_cannot_name_a_path(tmp_path: Path) -> None:
-    with serving(BODY) as server:
-        got = download(address(server, "..%2F..%2Fx?a=/../../y"), tmp_path / "cache", limits=QUICK)
-    assert got.parent == tmp_path / "cache" and "/" not in got.name
 
 
 def test_ingest_from_an_address(fresh_database: Engine, tmp_path: Path) -> None:
