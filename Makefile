@@ -31,7 +31,7 @@ $(READY): pyproject.toml constraints.txt | $(MADE)
 	@touch $@
 
 test: $(READY) ## Run the tests on a PostgreSQL of their own.
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -rs
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -ra
 
 lint: $(READY) ## Check style and types.
 	@$(BIN)/ruff check .
