@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from kb.errors import Blocked, SourceError, Transient, TransportError
+import tenacity
+from sqlalchemy.exc import DBAPIError
+
+from kb.db.failures import RETRY_SECONDS, is_conflict
+from kb.errors import Blocked, DatabaseUnavailable, SourceError, Transient, TransportError
 from kb.sources.answers_body import BodyError
 
 T = TypeVar("T")
@@ -34,7 +38,7 @@ class Crew:
             under_way: set[Future[None]] = set()
             try:
                 for item in items:
-                    under_way.add(pool.submit(work, item))
+                    under_way.add(pool.submit(_patiently, work, item))
                     if len(under_way) >= 2 * self.size:
                         under_way = _settle(under_way)
                 while under_way:
@@ -69,6 +73,21 @@ class Crew:
                     f"{self._failures} requests failed one after the other, the last with: {error}",
                     hint="everything so far is committed: run the same command again later",
                 ) from error
+
+
+def _patiently(work: Callable[[T], None], item: T) -> None:
+    """Do the work, again from its start when Postgres was lost or another transaction was in the way."""
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_passes),
+        stop=tenacity.stop_after_delay(RETRY_SECONDS),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=5.0),
+        reraise=True,
+    )
+    retrying(work, item)
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, DatabaseUnavailable) or (isinstance(error, DBAPIError) and is_conflict(error))
 
 
 def _settle(under_way: set[Future[None]]) -> set[Future[None]]:

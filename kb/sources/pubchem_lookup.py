@@ -52,7 +52,7 @@ class Lookup:
     """The questions that led to each CID."""
     _asked: set[str] = field(default_factory=set)
     _single: set[int] = field(default_factory=set)
-    _fresh_ids: set[int] = field(default_factory=set)
+    _unlinked: dict[Question, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -71,13 +71,16 @@ class Lookup:
             cid = int(question.value) if question.namespace == CID else found.cid if found else None
             if cid is not None:
                 self.by_cid[cid].append(question)
+            if found is not None and found.drug_id is None and cid is not None:
+                self._unlinked[question] = cid
         return sorted(self.by_cid)
 
     def identify(self, cids: Sequence[int]) -> None:
         """Fetch identity and properties of every CID that is due, a hundred at a time, and what is missing singly."""
         keys = [f"{CID}:{cid}" for cid in cids]
         self._open(keys)
-        again = {f"{CID}:{cid}" for cid in self._fresh_ids}  # a DrugBank id is new to a compound that may be known
+        # A DrugBank id that was never linked to a drug is news for a compound that may be known already.
+        again = {f"{CID}:{cid}" for question, cid in self._unlinked.items() if question.namespace == "drugbank"}
 
         def work(due: Sequence[str]) -> None:
             batched = [key for key in due if int(key.partition(":")[2]) not in self._single]
@@ -86,6 +89,10 @@ class Lookup:
             self.crew.each(lambda key: self._identify([key], again), [k for k in alone if k not in self._asked])
 
         self._until_done(keys, work, again)
+        with self.job.transaction() as connection:
+            known = known_questions(connection, self._source, keys)
+            drugs = {q.key: known[f"{CID}:{cid}"].drug_id for q, cid in self._unlinked.items()}
+            link_questions(connection, self._source, {key: drug for key, drug in drugs.items() if drug is not None})
 
     def _open(self, keys: Iterable[str]) -> None:
         with self.job.transaction() as connection:
@@ -142,9 +149,6 @@ class Lookup:
                 return
             more = f" (first of {len(cids)})" if len(cids) > 1 else ""
             self._note(connection, key, State.present, evidence=f"{CID}:{cids[0]}{more}")
-            if question.namespace == "drugbank":
-                with self._lock:
-                    self._fresh_ids.add(cids[0])
 
     def _identify(self, keys: Sequence[str], again: Iterable[str]) -> None:
         with self.job.transaction() as connection:

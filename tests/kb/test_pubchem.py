@@ -130,6 +130,16 @@ def test_each_way_of_asking(engine: Engine, tmp_path: Path) -> None:
     assert sound(engine)
 
 
+def test_a_drugbank_id_reaches_a_compound_that_is_known(engine: Engine, tmp_path: Path) -> None:
+    with StandIn(NO_LIMITS) as standin:
+        run(engine, standin, tmp_path, ("2244", "4091"), modalities=("image",))
+        assert run(engine, standin, tmp_path, ("aspirin",), modalities=("image",)).counts["requests"] == 1
+        assert run(engine, standin, tmp_path, ("DB00945",), modalities=("image",)).counts["requests"] == 4
+        assert run(engine, standin, tmp_path, ("DB00945",), modalities=("image",)).counts["requests"] == 0
+    assert rows(engine, "SELECT value FROM identifier WHERE namespace = 'drugbank'") == [("DB00945",)]
+    assert rows(engine, "SELECT count(*) FROM lookup WHERE drug_id IS NULL") == [(0,)]
+
+
 def test_lists_that_take_too_long_are_halved(engine: Engine, tmp_path: Path) -> None:
     def slow(method: str, path: str, cids: list[int]) -> str | None:
         return "504 timeout" if len(cids) > 30 else None
