@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +68,14 @@ def hold_out(triples: NDArray[np.int64], share: float, seed: int) -> tuple[NDArr
     return triples[~test], triples[test]
 
 
+@contextmanager
+def _without_pinning() -> Iterator[None]:
+    """PyKEEN's loaders ask for pinned memory, and torch warns where there is no card to pin it for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="'pin_memory' argument", category=UserWarning)
+        yield
+
+
 def train_entities(triples: NDArray[np.int64], entities: int, relations: int, g: GraphConfig, seed: int) -> Any:
     """The trained PyKEEN model; raises TrainingDiverged if its loss is not finite."""
     from pykeen.models import model_resolver
@@ -78,8 +89,9 @@ def train_entities(triples: NDArray[np.int64], entities: int, relations: int, g:
     optimizer = torch.optim.Adam(model.get_grad_params(), lr=g.learning_rate, fused=True)
     loop = SLCWATrainingLoop(model=model, triples_factory=factory, optimizer=optimizer,
                              negative_sampler_kwargs={"num_negs_per_pos": g.negatives})
-    losses = loop.train(factory, num_epochs=g.epochs, batch_size=min(g.batch_size, len(triples)), use_tqdm=False,
-                        pin_memory=False, drop_last=False)
+    with _without_pinning():
+        losses = loop.train(factory, num_epochs=g.epochs, batch_size=min(g.batch_size, len(triples)), use_tqdm=False,
+                            drop_last=False)
     if losses and not np.isfinite(losses).all():
         raise TrainingDiverged(f"{g.model} on the triples gave a loss that is not finite",
                                hint="lower graph.learning_rate")
@@ -94,10 +106,11 @@ def link_prediction(model: Any, train: NDArray[np.int64], test: NDArray[np.int64
         return {}
     rows = np.random.default_rng(seed).permutation(len(test))[:EVALUATED]
     evaluator = RankBasedEvaluator(filtered=True)
-    result = evaluator.evaluate(
-        model, torch.from_numpy(test[rows]), batch_size=64, use_tqdm=False,
-        additional_filter_triples=[torch.from_numpy(train), torch.from_numpy(test)],
-    )
+    with _without_pinning():
+        result = evaluator.evaluate(
+            model, torch.from_numpy(test[rows]), batch_size=64, use_tqdm=False,
+            additional_filter_triples=[torch.from_numpy(train), torch.from_numpy(test)],
+        )
     names = {"mrr": "inverse_harmonic_mean_rank", "hits@1": "hits_at_1", "hits@3": "hits_at_3", "hits@10": "hits_at_10"}
     return {**{short: float(result.get_metric(f"both.realistic.{name}")) for short, name in names.items()},
             "ranked": float(len(rows))}

@@ -72,7 +72,8 @@ def prepare(engine: Engine, config: PretrainConfig, cache: FeatureCache, device:
         raise DataError("no drug in the knowledge base has a structure, and the molecule is the anchor",
                         hint="mkmed kb ingest corpus fills it from the bundled data")
     split = split_corpus(corpus, config, cache)
-    return Prepared(corpus, split, build_inputs(corpus, config, cache, device, split.train))
+    inputs = build_inputs(corpus, config, cache, device, split.train)
+    return Prepared(corpus, split.among(inputs.data.present.any(1).cpu().numpy()), inputs)
 
 
 def training_rows(prepared: Prepared, config: PretrainConfig) -> NDArray[np.int64]:

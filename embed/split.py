@@ -20,11 +20,15 @@ VERSION = "1"
 
 @dataclass(frozen=True)
 class DrugSplit:
-    """Row numbers of drugs: three disjoint, sorted int64 arrays that cover all."""
+    """Row numbers of drugs: three disjoint, sorted int64 arrays."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
+
+    def among(self, known: NDArray[np.bool_]) -> DrugSplit:
+        """The same split without the drugs that ``known`` (N,) leaves out."""
+        return DrugSplit(*(rows[known[rows]] for rows in (self.train, self.validation, self.test)))
 
 
 def scaffolds(smiles: Sequence[str]) -> tuple[list[int], Packed]:
