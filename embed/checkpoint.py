@@ -11,9 +11,9 @@ import hashlib
 import io
 import json
 import os
-import pickle  # only for the name of the error that torch raises
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError  # the name of the error that torch raises, nothing else
 from typing import Any
 
 import torch
@@ -110,7 +110,7 @@ def load_exactly(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     # weights_only refuses every pickled class, so a file from a stranger cannot run code.
     try:
         loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except UnpicklingError:
         raise CheckpointError(f"checkpoint {path} holds more than tensors and is refused") from None
     return loaded["tensors"], json.loads(loaded["meta"])
 

@@ -120,7 +120,8 @@ def test_nothing_dangerous_or_nameless(path: Path) -> None:
             assert not node.name.endswith(("Manager", "Handler", "Helper")), node.name
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
-            assert not names & {"pickle", "dill", "shelve"}, "pickles are not a data format"
+            error_only = {alias.name for alias in node.names} == {"UnpicklingError"}
+            assert error_only or not names & {"pickle", "dill", "shelve"}, "pickles are not a data format"
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called not in ("eval", "exec"), called

@@ -66,14 +66,19 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def mapped_errors() -> Iterator[None]:
-    """Raise DiskFull and DatabaseUnavailable for what psycopg2 or SQLAlchemy raise inside; others pass."""
+    """Raise DiskFull and DatabaseUnavailable for what psycopg2 or SQLAlchemy raise inside.
+
+    Other errors of a bare psycopg2 cursor become those of SQLAlchemy, so that callers know one family only.
+    """
     try:
         yield
     except (psycopg2.Error, DBAPIError) as error:
         mapped = translate(error)
-        if mapped is None:
+        if mapped is not None:
+            raise mapped from None
+        if isinstance(error, DBAPIError):
             raise
-        raise mapped from None
+        raise DBAPIError.instance("bulk statement", None, error, psycopg2.Error, hide_parameters=True) from error
 
 
 def with_retry(work: Callable[[Connection], T], engine: Engine, *, seconds: float = RETRY_SECONDS) -> T:

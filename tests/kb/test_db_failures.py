@@ -179,6 +179,14 @@ def test_failures_are_told_apart(error: psycopg2.Error, expected: type) -> None:
     assert isinstance(translate(wrapped), expected)
 
 
+def test_errors_of_a_bare_cursor_are_sqlalchemys_and_repeatable(connection: Connection) -> None:
+    with pytest.raises(IntegrityError), connection.begin_nested(), mapped_errors():
+        connection.connection.cursor().execute("INSERT INTO mkmed.licence (id) VALUES ('x')")
+    with pytest.raises(OperationalError) as caught, mapped_errors():
+        raise _error(psycopg2.OperationalError, "40P01", "deadlock detected")
+    assert failures.is_conflict(caught.value)
+
+
 def test_other_errors_pass_through_unchanged() -> None:
     with pytest.raises(ZeroDivisionError), mapped_errors():
         raise ZeroDivisionError
