@@ -99,11 +99,13 @@ def summarise(results: list[dict[str, Any]], reference: str = "mkmed") -> list[d
         mine = [r for r in results if r["recommender"] == reference]
         for name in dict.fromkeys(r["recommender"] for r in results):
             some = [r for r in results if r["recommender"] == name]
-            means = {key: float(np.mean([r[rule]["per_visit"][key] for r in some])) for key in some[0][rule]["per_visit"]}
+            keys = some[0][rule]["per_visit"]
+            means = {key: float(np.mean([r[rule]["per_visit"][key] for r in some])) for key in keys}
             row = {"recommender": name, "rule": rule, "seeds": len(some), "jaccard": means["jaccard"],
                    "± seeds": float(np.std([r[rule]["per_visit"]["jaccard"] for r in some])),
                    "prauc": means["prauc"], "f1": means["f1"], "ddi_rate": means["ddi_rate"],
-                   "medications": means["medications"], "first visit": _mean(some, rule, "by_visits", "first", "jaccard"),
+                   "medications": means["medications"],
+                   "first visit": _mean(some, rule, "by_visits", "first", "jaccard"),
                    "rare AP": _mean(some, rule, "by_rarity", "rare", "average_precision"),
                    "calibration": float(np.mean([r[rule]["calibration_error"] for r in some])),
                    "CPU s": float(np.mean([r["seconds"] for r in some]))}
