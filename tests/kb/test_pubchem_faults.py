@@ -151,7 +151,8 @@ def test_text_that_postgres_refuses_is_made_acceptable(fresh_database: Engine, t
 def test_every_kind_of_absence_is_proven(fresh_database: Engine, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(PubChem, "policy", POLICY)
     with StandIn(NO_LIMITS) as standin:
-        run(fresh_database, standin, tmp_path, tuple(str(cid) for cid in catalogue.compounds()))
+        lacking = [c for c in catalogue.compounds() if not (c % catalogue.SILENT and c in catalogue.conformers())]
+        run(fresh_database, standin, tmp_path, tuple(map(str, lacking)))
     absent = rows(fresh_database, "SELECT c.evidence, a.payload FROM cell c LEFT JOIN artifact a ON a.sha256 = c.artifact"
                                   " WHERE state = 'absent'")
     assert len(absent) > 20
