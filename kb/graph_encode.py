@@ -107,7 +107,8 @@ def encode_rows(rows: Iterable[tuple[str, str, str]]) -> CodedTriples:
         for head, relation, tail in rows
     ]
     table = np.asarray(codes, np.int64).reshape(-1, 3)
-    return encode_codes(table[:, 0], table[:, 1], table[:, 2], list(entities), list(relations))
+    names = list(entities)
+    return encode_codes(table[:, 0], table[:, 1], table[:, 2], names, list(relations), names)
 
 
 def encode_table(table: pa.Table) -> CodedTriples:
@@ -122,46 +123,52 @@ def encode_table(table: pa.Table) -> CodedTriples:
         columns.append(np.concatenate(parts) if parts else np.empty(0, np.int32))
         known: pa.Array = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
         dictionaries.append(known.to_pylist())
-    head_names, relation_names, tail_names = dictionaries
-    position = {name: i for i, name in enumerate(head_names)}
-    translate = np.asarray([position.setdefault(name, len(position)) for name in tail_names], np.int64)
-    tails = translate[columns[2]] if len(translate) else columns[2]
-    return encode_codes(columns[0], columns[1], tails, list(position), relation_names)
+    return encode_codes(columns[0], columns[1], columns[2], *dictionaries)
 
 
 def encode_codes(
-    heads: Codes, relations: Codes, tails: Codes, entities: Sequence[str], relation_names: Sequence[str]
+    heads: Codes,
+    relations: Codes,
+    tails: Codes,
+    head_names: Sequence[str],
+    relation_names: Sequence[str],
+    tail_names: Sequence[str],
 ) -> CodedTriples:
     """Sorted distinct triples from codes into unsorted name lists; rows that touch an empty id are dropped."""
-    entity_order, entity_rank = _ranks(entities)
-    relation_order, relation_rank = _ranks(relation_names)
-    packing = Packing.for_ids(len(relation_names), len(entities))
-    heads, relations, tails = entity_rank[heads], relation_rank[relations], entity_rank[tails]
-    empty = np.asarray([not name[len(entity_type(name)) + 2 :] for name in entity_order], bool)
-    bad = empty[heads] | empty[tails]
-    loops = int(np.count_nonzero((heads == tails) & ~bad))
-    rows_of = np.bincount(relations, minlength=len(relation_order))
-    key = packing.pack(heads, relations, tails)
+    entities, (head_rank, tail_rank) = _ranks(head_names, tail_names)
+    names, (relation_rank,) = _ranks(relation_names)
+    empty = [i for i, name in enumerate(entities) if not name[len(entity_type(name)) + 2 :]]
+    packing = Packing.for_ids(len(names), len(entities))
+    # The tables of ranks are shifted instead of the columns, so that each column is gone through once.
+    key = (head_rank << packing.entity_bits + packing.relation_bits)[heads]
+    key |= (relation_rank << packing.entity_bits)[relations]
+    key |= tail_rank[tails]
     key.sort()
-    first = np.ones(len(key), bool)
-    first[1:] = key[1:] != key[:-1]
-    key = key[first]
-    rows, duplicates = len(heads), len(heads) - len(key)
     parts = packing.unpack(key)
-    if bad.any():
-        kept = ~(empty[parts[0]] | empty[parts[2]])
-        parts = (parts[0][kept], parts[1][kept], parts[2][kept])
-    counts = TripleCounts(rows, duplicates, int(np.count_nonzero(bad)), loops, len(parts[0]))
-    return _compact(*parts, entity_order, relation_order, counts, rows_of)
+    bad = np.zeros(len(key), bool)
+    for code in empty:
+        bad |= (parts[0] == code) | (parts[2] == code)
+    loops = int(np.count_nonzero((parts[0] == parts[2]) & ~bad))
+    first = np.ones(len(key), bool)
+    np.not_equal(key[1:], key[:-1], out=first[1:])
+    rows_of = np.bincount(parts[1], minlength=len(names))
+    kept = first & ~bad
+    counts = TripleCounts(
+        rows=len(key),
+        duplicates=len(key) - int(np.count_nonzero(first)),
+        empty_ids=int(np.count_nonzero(bad)),
+        self_loops=loops,
+        kept=int(np.count_nonzero(kept)),
+    )
+    return _compact(parts[0][kept], parts[1][kept], parts[2][kept], entities, names, counts, rows_of)
 
 
-def _ranks(names: Sequence[str]) -> tuple[list[str], NDArray[np.int32]]:
-    """The names in order, and for each old code its new one."""
-    _require_names(names)
-    order = sorted(range(len(names)), key=names.__getitem__)
-    rank = np.empty(len(names), np.int32)
-    rank[order] = np.arange(len(names), dtype=np.int32)
-    return [names[i] for i in order], rank
+def _ranks(*lists: Sequence[str]) -> tuple[list[str], list[NDArray[np.int64]]]:
+    """All names in order, each once, and for each list the new codes of its old ones."""
+    merged = sorted(set().union(*lists))
+    _require_names(merged)
+    position = {name: i for i, name in enumerate(merged)}
+    return merged, [np.asarray([position[name] for name in names], np.int64) for names in lists]
 
 
 def _require_names(names: Iterable[str]) -> None:

@@ -74,7 +74,10 @@ def form_of(name: str) -> str:
 def aliases_of(name: str) -> list[str]:
     """Other ways to name the entity: each value of a list as ``type::value``, each drug identifier as
     ``namespace:value``."""
-    kind, found = entity_type(name), values(name)
+    kind = entity_type(name)
+    if kind not in DRUG_TYPES and not _SEVERAL.search(name):
+        return []
+    found = values(name)
     aliases = {f"{kind}::{value}" for value in found} if len(found) > 1 else set()
     if kind in DRUG_TYPES:
         aliases |= {str(identifier) for value in found if (identifier := identifier_of(value)) is not None}
