@@ -66,7 +66,7 @@ def test_help_lists_every_command_and_imports_none() -> None:
 @pytest.mark.parametrize(("error", "code"), [
     (NotFound("no drug 'x'", hint="mkmed kb search x"), 1), (MkmedError("m"), 1), (Incomplete("2 failed"), 3),
     (Busy("held"), 75), (Transient("t"), 75), (DiskFull("full"), 74), (OSError(28, "No space left on device"), 74),
-    (ValueError("odd"), 1), (KeyboardInterrupt(), 130), (typer.Exit(5), 5), (typer.BadParameter("bad"), 2),
+    (PermissionError(13, "Permission denied", "/x"), 1), (ValueError("odd"), 1), (KeyboardInterrupt(), 130), (typer.Exit(5), 5), (typer.BadParameter("bad"), 2),
 ])
 def test_exit_code_says_what_kind_of_failure(failing, capsys, error: BaseException, code: int) -> None:
     failing(error)

@@ -82,6 +82,11 @@ def locate(home: Path) -> Cluster:
     account = server_account()
     root = home / "postgres"
     if account is not None and not account.can_reach(root / "data"):
+        if (root / "data" / "PG_VERSION").exists():
+            raise DatabaseUnavailable(
+                f"a folder above {root} was closed to the account {account.name!r}, which runs PostgreSQL for root",
+                hint=f"let {account.name} pass (chmod o+x, or setfacl -m u:{account.name}:x), or move the folder",
+            )
         name = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]
         root = SHARED_HOMES / name
     if UNQUOTABLE.search(str(root)):

@@ -37,12 +37,13 @@ VECTORS = {"vector": ">f4", "halfvec": ">f2"}
 
 
 def copy_arrays(connection: Connection, table: str, columns: Sequence[str],
-                arrays: Sequence[NDArray[Any] | Sequence[Any]]) -> int:
+                arrays: Sequence[NDArray[Any] | Sequence[Any]], *, freeze: bool = False) -> int:
     """How many rows were written to ``table`` from one array per column, in the order of ``columns``.
 
     Numbers go in numeric arrays; ``vector`` and ``halfvec`` in an array [N, D]; text, bytea, jsonb, uuid and whatever
     has missing values (None) in a list or an object array. Values are cast to the column's own type, and a value that
-    does not fit it raises DataError.
+    does not fit it raises DataError. ``freeze`` is for a table that this transaction made or truncated: its rows are
+    all-visible at once, so that index-only scans need no heap.
     """
     lengths = {len(array) for array in arrays}
     if len(arrays) != len(columns) or len(lengths) != 1:
@@ -50,8 +51,9 @@ def copy_arrays(connection: Connection, table: str, columns: Sequence[str],
     cursor: Any = connection.connection.cursor()
     with mapped_errors(), cursor:
         kinds = _kinds(cursor, table, columns)
-        target = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-            sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, columns))
+        target = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary, FREEZE {})").format(
+            sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, columns)),
+            sql.SQL("true" if freeze else "false"),
         )
         rows = lengths.pop()
         stream = _Stream(_rows(kinds, columns, arrays, rows))

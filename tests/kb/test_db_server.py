@@ -6,43 +6,18 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import psycopg2
 import pytest
+from servers import FAST, ask, client, home, innocent
 
-from kb.db import binaries, cluster
-from kb.db.account import server_account
 from kb.db.server import Server, connect
-from kb.errors import Busy, ConfigError, SchemaMismatch
+from kb.errors import Busy, SchemaMismatch
 
-ROOT = Path(__file__).resolve().parents[2]
-FAST = {"fsync": "off", "shared_buffers": "32MB"}
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives the server to another account")
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A short, reachable folder; whatever server runs in it is stopped afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="mks-", dir="/tmp"))
-    folder.chmod(0o711)
-    yield folder / "home"
-    for path in folder.rglob("postmaster.pid"):
-        _stop_below(path.parent)
-    shutil.rmtree(folder)
-
-
-def _stop_below(data: Path) -> None:
-    for process in psutil.process_iter(["name", "cmdline"]):
-        if process.info["name"] == "postgres" and str(data) in (process.info["cmdline"] or []):
-            process.send_signal(signal.SIGQUIT)
-            psutil.wait_procs([process], timeout=20)
+__all__ = ["home"]
 
 
 @pytest.fixture(scope="module")
@@ -62,32 +37,6 @@ def server(shared_home: Path) -> Iterator[Server]:
     made.stop()
     yield made
     made.stop(force=True)
-
-
-def ask(server: Server, query: str) -> str:
-    """One value from the server's maintenance database."""
-    running = server.running()
-    assert running is not None
-    connection = connect(running.socket, "postgres")
-    with connection.cursor() as cursor:
-        cursor.execute(query)
-        answer = cursor.fetchone()
-    connection.close()
-    return str(answer[0])
-
-
-def innocent() -> subprocess.Popen[bytes]:
-    """A process of the server's own account that has nothing to do with PostgreSQL."""
-    account = server_account()
-    identity = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
-    return subprocess.Popen(["sleep", "120"], **identity)
-
-
-def client(home: Path, code: str) -> subprocess.Popen[str]:
-    """Another process that starts the server of ``home`` and then runs ``code`` with it as ``server``."""
-    program = (f"from pathlib import Path\nfrom kb.db.server import Server\nimport time\n"
-               f"server = Server(Path({str(home)!r}), {FAST!r})\nserver.start()\n{code}")
-    return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def test_starts_answers_and_stops(server: Server) -> None:
@@ -190,67 +139,6 @@ def test_kept_server_outlives_its_users_until_it_is_stopped(server: Server) -> N
     assert server.running() is None, "the mark is of that server only"
 
 
-@pytest.mark.slow
-def test_six_processes_race_a_cold_start(home: Path) -> None:
-    code = "import os\nprint(server.running().process.pid, flush=True)\ntime.sleep(4)"
-    racers = [client(home, code) for _ in range(6)]
-    said = {racer.communicate(timeout=120)[0].strip() for racer in racers}
-    assert len(said) == 1 and all(racer.returncode == 0 for racer in racers)
-    assert Server(home, FAST).running() is None
-
-
-@pytest.mark.slow
-def test_killed_initdb_leaves_no_trap(home: Path) -> None:
-    starting = client(home, "")
-    deadline = time.monotonic() + 30
-    while not list((home / "postgres").glob("initdb-*/PG_VERSION")) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    starting.kill()
-    starting.wait()
-    starting.stdout.close()
-    assert not (home / "postgres" / "data").exists()
-    server = Server(home, FAST)
-    server.start()
-    assert ask(server, "SELECT 1") == "1" and not list((home / "postgres").glob("initdb-*"))
-    server.stop()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["a home with spaces", "h" * 120, "ü quote'd, too"])
-def test_odd_paths_work(home: Path, name: str) -> None:
-    server = Server(home.parent / name, FAST)
-    server.start()
-    assert ask(server, "SELECT 1") == "1"
-    server.stop()
-
-
-@pytest.mark.parametrize("name", ['a"b', "a$b", "a`b"])
-def test_paths_that_a_shell_would_read_are_refused(home: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="shell"):
-        Server(home.parent / name, FAST)
-
-
-def test_socket_of_a_long_path_lies_in_a_private_folder(tmp_path: Path) -> None:
-    long = cluster.Cluster(tmp_path / ("x" * 110), None)
-    folder = cluster.socket_folder(long)
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and len(str(folder)) < 60
-    folder.chmod(0o755)
-    with pytest.raises(ConfigError, match="somebody else"):
-        cluster.socket_folder(long)
-    folder.rmdir()
-
-
-def test_data_deleted_under_a_running_server(home: Path) -> None:
-    server = Server(home, FAST)
-    server.start()
-    old = server.running().process
-    shutil.rmtree(server.cluster.data)
-    server.start()
-    assert ask(server, "SELECT 1") == "1"
-    server.stop()
-    assert not old.is_running() or old.status() == psutil.STATUS_ZOMBIE
-
-
 def test_data_of_another_major_version_is_left_alone(server: Server) -> None:
     version = server.cluster.data / "PG_VERSION"
     ours = version.read_text()
@@ -260,44 +148,3 @@ def test_data_of_another_major_version_is_left_alone(server: Server) -> None:
     assert "pg_dump" in caught.value.hint
     assert version.read_text() == "16\n"
     version.write_text(ours)
-
-
-@needs_root
-def test_no_private_folder_is_opened_for_the_servers_account(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    private = home.parent / "private"
-    private.mkdir(mode=0o700)
-    monkeypatch.setattr(cluster, "SHARED_HOMES", home.parent / "clusters")
-    before = {path: path.stat().st_mode for path in (private, *private.parents)}
-    server = Server(private / "home", FAST)
-    server.start()
-    assert ask(server, "SELECT 1") == "1"
-    assert server.cluster.root.parent == home.parent / "clusters"
-    assert {path: path.stat().st_mode for path in before} == before
-    server.stop()
-
-
-@needs_root
-def test_private_environment_is_copied_and_not_opened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    private = home.parent / "private"
-    private.mkdir(mode=0o700)
-    real = binaries.packaged()
-    package = private / "site" / binaries.PACKAGE
-    package.mkdir(parents=True)
-    (package / real.name).symlink_to(real)
-    shutil.copytree(real.parent.parent / binaries.LIBRARIES, private / "site" / binaries.LIBRARIES)
-    monkeypatch.setattr(binaries, "packaged", lambda: package / real.name)
-    monkeypatch.setattr("kb.db.account.Account.can_reach", lambda self, path: real not in path.resolve().parents)
-    before = {path: path.stat().st_mode for path in (private, package, real)}
-    server = Server(home, FAST)
-    server.start()
-    assert ask(server, "SELECT 1") == "1"
-    assert server.running().process.exe().startswith(str(server.cluster.root))
-    assert {path: path.stat().st_mode for path in before} == before
-    server.stop()
-
-
-def test_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    broken = cluster.Cluster(tmp_path / "file" / "postgres", None)
-    with pytest.raises(ConfigError, match="cannot be made"):
-        cluster.make_folders(broken, tmp_path / "file")
