@@ -148,9 +148,10 @@ def write_triples(
     rebuild = new >= max(REBUILD_FROM, old // 4)
     if rebuild:
         _drop_keys(connection, empty=not old)
-    copy_arrays(connection, kg_triple.fullname, ["head", "relation", "tail"], columns)
+    frozen = rebuild and not old
+    copy_arrays(connection, kg_triple.fullname, ["head", "relation", "tail"], columns, freeze=frozen)
     if rebuild:
-        _build_keys(connection)
+        _build_keys(connection, frozen=frozen)
     else:
         analyze(connection)
     return new
@@ -188,14 +189,21 @@ def _drop_keys(connection: Connection, *, empty: bool) -> None:
         connection.execute(text("TRUNCATE mkmed.kg_triple"))
 
 
-def _build_keys(connection: Connection) -> None:
-    """Build them again; without fresh statistics the planner would check foreign keys by sorting the table."""
+def _build_keys(connection: Connection, *, frozen: bool) -> None:
+    """Build them again, with fresh statistics for the checks of the foreign keys.
+
+    Of frozen rows the tails are checked in the order of the second index, which needs no heap then: hashing them in
+    the order of the heads misses the processor's caches.
+    """
     connection.execute(AddConstraint(kg_triple.primary_key))
-    analyze(connection)
-    for key in FOREIGN_KEYS:
-        connection.execute(AddConstraint(key))
     for index in kg_triple.indexes:
         connection.execute(CreateIndex(index))
+    analyze(connection)
+    for key in FOREIGN_KEYS:
+        ordered = frozen and list(key.column_keys) == ["tail"]
+        connection.execute(text(f"SET LOCAL enable_hashjoin TO {'off' if ordered else 'DEFAULT'}"))
+        connection.execute(AddConstraint(key))
+    connection.execute(text("SET LOCAL enable_hashjoin TO DEFAULT"))
 
 
 def analyze(connection: Connection) -> None:
