@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from kb.errors import Blocked, Incomplete, SourceError, Transient, UsageError
+from kb.errors import Blocked, Incomplete, Interrupted, SourceError, Transient, UsageError
 from kb.ingest import Summary, ingest, plan
 from kb.records import Document
 from kb.sources.contract import IngestOptions
@@ -215,8 +218,6 @@ def test_a_refusing_service_ends_the_run_in_good_order(engine: Engine, tmp_path:
         assert caught.value.exit_code == 75
         assert rows(engine, "SELECT count(*) FROM cell WHERE state = 'failed'") == [(0,)]
         standin.fault = None
-        import time
-
         time.sleep(0.05)
         run(engine, standin, tmp_path)
     assert rows(engine, "SELECT count(*) FROM cell WHERE state IN ('failed', 'unknown')") == [(0,)]
@@ -251,6 +252,39 @@ def test_several_processes_share_the_work(engine: Engine, tmp_path: Path) -> Non
         assert not twice
     assert rows(engine, "SELECT DISTINCT state FROM cell WHERE modality = 'image'") == [("present",)]
     assert sound(engine)
+
+
+def test_ctrl_c_keeps_what_came_and_goes_on_later(engine: Engine, tmp_path: Path) -> None:
+    every = tuple(str(cid) for cid in catalogue.compounds())
+    url = engine.url
+
+    def child() -> None:
+        from kb.db.engine import engine_for
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            run(engine_for(url), standin, tmp_path, every)
+        except Interrupted as stopped:
+            os._exit(stopped.exit_code)
+
+    with StandIn(NO_LIMITS, latency=0.1) as standin:
+        worker = multiprocessing.get_context("fork").Process(target=child)
+        worker.start()
+        while standin.guard.served < 30:
+            time.sleep(0.01)
+        os.kill(worker.pid or 0, signal.SIGINT)
+        stopped = time.monotonic()
+        worker.join()
+        assert worker.exitcode == 130
+        assert time.monotonic() - stopped < 5
+        assert rows(engine, "SELECT status FROM run") == [("interrupted",)]
+        assert sound(engine)
+        standin.latency = 0
+        served = standin.requests
+        run(engine, standin, tmp_path, every)
+        assert max(n for (endpoint, _), n in standin.asked.items() if endpoint in ("png", "view")) == 1
+        assert standin.requests > served
+    assert rows(engine, "SELECT count(*) FROM cell WHERE state IN ('unknown', 'failed')") == [(0,)]
 
 
 def test_the_estimate_asks_nothing(engine: Engine, tmp_path: Path) -> None:
