@@ -42,12 +42,14 @@ from recsys.tasks import patient_split
 
 RESULTS = Path(__file__).parent / "results"
 SETTINGS: dict[str, dict[str, Any]] = {
-    "mkmed": {}, "mkmed reference": {"recommender": "mkmed", "mode": "reference", "weight_decay": 0.01},
+    "mkmed": {},
+    "mkmed reference": {"recommender": "mkmed", "mode": "reference", "weight_decay": 0.01, "learning_rate": 4e-3},
     "popularity": {}, "repeat_last": {}, "logistic": {}, "logistic_history": {},
-    "retain": {"ddi_target": 0.0, "code_dropout": 0.2}, "gamenet": {"ddi_target": 0.0, "learning_rate": 3e-3,
-                                                                   "code_dropout": 0.1},
-    "micron": {"ddi_target": 0.0}, "safedrug": {"epochs": 15, "learning_rate": 3e-3, "code_dropout": 0.2},
-    "molerec": {"epochs": 15, "learning_rate": 3e-3, "code_dropout": 0.2},
+    "retain": {"ddi_target": 0.0, "code_dropout": 0.2, "weight_decay": 0.01},
+    "gamenet": {"ddi_target": 0.0, "learning_rate": 4e-3, "code_dropout": 0.1, "weight_decay": 0.01},
+    "micron": {"ddi_target": 0.0},
+    "safedrug": {"ddi_target": 0.0, "learning_rate": 5e-3, "code_dropout": 0.2, "weight_decay": 0.01},
+    "molerec": {"ddi_target": 0.0, "learning_rate": 5e-3, "code_dropout": 0.2, "weight_decay": 0.01},
 }
 """The settings of each recommender. The interaction rule at the target applies to all of them alike."""
 SLOW = {"safedrug", "molerec"}
@@ -123,17 +125,17 @@ def _mean(some: list[dict[str, Any]], rule: str, table: str, start: str, metric:
     return float(np.mean(values)) if values else None
 
 
-def ablations(design: str) -> dict[str, Knowledge]:
+def ablations(design: str, seed: int) -> dict[str, Knowledge]:
     """Arms of knowledge from the published store: fused, learned, random, 1 to all modalities, and one removed."""
     from kb.db.engine import open_engine
     from recsys.drug_knowledge import read_knowledge
 
-    encoded = encode(_cohort(design), patient_split(_cohort(design), 0))
+    encoded = encode(_cohort(design), patient_split(_cohort(design), seed))
     codes = encoded.vocabularies["medication"].codes
     bare = bare_knowledge(encoded)
     store = replace(read_knowledge(open_engine(), codes), interactions=bare.interactions)
     full = replace(store, vectors=mean_vector(store.modality_vectors, store.rests_on))  # the arms' own yardstick
-    arms = {"fused (published)": store, "random": with_random_vectors(store, 1), "learned only": bare,
+    arms = {"fused (published)": store, "random": with_random_vectors(store, seed + 1), "learned only": bare,
             "mean of all": full}
     names = store.modalities
     for count in range(1, len(names)):
@@ -168,25 +170,33 @@ def main() -> None:
     parser.add_argument("--recommenders", nargs="+", default=list(SETTINGS))
     parser.add_argument("--ablate", action="store_true")
     options = parser.parse_args()
-    document: dict[str, Any] = {"command": "bench_quality.py", "load": os.getloadavg()}
-    for design in options.designs:
-        seeds = range(options.seeds)
-        if options.ablate:
-            jobs = [(design, seed, name, {"recommender": "mkmed"}, knowledge)
-                    for seed in seeds for name, knowledge in ablations(design).items()]
-            reference = "fused (published)"
-        else:
-            jobs = [(design, seed, name, SETTINGS[name]) for seed in seeds for name in options.recommenders]
-            reference = "mkmed"
-        results = run(jobs, options.jobs)
-        rows = summarise(results, reference)
-        emit(rows, title=f"cohort {design}: {_cohort(design).fingerprint}")
-        document[design] = {"cohort": str(_cohort(design).fingerprint), "rows": rows, "results": [
-            {key: value if not isinstance(value, dict) else {k: v for k, v in value.items() if k != "sums"}
-             for key, value in result.items()} for result in results]}
-        RESULTS.mkdir(exist_ok=True)
-        name = "quality_ablation.json" if options.ablate else "quality.json"
-        (RESULTS / name).write_text(json.dumps(document, indent=1))
+    name = "quality_ablation.json" if options.ablate else "quality.json"
+    reference = "fused (published)" if options.ablate else "mkmed"
+    done: dict[str, list[dict[str, Any]]] = {design: [] for design in options.designs}
+    for seed in range(options.seeds):  # seed by seed, so that an interrupted run leaves whole seeds
+        for design in options.designs:
+            if options.ablate:
+                jobs = [(design, seed, arm, {"recommender": "mkmed"}, knowledge)
+                        for arm, knowledge in ablations(design, seed).items()]
+            else:
+                jobs = [(design, seed, arm, SETTINGS[arm]) for arm in options.recommenders]
+            done[design] += run(jobs, options.jobs)
+            write(done, reference, RESULTS / name)
+    for design, results in done.items():
+        emit(summarise(results, reference), title=f"cohort {design}: {_cohort(design).fingerprint}")
+
+
+def write(done: dict[str, list[dict[str, Any]]], reference: str, path: Path) -> None:
+    """Write what there is so far: the table, and every job's report without its sums."""
+    document: dict[str, Any] = {"command": "python benchmarks/bench_quality.py", "load": os.getloadavg()}
+    for design, results in done.items():
+        if results:
+            slim = [{key: {k: v for k, v in value.items() if k != "sums"} if isinstance(value, dict) else value
+                     for key, value in result.items()} for result in results]
+            document[design] = {"cohort": str(_cohort(design).fingerprint), "rows": summarise(results, reference),
+                                "results": slim}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(document, indent=1))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ ROWS = {ASPIRIN: ("Aspirin", "CC(=O)Oc1ccccc1C(=O)O", ("B01AC06", "N02BA01")),
         WARFARIN: ("Warfarin", "CC(=O)CC(c1ccccc1)C1=C(O)c2ccccc2OC1=O", ("B01AA03",)),
         INSULIN: ("Insulin human", None, ("A10AB01",)),
         CLOPIDOGREL: ("Clopidogrel", None, ("B01AC04",))}
-MEDICATIONS = ("ATC:A10A", "ATC:B01A", "ATC:N02B", "ATC:C03C", f"DRUG:{WARFARIN}")
+MEDICATIONS = ("ATC:A10A", "ATC:B01A", "ATC:N02B", "ATC:C03C", f"DRUG:inchikey:{KEYS[WARFARIN]}")
 
 
 class Hand(Source):
