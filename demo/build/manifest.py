@@ -53,7 +53,7 @@ FILES: dict[str, dict[str, str]] = {
     },
     "interactions.tsv.gz": {
         "licence": "LicenseRef-US-Government",
-        "attribution": "NDF-RT (US Department of Veterans Affairs) and ONC lists (US government funded), as collected by"
+        "attribution": "NDF-RT (US Department of Veterans Affairs) and ONC lists (US government funded), collected by"
         " Ayvaz et al. 2015, doi:10.1016/j.jbi.2015.04.006",
         "url": "https://github.com/dbmi-pitt/public-PDDI-analysis",
         "version": "8199ee6",

@@ -84,6 +84,9 @@ class Interactions(Source):
                 table.problems.append(Problem(number, f"no drug, or several, {unknown[0]!r}"))
                 continue
             a, b = (ids[row[side].lower()] for side in ROLES[:2])
+            if a == b:
+                table.problems.append(Problem(number, f"{row['drug_a']!r} with itself"))
+                continue
             provider = row["provider"] or document.url
             said = (row["severity"] or None, row["description"] or None)
             batch.interactions.append(InteractionRecord(a, b, document, provider, USER.id, *said))

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, exists, func, select, text
 
 from kb.crew import Crew, Failure
 from kb.errors import UsageError
@@ -22,6 +22,7 @@ from kb.modalities import Modality, State
 from kb.records import Batch, ConformerRecord, Document, ImageRecord, Licence, Outcome, PropertyRecord
 from kb.schema.identity import drug
 from kb.schema.ledger import cell
+from kb.schema.payloads import conformer
 from kb.sources.contract import Plan, Source
 from kb.sources.pubchem_rules import CC0
 from kb.sources.rdkit_compute import EMBED_SECONDS, IMAGE_SIZE
@@ -65,8 +66,7 @@ class RdkitSource(Source):
     def plan(self, job: Job) -> Plan:
         """Cells to fill, and the time on the given number of processes."""
         with job.transaction() as connection:
-            open_computable(connection, job)
-            due = {m: _count_due(connection, job, m) for m in _wanted(job)}
+            due = {m: count_computable(connection, job, m) for m in _wanted(job)}
         seconds = sum(TASKS[m].seconds * n for m, n in due.items()) / _processes(job)
         size = sum(TASKS[m].bytes * n for m, n in due.items())
         notes = tuple(f"{m}: {n} drugs" for m, n in due.items())
@@ -75,8 +75,8 @@ class RdkitSource(Source):
     def ingest(self, job: Job) -> None:
         """Open the cells that can be computed, then fill them, cheapest modality first."""
         with job.transaction() as connection:
+            due = {m: count_computable(connection, job, m) for m in _wanted(job)}
             open_computable(connection, job)
-            due = {m: _count_due(connection, job, m) for m in _wanted(job)}
         job.expect(sum(due.values()))
         for modality, count in due.items():
             if count:
@@ -104,7 +104,7 @@ class RdkitSource(Source):
                 if not ids:
                     return
                 query = select(drug.c.id, drug.c.smiles).where(drug.c.id.in_(ids)).order_by(drug.c.id)
-                job.write_in(connection, compute(crew, modality, connection.execute(query).tuples().all()))
+                job.write_in(connection, compute(crew, modality, [(i, s) for i, s in connection.execute(query)]))
             job.advance(len(ids), note=modality)
             left = None if left is None else left - len(ids)
 
@@ -199,19 +199,26 @@ def _chosen(connection: Connection, job: Job) -> list[int] | None:
     return sorted({find_drug(connection, given) for given in job.options.ids})
 
 
-def _count_due(connection: Connection, job: Job, modality: Modality) -> int:
-    query = due_cells(
+def count_computable(connection: Connection, job: Job, modality: Modality) -> int:
+    """How many drugs an ingest would compute the modality of; writes nothing."""
+    due = due_cells(
         RdkitSource.name,
         modality,
         retry_failed=job.options.retry_failed,
         refresh_days=job.options.refresh_days,
         since=job.started_at,
     )
+    here = (cell.c.drug_id == drug.c.id) & (cell.c.modality == modality.value) & (cell.c.source == RdkitSource.name)
+    closed = exists().where(here, cell.c.evidence.is_distinct_from(NO_STRUCTURE))
+    query = select(func.count()).where(drug.c.smiles.is_not(None), drug.c.id.in_(due) | ~closed)
+    if modality is Modality.structure:
+        fetched = exists().where(conformer.c.drug_id == drug.c.id, conformer.c.source != RdkitSource.name)
+        query = query.where(drug.c.id.in_(due) | ~fetched)
     chosen = _chosen(connection, job)
     if chosen is not None:
-        query = query.where(cell.c.drug_id.in_(chosen))
-    due = connection.scalar(select(func.count()).select_from(query.subquery())) or 0
-    return due if job.options.limit is None else min(due, job.options.limit)
+        query = query.where(drug.c.id.in_(chosen))
+    count = connection.scalar(query) or 0
+    return count if job.options.limit is None else min(count, job.options.limit)
 
 
 def _processes(job: Job) -> int:

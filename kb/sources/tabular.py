@@ -64,7 +64,7 @@ class Tabular(Source):
         with Crew("kb.sources.tabular_rows:read_structure", count) as crew:
             for number in range(1 << 62):
                 chunk = list(islice(rows, CHUNK))
-                done = f"{mark}:{number}" if chunk else mark
+                done = f"{mark}:{number}:{len(chunk)}" if chunk else mark
                 if job.is_done(done):
                     table.problems.clear()
                     continue

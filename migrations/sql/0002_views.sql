@@ -72,7 +72,8 @@ AS $$
         SELECT id AS drug_id, 0 AS rank FROM mkmed.drug WHERE inchikey = regexp_replace(upper(wanted), '^INCHIKEY:', '')
         UNION ALL
         SELECT drug_id, 1 FROM mkmed.identifier
-        WHERE namespace = lower(split_part(wanted, ':', 1)) AND value = upper(substr(wanted, strpos(wanted, ':') + 1))
+        WHERE namespace = lower(split_part(wanted, ':', 1))
+          AND value IN (upper(substr(wanted, strpos(wanted, ':') + 1)), substr(wanted, strpos(wanted, ':') + 1))
         UNION ALL
         SELECT drug_id, 2 FROM mkmed.identifier WHERE namespace = 'drugbank' AND value = upper(wanted)
         UNION ALL

@@ -1,0 +1,138 @@
+"""How fast drugs are computed: properties, depictions and conformers, beside a plain loop over RDKit in the same run.
+
+``python benchmarks/bench_featurise.py [DRUGS]`` takes bundled drugs, computes each modality (a) in a plain loop of
+single RDKit calls without our limits, (b) by our functions in this process, (c) by one child process, (d) by two, and
+prints molecules per second, per core by CPU time too. Writes ``benchmarks/results/featurise.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from kb.bundle import Bundle
+from kb.crew import Crew, run_here
+from kb.output import emit, write
+from kb.sources.rdkit import TASKS
+
+SHARE_OF_CONFORMERS = 10
+"""A conformer takes some hundred times as long as the rest, so fewer are made."""
+ROUNDS = 3
+
+
+def plain_property(smiles: str) -> object:
+    """The same fifteen numbers, call by call."""
+    from rdkit.Chem import QED, Crippen, Descriptors, GetFormalCharge, MolFromSmiles, rdMolDescriptors
+
+    m = MolFromSmiles(smiles)
+    return [
+        Descriptors.MolWt(m), rdMolDescriptors.CalcExactMolWt(m), Crippen.MolLogP(m), rdMolDescriptors.CalcTPSA(m),
+        rdMolDescriptors.CalcNumHBD(m), rdMolDescriptors.CalcNumHBA(m), rdMolDescriptors.CalcNumRotatableBonds(m),
+        m.GetNumHeavyAtoms(), rdMolDescriptors.CalcNumRings(m), rdMolDescriptors.CalcNumAromaticRings(m),
+        GetFormalCharge(m), rdMolDescriptors.CalcNumAtomStereoCenters(m), rdMolDescriptors.CalcFractionCSP3(m),
+        QED.qed(m), Crippen.MolMR(m),
+    ]
+
+
+def plain_image(smiles: str) -> object:
+    """A PNG of the same size, with RDKit's defaults."""
+    from rdkit.Chem import MolFromSmiles
+    from rdkit.Chem.Draw import rdMolDraw2D
+
+    drawing = rdMolDraw2D.MolDraw2DCairo(224, 224)
+    rdMolDraw2D.PrepareAndDrawMolecule(drawing, MolFromSmiles(smiles))
+    drawing.FinishDrawing()
+    return drawing.GetDrawingText()
+
+
+def plain_structure(smiles: str) -> object:
+    """ETKDGv3 and MMFF94 with the same seed and steps, without time limits."""
+    from rdkit.Chem import AddHs, MolFromSmiles, MolToMolBlock, rdDistGeom, rdForceFieldHelpers
+
+    m = AddHs(MolFromSmiles(smiles))
+    parameters = rdDistGeom.ETKDGv3()
+    parameters.randomSeed = 42
+    if rdDistGeom.EmbedMolecule(m, parameters) == 0 and rdForceFieldHelpers.MMFFHasAllMoleculeParams(m):
+        rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(m, maxIters=200)
+    return MolToMolBlock(m)
+
+
+PLAIN: dict[str, Callable[[str], object]] = {
+    "property": plain_property, "image": plain_image, "structure": plain_structure,
+}
+
+
+def cpu() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    )
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall and CPU seconds of one call."""
+    wall, used = time.perf_counter(), cpu()
+    work()
+    return time.perf_counter() - wall, cpu() - used
+
+
+def crew_seconds(function: str, smiles: list[str], count: int, share: int, wall: float) -> float:
+    """Wall seconds of a crew that is already running and warm."""
+    with Crew(function, count, wall=wall) as crew:
+        dict(crew.map(smiles[: 8 * count], 1))
+        return timed(lambda: dict(crew.map(smiles, share)))[0]
+
+
+def measure(modality: str, smiles: list[str]) -> dict[str, object]:
+    """Molecules per second by each way; the best of ``ROUNDS``, which alternate so that noise meets all of them."""
+    task = next(t for m, t in TASKS.items() if m == modality)
+    plain = PLAIN[modality]
+    plain(smiles[0])
+    dict(run_here(task.function, smiles[:1]))
+    walls: dict[str, list[float]] = {"plain": [], "ours": [], "one": [], "two": []}
+    cpus: dict[str, list[float]] = {"plain": [], "ours": []}
+    for _ in range(ROUNDS):
+        for way, work in (
+            ("plain", lambda: [plain(s) for s in smiles]),
+            ("ours", lambda: dict(run_here(task.function, smiles))),
+        ):
+            wall, used = timed(work)
+            walls[way].append(wall)
+            cpus[way].append(used)
+        walls["one"].append(crew_seconds(task.function, smiles, 1, task.share, task.wall))
+        walls["two"].append(crew_seconds(task.function, smiles, 2, task.share, task.wall))
+    n, best = len(smiles), {way: min(found) for way, found in walls.items()}
+    return {
+        "modality": modality,
+        "drugs": n,
+        "plain loop /s/core": n / min(cpus["plain"]),
+        "ours /s/core": n / min(cpus["ours"]),
+        "ours : plain": min(cpus["plain"]) / min(cpus["ours"]),
+        "1 process /s": n / best["one"],
+        "2 processes /s": n / best["two"],
+        "2 : 1 processes": best["one"] / best["two"],
+    }
+
+
+def main() -> None:
+    """Measure all three and write the figures down."""
+    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 600
+    core = [r["smiles"] for r in Bundle.open().rows("drugs.tsv.gz") if r["tier"] == "core"]
+    chosen = core[:: max(1, len(core) // wanted)][:wanted]
+    rows = [measure(m, chosen) for m in ("property", "image")]
+    rows.append(measure("structure", [s for s in chosen if len(s) < 120][:: SHARE_OF_CONFORMERS]))
+    emit(rows, title=f"computing drugs with RDKit; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    result = Path(__file__).parent / "results" / "featurise.json"
+    result.parent.mkdir(exist_ok=True)
+    result.write_text(json.dumps({"load": os.getloadavg()[0], "cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
+    write(f"written to {result.name}")
+
+
+if __name__ == "__main__":
+    main()

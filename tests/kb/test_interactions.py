@@ -1,0 +1,68 @@
+"""Interactions from the user's own table: severity kept in its own words, unknown drugs rejected by row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from kb.errors import UsageError
+from kb.ingest import Summary, ingest
+from kb.query import find_drug, interactions
+from kb.settings import Settings
+from kb.sources.contract import IngestOptions
+from kb.verify import verify
+
+
+def run(engine: Engine, source: str = "interactions", **options: object) -> Summary:
+    return ingest(engine, Settings(workers=1), source, IngestOptions(**options))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def three(fresh_database: Engine) -> Engine:
+    run(fresh_database, "corpus", ids=("aspirin", "warfarin", "metformin", "pravastatin"))
+    return fresh_database
+
+
+def test_own_table_with_own_headers(three: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "ddi.csv"
+    path.write_text("First,Second,Grade\nWARFARIN,drugbank:DB00945,major\naspirin,Metformin,\naspirin,unobtainium,major\n"
+                    "warfarin,warfarin,minor\n")
+    columns = {"drug_a": "First", "drug_b": "Second", "severity": "Grade"}
+    summary = run(three, path=path, columns=columns)
+    with three.begin() as connection:
+        found = interactions(connection)
+        listed = {
+            (frozenset((a, b)), severity)
+            for a, b, severity, source in zip(found.drug_a.tolist(), found.drug_b.tolist(), found.severity, found.provider,
+                                              strict=True)
+            if source != "NDF-RT" and not source.startswith("ONC")
+        }
+        aspirin, warfarin, metformin = (find_drug(connection, n) for n in ("aspirin", "warfarin", "metformin"))
+        graded = {severity for pair, severity in listed if pair == {aspirin, warfarin}}
+        assert "major" in graded
+        assert any(pair == {aspirin, metformin} for pair, _ in listed)
+        reasons = connection.scalars(text("SELECT key || ' ' || last_error FROM mkmed.lookup WHERE state = 'rejected'")).all()
+        assert any("unobtainium" in r and ":4:" in r for r in reasons)
+        assert any("itself" in r and ":5:" in r for r in reasons)
+        assert [check for check in verify(connection) if check.broken] == []
+    assert summary.counts["rejected"] == 2
+    assert run(three, path=path, columns=columns).counts.get("rows", 0) == 0
+
+
+def test_missing_columns_are_told(three: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "ddi.tsv"
+    path.write_text("a\tb\nx\ty\n")
+    with pytest.raises(UsageError, match="no column 'drug_a'"):
+        run(three, path=path)
+
+
+def test_bundled_interactions_alone(three: Engine) -> None:
+    run(three)
+    run(three)
+    with three.begin() as connection:
+        rows = connection.execute(text("SELECT provider, severity FROM mkmed.interaction")).all()
+        pair = connection.scalar(text("SELECT count(*) FROM mkmed.interaction WHERE drug_a >= drug_b"))
+    assert rows and pair == 0
+    assert {row.provider for row in rows} <= {"NDF-RT", "ONC-HighPriority", "ONC-NonInteruptive"}
