@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from kb.errors import Blocked, Interrupted
+from kb.errors import Blocked, DiskFull, Interrupted
 
 
 class Colour(IntEnum):
@@ -110,6 +110,31 @@ SELECT COALESCE(SUM(MAX(0, MIN(COALESCE(ended, started + :deadline), :now) - MAX
 """
 
 
+def open_memory(path: Path) -> sqlite3.Connection:
+    """A SQLite file that threads and processes share; one that is damaged is thrown away, for it only holds minutes."""
+    with FileLock(f"{path}.lock", poll_interval=0.005):  # the journal's mode may not be changed by two at once
+        try:
+            return _open(path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            return _open(path)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=60.0, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=OFF")  # a lost second of memory after a power cut does no harm
+        database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
+    return database
+
+
 class Pace:
     """The shared standing with one host; every method is safe to call from threads and processes."""
 
@@ -119,10 +144,7 @@ class Pace:
         self.policy = policy
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=60.0, isolation_level=None, check_same_thread=False)
-        with FileLock(f"{path}.lock"):  # several processes may change the journal's mode at once
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=OFF")  # a lost second of memory after a power cut does no harm
+        self._db = open_memory(path)
         with self._write():
             for statement in _TABLES.split(";"):
                 self._db.execute(statement)
@@ -145,10 +167,13 @@ class Pace:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
+                    raise DiskFull("the disk of the cache folder is full", hint="free space and run it again") from None
                 raise
-            self._db.execute("COMMIT")
 
     def _standing(self) -> tuple[Colour, int, float]:
         with self._lock:

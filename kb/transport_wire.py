@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sqlite3
 import threading
 import time
 import zlib
@@ -20,7 +19,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from kb.errors import Transient, TransportError
-from kb.transport_pace import Pace, Policy
+from kb.transport_pace import Pace, Policy, open_memory
 
 CHUNK = 64 * 1024
 
@@ -115,11 +114,10 @@ class _Buckets(HostBucketFactory):
 
     def _create_bucket(self, name: str) -> AbstractBucket:
         table = "bucket_" + "".join(c if c.isalnum() else "_" for c in name)
+        database = open_memory(self._path)
+        database.isolation_level = "DEFERRED"  # as the library's bucket expects it
         lock = FileLock(f"{self._path}.lock", poll_interval=0.005)
         with lock:
-            database = sqlite3.connect(self._path, isolation_level="DEFERRED", check_same_thread=False, timeout=60.0)
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=OFF")  # a lost second of history after a power cut does no harm
             database.execute(f"CREATE TABLE IF NOT EXISTS '{table}' (name VARCHAR, item_timestamp INTEGER)")
             database.execute(f"CREATE INDEX IF NOT EXISTS 'i_{table}' ON '{table}' (item_timestamp)")
             # Entries of before a reboot lie ahead of this boot's monotonic clock.

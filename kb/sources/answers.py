@@ -187,16 +187,20 @@ _VALIDATORS: dict[Kind, Callable[[bytes, Expected], None]] = {
 }
 
 
+class RejectedError(SourceError):
+    """The service understood the request and refused it."""
+
+
 def judged(answer: Any, expected: Expected) -> Judgement:
     """The judgement of a transport's answer when it is present or absent.
 
-    Raises Transient when it is to be asked again, SourceError when the service rejects the request itself.
+    Raises Transient when it is to be asked again, RejectedError when the service refuses the request itself.
     """
     judgement = classify(answer.status, answer.headers, answer.body, expected)
     if judgement.verdict is Verdict.retry:
         raise Transient(judgement.reason, retry_after=BUSY_PAUSE if judgement.busy else None)
     if judgement.verdict is Verdict.rejected:
-        raise SourceError(
+        raise RejectedError(
             f"the service rejects the request: {judgement.reason}",
             hint="this is a mistake in mkmed or a change of PubChem's interface: please report it",
         )

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from kb.errors import TransportError
 from kb.ledger import claim_cells, due_cells
 from kb.modalities import Modality, State
 from kb.records import Batch, ConformerRecord, Document, ImageRecord, Outcome, TextRecord
 from kb.schema.identity import drug_record
 from kb.schema.ledger import cell
 from kb.schema.payloads import conformer, description, image, property_set
+from kb.sources.answers import RejectedError
 from kb.sources.answers_body import BodyError, split_sdf
 from kb.sources.pubchem_ask import BATCH, VIEW_HEADING, Asker, Reply
 from kb.sources.pubchem_crew import Crew
@@ -125,7 +127,12 @@ class Cells:
         return Batch(payloads=[ImageRecord(drug, reply.document, width, height)])
 
     def _text(self, drug: int, facts: Facts) -> Batch:
-        reply = self.asker.view(facts.cid)
+        try:
+            reply = self.asker.view(facts.cid)
+        except RejectedError as refusal:
+            # Some records without the heading are said to be refused instead of not found. That is no proof of
+            # absence, and no reason to stop: if every record is refused, the crew stops.
+            raise TransportError(refusal.message) from refusal
         if not reply.present:
             return _absent(drug, Modality.text, reply)
         passages = parse_view(reply.body, (VIEW_HEADING,))

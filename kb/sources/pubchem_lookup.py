@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from kb.errors import SourceError, TransportError
 from kb.ledger import open_cells, write_lookup
 from kb.modalities import Modality, State
 from kb.records import Batch, Document, PropertyRecord
+from kb.sources.answers import RejectedError
 from kb.sources.pubchem_ask import BATCH, Asker, Reply
 from kb.sources.pubchem_crew import Crew
 from kb.sources.pubchem_identity import drug_record
@@ -134,9 +134,7 @@ class Lookup:
                 return
             try:
                 reply, error = self.crew.attempt(lambda: self.asker.find(question.namespace, question.value))
-            except TransportError:
-                raise
-            except SourceError as refusal:  # the user's text, not our request, is what the service cannot read
+            except RejectedError as refusal:  # the user's text, not our request, is what the service cannot read
                 self._note(connection, key, State.rejected, error=refusal.message)
                 return
             if reply is None:

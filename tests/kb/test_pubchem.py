@@ -210,6 +210,24 @@ def test_a_mistake_of_ours_is_raised(engine: Engine, tmp_path: Path, monkeypatch
     assert rows(engine, "SELECT count(*) FROM cell") == [(0,)]
 
 
+def test_a_refused_heading_is_no_absence(engine: Engine, tmp_path: Path, monkeypatch: Any) -> None:
+    whole = catalogue.view
+    monkeypatch.setattr(catalogue, "view", lambda cid, heading: None if cid == 2244 else whole(cid, heading))
+    from tests.standin import server
+    from tests.standin.faults import fault_body
+
+    true = server.fault_body
+
+    def refused(code: str, message: str, status: int) -> Any:
+        return fault_body("PUGVIEW.BadRequest", "no", 400) if code.startswith("PUGVIEW") else true(code, message, status)
+
+    monkeypatch.setattr(server, "fault_body", refused)
+    with StandIn(NO_LIMITS) as standin, pytest.raises(Incomplete):
+        run(engine, standin, tmp_path, ("2244", "4091"), modalities=("text",))
+    assert rows(engine, "SELECT DISTINCT state FROM cell WHERE modality = 'text' ORDER BY 1") == [
+        ("failed",), ("present",)]
+
+
 def test_a_refusing_service_ends_the_run_in_good_order(engine: Engine, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(PubChem, "policy", replace(POLICY, blocks=3, attempts=20))
     with StandIn(NO_LIMITS, fault=lambda m, path, c: "429 html" if "PNG" in path else None) as standin:

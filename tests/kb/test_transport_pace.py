@@ -54,13 +54,13 @@ def _ask(url: str, home: Path, policy: Policy, count: int) -> int:
 
 
 def test_processes_together_stay_below_the_limit(tmp_path: Path) -> None:
-    """Three processes of eight threads, at 4/5 of the permitted rate, in seconds of 0.2 s; the server counts."""
-    policy = replace(FAST, per_second=20)
-    limits = Limits(per_second=5, window=0.2, per_minute=10**6, running=1e9, block=0.3)
+    """Three processes of eight threads, at 4/5 of the permitted rate, in seconds of 1/3 s; the server counts."""
+    policy = replace(FAST, per_second=12)
+    limits = Limits(per_second=5, window=1 / 3, per_minute=10**6, running=1e9, block=0.3)
     with StandIn(limits, latency=0.06) as standin:
         context = multiprocessing.get_context("fork")
         started = time.monotonic()
-        workers = [context.Process(target=_ask, args=(standin.url, tmp_path, policy, 20)) for _ in range(3)]
+        workers = [context.Process(target=_ask, args=(standin.url, tmp_path, policy, 12)) for _ in range(3)]
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -68,8 +68,8 @@ def test_processes_together_stay_below_the_limit(tmp_path: Path) -> None:
         spent = time.monotonic() - started
         assert [worker.exitcode for worker in workers] == [0, 0, 0]
         assert (standin.guard.over_limit, standin.guard.during_pause) == (0, 0)
-        assert standin.guard.served == 60
-        assert spent >= 59 / 20
+        assert standin.guard.served == 36
+        assert spent >= 35 / 12
 
 
 def test_a_refusal_stops_every_process_and_thread(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_refusal_stops_every_process_and_thread(tmp_path: Path) -> None:
         worker.join()
         assert worker.exitcode == 0
     early = [at - since[0] for at in since[1:] if at - since[0] < 0.75]
-    assert not [at for at in early if at > 0.1], "only what was already under way may still arrive"
+    assert not [at for at in early if at > 0.4], "only what was already under way may still arrive"
     assert max(since) - since[0] > 0.8
 
 
@@ -156,3 +156,11 @@ def test_what_a_reboot_left_behind_is_forgotten(tmp_path: Path) -> None:
     again = Pace(tmp_path / "pace.sqlite", "h", FAST)
     assert (again.paused(), again.spent()) == (0.0, 0.0)
     again.close()
+
+
+@pytest.mark.parametrize("name", ["pace.sqlite", "slots.sqlite"])
+def test_a_damaged_memory_is_thrown_away(name: str, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / name).write_bytes(b"not a database, but long enough to be taken for one" * 40)
+    with StandIn(NO_LIMITS) as standin:
+        assert _ask(standin.url, tmp_path, FAST, 3) == 3
