@@ -17,6 +17,7 @@ from demo.build.drugs import COLUMNS, TIERS, Drug, add_corpus, add_ndc, add_phar
 from demo.build.manifest import describe, write_sums
 from demo.build.obo import Term, read_terms
 from demo.build.properties import NAMES, pubchem_rows
+from demo.build.sources import check_sources
 from demo.build.structures import ccd_ids, formula_of, open_smiles, write_ccd, write_rdkit
 from demo.build.tables import read_tsv, write_tsv
 from demo.build.texts import Text, corpus_texts, further_texts
@@ -26,6 +27,7 @@ from kb.output import write
 
 def build(sources: Path, out: Path) -> dict[str, dict[str, int]]:
     """The counts of what was joined, by tier, and of the rows of every file written to ``out``."""
+    check_sources(sources)
     out.mkdir(parents=True, exist_ok=True)
     folder = sources / "drugcentral_pharmgkb"
     vocabulary = read_vocabulary(folder)
