@@ -100,11 +100,17 @@ def agree(own: uuid.UUID) -> uuid.UUID:
     return uuid.UUID(bytes=bytes(value.tolist()))
 
 
+def wait() -> None:
+    """Wait until every process is here, e.g. before one reads what another wrote."""
+    if world() > 1:
+        dist.barrier()
+
+
 @contextmanager
 def first_alone() -> Iterator[None]:
     """Let the first process go before the others, so that it fills the feature cache and they read it."""
     if rank() > 0:
-        dist.barrier()
+        wait()
     yield
-    if rank() == 0 and world() > 1:
-        dist.barrier()
+    if rank() == 0:
+        wait()

@@ -143,6 +143,7 @@ def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uu
     extra = {"projections": {key: projection.state() for key, projection in inputs.projections.items()}}
     job = Job(model, inputs.data, config, rows, prepared.split.validation, folder, inputs.relations, extra, on_epoch)
     at = fit(job, resume and (folder / "last.pt").exists())
+    distributed.wait()
     if not (folder / "best.pt").exists():
         raise TrainingDiverged("no epoch had a finite step", hint="nothing was published; lower train.learning_rate")
     tensors, meta = checkpoint.load(folder / "best.pt")
@@ -157,6 +158,7 @@ def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uu
         if publish:
             store.publish(engine, run_id)
         run_folder.draw_curves(folder)
+    distributed.wait()
     return Pretrained(run_id, folder, at.epoch, metrics)
 
 

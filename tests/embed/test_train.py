@@ -108,6 +108,17 @@ def test_best_is_a_copy_and_rebuilds(tmp_path):
     assert torch.equal(embed_all(model, one.data)[1], vectors(one))
 
 
+def test_bf16_stays_close_to_fp32(tmp_path):
+    spaces = []
+    for precision in ("fp32", "bf16"):
+        one = job(tmp_path / precision, dataclasses.replace(config(epochs=2), precision=precision))
+        one.folder.mkdir()
+        fit(one)
+        spaces.append(vectors(one))
+    assert not torch.equal(*spaces)
+    assert torch.nn.functional.cosine_similarity(*spaces).min() > 0.95
+
+
 def test_stops_early(tmp_path):
     at = fit(job(tmp_path, config(epochs=50, patience=2, learning_rate=0.0)))
     assert at.epoch <= 5
