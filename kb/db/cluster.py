@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def initialise(cluster: Cluster, *, sync: bool = True) -> None:
     process = cluster.run(
         "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
         "--builtin-locale=C.UTF-8", "--no-instructions", "--username", SUPERUSER, "--pgdata", str(staging),
-        *([] if sync else ["--no-sync"]),
+        *(_sync_method() if sync else ["--no-sync"]),
     )
     code = process.wait()
     talk = read_talk(process)
@@ -153,6 +154,11 @@ def initialise(cluster: Cluster, *, sync: bool = True) -> None:
     with (staging / "postgresql.conf").open("a") as file:
         file.write("\ninclude_if_exists = '../mkmed.conf'\n")
     staging.rename(cluster.data)
+
+
+def _sync_method() -> list[str]:
+    """One sync of the whole file system where there is such a call, instead of one of each of a thousand files."""
+    return ["--sync-method=syncfs"] if sys.platform == "linux" else []
 
 
 def read_talk(process: subprocess.Popen[str]) -> str:
