@@ -81,7 +81,9 @@ BEGIN
     EXECUTE format('CREATE ROLE %I LOGIN IN ROLE mkmed_reader CONNECTION LIMIT 4', login);
     EXECUTE format('ALTER ROLE %I SET default_transaction_read_only = on', login);
     EXECUTE format('ALTER ROLE %I SET statement_timeout = ''5s''', login);
-    EXECUTE format('ALTER ROLE %I SET transaction_timeout = ''15s''', login);
+    IF current_setting('server_version_num')::int >= 170000 THEN
+        EXECUTE format('ALTER ROLE %I SET transaction_timeout = ''15s''', login);
+    END IF;
     EXECUTE format('ALTER ROLE %I SET idle_in_transaction_session_timeout = ''10s''', login);
     EXECUTE format('ALTER ROLE %I SET search_path = mkmed, ext', login);
     -- Only a superuser may set this one, and so the reader cannot raise it.
