@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from kb.errors import Blocked, Incomplete, Interrupted, SourceError, Transient, UsageError
+from kb.errors import Blocked, Incomplete, MkmedError, SourceError, Transient, UsageError
 from kb.ingest import Summary, ingest, plan
 from kb.records import Document
 from kb.sources.contract import IngestOptions
@@ -249,18 +249,26 @@ def test_a_dead_service_ends_the_run(engine: Engine, tmp_path: Path) -> None:
         assert standin.requests < 4 * len(every)
 
 
+def _child(database: Any, url: str, home: Path, ids: tuple[str, ...], modalities: tuple[str, ...] | None) -> None:
+    """An ingest in a process of its own; leaves with the exit code of what it raises."""
+    from kb.db.engine import engine_for
+
+    PubChem.policy = POLICY
+    settings = settings_in(home, pubchem_url=url, contact="tests@example.org")
+    try:
+        ingest(engine_for(database), settings, "pubchem", IngestOptions(ids=ids, modalities=modalities))
+    except MkmedError as error:
+        raise SystemExit(error.exit_code) from None
+
+
+SPAWN = multiprocessing.get_context("spawn")
+EVERY = tuple(str(cid) for cid in catalogue.compounds())
+
+
 def test_several_processes_share_the_work(engine: Engine, tmp_path: Path) -> None:
-    every = tuple(str(cid) for cid in catalogue.compounds())
-    with StandIn(NO_LIMITS, latency=0.01) as standin:
-        url = engine.url
-
-        def child() -> None:
-            from kb.db.engine import engine_for
-
-            run(engine_for(url), standin, tmp_path, every, modalities=("image", "text"))
-
-        context = multiprocessing.get_context("fork")
-        workers = [context.Process(target=child) for _ in range(3)]
+    with StandIn(NO_LIMITS, latency=0.03) as standin:
+        arguments = (engine.url, standin.url, tmp_path, EVERY, ("image", "text"))
+        workers = [SPAWN.Process(target=_child, args=arguments) for _ in range(3)]
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -268,27 +276,17 @@ def test_several_processes_share_the_work(engine: Engine, tmp_path: Path) -> Non
         assert [worker.exitcode for worker in workers] == [0, 0, 0]
         twice = {key: n for key, n in standin.asked.items() if n > 1 and key[0] in ("png", "view", "property")}
         assert not twice
+    shares = rows(engine, "SELECT run_id, count(*) FROM cell WHERE modality IN ('image', 'text') GROUP BY 1")
+    assert len(shares) > 1, "more than one process had a share"
     assert rows(engine, "SELECT DISTINCT state FROM cell WHERE modality = 'image'") == [("present",)]
     assert sound(engine)
 
 
 def test_ctrl_c_keeps_what_came_and_goes_on_later(engine: Engine, tmp_path: Path) -> None:
-    every = tuple(str(cid) for cid in catalogue.compounds())
-    url = engine.url
-
-    def child() -> None:
-        from kb.db.engine import engine_for
-
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            run(engine_for(url), standin, tmp_path, every)
-        except Interrupted as stopped:
-            os._exit(stopped.exit_code)
-
     with StandIn(NO_LIMITS, latency=0.1) as standin:
-        worker = multiprocessing.get_context("fork").Process(target=child)
+        worker = SPAWN.Process(target=_child, args=(engine.url, standin.url, tmp_path, EVERY, None))
         worker.start()
-        while standin.guard.served < 30:
+        while standin.guard.served < 30 and worker.is_alive():
             time.sleep(0.01)
         os.kill(worker.pid or 0, signal.SIGINT)
         stopped = time.monotonic()
@@ -299,7 +297,7 @@ def test_ctrl_c_keeps_what_came_and_goes_on_later(engine: Engine, tmp_path: Path
         assert sound(engine)
         standin.latency = 0
         served = standin.requests
-        run(engine, standin, tmp_path, every)
+        run(engine, standin, tmp_path, EVERY)
         assert max(n for (endpoint, _), n in standin.asked.items() if endpoint in ("png", "view")) == 1
         assert standin.requests > served
     assert rows(engine, "SELECT count(*) FROM cell WHERE state IN ('unknown', 'failed')") == [(0,)]

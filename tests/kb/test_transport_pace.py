@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -48,7 +49,9 @@ def test_any_header_is_read(header: str) -> None:
     assert parse_throttle(header).colour in Colour
 
 
-def _ask(url: str, home: Path, policy: Policy, count: int) -> int:
+def _ask(url: str, home: Path, policy: Policy, count: int, ready: Any = None) -> int:
+    if ready is not None:
+        ready.wait(60)
     with transport_to(url, home, policy) as transport, ThreadPoolExecutor(8) as pool:
         return sum(a.status == 200 for a in pool.map(lambda _: transport.fetch(ASPIRIN, same), range(count)))
 
@@ -58,11 +61,14 @@ def test_processes_together_stay_below_the_limit(tmp_path: Path) -> None:
     policy = replace(FAST, per_second=12)
     limits = Limits(per_second=5, window=1 / 3, per_minute=10**6, running=1e9, block=0.3)
     with StandIn(limits, latency=0.06) as standin:
-        context = multiprocessing.get_context("fork")
-        started = time.monotonic()
-        workers = [context.Process(target=_ask, args=(standin.url, tmp_path, policy, 12)) for _ in range(3)]
+        context = multiprocessing.get_context("spawn")
+        ready = context.Barrier(4)
+        arguments = (standin.url, tmp_path, policy, 12, ready)
+        workers = [context.Process(target=_ask, args=arguments) for _ in range(3)]
         for worker in workers:
             worker.start()
+        ready.wait(60)
+        started = time.monotonic()
         for worker in workers:
             worker.join()
         spent = time.monotonic() - started
@@ -88,8 +94,11 @@ def test_a_refusal_stops_every_process_and_thread(tmp_path: Path) -> None:
 
     policy = replace(FAST, per_second=50, first_pause=0.8, longest_pause=2)
     with StandIn(NO_LIMITS, fault=once) as standin:
-        worker = multiprocessing.get_context("fork").Process(target=_ask, args=(standin.url, tmp_path, policy, 20))
+        context = multiprocessing.get_context("spawn")
+        ready = context.Barrier(2)
+        worker = context.Process(target=_ask, args=(standin.url, tmp_path, policy, 20, ready))
         worker.start()
+        ready.wait(60)
         assert _ask(standin.url, tmp_path, policy, 20) == 20
         worker.join()
         assert worker.exitcode == 0
