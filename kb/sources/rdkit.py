@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import Connection, exists, func, select, text
+from sqlalchemy import Connection, exists, select, text
 
 from kb.crew import Crew, Failure
 from kb.errors import UsageError
@@ -66,7 +66,7 @@ class RdkitSource(Source):
     def plan(self, job: Job) -> Plan:
         """Cells to fill, and the time on the given number of processes."""
         with job.transaction() as connection:
-            due = {m: count_computable(connection, job, m) for m in _wanted(job)}
+            due = {m: len(computable(connection, job, m)) for m in _wanted(job)}
         seconds = sum(TASKS[m].seconds * n for m, n in due.items()) / _processes(job)
         size = sum(TASKS[m].bytes * n for m, n in due.items())
         notes = tuple(f"{m}: {n} drugs" for m, n in due.items())
@@ -75,38 +75,34 @@ class RdkitSource(Source):
     def ingest(self, job: Job) -> None:
         """Open the cells that can be computed, then fill them, cheapest modality first."""
         with job.transaction() as connection:
-            due = {m: count_computable(connection, job, m) for m in _wanted(job)}
             open_computable(connection, job)
-        job.expect(sum(due.values()))
-        for modality, count in due.items():
-            if count:
+            due = {m: computable(connection, job, m) for m in _wanted(job)}
+        job.expect(sum(map(len, due.values())))
+        for modality, ids in due.items():
+            if ids:
                 task = TASKS[modality]
                 with Crew(task.function, _processes(job), wall=task.wall) as crew:
-                    self._fill(job, modality, crew)
+                    for start in range(0, len(ids), task.batch):
+                        self._fill(job, modality, crew, ids[start : start + task.batch])
 
-    def _fill(self, job: Job, modality: Modality, crew: Crew) -> None:
-        """Claim, compute and write one batch after the other until nothing is due."""
-        left = job.options.limit
-        task = TASKS[modality]
-        while left is None or left > 0:
-            with job.transaction() as connection:
-                chosen = _chosen(connection, job)
-                ids = claim_cells(
-                    connection,
-                    self.name,
-                    modality,
-                    min(task.batch, left or task.batch),
-                    retry_failed=job.options.retry_failed,
-                    refresh_days=job.options.refresh_days,
-                    since=job.started_at,
-                    drug_ids=chosen,
-                )
-                if not ids:
-                    return
-                query = select(drug.c.id, drug.c.smiles).where(drug.c.id.in_(ids)).order_by(drug.c.id)
-                job.write_in(connection, compute(crew, modality, [(i, s) for i, s in connection.execute(query)]))
-            job.advance(len(ids), note=modality)
-            left = None if left is None else left - len(ids)
+    def _fill(self, job: Job, modality: Modality, crew: Crew, ids: Sequence[int]) -> None:
+        """Claim what no other process has claimed of these drugs, compute it and write it."""
+        with job.transaction() as connection:
+            claimed = claim_cells(
+                connection,
+                self.name,
+                modality,
+                len(ids),
+                retry_failed=job.options.retry_failed,
+                refresh_days=job.options.refresh_days,
+                since=job.started_at,
+                drug_ids=ids,
+            )
+            query = select(drug.c.id, drug.c.smiles).where(drug.c.id.in_(claimed)).order_by(drug.c.id)
+            pairs = [(drug_id, smiles) for drug_id, smiles in connection.execute(query) if smiles]
+            if pairs:
+                job.write_in(connection, compute(crew, modality, pairs))
+        job.advance(len(ids), note=modality)
 
 
 def compute(crew: Crew, modality: Modality, drugs: Sequence[tuple[int, str]]) -> Batch:
@@ -199,8 +195,8 @@ def _chosen(connection: Connection, job: Job) -> list[int] | None:
     return sorted({find_drug(connection, given) for given in job.options.ids})
 
 
-def count_computable(connection: Connection, job: Job, modality: Modality) -> int:
-    """How many drugs an ingest would compute the modality of; writes nothing."""
+def computable(connection: Connection, job: Job, modality: Modality) -> list[int]:
+    """The drugs that an ingest would compute the modality of, in order; writes nothing."""
     due = due_cells(
         RdkitSource.name,
         modality,
@@ -210,15 +206,14 @@ def count_computable(connection: Connection, job: Job, modality: Modality) -> in
     )
     here = (cell.c.drug_id == drug.c.id) & (cell.c.modality == modality.value) & (cell.c.source == RdkitSource.name)
     closed = exists().where(here, cell.c.evidence.is_distinct_from(NO_STRUCTURE))
-    query = select(func.count()).where(drug.c.smiles.is_not(None), drug.c.id.in_(due) | ~closed)
+    query = select(drug.c.id).where(drug.c.smiles.is_not(None), drug.c.id.in_(due) | ~closed).order_by(drug.c.id)
     if modality is Modality.structure:
         fetched = exists().where(conformer.c.drug_id == drug.c.id, conformer.c.source != RdkitSource.name)
         query = query.where(drug.c.id.in_(due) | ~fetched)
     chosen = _chosen(connection, job)
     if chosen is not None:
         query = query.where(drug.c.id.in_(chosen))
-    count = connection.scalar(query) or 0
-    return count if job.options.limit is None else min(count, job.options.limit)
+    return list(connection.scalars(query.limit(job.options.limit)))
 
 
 def _processes(job: Job) -> int:

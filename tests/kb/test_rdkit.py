@@ -161,6 +161,23 @@ def test_a_second_run_changes_nothing(few: Engine) -> None:
         assert connection.execute(text("SELECT count(*), max(xmin::text::bigint) FROM mkmed.cell")).one() == before
 
 
+def test_refresh_computes_again_and_ends(few: Engine) -> None:
+    assert run(few, refresh_days=0.0, modalities=("property",)).counts["present"] == 4
+    with few.begin() as connection:
+        assert [check for check in verify(connection) if check.broken] == []
+
+
+def test_two_processes_share_the_work(fresh_database: Engine) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    run(fresh_database, "corpus", limit=30)
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda _: run(fresh_database, modalities=("property",)), range(2)))
+    assert sum(summary.counts.get("present", 0) for summary in done) == 30
+    with fresh_database.begin() as connection:
+        assert [check for check in verify(connection) if check.broken] == []
+
+
 def test_limit_and_modalities_and_late_structures(fresh_database: Engine) -> None:
     run(fresh_database, "corpus", limit=12)
     assert plan(fresh_database, Settings(workers=1), "rdkit", IngestOptions(modalities=("image",))).keys == 12
