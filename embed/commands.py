@@ -63,27 +63,13 @@ def pretrain(
         return
     with output.progress() as bar:
         task = bar.add_task("pretrain", total=loaded.train.epochs, note="")
-        done = job.pretrain(
-            engine,
-            settings,
-            loaded,
-            resume=resume,
-            publish=publish,
-            name=name,
-            on_epoch=lambda row: bar.update(task, advance=1, note=_note(row)),
-        )
-    output.emit(
-        [
-            {
-                "run": str(done.run_id),
-                "epochs": done.epochs,
-                "score": done.metrics["score"],
-                "published": publish,
-                "folder": done.folder,
-            }
-        ],
-        form,
-    )
+
+        def show(row: dict[str, Any]) -> None:
+            bar.update(task, advance=1, note=_note(row))
+
+        done = job.pretrain(engine, settings, loaded, resume=resume, publish=publish, name=name, on_epoch=show)
+    row = {"run": done.run_id, "epochs": done.epochs, "score": done.metrics["score"], "published": publish}
+    output.emit([{**row, "folder": done.folder}], form)
 
 
 def _note(row: dict[str, Any]) -> str:

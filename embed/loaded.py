@@ -63,6 +63,8 @@ def load_run(engine: Engine, settings: Settings, wanted: str = "published") -> L
     """
     folder = find_run_folder(engine, settings, wanted)
     config = run_folder.read_config(folder)
+    if config.threads:
+        torch.set_num_threads(config.threads)
     model, _ = load_model(folder)
     prepared = prepare(engine, config, FeatureCache(settings.cache / "features"), torch.device("cpu"))
     if build_model(config, prepared.inputs.data).kwargs != model.kwargs:

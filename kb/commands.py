@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kb import output
 from kb.errors import MkmedError, UsageError
 from kb.output import Format
+
+if TYPE_CHECKING:
+    from kb.sources.contract import Plan
 
 app = typer.Typer(
     no_args_is_help=True, help="The knowledge base: drugs, modalities, graph, interactions, and the ledger."
@@ -62,32 +65,21 @@ def ingest(
     settings = load_settings()
     engine = open_engine(settings)
     if dry_run:
-        estimate = plan(engine, settings, source, options)
-        output.emit(
-            [
-                {
-                    "keys": estimate.keys,
-                    "requests": estimate.requests,
-                    "minutes": round(estimate.seconds / 60, 1),
-                    "bytes": estimate.bytes,
-                    "notes": "; ".join(estimate.notes),
-                }
-            ],
-            form,
-        )
+        output.emit([_plan_row(plan(engine, settings, source, options))], form)
         return
     summary = run_ingest(engine, settings, source, options)
-    output.emit(
-        [
-            {
-                "source": summary.source,
-                "seconds": round(summary.seconds, 1),
-                **summary.counts,
-                "run": str(summary.run_id),
-            }
-        ],
-        form,
-    )
+    row = {"source": summary.source, "seconds": round(summary.seconds, 1), **summary.counts, "run": summary.run_id}
+    output.emit([row], form)
+
+
+def _plan_row(estimate: Plan) -> dict[str, Any]:
+    return {
+        "keys": estimate.keys,
+        "requests": estimate.requests,
+        "minutes": round(estimate.seconds / 60, 1),
+        "bytes": estimate.bytes,
+        "notes": "; ".join(estimate.notes),
+    }
 
 
 def _read_ids(given: str | None) -> tuple[str, ...] | None:

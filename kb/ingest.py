@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from kb import output
 from kb.errors import Incomplete, Interrupted, MkmedError
 from kb.faults import crash_at
+from kb.graph_link import relink
 from kb.ledger import read_lookups, write_lookup
 from kb.modalities import State
 from kb.properties import PROPERTIES
@@ -175,6 +176,9 @@ def ingest(engine: Engine, settings: Settings, name: str, options: IngestOptions
         with output.progress() as bar:
             job._bar, job._task = bar, bar.add_task(name, total=None, note="")
             job.source.ingest(job)
+        if job.counts["drugs"]:
+            with job.transaction() as connection:
+                relink(connection, job.run_id)
         status, error = "complete", ""
     except KeyboardInterrupt:
         status, error = "interrupted", "stopped by the user"
