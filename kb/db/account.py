@@ -44,11 +44,26 @@ class Account:
         os.chown(path, self.uid, self.gid)
 
 
-@lru_cache(maxsize=1)
-def server_account() -> Account | None:
-    """The account to run the server under, or None for our own; made with ``useradd`` when root has none yet."""
+def account_for(data: Path) -> Account | None:
+    """The account to run the server of ``data`` under, or None for our own.
+
+    Root runs the server of existing data under their owner, so that it may look into a user's home as that user.
+    """
     if os.geteuid() != 0:
         return None
+    if not data.exists() or data.stat().st_uid == 0:
+        return server_account()
+    owner = data.stat().st_uid
+    try:
+        entry = pwd.getpwuid(owner)
+    except KeyError:
+        return Account(str(owner), owner, data.stat().st_gid)
+    return Account(entry.pw_name, owner, entry.pw_gid)
+
+
+@lru_cache(maxsize=1)
+def server_account() -> Account:
+    """The account that root starts new servers under; made with ``useradd`` when there is none yet."""
     return _lookup(NAME) or _create() or _lookup("nobody") or _no_account()
 
 

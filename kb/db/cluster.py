@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from kb.db.account import Account, server_account
+from kb.db.account import Account, account_for
 from kb.db.binaries import VERSION, programs
 from kb.errors import ConfigError, DatabaseUnavailable, DiskFull, SchemaMismatch
 
@@ -80,8 +80,8 @@ class Cluster:
 
 def locate(home: Path) -> Cluster:
     """The cluster of a home; a home that the server's account cannot reach has its cluster in ``/var/lib/mkmed``."""
-    account = server_account()
     root = home / "postgres"
+    account = account_for(root / "data")
     if account is not None and not account.can_reach(root / "data"):
         if (root / "data" / "PG_VERSION").exists():
             raise DatabaseUnavailable(
@@ -90,6 +90,7 @@ def locate(home: Path) -> Cluster:
             )
         name = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]
         root = SHARED_HOMES / name
+        account = account_for(root / "data")
     if UNQUOTABLE.search(str(root)):
         raise ConfigError(
             f"the path {str(root)!r} holds a character that a shell would read",

@@ -54,8 +54,10 @@ def ask(server: Server, query: str) -> str:
 
 def innocent() -> subprocess.Popen[bytes]:
     """A process of the server's own account that has nothing to do with PostgreSQL."""
-    account = server_account()
-    identity = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
+    identity = {}
+    if os.geteuid() == 0:
+        account = server_account()
+        identity = {"user": account.uid, "group": account.gid, "extra_groups": []}
     return subprocess.Popen(["sleep", "120"], **identity)
 
 

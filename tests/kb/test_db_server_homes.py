@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shutil
 import stat
 import time
@@ -90,6 +92,21 @@ def test_no_private_folder_is_opened_for_the_servers_account(home: Path, monkeyp
     assert ask(server, "SELECT 1") == "1"
     assert server.cluster.root.parent == home.parent / "clusters"
     assert {path: path.stat().st_mode for path in before} == before
+    server.stop()
+
+
+@needs_root
+def test_root_serves_a_users_data_as_that_user(home: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    made = Server(home, FAST)
+    made.start()
+    made.stop()
+    for path in (made.cluster.data, *made.cluster.data.rglob("*")):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    server = Server(home, FAST)
+    server.start()
+    assert ask(server, "SELECT 1") == "1"
+    assert server.running().process.username() == "nobody"
     server.stop()
 
 
