@@ -76,7 +76,7 @@ def with_requests(url: str, home: Path, count: int, start: Barrier) -> None:
 def measure(name: str, client: Client, processes: int, count: int, latency: float) -> dict[str, Any]:
     """One row: the rate from the first to the last request, and what the server counted."""
     with StandIn(Limits(), latency=latency) as standin, tempfile.TemporaryDirectory() as home:
-        context = multiprocessing.get_context("fork")
+        context = multiprocessing.get_context("spawn")
         barrier = context.Barrier(processes + 1)
         arguments = (standin.url, Path(home), count // processes, barrier)
         workers = [context.Process(target=client, args=arguments) for _ in range(processes)]

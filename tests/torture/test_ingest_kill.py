@@ -13,6 +13,8 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from tests.standin.quick import FAST, NO_LIMITS
 from tests.standin.server import StandIn
 
 KILLS = 200
+KILLS_AMONG_OTHERS = 20
 LATENCY = 0.01
 ENDPOINTS = {"image": "png", "text": "view", "property": "property"}
 QUICK = replace(FAST, per_second=1000, blocks=10**6, attempts=6, deadline=20.0, connect=10.0)
@@ -33,7 +36,7 @@ PRELOAD = ["cli", "kb.commands", "kb.ingest", "kb.db.engine", "kb.db.migrate", "
            "rdkit.Chem", "tests.standin.quick"]
 
 
-def command(home: str, url: str, ids: str, crash_at: str) -> None:
+def command(home: str, url: str, ids: str, crash_at: str, *options: str) -> None:
     """The child: the real command, with a policy for a server that has no limits."""
     os.setsid()
     log = os.open(f"{home}/ingest.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -46,7 +49,7 @@ def command(home: str, url: str, ids: str, crash_at: str) -> None:
     from kb.sources.pubchem import PubChem
 
     PubChem.policy = QUICK
-    sys.argv = ["mkmed", "kb", "ingest", "--source", "pubchem", "--ids", ids]
+    sys.argv = ["mkmed", "kb", "ingest", "--source", "pubchem", "--ids", ids, *options]
     main()
 
 
@@ -83,34 +86,81 @@ class Round:
             return int(connection.scalar(text(query)) or 0)
 
 
-def test_killed_two_hundred_times(seed: int) -> None:
-    os.environ["PYTHONPATH"] = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    chance = random.Random(seed)
-    kills: Counter[str] = Counter()
-    with torture_home() as home:
-        from kb.db.engine import open_engine
-        from kb.settings import load_settings
+@contextmanager
+def workplace() -> Iterator[tuple[Engine, Path, Path]]:
+    """An engine on a server of its own, its home, and the file of what to ask for."""
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
 
+    os.environ["PYTHONPATH"] = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    with torture_home() as home:
         ids = home / "ids.txt"
         ids.write_text("\n".join(["aspirin", "DB00331", *map(str, catalogue.compounds())]) + "\n")
         engine = open_engine(load_settings(home=home))
-        rounds = 0
+        yield engine, home, ids
+        engine.dispose()
+
+
+def processes() -> multiprocessing.context.ForkServerContext:
+    """Processes that start at once: a server with everything imported forks them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+def test_killed_two_hundred_times(seed: int) -> None:
+    chance = random.Random(seed)
+    kills: Counter[str] = Counter()
+    rounds = 0
+    with workplace() as (engine, home, ids):
         while sum(kills.values()) < KILLS:
             rounds += 1
-            kills += one_round(context, engine, home, ids, chance)
-        engine.dispose()
+            kills += one_round(processes(), engine, home, ids, chance)
     say(f"{sum(kills.values())} kills in {rounds} rounds: {dict(kills)}")
     assert sum(kills.values()) >= KILLS
+
+
+def test_killed_while_others_go_on(seed: int) -> None:
+    """Three processes share the work; one after the other is killed and another takes its place."""
+    chance = random.Random(seed)
+    kills = 0
+    with workplace() as (engine, home, ids):
+        while kills < KILLS_AMONG_OTHERS:
+            empty(engine)
+            with StandIn(NO_LIMITS, latency=0.05) as standin:
+                state = Round(engine, standin)
+                arguments = (str(home), standin.url, str(ids), "", "--workers", "1")
+                crew = [processes().Process(target=command, args=arguments) for _ in range(3)]
+                for child in crew:
+                    child.start()
+                while any(child.is_alive() for child in crew):
+                    place = chance.randrange(3)
+                    wait_for_request(standin, crew[place])
+                    crew[place].join(chance.uniform(0.0, 0.5))
+                    if crew[place].is_alive():
+                        os.kill(crew[place].pid or 0, signal.SIGKILL)
+                        crew[place].join()
+                        kills += 1
+                        crew[place] = processes().Process(target=command, args=arguments)
+                        crew[place].start()
+                    state.check()
+                assert [child.exitcode for child in crew] == [0, 0, 0], (home / "ingest.log").read_text()[-2000:]
+                assert state.left() == 0
+                complete(engine)
+    say(f"{kills} kills among others")
+
+
+def empty(engine: Engine) -> None:
+    """Forget everything that was ingested."""
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE drug, drug_record, lookup, cell, artifact, run, drug_merge CASCADE"))
 
 
 def one_round(context: multiprocessing.context.BaseContext, engine: Engine, home: Path, ids: Path,
               chance: random.Random) -> Counter[str]:
     """The kills of a round, by how they were done: ingest from an empty database until one run gets through."""
     kills: Counter[str] = Counter()
-    with engine.begin() as connection:
-        connection.execute(text("TRUNCATE drug, drug_record, lookup, cell, artifact, run, drug_merge CASCADE"))
+    empty(engine)
     with StandIn(NO_LIMITS, latency=LATENCY) as standin:
         state = Round(engine, standin)
         while True:
