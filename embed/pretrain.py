@@ -136,9 +136,9 @@ def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uu
         prepared = prepare(engine, config, cache, device)
     inputs, rows = prepared.inputs, training_rows(prepared, config)
     model = build_model(config, inputs.data).to(device)
-    say(f"{len(rows):,} drugs train, {len(prepared.split.validation):,} validate, {len(prepared.split.test):,} are "
-        f"held out; {', '.join(model.names)}; {sum(p.numel() for p in model.parameters()):,} weights on {device}")
     if distributed.rank() == 0:
+        say(f"{len(rows):,} drugs train, {len(prepared.split.validation):,} validate, {len(prepared.split.test):,} are "
+            f"held out; {', '.join(model.names)}; {sum(p.numel() for p in model.parameters()):,} weights on {device}")
         run_folder.write_environment(folder, device, inputs.identities)
     extra = {"projections": {key: projection.state() for key, projection in inputs.projections.items()}}
     job = Job(model, inputs.data, config, rows, prepared.split.validation, folder, inputs.relations, extra, on_epoch)

@@ -21,6 +21,8 @@ from kb.errors import NotFound
 
 HUB = ("huggingface.co", 443)
 HUB_SECONDS = 3.0
+MOST_WORKERS = 4
+"""Batches that go through a frozen model at once on a CPU; more would mostly need memory."""
 
 Item = TypeVar("Item")
 
@@ -67,7 +69,8 @@ def in_parallel(work: Callable[[Item], NDArray[np.float32]], items: Sequence[Ite
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(min(before, 8), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        workers = max(before, min(os.cpu_count() or 1, MOST_WORKERS))
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, items))
     finally:
         torch.set_num_threads(before)
