@@ -45,7 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mkmed": {},
     "mkmed reference": {"recommender": "mkmed", "mode": "reference", "weight_decay": 0.01, "learning_rate": 4e-3},
     "popularity": {}, "repeat_last": {}, "logistic": {}, "logistic_history": {},
-    "retain": {"ddi_target": 0.0, "code_dropout": 0.2, "weight_decay": 0.01},
+    "retain": {"ddi_target": 0.0, "learning_rate": 5e-3, "code_dropout": 0.3},
     "gamenet": {"ddi_target": 0.0, "learning_rate": 4e-3, "code_dropout": 0.1, "weight_decay": 0.01},
     "micron": {"ddi_target": 0.0},
     "safedrug": {"ddi_target": 0.0, "learning_rate": 5e-3, "code_dropout": 0.2, "weight_decay": 0.01},

@@ -16,6 +16,7 @@ import torch
 
 from kb.settings import Settings
 from recsys.decode import logit
+from recsys.fragments import FragmentReader
 from recsys.knowledge import mean_vector
 from recsys.recommend import WARNING, Patient, RecommenderService, Visit
 from recsys.recommenders.contract import NeuralRecommender
@@ -46,7 +47,7 @@ class Explanation:
     modalities: dict[str, float]
     """Modality -> change of the logit; empty when the recommender or the store does not separate them."""
     fragments: list[tuple[str, float]]
-    """BRICS fragments of its molecules as SMILES, with their attention; empty without molecules or attention."""
+    """BRICS fragments of its molecules as SMILES, with the change of the logit; empty without a molecule encoder."""
     warning: str = WARNING
 
     def as_json(self) -> dict[str, Any]:
@@ -59,15 +60,15 @@ class Explanation:
                  "change": item.change} for item in self.codes[:limit]]
         rows += [{"medication": self.code, "because of": f"modality {name}", "change": change}
                  for name, change in sorted(self.modalities.items(), key=lambda item: -abs(item[1])) if change]
-        return rows + [{"medication": self.code, "because of": f"fragment {smiles} (attention)", "change": share}
+        return rows + [{"medication": self.code, "because of": f"fragment {smiles}", "change": share}
                        for smiles, share in self.fragments[:3]]
 
 
 def explain(service: RecommenderService, patient: Patient, medications: Sequence[str] | None = None,
-            fragments: Any = None) -> list[Explanation]:
+            fragments: FragmentReader | None = None) -> list[Explanation]:
     """The explanations of the given medications, of all recommended ones by default.
 
-    ``fragments`` is a function from a medication's SMILES to (fragment, share) pairs, e.g. of recsys.fragments.
+    ``fragments`` encodes molecules without each of their fragments; see recsys.fragments.
     """
     answer = service.recommend(patient)
     wanted = list(medications) if medications is not None else [item.code for item in answer.recommended]
@@ -87,7 +88,8 @@ def explain(service: RecommenderService, patient: Patient, medications: Sequence
         shares = [CodeShare(visit, kind, name, float(score[0, column] - score[i + 1, column]))
                   for i, (visit, kind, name) in enumerate(places) if known[i]]
         shares.sort(key=lambda item: -abs(item.change))
-        pieces = fragments(smiles[row]) if fragments is not None and smiles and smiles[row] else []
+        pieces = _without_each_fragment(service, patient, row, fragments(smiles[row])) if fragments is not None and (
+            smiles and smiles[row]) else []
         explanations.append(Explanation(code, service.knowledge.names[row], float(calibrated[row]), shares,
                                         {name: float(change[column]) for name, change in modalities.items()}, pieces))
     return explanations
@@ -95,7 +97,7 @@ def explain(service: RecommenderService, patient: Patient, medications: Sequence
 
 def explain_with_fragments(service: RecommenderService, patient: Patient, medications: Sequence[str],
                            settings: Settings) -> list[Explanation]:
-    """As explain, with the fragments that the embedding run's molecule encoder attends to where it is on this disk."""
+    """As explain, with fragments where the embedding run's molecule encoder is on this disk."""
     from recsys.fragments import fragment_reader
 
     return explain(service, patient, medications, fragment_reader(settings, service.knowledge.vectors_run))
@@ -114,32 +116,63 @@ def _without_each_code(patient: Patient) -> tuple[list[tuple[int, str, str]], li
     return places, patients
 
 
-def _without_each_modality(service: RecommenderService, patient: Patient, rows: list[int]) -> dict[str, np.ndarray]:
-    """Modality -> float[len(rows)]: logit with all of the medications' modalities minus logit without this one.
+class _Scorer:
+    """Logits of some medications for one patient under other modality vectors.
 
-    Both sides use the normalised mean of the modality vectors, so that only the modality differs between them.
+    Both sides of a comparison use the normalised mean of the modality vectors, so that only the one thing left out
+    differs between them.
     """
-    knowledge = service.knowledge
+
+    def __init__(self, service: RecommenderService, patient: Patient, rows: list[int], table: DrugTable) -> None:
+        self.service, self.rows, self.table = service, rows, table
+        self.visits, _ = service.histories([patient])
+
+    def __call__(self, alone: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        with _vectors(self.table, mean_vector(alone, mask)):
+            return logit(self.service.probabilities(self.visits))[0, self.rows]
+
+
+def _table(service: RecommenderService) -> DrugTable | None:
+    """The drug table of the recommender, if it has one and the store separates modalities."""
     model = service.trained.recommender
-    if knowledge.modality_vectors is None or not isinstance(model, NeuralRecommender):
-        return {}
+    if service.knowledge.modality_vectors is None or not isinstance(model, NeuralRecommender):
+        return None
     table = getattr(model.network, "drugs", None)
-    if not isinstance(table, DrugTable):
-        return {}
-    visits, _ = service.histories([patient])
+    return table if isinstance(table, DrugTable) else None
 
+
+def _without_each_fragment(service: RecommenderService, patient: Patient, row: int,
+                           pieces: list[tuple[str, np.ndarray]]) -> list[tuple[str, float]]:
+    """(fragment, logit with it minus logit without it), strongest first."""
+    knowledge, table = service.knowledge, _table(service)
     alone = knowledge.modality_vectors
+    if table is None or alone is None or "molecule" not in knowledge.modalities:
+        return []
+    place = knowledge.modalities.index("molecule")
+    if not knowledge.rests_on[row, place]:
+        return []
+    score = _Scorer(service, patient, [row], table)
+    whole, found = score(alone, knowledge.rests_on), []
+    for name, change in pieces:
+        other = alone.copy()
+        other[place, row] += change
+        found.append((name, float((whole - score(other, knowledge.rests_on))[0])))
+    return sorted(found, key=lambda item: -abs(item[1]))
 
-    def score(mask: np.ndarray) -> np.ndarray:
-        with _vectors(table, mean_vector(alone, mask)):
-            return logit(service.probabilities(visits))[0, rows]
 
-    whole = score(knowledge.rests_on)
+def _without_each_modality(service: RecommenderService, patient: Patient, rows: list[int]) -> dict[str, np.ndarray]:
+    """Modality -> float[len(rows)]: logit with all of the medications' modalities minus logit without this one."""
+    knowledge, table = service.knowledge, _table(service)
+    alone = knowledge.modality_vectors
+    if table is None or alone is None:
+        return {}
+    score = _Scorer(service, patient, rows, table)
+    whole = score(alone, knowledge.rests_on)
     changes = {}
     for position, name in enumerate(knowledge.modalities):
         mask = knowledge.rests_on.copy()
         mask[:, position] = False
-        changes[name] = np.where(knowledge.rests_on[rows, position], whole - score(mask), 0.0)
+        changes[name] = np.where(knowledge.rests_on[rows, position], whole - score(alone, mask), 0.0)
     return changes
 
 

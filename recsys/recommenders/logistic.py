@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from recsys.batches import Histories
 from recsys.cohort import Ragged
@@ -52,7 +53,8 @@ class Logistic(Recommender):
         weight[-1] = np.log(odds / (1 - odds))
         best = -1.0
         for penalty in [self.config.l2] if self.config.l2 else PENALTIES:
-            weight = _minimise(design, target, weight, penalty)
+            with threadpool_limits(1):  # the products are sparse and small: more threads only wait for one another
+                weight = _minimise(design, target, weight, penalty)
             probability = _sigmoid(held @ weight)
             _, jaccard = tune_threshold(probability[keep], validation.target[keep], validation.unseen[keep])
             if log is not None:

@@ -50,9 +50,10 @@ def make_knowledge(encoded: Encoded, width: int = 12, seed: int = 0, unknown: in
     codes = encoded.vocabularies["medication"].codes
     size = len(codes)
     known = np.arange(size) < size - unknown
-    rests_on = (rng.random((size, 5)) < 0.6) & known[:, None]
+    names = ("image", "text", "structure", "property", "graph", "molecule")
+    rests_on = (rng.random((size, 6)) < 0.6) & known[:, None]
     rests_on[:, 0] = known
-    alone = rng.standard_normal((5, size, width)).astype(np.float32)
+    alone = rng.standard_normal((6, size, width)).astype(np.float32)
     alone /= np.linalg.norm(alone, axis=2, keepdims=True)
     alone *= rests_on.T[:, :, None]
     vectors = alone.sum(0)
@@ -60,7 +61,7 @@ def make_knowledge(encoded: Encoded, width: int = 12, seed: int = 0, unknown: in
     pairs = [tuple(pair) for pair in np.argwhere(rng.random((size, size)) < 0.05)]
     smiles = tuple(((f"CC(=O)N{'C' * i}c1ccc(O{'C' * (i % 4)})cc1",) if i % 5 else ()) for i in range(size))
     return Knowledge(codes, codes, vectors * known[:, None], known, rests_on, from_pairs(pairs, size, "drawn"),
-                     modality_vectors=alone, smiles=smiles, vectors_run="drawn")
+                     modalities=names, modality_vectors=alone, smiles=smiles, vectors_run="drawn")
 
 
 def sides(encoded: Encoded, task: Task = STAY) -> tuple[Histories, Histories, Histories]:

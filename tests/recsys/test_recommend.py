@@ -116,9 +116,14 @@ def test_modality_shares_are_zero_for_what_a_vector_does_not_rest_on(service: Re
 
 
 def test_a_picture_and_fragments(service: RecommenderService, trained: Trained, tmp_path: Path) -> None:
-    code = trained.vocabularies["medication"][1]
-    explanation, = explain(service, patient_of(trained), [code], lambda smiles: [(smiles[0], 1.0)])
-    assert explanation.fragments == [(trained.recommender.knowledge.smiles[1][0], 1.0)]
+    knowledge = trained.recommender.knowledge
+    row = next(i for i, on in enumerate(knowledge.rests_on[:, 5]) if on and knowledge.smiles[i])
+    change = knowledge.modality_vectors[5, row] * -1  # without the fragment nothing is left of the molecule's vector
+    explanation, = explain(service, patient_of(trained), [knowledge.medications[row]],
+                           lambda smiles: [("nothing", 0 * change), (smiles[0], change)])
+    (strongest, share), (name, none) = explanation.fragments
+    assert (strongest, name) == (knowledge.smiles[row][0], "nothing")
+    assert abs(share) > 1e-3 and none == pytest.approx(0, abs=1e-5)
     draw(explanation, tmp_path / "reasons.svg")
     text = (tmp_path / "reasons.svg").read_text()
     assert text.startswith("<?xml") and len(text) > 5000
