@@ -109,17 +109,17 @@ def query(
     """List the drugs nearest to a text or a molecule that need not be in the knowledge base."""
     if (text is None) == (smiles is None):
         raise UsageError("give either --text or --smiles", hint='mkmed embed query --text "lowers blood glucose"')
+    from embed.inference import TrainedRun
     from embed.loaded import find_run_folder
-    from embed.newcomer import open_translator
     from embed.search import nearest
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
     settings = load_settings()
     engine = open_engine(settings)
-    translator = open_translator(find_run_folder(engine, settings, "published"))
-    vector = translator.of_text(text) if text is not None else translator.of_smiles(str(smiles))
-    output.emit(nearest(engine, vector, k), form)
+    run = TrainedRun(find_run_folder(engine, settings, "published"))
+    vectors = run.texts([text]) if text is not None else run.smiles([str(smiles)])
+    output.emit(nearest(engine, vectors[0], k), form)
 
 
 @app.command(epilog="Example: mkmed embed runs")

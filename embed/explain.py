@@ -16,9 +16,8 @@ from rdkit.Chem import BRICS
 from sqlalchemy import Engine
 
 from embed import store
+from embed.inference import TrainedRun
 from embed.loaded import find_run_folder
-from embed.newcomer import Translator, open_translator
-from embed.registry import ANCHOR
 from kb import query
 from kb.errors import NotFound
 from kb.settings import Settings
@@ -48,14 +47,14 @@ class Likeness:
 
 def explain(engine: Engine, settings: Settings, first: str, second: str) -> Likeness:
     """The likeness of two drugs under the published run; raises NotFound for a drug without a vector."""
-    translator = open_translator(find_run_folder(engine, settings, "published"))
+    run = TrainedRun(find_run_folder(engine, settings, "published"))
     run_id = store.published_run(engine)
     with engine.connect() as connection:
         ids = [query.find_drug(connection, name) for name in (first, second)]
         drugs = query.drugs(connection)
     rows = [int(np.searchsorted(drugs.ids, i)) for i in ids]
-    names = translator.model.names
-    z = np.zeros((2, len(names), translator.model.width), np.float32)
+    names = run.model.names
+    z = np.zeros((2, len(names), run.model.width), np.float32)
     present = np.zeros((2, len(names)), bool)
     for column, name in enumerate(names):
         vectors = store.read(engine, run_id, name)
@@ -70,37 +69,35 @@ def explain(engine: Engine, settings: Settings, first: str, second: str) -> Like
             )
     smiles = (drugs.smiles[rows[0]], drugs.smiles[rows[1]])
     titles = (drugs.names[rows[0]], drugs.names[rows[1]])
-    fused = fused_similarity(translator, z, present)
+    fused = fused_similarity(run, z, present)
     modalities = {
-        name: _share(translator, z, present, column, fused)
-        for column, name in enumerate(names)
-        if present[:, column].any()
+        name: _share(run, z, present, column, fused) for column, name in enumerate(names) if present[:, column].any()
     }
-    return Likeness(*titles, fused, modalities, _fragments(translator, titles, smiles), smiles)
+    return Likeness(*titles, fused, modalities, _fragments(run, titles, smiles), smiles)
 
 
 @torch.no_grad()
-def fused_similarity(translator: Translator, z: NDArray[np.float32], present: NDArray[np.bool_]) -> float:
+def fused_similarity(run: TrainedRun, z: NDArray[np.float32], present: NDArray[np.bool_]) -> float:
     """The cosine of the two fused vectors."""
-    fused = translator.model.fusion(torch.from_numpy(z), torch.from_numpy(present))
+    fused = run.model.fusion(torch.from_numpy(z), torch.from_numpy(present))
     return float(fused[0] @ fused[1])
 
 
 def _share(
-    translator: Translator, z: NDArray[np.float32], present: NDArray[np.bool_], column: int, fused: float
+    run: TrainedRun, z: NDArray[np.float32], present: NDArray[np.bool_], column: int, fused: float
 ) -> tuple[float, float | None]:
     alone = float(z[0, column] @ z[1, column]) if present[:, column].all() else float("nan")
     without = present.copy()
     without[:, column] = False
     if not without.any(axis=1).all():
         return alone, None
-    return alone, fused - fused_similarity(translator, z, without)
+    return alone, fused - fused_similarity(run, z, without)
 
 
-def _fragments(translator: Translator, names: tuple[str, str], smiles: tuple[str | None, str | None]) -> list[Fragment]:
+def _fragments(run: TrainedRun, names: tuple[str, str], smiles: tuple[str | None, str | None]) -> list[Fragment]:
     if smiles[0] is None or smiles[1] is None:
         return []
-    whole = [translator.tower(ANCHOR, translator.molecule(text))[0] for text in (smiles[0], smiles[1])]
+    whole = [run.smiles([text])[0] for text in (smiles[0], smiles[1])]
     found = []
     for side, text in enumerate((smiles[0], smiles[1])):
         molecule = Chem.MolFromSmiles(text)
@@ -108,7 +105,7 @@ def _fragments(translator: Translator, names: tuple[str, str], smiles: tuple[str
             rest = without_atoms(molecule, atoms)
             if rest is None:
                 continue
-            left = translator.tower(ANCHOR, translator.molecule(rest))[0]
+            left = run.smiles([rest])[0]
             share = float(whole[0] @ whole[1]) - float(left @ whole[1 - side])
             found.append(Fragment(names[side], Chem.MolFragmentToSmiles(molecule, list(atoms)), atoms, share))
     return sorted(found, key=lambda fragment: -fragment.share)

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
-from embed import checkpoint, run_folder, store
+from embed import run_folder, store
 from embed.config import PretrainConfig
 from embed.features.cache import FeatureCache
-from embed.features.reduce import Projection, from_state
-from embed.model import AlignmentModel, build_model, embed_all, rebuild_model
+from embed.inference import TrainedRun
+from embed.model import AlignmentModel, build_model, embed_all
 from embed.pretrain import Prepared, prepare
 from kb.errors import CheckpointError
 from kb.settings import Settings
@@ -49,13 +49,6 @@ def find_run_folder(engine: Engine, settings: Settings, wanted: str) -> Path:
     return run_folder.find_folder(settings, wanted)
 
 
-def load_model(folder: Path) -> tuple[AlignmentModel, dict[str, Projection]]:
-    """The model of the best epoch and the projections of frozen features that belong to it."""
-    tensors, meta = checkpoint.load(folder / "best.pt")
-    projections = {name: from_state(state) for name, state in tensors["extra"]["projections"].items()}
-    return rebuild_model(meta["model"], tensors["model"]), projections
-
-
 def load_run(engine: Engine, settings: Settings, wanted: str = "published") -> Loaded:
     """The run, with the features of the knowledge base as it is now.
 
@@ -65,7 +58,7 @@ def load_run(engine: Engine, settings: Settings, wanted: str = "published") -> L
     config = run_folder.read_config(folder)
     if config.threads:
         torch.set_num_threads(config.threads)
-    model, _ = load_model(folder)
+    model = TrainedRun(folder).model
     prepared = prepare(engine, config, FeatureCache(settings.cache / "features"), torch.device("cpu"))
     if build_model(config, prepared.inputs.data).kwargs != model.kwargs:
         raise CheckpointError(

@@ -47,6 +47,8 @@ def nearest_class(
     A drug itself and others with the same ``substance`` (InChIKey first block, "" where there is none) are no
     neighbours. ``queries`` chooses whose neighbours count; the neighbour may be any of the N. Ties go to the first.
     """
+    if len(substance) < 2:
+        return ClassAccuracy(0, dict.fromkeys(levels, float("nan")))
     names = np.asarray(substance)
     same = (names[:, None] == names[None, :]) & (names != "")[:, None]
     np.fill_diagonal(same, True)

@@ -1,0 +1,169 @@
+"""What is done with a finished run: evaluate, explain, map, search, ablate."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from rdkit import Chem
+from small_kb import NO_STRUCTURE, fill
+from sqlalchemy import text
+
+from embed import ablation, explain
+from embed import pretrain as job
+from embed.atlas import draw_map, project
+from embed.config import load_config
+from embed.evaluation import run as evaluation
+from embed.inference import TrainedRun
+from embed.loaded import embed_drugs, load_run
+from embed.search import nearest, neighbours
+from kb.errors import CheckpointError, NotFound, UsageError
+from kb.settings import load_settings
+
+QUICK = (
+    "text.model=scratch",
+    "image.model=scratch",
+    "train.epochs=3",
+    "train.batch_size=16",
+    "image.components=8",
+    "graph.components=6",
+    "molecule.fingerprint_components=16",
+    "structure.depth=1",
+    "device=cpu",
+    "property.descriptors=false",
+    "train.test=0.3",
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return load_settings(home=tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def filled(database):
+    """The small knowledge base, every drug in one of two ATC classes by its parity."""
+    fill(database)
+    with database.begin() as connection:
+        artifact = connection.scalar(text("SELECT artifact FROM mkmed.cell WHERE artifact IS NOT NULL LIMIT 1"))
+        for statement in (
+            "INSERT INTO mkmed.atc_class VALUES ('A', 1, NULL, NULL, 'hand', :a), ('C', 1, NULL, NULL, 'hand', :a)",
+            "INSERT INTO mkmed.drug_atc SELECT id, CASE id % 2 WHEN 0 THEN 'A' ELSE 'C' END, 'hand', :a FROM mkmed.drug",
+            "INSERT INTO mkmed.interaction SELECT a.id, b.id, 'hand', 'p', NULL, NULL, 'CC0-1.0', :a FROM mkmed.drug a"
+            " JOIN mkmed.drug b ON a.id < b.id WHERE (a.id + b.id) % 3 = 0",
+        ):
+            connection.execute(text(statement), {"a": artifact})
+    return database
+
+
+@pytest.fixture(scope="module")
+def finished(filled, home):
+    return job.pretrain(filled, home, load_config(sets=QUICK))
+
+
+def test_evaluation_is_written_and_measures_held_out_drugs_only(filled, home, finished, monkeypatch):
+    loaded = load_run(filled, home)
+    everyone = evaluation.read_labels(filled, loaded.prepared.corpus.drug_ids)
+    monkeypatch.setattr(
+        evaluation,
+        "read_labels",
+        lambda *a: evaluation.Labels(
+            everyone.codes, everyone.interactions, everyone.indications, np.ones(len(everyone.codes), bool)
+        ),
+    )
+    monkeypatch.setattr(evaluation.retrieval_rows, "__defaults__", (2,))
+    report = evaluation.evaluate(filled, loaded)
+    assert json.loads((finished.folder / "evaluation.json").read_text())["run"] == str(finished.run_id)
+    assert report["retrieval"]
+    assert all(2 <= row["drugs"] <= len(loaded.prepared.split.test) for row in report["retrieval"])
+    ours = [row for row in report["classes"] if row["ours"]]
+    assert {row["drugs"] for row in ours} >= {"core drugs"}
+    assert {row["vectors"] for row in report["classes"]} >= {"random", "ECFP4, Tanimoto", "mkmed, fused"}
+    assert [row["vectors"] for row in report["interactions"]] == ["mkmed, fused", "untrained, fused"]
+
+
+def test_a_run_whose_features_changed_is_refused(filled, home, finished):
+    config = (finished.folder / "config.json").read_text()
+    (finished.folder / "config.json").write_text(config.replace('"components": 6', '"components": 4'))
+    with pytest.raises(CheckpointError, match="other features"):
+        load_run(filled, home, str(finished.run_id))
+    (finished.folder / "config.json").write_text(config)
+
+
+def test_the_loaded_run_gives_the_stored_vectors(filled, home, finished):
+    from embed import store
+
+    loaded = load_run(filled, home)
+    fused, stored = embed_drugs(loaded.model, loaded).fused, store.read_published(filled)
+    rows = np.searchsorted(loaded.prepared.corpus.drug_ids, stored.drug_ids)
+    np.testing.assert_allclose(fused[rows], stored.matrix, atol=1e-6)
+
+
+def test_explain_adds_up_to_what_the_store_says(filled, home, finished):
+    found = explain.explain(filled, home, "drug 0", "drug 1")
+    near = {row["name"]: row["similarity"] for row in neighbours(filled, "drug 0", 10_000)}
+    assert found.fused == pytest.approx(near["drug 1"], abs=1e-5)
+    assert set(found.modalities) == {"molecule", "image", "text", "structure", "property", "graph"}
+    assert {f.drug for f in found.fragments} <= {"drug 0", "drug 1"}
+    assert explain.draw(found).count("<svg") == 1
+
+
+def test_explain_without_a_structure_has_no_fragments(filled, home, finished):
+    found = explain.explain(filled, home, *NO_STRUCTURE)
+    assert found.fragments == []
+    assert found.modalities["text"][1] is None, "there is nothing left without the only modality"
+    with pytest.raises(NotFound):
+        explain.draw(found)
+
+
+def test_fragments_cover_the_molecule_once():
+    molecule = Chem.MolFromSmiles("CC(=O)Oc1ccccc1C(=O)NCCN1CCOCC1")
+    parts = explain.fragment_atoms(molecule)
+    assert len(parts) > 2
+    assert sorted(atom for part in parts for atom in part) == list(range(molecule.GetNumAtoms()))
+    assert explain.without_atoms(molecule, parts[0]) is not None
+    assert explain.without_atoms(molecule, tuple(range(molecule.GetNumAtoms()))) is None
+
+
+def test_a_text_or_a_molecule_from_outside_finds_its_own_drug(filled, home, finished):
+    run = TrainedRun(finished.folder)
+    with filled.connect() as connection:
+        content, name = connection.execute(
+            text("SELECT content, name FROM mkmed.texts WHERE name = :n LIMIT 1"), {"n": NO_STRUCTURE[0]}
+        ).one()
+        smiles = connection.scalar(text("SELECT smiles FROM mkmed.drug WHERE name = 'drug 0'"))
+    assert nearest(filled, run.texts([content])[0], 1)[0]["name"] == name
+    assert len(nearest(filled, run.smiles([smiles])[0], 5)) == 5
+
+
+@pytest.mark.parametrize(("options", "hint"), [({"modality": "smell"}, None), ({"to": "smell"}, "it has")])
+def test_search_errors_are_ours(filled, finished, options, hint):
+    with pytest.raises(NotFound) as error:
+        neighbours(filled, "drug 0", 3, **options)
+    assert hint is None or hint in error.value.hint
+    with pytest.raises(NotFound):
+        neighbours(filled, "nobody", 3)
+
+
+def test_the_map_is_drawn_and_repeats(filled, finished, tmp_path):
+    assert draw_map(filled, tmp_path / "a.svg", by="bucket") > 5
+    draw_map(filled, tmp_path / "b.svg", by="atc", coded_only=True)
+    assert "alimentary" in (tmp_path / "b.svg").read_text() or "<svg" in (tmp_path / "b.svg").read_text()
+    with pytest.raises(UsageError):
+        draw_map(filled, tmp_path / "c.svg", by="taste")
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(30, 8)).astype(np.float32)
+    np.testing.assert_allclose(project(matrix), project(matrix))
+
+
+def test_ablation_trains_every_arm_and_draws(filled, home):
+    config = load_config(sets=[*QUICK, "train.epochs=1", "modalities=text,graph"])
+    report = ablation.ablate(filled, home, config, seeds=[0], subsets="all")
+    found = {(row["arm"], *row["modalities"]) for row in report["rows"]}
+    assert found == {("all", "text"), ("all", "graph"), ("all", "text", "graph"), ("intersection", "text", "graph")}
+    trained = {(row["arm"], len(row["modalities"])): row["train"] for row in report["rows"]}
+    assert trained["intersection", 2] < trained["all", 2]
+    assert (home.runs / "ablation" / "ablation.svg").is_file()
+    with pytest.raises(UsageError):
+        list(ablation.arms(["text"], "some"))
