@@ -49,7 +49,7 @@ class Task:
 TASKS: dict[Modality, Task] = {
     Modality.property: Task(f"{_COMPUTE}:property_payload", 2000, 32, 10.0, 0.002, 600),
     Modality.image: Task(f"{_COMPUTE}:depict", 1000, 16, 10.0, 0.005, 7_000),
-    Modality.structure: Task(f"{_COMPUTE}:embed", 200, 2, 1.5 * EMBED_SECONDS, 0.1, 5_000),
+    Modality.structure: Task(f"{_COMPUTE}:embed", 200, 2, 1.5 * EMBED_SECONDS, 0.3, 5_000),
 }
 
 
