@@ -238,7 +238,8 @@ def _graph(shop: Workshop) -> tuple[Packed, Position] | None:
     drugs = len(shop.corpus.drug_ids)
     parts: list[tuple[Matrix, Position]] = []
     if "neighbourhood" in g.features:
-        found = neighbourhoods(triples, *shop.corpus.linked, drugs, shop.train)
+        found = neighbourhoods(triples, *shop.corpus.linked, drugs, shop.train, second=g.second_step,
+                               second_weight=g.second_weight)
         fitted = reduce.singular(found.matrix, shop.fit_rows(found.position), g.components, shop.config.seed)
         shop.projections["graph"] = fitted
         parts.append((fitted.apply(found.matrix), found.position))

@@ -58,3 +58,17 @@ def test_neighbourhoods_by_hand():
     np.testing.assert_allclose(dense[0], dense[1], rtol=1e-6)
     # (a, g3), (b, g4) and the bare g3, g4: three training drugs of four have each.
     assert dense.shape[1] == 4 and np.allclose(dense[0], 0.5)
+
+
+def test_the_second_step_goes_through_targets_and_never_through_drugs():
+    # d0 -> p3 -> b5 and d1 -> p4 -> b5 along "path"; d2 is linked to d0 alone; two training drugs reach b5.
+    triples = Triples(np.array([0, 1, 3, 4, 2]), np.array([0, 0, 0, 0, 0]), np.array([3, 4, 5, 5, 0]),
+                      ["d0", "d1", "d2", "p3", "p4", "b5"], ["Compound"] * 3 + ["Protein"] * 2 + ["Process"],
+                      np.arange(6), ["path"])
+    rows = np.arange(3)
+    near = neighbourhoods(triples, rows, rows, 4, np.arange(4))
+    assert (near.position == -1).all()  # within one step nothing is shared
+    far = neighbourhoods(triples, rows, rows, 4, np.arange(4), second=("path",))
+    assert far.position.tolist() == [0, 1, -1, -1]
+    np.testing.assert_allclose(far.matrix.toarray() @ far.matrix.toarray().T, 1.0, rtol=1e-6)
+    assert (neighbourhoods(triples, rows, rows, 4, np.arange(4), second=("other",)).position == -1).all()
