@@ -130,6 +130,7 @@ def ablate(
         "each": [{"arm": a, "modalities": list(m), **f} for (a, m), found in results.items() for f in found],
     }
     folder = settings.runs / "ablation"
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "ablation.json", json.dumps(plain(report), indent=1).encode())
     draw(report, folder / "ablation.svg")
     return report
@@ -176,5 +177,4 @@ def draw(report: dict[str, Any], path: Path) -> None:
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=7, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
