@@ -22,6 +22,9 @@ from embed.features.packed import Packed, concat
 from kb.errors import DataError
 from kb.output import say
 
+TOLD = 1000
+"""More missing features than this are announced: it will take a while."""
+
 Compute = Callable[[list[int]], tuple[list[int], Packed]]
 
 
@@ -49,6 +52,8 @@ class FeatureCache:
         for index, key in enumerate(keys):
             first.setdefault(key, index)
         todo = [index for key, index in first.items() if key not in known and key not in empty]
+        if len(todo) > TOLD:
+            say(f"{encoder}: computing {len(todo):,} of {len(first):,} features")
         for start in range(0, len(todo), shard):
             chunk = todo[start:start + shard]
             done, items = compute(chunk)
