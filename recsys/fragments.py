@@ -16,7 +16,7 @@ from kb.output import say
 from kb.settings import Settings
 
 if TYPE_CHECKING:
-    from embed.newcomer import Translator
+    from embed.inference import TrainedRun
 
 FragmentReader = Callable[[Sequence[str]], list[tuple[str, np.ndarray]]]
 """From a medication's SMILES to (fragment as SMILES, float[D]: the change of its molecule vector without it)."""
@@ -26,37 +26,36 @@ MOLECULES = 3
 
 def fragment_reader(settings: Settings, vectors_run: str) -> FragmentReader | None:
     """A reader for the molecule encoder of that embedding run; None where its checkpoint is not on this disk."""
-    from embed.newcomer import open_translator
+    from embed.inference import TrainedRun
     from embed.run_folder import pretrain_folder
 
     folder = pretrain_folder(settings) / vectors_run
     if not (folder / "best.pt").exists():
         return None
     try:
-        translator = open_translator(folder)
+        encoder = TrainedRun(folder)
     except CheckpointError as error:
         say(f"fragments are left out: {error.message}")
         return None
-    return lambda smiles: fragment_changes(translator, smiles)
+    return lambda smiles: fragment_changes(encoder, smiles)
 
 
-def fragment_changes(translator: Translator, smiles: Sequence[str]) -> list[tuple[str, np.ndarray]]:
+def fragment_changes(encoder: TrainedRun, smiles: Sequence[str]) -> list[tuple[str, np.ndarray]]:
     """(fragment, change of the mean molecule vector without it) for every fragment that can be deleted."""
     from rdkit import Chem
 
     from embed.explain import fragment_atoms, without_atoms
-    from embed.registry import ANCHOR
 
     total: dict[str, np.ndarray] = {}
     kept = [text for text in smiles[:MOLECULES] if Chem.MolFromSmiles(text) is not None]
     for text in kept:
         molecule = Chem.MolFromSmiles(text)
-        whole = translator.tower(ANCHOR, translator.molecule(text))[0]
+        whole = encoder.smiles([text])[0]
         for atoms in fragment_atoms(molecule):
             rest = without_atoms(molecule, atoms)
             if rest is None:
                 continue
-            left = translator.tower(ANCHOR, translator.molecule(rest))[0]
+            left = encoder.smiles([rest])[0]
             name = str(Chem.MolFragmentToSmiles(molecule, list(atoms)))
             total[name] = total.get(name, 0.0) + np.asarray(left - whole) / len(kept)
     return list(total.items())

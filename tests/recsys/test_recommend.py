@@ -157,3 +157,23 @@ def test_visits_with_times_are_sorted_and_files_are_read(tmp_path: Path) -> None
         read_patient(path)
     with pytest.raises(DataError, match="not there"):
         read_patient(tmp_path / "none.json")
+
+
+class CountingEncoder:
+    """Encodes a molecule as (carbons, other atoms), so that what a deletion takes away can be counted."""
+
+    def smiles(self, texts: list[str]) -> np.ndarray:
+        from rdkit import Chem
+
+        atoms = [[atom.GetSymbol() == "C" for atom in Chem.MolFromSmiles(text).GetAtoms()] for text in texts]
+        return np.array([[sum(carbon), len(carbon) - sum(carbon)] for carbon in atoms], np.float32)
+
+
+def test_a_fragment_is_what_the_molecule_loses_without_it(tmp_path: Path) -> None:
+    from kb.settings import Settings
+    from recsys.fragments import fragment_changes, fragment_reader
+
+    found = dict(fragment_changes(CountingEncoder(), ["CC(=O)Oc1ccccc1C(=O)O", "CC", "no molecule"]))
+    assert found and all((change <= 0).all() for change in found.values())
+    assert sum(change.sum() for change in found.values()) == pytest.approx(-13 / 2)  # aspirin's atoms, over two molecules
+    assert fragment_reader(Settings(home=tmp_path), "0f1e2d3c-0000-4000-8000-000000000000") is None
