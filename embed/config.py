@@ -92,7 +92,9 @@ class GraphConfig:
     components: int = doc(256, "singular vectors of the IDF-weighted neighbourhoods, fitted on the training drugs")
     second_step: tuple[str, ...] = doc(("DrugMechDB",), "relations (parts of names) that neighbourhoods follow twice")
     second_weight: float = doc(1.0, "weight of what lies two steps away")
-    exclude_types: tuple[str, ...] = doc(("Atc", "Pharmacologic Class"), "entity types left out: they are labels")
+    exclude_types: tuple[str, ...] = doc(
+        ("Atc", "Pharmacologic Class", "Chemical Substance"),
+        "entity types left out: they are labels (DrugMechDB's chemical substances are mostly drug classes)")
     exclude: tuple[str, ...] = doc(("PCiC", "CrC"), "relations whose name holds one of these are left out")
     vectors: str = doc("", "a .npy of published entity vectors, with <name>.tsv naming them, in place of training")
     model: str = doc("TransE", "a PyKEEN model")

@@ -23,7 +23,7 @@ LICENCES = {
 
 _TYPES = {
     "Drug": "Compound",
-    "ChemicalSubstance": "Compound",
+    "ChemicalSubstance": "Chemical Substance",
     "BiologicalProcess": "Biological Process",
     "MolecularActivity": "Molecular Function",
     "CellularComponent": "Cellular Component",
