@@ -1,6 +1,6 @@
 """Writes many rows with one statement a thousand rows, ``ON CONFLICT`` included.
 
-SQLAlchemy sends ``INSERT … ON CONFLICT`` one row a statement (its issue 13130); several rows in one VALUES list are
+SQLAlchemy sends ``INSERT … ON CONFLICT`` one row a statement; several rows in one VALUES list are
 several times faster, since the server parses and plans once a page.
 """
 
