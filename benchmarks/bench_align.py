@@ -38,7 +38,6 @@ from embed.source import Corpus, Item
 from embed.train import Job, Progress, step
 from kb.properties import PROPERTIES
 from kb.query import Triples
-from report import report
 
 TARGET = 30.0
 CPU = torch.device("cpu")

@@ -21,7 +21,6 @@ from sqlalchemy import Connection, text
 from kb.db.copy import copy_arrays, copy_out
 from kb.db.engine import engine_for, ensure_database, url_of
 from kb.db.server import Server
-from report import report
 
 ROWS, VECTORS, WIDTH, REPEATS = 500_000, 50_000, 64, 3
 

@@ -15,8 +15,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from report import report
-
 KEYS = {
     "retrieval": ("from", "to"),
     "classes": ("vectors", "drugs"),

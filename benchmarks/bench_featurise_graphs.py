@@ -22,7 +22,6 @@ from torch_geometric.utils import from_smiles
 
 from demo.paths import data_path
 from embed.features.molecule import featurise
-from report import report
 
 TARGET = 1.7
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from report import report
 from sqlalchemy import Engine, text
 
 WIDTH, K, QUERIES = 64, 10, 200

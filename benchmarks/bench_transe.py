@@ -24,7 +24,6 @@ from pykeen.triples import CoreTriplesFactory
 from demo.paths import data_path
 from embed import kge
 from embed.config import GraphConfig
-from report import report
 
 TARGET = 3.5
 ENTITIES, RELATIONS, TRIPLES, DIMENSION = 97_238, 107, 5_874_261, 64
