@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 from kb.bundle import bundle_path
@@ -14,3 +15,8 @@ def data_path(name: str = "") -> Path:
     if not found.exists():
         raise NotFound(f"{name} is not among the bundled data", hint="demo/data/README.md lists what there is")
     return found
+
+
+def patient_path() -> Path:
+    """The invented patient of the demo, as ``mkmed recsys recommend --visit`` takes one."""
+    return Path(str(files("demo") / "patient.json"))

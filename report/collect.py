@@ -141,7 +141,7 @@ def _recommenders(settings: Settings, findings: Findings) -> None:
             findings.pictures["recommender curves"] = curves.read_text(encoding="utf-8")
     findings.recommenders = sorted(shown.values(), key=lambda row: -row["per_visit"]["jaccard"])
     findings.cohort = {name: latest.get(name) for name in ("cohort", "task", "split", "seed")}
-    findings.recommendation = _json(settings.home / "demo" / "recommendation.json")
+    findings.recommendation = _json(settings.home / "recommendation.json")
 
 
 def _json(path: Path) -> dict[str, Any] | None:

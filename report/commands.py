@@ -12,9 +12,11 @@ from kb import output
 app = typer.Typer(help="Write the results as one self-contained HTML page.")
 
 
-@app.command(epilog="Example: mkmed report --out report.html")
+@app.command(epilog="Example: mkmed report --out report.html   ·   mkmed report --visit patient.json")
 def report(
     out: Annotated[Path | None, typer.Option(help="The file; <home>/report.html by default.")] = None,
+    visit: Annotated[Path | None, typer.Option(help="A patient, as for mkmed recsys recommend: recommend and explain "
+                                                    "with the latest run, and show it on the page.")] = None,
 ) -> None:
     """Write one HTML page with everything found so far; parts not made yet name the command that makes them."""
     from kb.db.engine import open_engine
@@ -23,5 +25,9 @@ def report(
     from report.page import write
 
     settings = load_settings()
+    if visit:
+        from report.explained import explain_patient
+
+        explain_patient(settings, visit)
     path = write(collect(open_engine(settings), settings), out or settings.home / "report.html")
     output.write(str(path.resolve()))

@@ -1,0 +1,36 @@
+"""``mkmed demo``: the whole path on the bundled open data."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kb import output
+
+app = typer.Typer(help="Run the whole path on the bundled open data.")
+
+
+@app.command(epilog="Example: mkmed demo   ·   mkmed demo --quick")
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller corpus and shorter trainings, under 90 s.")] = False,
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the demo's data for the next run and for "
+                                                                "looking around, or only its report.")] = True,
+) -> None:
+    """Fill a knowledge base of its own, embed, evaluate, recommend and report; a second run skips what is done.
+
+    Everything lies in <home>/demo, with an embedded server of its own: your own knowledge base is not touched.
+    """
+    from demo.clearing import clear
+    from demo.pipeline import FULL, QUICK, demo_settings, run_demo
+    from kb.settings import load_settings
+
+    settings = demo_settings(load_settings())
+    path = run_demo(settings, QUICK if quick else FULL)
+    if not keep:
+        clear(settings)
+        output.say(f"removed {settings.home} but for its report")
+    else:
+        output.say(f"\nlook around:  export MKMED_HOME={settings.home}\n"
+                   "              mkmed status; mkmed embed neighbours aspirin; mkmed db psql")
+    output.write(str(path))

@@ -1,0 +1,114 @@
+"""The demo: the real commands' library calls in their order, each step timed, and skipped where its result is there.
+
+Whether a step is done is read from what it leaves (ledger marks, cells, the published run, cohorts, run folders), so a
+demo that was killed goes on where it stopped, and a changed setting or bundle makes exactly its own step run again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kb import output
+from kb.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+FOLDER = "demo"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of the corpus and how long the trainings are."""
+
+    name: str
+    drugs: int | None
+    """The best-described drugs of the corpus, or all."""
+    also: tuple[str, ...]
+    """Drugs besides, by name: the first of the corpus all have a structure."""
+    pictures: int | None
+    """Depictions computed and read by the picture encoder; all drugs with a structure for None."""
+    pretrain: tuple[str, ...]
+    """Settings of the embedding, as for ``mkmed embed pretrain --set``."""
+    cohorts: tuple[str, ...]
+    recommenders: tuple[str, ...]
+    recommender_epochs: int
+
+
+BIOLOGICS = ("insulin human", "insulin lispro", "insulin glargine", "insulin aspart", "insulin pork", "insulin detemir",
+             "insulin glulisine", "filgrastim", "pegfilgrastim", "adalimumab", "infliximab", "trastuzumab")
+FULL = Scale("full", None, (), None, ("train.epochs=15",), ("mimic3", "mimic4", "eicu"),
+             ("popularity", "repeat_last", "logistic", "logistic_history", "mkmed"), 25)
+QUICK = Scale("quick", 1500, BIOLOGICS, 300,
+              ("train.epochs=6", "text.window=64", "modalities=image,text,structure,graph"),
+              ("eicu",), ("popularity", "logistic", "mkmed"), 10)
+
+
+@dataclass
+class Demo:
+    """One run of the demo: where it writes, how large it is, and the seconds that each step took."""
+
+    settings: Settings
+    scale: Scale
+    engine: Engine
+    seconds: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of the demo. ``done`` says in words what is already there, or None; ``show`` prints the result."""
+
+    title: str
+    command: str
+    work: Callable[[Demo], None]
+    done: Callable[[Demo], str | None] = lambda demo: None
+    show: Callable[[Demo], None] = lambda demo: None
+
+
+def demo_settings(settings: Settings) -> Settings:
+    """The settings of the demo: a home of its own below the user's, and the embedded server, never an external one."""
+    return settings.model_copy(update={"home": settings.home / FOLDER, "database_url": None})
+
+
+def steps() -> Sequence[Step]:
+    """All steps in their order."""
+    from demo import steps_embed, steps_kb, steps_recsys, steps_report
+
+    return [*steps_kb.STEPS, *steps_embed.STEPS, *steps_recsys.STEPS, *steps_report.STEPS]
+
+
+def run_demo(settings: Settings, scale: Scale) -> Path:
+    """The path of the report, after every step was done or found done."""
+    from kb.db.engine import open_engine
+
+    begun = time.perf_counter()
+    output.say(f"mkmed demo ({scale.name}): everything is kept in {settings.home}")
+    demo = Demo(settings, scale, open_engine(settings))
+    demo.seconds.append({"step": "database", "seconds": time.perf_counter() - begun, "": "ready"})
+    todo = steps()
+    for number, step in enumerate(todo, 1):
+        _run(demo, step, f"[{number}/{len(todo)}]")
+    demo.engine.dispose()
+    total = time.perf_counter() - begun
+    rows = [*demo.seconds, {"step": "total", "seconds": total, "": ""}]
+    output.emit([row | {"seconds": round(row["seconds"], 1)} for row in rows], title="where the time went")
+    return settings.home / "report.html"
+
+
+def _run(demo: Demo, step: Step, number: str) -> None:
+    """Do or skip one step, and show its result."""
+    found = step.done(demo)
+    output.say(f"\n{number} {step.title}" + (f": {found}, skipped" if found else f"\n      {step.command}"))
+    begun = time.perf_counter()
+    if not found:
+        step.work(demo)
+    spent = time.perf_counter() - begun
+    step.show(demo)
+    if not found:
+        output.say(f"      {spent:.1f} s")
+    demo.seconds.append({"step": step.title, "seconds": time.perf_counter() - begun,
+                         "": "was done already" if found else "done"})

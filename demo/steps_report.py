@@ -1,0 +1,17 @@
+"""The demo's last step: everything that was found, on one page."""
+
+from __future__ import annotations
+
+from demo.pipeline import Demo, Step
+from kb import output
+
+
+def _report(demo: Demo) -> None:
+    from report.collect import collect
+    from report.page import write
+
+    path = write(collect(demo.engine, demo.settings), demo.settings.home / "report.html")
+    output.say(f"      {path} ({path.stat().st_size / 2**20:.1f} MiB, one file, opens from disk)")
+
+
+STEPS = (Step("report", "mkmed report", _report),)

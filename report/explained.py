@@ -1,0 +1,83 @@
+"""A recommendation for one patient as the page shows it: medications, why, and the molecule behind one of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kb.output import plain
+from kb.settings import Settings
+
+if TYPE_CHECKING:
+    from recsys.explain import Explanation
+    from recsys.recommend import RecommenderService
+
+FILE = "recommendation.json"
+REASONS = 4
+
+
+def explain_patient(settings: Settings, visit: Path, run: str = "") -> dict[str, Any]:
+    """What the page shows of a recommendation, also written to ``<home>/recommendation.json``.
+
+    ``visit`` is a patient as ``mkmed recsys recommend --visit`` takes it; its ``about`` says in words who that is. Of
+    the patient only that text and the codes among the reasons are written.
+    """
+    from recsys.explain import explain_with_fragments
+    from recsys.recommend import RecommenderService, read_patient
+
+    patient, service = read_patient(visit), RecommenderService.open(settings, run)
+    answer = service.recommend(patient)
+    wanted = [item.code for item in answer.recommended]
+    explained = {e.code: e for e in explain_with_fragments(service, patient, wanted, settings)}
+    shown: dict[str, Any] = {
+        "warning": answer.warning,
+        "run": answer.run,
+        "patient": sentence(json.loads(visit.read_text(encoding="utf-8")), answer.unknown),
+        "recommended": [{**item._asdict(), "reasons": reasons(explained[item.code])} for item in answer.recommended],
+        "avoided": [item._asdict() for item in answer.avoided],
+        "molecule": None,
+        "molecule_caption": "",
+    }
+    drawn = next((d for d in (draw(service, explained[code]) for code in wanted) if d), None)
+    if drawn:
+        shown["molecule"], shown["molecule_caption"] = drawn
+    (settings.home / FILE).write_text(json.dumps(plain(shown), ensure_ascii=False, indent=1), encoding="utf-8")
+    return shown
+
+
+def sentence(document: dict[str, Any], unknown: dict[str, list[str]]) -> str:
+    """The patient in one sentence, with the codes that the recommender never saw."""
+    visits = document["visits"]
+    text = f"{document.get('about', 'A patient.')} {len(visits)} visits; medications are asked for the last one."
+    strange = ", ".join(code for codes in unknown.values() for code in codes)
+    return text + (f" Without influence, because no training patient had them: {strange}." if strange else "")
+
+
+def reasons(explanation: Explanation) -> list[list[Any]]:
+    """The strongest codes and modalities as (text, change of the logit)."""
+    codes: list[list[Any]] = [[f"{item.code} (visit {item.visit})", item.change] for item in explanation.codes]
+    parts: list[list[Any]] = [[f"its {name}", change] for name, change in explanation.modalities.items() if change]
+    strongest = sorted(codes, key=lambda r: -abs(r[1]))[:REASONS]
+    return strongest + sorted(parts, key=lambda r: -abs(r[1]))[:2]
+
+
+def draw(service: RecommenderService, explanation: Explanation) -> tuple[str, str] | None:
+    """(SVG, caption) of the medication's first molecule with its strongest fragment highlighted; None without one."""
+    from rdkit import Chem
+    from rdkit.Chem.Draw import rdMolDraw2D
+
+    known = service.knowledge.smiles[service.vocabularies["medication"].index(explanation.code)]
+    for fragment, share in explanation.fragments:
+        pattern = Chem.MolFromSmarts(fragment)
+        for smiles in known:
+            molecule = Chem.MolFromSmiles(smiles)
+            atoms = molecule.GetSubstructMatch(pattern) if molecule and pattern else ()
+            if atoms and len(atoms) < molecule.GetNumAtoms():
+                drawing = rdMolDraw2D.MolDraw2DSVG(420, 300)
+                rdMolDraw2D.PrepareAndDrawMolecule(drawing, molecule, highlightAtoms=list(atoms))
+                drawing.FinishDrawing()
+                return str(drawing.GetDrawingText()), (
+                    f"One of the {len(known)} molecules behind {explanation.code} {explanation.name}, with the "
+                    f"fragment that counts most ({share:+.2f}).")
+    return None
