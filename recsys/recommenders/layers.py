@@ -106,15 +106,19 @@ class GroupedGRU(nn.Module):
         """States after every visit, [G, N, D], of inputs [G, N, D]; ``steps[t]`` patients are left at step t."""
         dim = self.dim
         inputs = torch.baddbmm(self.input_bias, x, self.input_weight)
-        state = x.new_zeros(x.shape[0], steps[0], dim)
-        states, start = [], 0
-        for count in steps:
-            state = state[:, :count]
-            hidden = torch.baddbmm(self.hidden_bias, state, self.hidden_weight)
-            now = inputs[:, start:start + count]
-            reset, update = torch.sigmoid(now[..., :2 * dim] + hidden[..., :2 * dim]).chunk(2, -1)
-            new = torch.tanh(now[..., 2 * dim:] + reset * hidden[..., 2 * dim:])
-            state = torch.lerp(new, state, update)
+        state: torch.Tensor | None = None
+        states = []
+        # split, not slices: its gradient is one concatenation instead of a zero-filled copy a step
+        for now in inputs.split(list(steps), 1):
+            now_gates, now_new = now.split([2 * dim, dim], -1)
+            if state is None:  # the first state is zero
+                hidden_gates, hidden_new = self.hidden_bias.split([2 * dim, dim], -1)
+            else:
+                state = state if state.shape[1] == now.shape[1] else state[:, :now.shape[1]]
+                hidden = torch.baddbmm(self.hidden_bias, state, self.hidden_weight)
+                hidden_gates, hidden_new = hidden.split([2 * dim, dim], -1)
+            reset, update = torch.sigmoid(now_gates + hidden_gates).chunk(2, -1)
+            new = torch.tanh(torch.addcmul(now_new, reset, hidden_new))
+            state = torch.lerp(new, state, update) if state is not None else new - update * new
             states.append(state)
-            start += count
         return torch.cat(states, 1) if len(states) > 1 else states[0]
