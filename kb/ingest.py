@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from kb import output
+from kb.db.space import require_space
 from kb.errors import Incomplete, Interrupted, MkmedError
 from kb.faults import crash_at
 from kb.graph_link import relink
@@ -32,6 +33,9 @@ from kb.write import write_batch
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+LEAST_SPACE = 64 << 20
+"""Bytes that an ingest needs at least, before it is known how much will come."""
 
 
 @dataclass
@@ -169,6 +173,8 @@ def ingest(engine: Engine, settings: Settings, name: str, options: IngestOptions
     fetched has been committed.
     """
     job = make_job(engine, settings, name, options)
+    if settings.database_url is None:
+        require_space(settings.home, max(LEAST_SPACE, job.source.plan(job).bytes))
     with engine.begin() as connection:
         start_run(connection, "ingest", name=name, config=asdict(options), run_id=job.run_id)
     status, error = "failed", "stopped before its end"
