@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from embed import checkpoint, distributed, run_folder, store
 from embed.alignment import retrieval
@@ -21,11 +21,12 @@ from embed.features.cache import FeatureCache
 from embed.inputs import Inputs, build_inputs, split_corpus
 from embed.model import AlignmentModel, build_model, embed_all
 from embed.registry import ANCHOR
+from embed.schema import embedding_run
 from embed.source import Corpus, read_corpus
 from embed.split import DrugSplit
 from embed.train import Job, fit
 from kb import runs
-from kb.errors import ConfigError, DataError, Interrupted, MkmedError, TrainingDiverged
+from kb.errors import ConfigError, DataError, Interrupted, MkmedError, TrainingDiverged, UsageError
 from kb.modalities import MODALITIES
 from kb.output import say
 from kb.settings import Settings
@@ -94,6 +95,7 @@ def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resu
     if resume is not None:
         folder = run_folder.find_folder(settings, resume)
         config, run_id = run_folder.read_config(folder), uuid.UUID(folder.name)
+        _refuse_finished(engine, run_id)
     device = pick_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -115,6 +117,13 @@ def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resu
         raise
     finally:
         distributed.leave()
+
+
+def _refuse_finished(engine: Engine, run_id: uuid.UUID) -> None:
+    with engine.connect() as connection:
+        if connection.scalar(select(embedding_run.c.run_id).where(embedding_run.c.run_id == run_id)):
+            raise UsageError(f"run {run_id} is finished: its vectors are stored",
+                             hint=f"mkmed embed publish {str(run_id)[:8]}, or pretrain without --resume")
 
 
 def _open_run(engine: Engine, run_id: uuid.UUID, config: PretrainConfig, name: str, again: bool) -> None:

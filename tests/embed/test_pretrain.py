@@ -99,6 +99,8 @@ def test_one_seed_one_result_and_resume_equals_uninterrupted(filled, home, finis
     assert again.run_id != finished.run_id
     assert digest(filled, again.run_id) == digest(filled, finished.run_id)
     assert store.published_run(filled) == before
+    with pytest.raises(UsageError, match="is finished"):
+        job.pretrain(filled, home, load_config(), resume=str(again.run_id))
     with filled.connect() as connection:
         states = connection.execute(text("SELECT status, error FROM mkmed.run WHERE id = :id"), {"id": again.run_id}).one()
     assert tuple(states) == ("complete", None)
