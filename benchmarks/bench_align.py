@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
+from record import report
 
 from demo.paths import data_path
 from embed.config import PretrainConfig, load_config

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from psycopg2.extras import execute_values
+from record import report
 from sqlalchemy import Connection, text
 
 from kb.db.copy import copy_arrays, copy_out

@@ -15,6 +15,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from record import report
+
 KEYS = {
     "retrieval": ("from", "to"),
     "classes": ("vectors", "drugs"),

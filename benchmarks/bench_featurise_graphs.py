@@ -14,6 +14,8 @@ import statistics
 import time
 from collections.abc import Callable
 
+from record import report
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np

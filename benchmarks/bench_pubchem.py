@@ -19,6 +19,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+from record import report
+
 sys.path.append(str(Path(__file__).parents[1]))  # for the stand-in of the tests
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from record import report
 from sqlalchemy import Engine, text
 
 WIDTH, K, QUERIES = 64, 10, 200

@@ -20,6 +20,7 @@ import torch
 from pykeen.models import TransE
 from pykeen.training import SLCWATrainingLoop
 from pykeen.triples import CoreTriplesFactory
+from record import report
 
 from demo.paths import data_path
 from embed import kge
