@@ -136,7 +136,7 @@ def test_errors_say_what_to_do(database, published, call, message):
 
 
 def test_another_width_and_halfvec_are_published_by_retyping_the_views(database, drugs, published):
-    run_id, fused, _ = write(database, drugs, width=32, seed=1, precision="halfvec")
+    run_id, _, _ = write(database, drugs, width=32, seed=1, precision="halfvec")
     store.publish(database, run_id)
     kind = sql_rows(
         database,
