@@ -169,8 +169,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--recommenders", nargs="+", default=list(SETTINGS))
     parser.add_argument("--ablate", action="store_true")
+    parser.add_argument("--out", help="Name of the file in benchmarks/results.")
     options = parser.parse_args()
-    name = "quality_ablation.json" if options.ablate else "quality.json"
+    name = options.out or ("quality_ablation.json" if options.ablate else "quality.json")
     reference = "fused (published)" if options.ablate else "mkmed"
     done: dict[str, list[dict[str, Any]]] = {design: [] for design in options.designs}
     for seed in range(options.seeds):  # seed by seed, so that an interrupted run leaves whole seeds

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small_cohort import make_encoded, make_knowledge, sides
 from typer.testing import CliRunner
 
@@ -21,7 +22,7 @@ from recsys.knowledge import no_knowledge, with_modalities, with_random_vectors
 from recsys.registry import RECOMMENDERS
 from recsys.run_folders import find_folder, list_run_folders, load_run, read_metrics, read_sums, report_rows
 from recsys.runs import load_data, train_run
-from recsys.signatures import training_signatures
+from recsys.signatures import signatures, training_signatures
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +187,19 @@ def test_signatures_name_what_goes_wrong() -> None:
     assert any("overfitting" in line for line in training_signatures(long_past))
     assert any("β" in line for line in training_signatures([{**calm[0], "beta": 0.01}]))
 
+
+def test_a_report_names_unsafe_output_weakness_on_the_rare_and_uniform_attention() -> None:
+    encoded = make_encoded()
+    train, validation, _ = sides(encoded)
+    model = RECOMMENDERS["molerec"](train.sizes, make_knowledge(encoded), from_json({"epochs": 1, "dim": 8}))
+    model.fit(train, validation)
+    good = {"ddi": {"target": 0.06}, "per_visit": {"ddi_rate": 0.05, "jaccard": 0.5},
+            "by_rarity": {"rare (< 1 %)": {"average_precision": 0.4}, "common (≥ 20 %)": {"average_precision": 0.7}}}
+    model.network.attention = torch.tensor([[0.9, 0.1, 0.0], [0.0, 0.2, 0.8]])
+    assert signatures([], good, model) == []
+    bad = {"ddi": {"target": 0.06}, "per_visit": {"ddi_rate": 0.09, "jaccard": 0.5},
+           "by_rarity": {"rare (< 1 %)": {"average_precision": 0.1}, "common (≥ 20 %)": {"average_precision": 0.7}}}
+    model.network.attention = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])
+    said = "\n".join(signatures([], bad, model))
+    assert "β is too low" in said and "rare" in said and "uniform" in said
+    assert model.knowledge.medications[-1] in said  # it has no vector
