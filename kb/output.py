@@ -140,28 +140,33 @@ def _table(rows: list[dict[str, Any]], names: Sequence[str], title: str | None) 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A progress display on stderr, drawn only on a terminal and never with ``-q``."""
+    """A progress display with rate and ETA on stderr, drawn only on a terminal and never with ``-q``."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
-        TaskProgressColumn,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.1f}/s" if speed else "–/s")
 
     shown = sys.stderr.isatty() and not _Talk.quiet
-    bar = Progress(
+    columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TaskProgressColumn(),
         MofNCompleteColumn(),
+        Rate(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=_console(stderr=True),
-        disable=not shown,
     )
-    with bar:
+    with Progress(*columns, console=_console(stderr=True), disable=not shown) as bar:
         yield bar

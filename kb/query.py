@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, func, select, text
 
+from kb.db.copy import copy_out
 from kb.errors import NotFound
 from kb.identifiers import Identifier
 from kb.modalities import MODALITIES
-from kb.schema.graph import drug_atc, drug_entity, interaction, kg_entity, kg_relation, kg_triple
+from kb.schema.graph import drug_atc, drug_entity, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier
 from kb.schema.ledger import artifact
 from kb.schema.payloads import conformer, description, image
@@ -187,14 +188,8 @@ def triples(
     kept_entities = [e for e in entities if e[2] not in exclude_entity_types]
     relations = connection.execute(select(kg_relation.c.id, kg_relation.c.name).order_by(kg_relation.c.id)).all()
     kept_relations = [r for r in relations if r[1] not in exclude_relations]
-    rows = np.asarray(
-        connection.execute(
-            select(kg_triple.c.head, kg_triple.c.relation, kg_triple.c.tail).order_by(
-                kg_triple.c.head, kg_triple.c.relation, kg_triple.c.tail
-            )
-        ).all(),
-        np.int32,
-    ).reshape(-1, 3)
+    columns = copy_out(connection, "SELECT head, relation, tail FROM mkmed.kg_triple ORDER BY head, relation, tail")
+    rows = np.stack([columns[name] for name in ("head", "relation", "tail")], axis=1).astype(np.int32)
     ids = np.asarray([e[0] for e in kept_entities], np.int32)
     relation_ids = np.asarray([r[0] for r in kept_relations], np.int32)
     keep = np.isin(rows[:, 0], ids) & np.isin(rows[:, 2], ids) & np.isin(rows[:, 1], relation_ids)
