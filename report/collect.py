@@ -140,7 +140,9 @@ def _recommenders(settings: Settings, findings: Findings) -> None:
         if config["recommender"] == "mkmed" and curves.is_file():
             findings.pictures["recommender curves"] = curves.read_text(encoding="utf-8")
     findings.recommenders = sorted(shown.values(), key=lambda row: -row["per_visit"]["jaccard"])
+    described = _json(settings.home / "cohorts" / str(latest.get("cohort")) / "cohort.json") or {}
     findings.cohort = {name: latest.get(name) for name in ("cohort", "task", "split", "seed")}
+    findings.cohort["format"] = described.get("provenance", {}).get("format")
     findings.recommendation = _json(settings.home / "recommendation.json")
 
 
