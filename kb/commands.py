@@ -85,7 +85,7 @@ def _plan_row(estimate: Plan) -> dict[str, Any]:
 def _read_ids(given: str | None) -> tuple[str, ...] | None:
     if given is None:
         return None
-    if given != "-" and not Path(given).is_file():
+    if given != "-" and (not Path(given).exists() or Path(given).is_dir()):
         raise UsageError(f"{given} is not a file", hint="--ids takes a file with one id or name a line, or -")
     text = sys.stdin.read() if given == "-" else Path(given).read_text(encoding="utf-8", errors="replace")
     # A comment begins the line or follows a blank: "#" within a word is a triple bond in SMILES.
