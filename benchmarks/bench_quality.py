@@ -48,7 +48,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "retain": {"ddi_target": 0.0, "learning_rate": 5e-3, "code_dropout": 0.3},
     "gamenet": {"ddi_target": 0.0, "learning_rate": 4e-3, "code_dropout": 0.1, "weight_decay": 0.01},
     "micron": {"ddi_target": 0.0},
-    "safedrug": {"ddi_target": 0.0, "learning_rate": 5e-3, "code_dropout": 0.2, "weight_decay": 0.01},
+    "safedrug": {"ddi_target": 0.0, "learning_rate": 2e-3, "code_dropout": 0.2, "weight_decay": 0.01},
     "molerec": {"ddi_target": 0.0, "learning_rate": 5e-3, "code_dropout": 0.2, "weight_decay": 0.01},
 }
 """The settings of each recommender. The interaction rule at the target applies to all of them alike."""

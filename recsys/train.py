@@ -87,7 +87,7 @@ def _epoch(network: Network, optimizer: torch.optim.Optimizer, train: Histories,
     for batch, rate in zip(batches, _rates(config, steps, epoch), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss, beta = _loss(network, batch, config, control, matrix)
+        loss, accuracy, beta = _loss(network, batch, config, control, matrix)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.clip, foreach=True))
@@ -99,7 +99,7 @@ def _epoch(network: Network, optimizer: torch.optim.Optimizer, train: Histories,
             continue
         bad = 0
         optimizer.step()
-        losses.append(float(loss.detach()))
+        losses.append(float(accuracy.detach()))
         norms.append(norm)
         betas.append(beta)
     return {"loss": float(np.mean(losses)), "loss_max": float(np.max(losses)), "gradient_norm": float(np.max(norms)),
@@ -107,18 +107,21 @@ def _epoch(network: Network, optimizer: torch.optim.Optimizer, train: Histories,
 
 
 def _loss(network: Network, batch: Any, config: Config, control: DdiControl,
-          matrix: torch.Tensor) -> tuple[torch.Tensor, float]:
+          matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """(what is minimised, its part for accuracy before β weighs it, β)."""
     logits, further = network.objective(batch)
     target = batch.target
     if not bool(batch.scored.all()):
         logits, target = logits[batch.scored], target[batch.scored]
     if not len(logits):
-        return sum((p.sum() * 0 for p in network.parameters()), torch.zeros(())), 1.0
+        nothing = sum((p.sum() * 0 for p in network.parameters()), torch.zeros(()))
+        return nothing, nothing, 1.0
     loss = accuracy_loss(logits, target, bce=config.bce, margin=config.margin)
     if further is not None:
         loss = loss + further
     if config.ddi_target <= 0:
-        return loss, 1.0
+        return loss, loss, 1.0
+    accuracy = loss
     probability = torch.sigmoid(logits)
     beta = control.beta(probability, matrix, 0.5)
     if beta < 1.0:
@@ -126,7 +129,7 @@ def _loss(network: Network, batch: Any, config: Config, control: DdiControl,
             loss = beta * loss + (1 - beta) * 0.0005 * pair_penalty(probability, matrix)
         else:
             loss = beta * loss + (1 - beta) * expected_ddi_rate(probability, matrix)
-    return loss, beta
+    return loss, accuracy, beta
 
 
 def _validate(network: Network, validation: Histories) -> tuple[float, float]:
