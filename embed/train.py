@@ -91,7 +91,8 @@ def fit(job: Job, resume: bool = False) -> Progress:
         seconds = time.perf_counter() - started
         metrics = {"epoch": at.epoch, "loss": sum(sums.values()), **{f"loss.{k}": v for k, v in sums.items()},
                    **validate(job), "seconds": seconds, "drugs_per_second": steps * _batch_size(job) / seconds}
-        better = bool(sums) and metrics["score"] > at.best  # an epoch of bad steps only has learned nothing
+        # An epoch of bad steps only has learned nothing; without validation pairs the last epoch is as good as any.
+        better = bool(sums) and (metrics["score"] > at.best or not metrics["validated"])
         if better:
             at.best, at.best_epoch = metrics["score"], at.epoch
         at.epoch += 1
@@ -173,6 +174,7 @@ def validate(job: Job) -> dict[str, Any]:
             out[f"{model.names[a]}->{model.names[b]}"] = scores
     for key in ("recall@1", "recall@10", "mrr"):
         out[key] = float(np.mean([scores[key] for scores in found])) if found else 0.0
+    out["validated"] = len(found)
     # Recall alone moves in steps of one drug; the reciprocal rank tells near ties apart.
     out["score"] = (out["recall@10"] + out["mrr"]) / 2
     return out

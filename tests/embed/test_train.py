@@ -124,6 +124,13 @@ def test_stops_early(tmp_path):
     assert at.epoch <= 5
 
 
+def test_without_validation_drugs_the_last_epoch_counts(tmp_path):
+    one = job(tmp_path, config(patience=1))
+    one.validation = np.arange(0)
+    at = fit(one)
+    assert (at.epoch, at.best_epoch) == (4, 3)
+
+
 def test_nan_stops_after_three_bad_steps(tmp_path):
     data = dataset(20)
     data.tables["text"].items.columns["vector"][:] = float("nan")
