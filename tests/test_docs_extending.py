@@ -1,0 +1,98 @@
+"""docs/extending.md followed step by step: each file is written as it stands there, registered and run."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+FILES = dict(re.findall(r"```python\n# file: (\w+)\.py\n(.*?)```", PAGE, re.DOTALL))
+
+
+@pytest.fixture
+def plug_in(tmp_path, monkeypatch):
+    """A function that writes a page's file and adds its line, as the page gives it, to a registry."""
+
+    def install(module, registry):
+        (tmp_path / f"{module}.py").write_text(FILES[module])
+        monkeypatch.syspath_prepend(str(tmp_path))
+        name, target = re.search(rf'`"([\w-]+)": "({module}:\w+)"`', PAGE).groups()
+        monkeypatch.setitem(registry._entries, name, target)
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        return name
+
+    return install
+
+
+def test_the_page_has_one_file_of_each_kind():
+    assert sorted(FILES) == ["by_visit", "clinic", "house_notes", "letters"]
+
+
+def test_a_source(plug_in, database, tmp_path):
+    from kb.ingest import ingest
+    from kb.settings import load_settings
+    from kb.sources import SOURCES
+    from kb.sources.contract import IngestOptions
+    from kb.verify import verify
+
+    name = plug_in("house_notes", SOURCES)
+    notes = tmp_path / "notes.tsv"
+    notes.write_text("XZWYZXLIPXDOLR-UHFFFAOYSA-N\tMetformin\tGiven with meals.\n")
+    settings, options = load_settings(home=tmp_path), IngestOptions(path=notes)
+    assert ingest(database, settings, name, options).counts["drugs"] == 1
+    assert ingest(database, settings, name, options).counts.get("drugs", 0) == 0, "a second run changes nothing"
+    with database.connect() as connection:
+        rows = connection.execute(text("SELECT name, content, licence_id FROM mkmed.texts")).all()
+        assert [check.number for check in verify(connection) if check.broken] == []
+    assert rows == [("Metformin", "Given with meals.", "LicenseRef-house")]
+
+
+def test_a_model_for_a_modality(plug_in):
+    import torch
+
+    from embed.config import load_config
+    from embed.registry import TEXT_MODELS
+
+    name = plug_in("letters", TEXT_MODELS)
+    config = load_config(sets=[f"text.model={name}"])
+    model = TEXT_MODELS[config.text.model](config.text, torch.device("cpu"))
+    np.testing.assert_allclose(model.encode(["abba"])[0, :3], [2**-0.5, 2**-0.5, 0], rtol=1e-6)
+    assert model.version
+
+
+def test_an_ehr_format(plug_in, tmp_path):
+    from kb.settings import load_settings
+    from recsys.formats import FORMATS
+    from recsys.prepare import prepare
+
+    name = plug_in("clinic", FORMATS)
+    (tmp_path / "visits.csv").write_text("patient,day,diagnoses,procedures,medications\n"
+                                         "a,2020-01-02,I10 I10,,ATC:C07AB02\na,2020-02-02,I10,,ATC:C07AB02 ATC:B01AA03\n"
+                                         "b,2020-01-02,J18,,\n")
+    made = prepare(form=name, root=tmp_path, min_visits=1, settings=load_settings(home=tmp_path))
+    assert (made.cohort.patients, made.cohort.visits) == (1, 2)
+    assert made.cohort.vocabularies["medication"].codes == ("ATC:B01A", "ATC:C07A")
+    assert ("diagnoses", "identical duplicate in the visit", 1) in {
+        (row["table"], row["reason"], row["rows"]) for row in made.accounting}
+
+
+def test_a_recommender(plug_in, tmp_path):
+    from kb.settings import load_settings
+    from recsys.config import from_json
+    from recsys.prepare import prepare
+    from recsys.recommend import Patient, RecommenderService, Visit
+    from recsys.registry import RECOMMENDERS
+    from recsys.runs import train_run
+
+    name, settings = plug_in("by_visit", RECOMMENDERS), load_settings(home=tmp_path)
+    prepare(form="synthetic", options={"patients": "150"}, settings=settings)
+    run = train_run(from_json({"recommender": name, "vectors": "learned", "resamples": 50}), settings)
+    assert 0 < run.report["per_visit"]["jaccard"] <= 1
+    service = RecommenderService.open(settings, run.run_id)
+    diagnosis = service.vocabularies["diagnosis"].codes[0]
+    first = service.recommend(Patient((Visit(diagnosis=(diagnosis,)),)))
+    later = service.recommend(Patient((Visit(diagnosis=(diagnosis,)),) * 2))
+    assert [r.probability for r in first.recommended] != [r.probability for r in later.recommended]
