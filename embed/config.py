@@ -88,7 +88,7 @@ class PropertyConfig:
 class GraphConfig:
     """The graph tower."""
 
-    features: tuple[str, ...] = doc(("neighbourhood",), "what places a drug: neighbourhood, transe, or both")
+    features: tuple[str, ...] = doc(("neighbourhood", "transe"), "what places a drug: one of these, or both")
     components: int = doc(256, "singular vectors of the IDF-weighted neighbourhoods, fitted on the training drugs")
     second_step: tuple[str, ...] = doc(("DrugMechDB",), "relations (parts of names) that neighbourhoods follow twice")
     second_weight: float = doc(1.0, "weight of what lies two steps away")
@@ -99,11 +99,11 @@ class GraphConfig:
     vectors: str = doc("", "a .npy of published entity vectors, with <name>.tsv naming them, in place of training")
     model: str = doc("TransE", "a PyKEEN model")
     dimension: int = doc(64, "width of the knowledge graph embedding")
-    epochs: int = doc(100, "passes over the triples")
-    batch_size: int = doc(16384, "triples a step")
+    epochs: int = doc(40, "passes over the triples")
+    batch_size: int = doc(4096, "triples a step; 65536 for a graph of millions")
     learning_rate: float = doc(0.01, "Adam")
     loss: str = doc("marginranking", "a PyKEEN loss: marginranking, nssa, softplus, ...")
-    negatives: int = doc(8, "corrupted triples per triple")
+    negatives: int = doc(1, "corrupted triples per triple")
     held_out: float = doc(0.05, "share of triples kept for filtered MRR and hits@k")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,11 +72,14 @@ def hold_out(triples: NDArray[np.int64], share: float, seed: int) -> tuple[NDArr
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """PyKEEN without two habits of its: a warning about pinned memory, and a full garbage collection in every epoch.
+    """PyKEEN without three habits: warnings about pinned memory and memory search, and a full collection each epoch.
 
     The collection scans everything that the imported packages hold, for up to a second; what exists now is frozen out
     of it meanwhile.
     """
+    search = logging.getLogger("torch_max_mem.api")
+    level = search.level
+    search.setLevel(logging.ERROR)
     gc.collect()
     gc.freeze()
     try:
@@ -84,6 +88,7 @@ def quietly() -> Iterator[None]:
             yield
     finally:
         gc.unfreeze()
+        search.setLevel(level)
 
 
 def train_entities(triples: NDArray[np.int64], entities: int, relations: int, g: GraphConfig, seed: int) -> Any:

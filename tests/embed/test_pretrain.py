@@ -24,7 +24,7 @@ from kb.settings import load_settings
 
 QUICK = ("text.model=scratch", "image.model=scratch", "train.epochs=3", "train.batch_size=16", "image.components=8",
          "graph.components=6", "molecule.fingerprint_components=16", "structure.depth=1", "device=cpu",
-         "property.descriptors=false")
+         "property.descriptors=false", "graph.dimension=8", "graph.epochs=2", "graph.features=neighbourhood")
 
 
 @pytest.fixture(scope="module")
