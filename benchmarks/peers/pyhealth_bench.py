@@ -23,7 +23,6 @@ import types
 from pathlib import Path
 
 
-
 class Stub(types.ModuleType):
     """A module in which any name but Python's own is an empty class."""
 
