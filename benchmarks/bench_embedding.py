@@ -93,7 +93,7 @@ def main() -> None:
         from kb.output import emit
 
         emit(report_rows, title=part)
-    report(arguments.name, rows, trainings=timing, settings=arguments.sets, paper=arguments.paper)
+    report(arguments.name, rows, shown=False, trainings=timing, settings=arguments.sets, paper=arguments.paper)
 
 
 if __name__ == "__main__":

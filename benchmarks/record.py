@@ -32,9 +32,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def report(name: str, rows: Sequence[Mapping[str, Any]], **notes: Any) -> None:
-    """Print the rows and write ``results/<name>.json``."""
-    emit(rows)
+def report(name: str, rows: Sequence[Mapping[str, Any]], *, shown: bool = True, **notes: Any) -> None:
+    """Print the rows, unless ``shown`` is False, and write ``results/<name>.json``."""
+    if shown:
+        emit(rows)
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{name}.json"
     target.write_text(json.dumps({"machine": machine(), **plain(notes), "rows": plain(list(rows))}, indent=1) + "\n")
