@@ -50,6 +50,8 @@ def tensor_bytes(data: Dataset) -> int:
 def estimate(engine: Engine, settings: Settings, config: PretrainConfig) -> Estimate:
     """The cost of a run of this configuration on this machine; features are computed (and kept), nothing is stored."""
     device = pick_device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
     started = time.perf_counter()
     prepared = prepare(engine, config, FeatureCache(settings.cache / "features"), device)
     feature_seconds = time.perf_counter() - started
