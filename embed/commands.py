@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,6 +69,8 @@ def pretrain(
             bar.update(task, advance=1, note=_note(row))
 
         done = job.pretrain(engine, settings, loaded, resume=resume, publish=publish, name=name, on_epoch=show)
+    if os.environ.get("RANK", "0") != "0":  # under torchrun, one process speaks
+        return
     row = {"run": done.run_id, "epochs": done.epochs, "score": done.metrics["score"], "published": publish}
     output.emit([{**row, "folder": done.folder}], form)
 
