@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 FOLDER = "demo"
+THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def run_demo(settings: Settings, scale: Scale) -> Path:
 
     begun = time.perf_counter()
     output.say(f"mkmed demo ({scale.name}): everything is kept in {settings.home}")
+    _few_threads()
     demo = Demo(settings, scale, open_engine(settings))
     demo.seconds.append({"step": "database", "seconds": time.perf_counter() - begun, "": "ready"})
     todo = steps()
@@ -97,6 +99,13 @@ def run_demo(settings: Settings, scale: Scale) -> Path:
     rows = [*demo.seconds, {"step": "total", "seconds": total, "": ""}]
     output.emit([row | {"seconds": round(row["seconds"], 1)} for row in rows], title="where the time went")
     return settings.home / "report.html"
+
+
+def _few_threads() -> None:
+    """Let torch use two threads: the tensors are small, and on busy cores more threads wait for each other."""
+    import torch
+
+    torch.set_num_threads(min(THREADS, torch.get_num_threads()))
 
 
 def _run(demo: Demo, step: Step, number: str) -> None:

@@ -25,11 +25,13 @@ def explain_patient(settings: Settings, visit: Path, run: str = "") -> dict[str,
     """
     from recsys.explain import explain_with_fragments
     from recsys.recommend import RecommenderService, read_patient
+    from recsys.threads import one_thread
 
     patient, service = read_patient(visit), RecommenderService.open(settings, run)
     answer = service.recommend(patient)
     wanted = [item.code for item in answer.recommended]
-    explained = {e.code: e for e in explain_with_fragments(service, patient, wanted, settings)}
+    with one_thread():  # thousands of tiny tensors: threads would only wait for each other
+        explained = {e.code: e for e in explain_with_fragments(service, patient, wanted, settings)}
     shown: dict[str, Any] = {
         "warning": answer.warning,
         "run": answer.run,
