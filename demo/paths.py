@@ -13,7 +13,7 @@ def data_path(name: str = "") -> Path:
     """The folder ``demo/data``, or the file or folder ``name`` in it; raises NotFound when it is not there."""
     found = bundle_path() / name
     if not found.exists():
-        raise NotFound(f"{name} is not among the bundled data", hint="demo/data/README.md lists what there is")
+        raise NotFound(f"{name} is not among the bundled data", hint="demo/README.md lists what there is")
     return found
 
 
