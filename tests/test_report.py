@@ -46,7 +46,7 @@ def everything():
         embedding={"run_id": "x" * 36, "drugs": 12, "width": 64, "modalities": ["fused", "text"], "config": {"seed": 7}},
         ablation={"metrics": ["score"], "rows": [{"arm": "all", "modalities": ["text"], "score": 0.5, "score_low": 0.4,
                                                   "score_high": 0.6, "seeds": 3}]},
-        pictures={name: PLOT for name in ("curves", "map", "ablation", "recommender curves")},
+        pictures=dict.fromkeys(("curves", "map", "ablation", "recommender curves"), PLOT),
         recommenders=[recommender("mkmed (corrected)", 0.35), recommender("logistic", 0.36)],
         cohort={"cohort": "eicu", "task": "stay", "split": "patients", "seed": 0, "format": "eicu"},
         recommendation={"warning": "Research software.", "patient": "An invented <b>patient</b>.", "avoided": [],
@@ -121,8 +121,7 @@ def test_in_a_browser_nothing_sticks_out(full, tmp_path, width):
     (tmp_path / "inner.html").write_text(inner)
     probed.write_text(f'<body style="margin:0"><iframe src="inner.html" style="border:0;width:{wanted}px;height:900px">'
                       "</iframe>")
-    flags = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-             " --disable-component-update --disable-sync --allow-file-access-from-files --virtual-time-budget=5000").split()
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--allow-file-access-from-files", "--virtual-time-budget=5000"]
     done = subprocess.run([CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900",
                            "--dump-dom", probed.as_uri()], capture_output=True, text=True, timeout=120)
     found = json.loads(re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL).group(1).replace("&amp;", "&"))

@@ -35,7 +35,7 @@ def formula_of(smiles: str) -> str:
 
 def open_smiles(sources: Path, drugcentral: list[Term], pharmgkb: list[Term]) -> dict[str, tuple[str, str]]:
     """InChIKey → (canonical SMILES, provider), where the SMILES gives exactly that key; first provider wins."""
-    RDLogger.DisableLog("rdApp.*")
+    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
     found: dict[str, tuple[str, str]] = {}
     for provider, smiles, stated in _candidates(sources, drugcentral, pharmgkb):
         if stated and stated in found:
