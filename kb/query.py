@@ -18,7 +18,7 @@ from kb.db.copy import copy_out
 from kb.errors import NotFound
 from kb.identifiers import Identifier
 from kb.modalities import MODALITIES
-from kb.schema.graph import drug_atc, drug_entity, interaction, kg_entity, kg_relation
+from kb.schema.graph import atc_class, drug_atc, drug_entity, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier
 from kb.schema.ledger import artifact
 from kb.schema.payloads import conformer, description, image
@@ -227,6 +227,12 @@ def availability(connection: Connection) -> Availability:
 def atc(connection: Connection) -> list[tuple[int, str]]:
     """Pairs of drug id and ATC code, usually at level 5 (seven characters)."""
     query = select(drug_atc.c.drug_id, drug_atc.c.code).distinct().order_by(drug_atc.c.drug_id, drug_atc.c.code)
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def atc_classes(connection: Connection) -> list[tuple[str, str]]:
+    """Pairs of ATC code and name, of the classes at any level that have a name."""
+    query = select(atc_class.c.code, atc_class.c.name).where(atc_class.c.name.is_not(None)).order_by(atc_class.c.code)
     return [(row[0], row[1]) for row in connection.execute(query)]
 
 

@@ -40,16 +40,18 @@ def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: boo
         drugs = drugs_of(connection, medications)
         interactions = _interactions(connection, drugs)
         listed = query.drugs(connection)
+        classes = {f"ATC:{code}": name for code, name in query.atc_classes(connection)}
     smiles_of = dict(zip(listed.ids.tolist(), listed.smiles, strict=True))
     name_of = dict(zip(listed.ids.tolist(), listed.names, strict=True))
-    names = tuple(_name(code, [name_of[d] for d in ids]) for code, ids in zip(medications, drugs, strict=True))
+    names = tuple(classes.get(code) or _name(code, [name_of[d] for d in ids])
+                  for code, ids in zip(medications, drugs, strict=True))
     smiles = tuple(tuple(s for d in ids if (s := smiles_of[d])) for ids in drugs)
     plain = no_knowledge(medications, interactions, names=names, smiles=smiles)
     return _with_vectors(engine, plain, drugs) if vectors else plain
 
 
 def _name(code: str, drugs: Sequence[str]) -> str:
-    """What a reader is shown for a medication: its drug, or a few drugs of its class."""
+    """What a reader is shown for a medication whose class has no name: its drug, or a few drugs of its class."""
     if not drugs:
         return code
     shown = ", ".join(sorted(drugs)[:3])
