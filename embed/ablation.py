@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ from embed.train import Job, fit
 from kb.errors import UsageError
 from kb.output import plain
 from kb.settings import Settings
+
+Arm = tuple[str, tuple[str, ...]]
+"""``all`` or ``intersection``, and the modalities."""
 
 METRICS = ("molecule level 3", "fused level 3", "fused level 1", "score")
 """1-NN accuracy on held-out core drugs at an ATC level, and the validation retrieval score."""
@@ -108,8 +111,10 @@ def ablate(
     on_arm: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> dict[str, Any]:
     """Train every arm with every seed; table and picture under ``<home>/runs/ablation``."""
+    if not seeds:
+        raise UsageError("an ablation needs at least one seed", hint="--seeds 5")
     cache, device = FeatureCache(settings.cache / "features"), torch.device("cpu")
-    results: dict[tuple[str, tuple[str, ...]], list[dict[str, float]]] = {}
+    results: dict[Arm, list[dict[str, float]]] = {}
     labels: Labels | None = None
     for seed in seeds:
         seeded = dataclasses.replace(config, seed=seed)
@@ -121,15 +126,18 @@ def ablate(
             found = train_arm(restrict(whole, own), own, labels)
             results.setdefault((arm, chosen), []).append(found)
             on_arm({"seed": seed, "arm": arm, "modalities": ", ".join(chosen), **found})
-    rows = [_summary(arm, chosen, found) for (arm, chosen), found in results.items()]
+        report = _write(settings.runs / "ablation", results, subsets)
+    return report
+
+
+def _write(folder: Path, results: Mapping[Arm, Sequence[dict[str, float]]], subsets: str) -> dict[str, Any]:
+    """The report so far, kept after every seed, so that a stopped ablation has its table and picture."""
     report = {
         "metrics": list(METRICS),
-        "rows": rows,
-        "seeds": list(seeds),
+        "rows": [_summary(arm, chosen, found) for (arm, chosen), found in results.items()],
         "subsets": subsets,
         "each": [{"arm": a, "modalities": list(m), **f} for (a, m), found in results.items() for f in found],
     }
-    folder = settings.runs / "ablation"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "ablation.json", json.dumps(plain(report), indent=1).encode())
     draw(report, folder / "ablation.svg")
