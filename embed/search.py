@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from embed import store
 from kb.errors import DatabaseError, NotFound
 from kb.query import find_drug
 
@@ -27,6 +28,7 @@ def neighbours(
     """The ``k`` drugs most like a drug, nearest first; ``to`` searches among another modality's vectors."""
     with engine.connect() as connection:
         find_drug(connection, drug)
+    store.published_run(engine)  # with none, say so rather than that this drug has no vector
     if to is not None:
         return _ask(engine, "mkmed.similar_across(:drug, :modality, :to, :k)", drug=drug, modality=modality, to=to, k=k)
     return _ask(

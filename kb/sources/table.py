@@ -19,11 +19,12 @@ from typing import TextIO
 from sqlalchemy import ARRAY, Connection, Text, cast, func, select
 
 from kb.bundle import split_sdf
-from kb.errors import DataError, UsageError
+from kb.errors import DataError, SourceError, UsageError
 from kb.ledger import write_lookup
 from kb.modalities import State
 from kb.records import Document, Licence
 from kb.schema.identity import drug_name, identifier
+from kb.sources.capped import DAMAGED
 
 USER = Licence("LicenseRef-user", "The user's own data", "unknown", None, "the user")
 MAX_CELL = 1 << 20
@@ -54,16 +55,25 @@ class Table:
         return self.path.name.lower().removesuffix(".gz").endswith((".sdf", ".sd"))
 
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """(row number, cells by column); malformed rows are put to ``problems`` instead."""
-        with self._open() as lines:
-            if self.is_sdf:
-                yield from self._records(lines)
-                return
-            reader = csv.reader(lines, delimiter=self._delimiter(), strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            if not header or len(set(header)) != len(header):
-                raise DataError(f"{self.path.name} has no header of distinct column names")
-            yield from self._cells(reader, header)
+        """(row number, cells by column); malformed rows are put to ``problems`` instead.
+
+        Raises SourceError when a packed file is cut off or altered.
+        """
+        try:
+            with self._open() as lines:
+                yield from self._read(lines)
+        except DAMAGED as error:
+            raise SourceError(f"{self.path.name} is damaged: {error}", hint="download it again") from None
+
+    def _read(self, lines: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
+        if self.is_sdf:
+            yield from self._records(lines)
+            return
+        reader = csv.reader(lines, delimiter=self._delimiter(), strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        if not header or len(set(header)) != len(header):
+            raise DataError(f"{self.path.name} has no header of distinct column names")
+        yield from self._cells(reader, header)
 
     def _open(self) -> TextIO:
         if self.path.suffix.lower() == ".gz":
@@ -105,8 +115,11 @@ class Table:
         """Raise UsageError, with the nearest names, when the file lacks a mapped column (SDF records may)."""
         if self.is_sdf:
             return
-        with self._open() as lines:
-            header = [name.strip() for name in next(csv.reader(lines, delimiter=self._delimiter()), [])]
+        try:
+            with self._open() as lines:
+                header = [name.strip() for name in next(csv.reader(lines, delimiter=self._delimiter()), [])]
+        except DAMAGED as error:
+            raise SourceError(f"{self.path.name} is damaged: {error}", hint="download it again") from None
         missing = [column for column in columns.values() if column not in header]
         if missing:
             raise UsageError(f"{self.path.name} has no column {missing[0]!r}", hint=f"it has: {', '.join(header)}")
