@@ -129,6 +129,8 @@ def _chunks(job: Job, records: Iterator[DrugRecord]) -> Iterator[list[DrugRecord
 def _mark(job: Job, bundle: Bundle, file: str) -> str:
     """The mark of one file's step; one with a limit is another step than one without."""
     part = "" if job.options.limit is None else f":first {job.options.limit}"
+    if job.options.ids is not None:
+        part += ":chosen"  # else the whole corpus would be taken for done after a choice of drugs
     return f"{file}:{bundle.manifest[file]['sha256']}{part}"
 
 

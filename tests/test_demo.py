@@ -1,0 +1,114 @@
+"""The demo's bookkeeping: what counts as done, what a change brings back, and where it writes; the whole runs in CI's make demo."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from demo import pipeline, steps_embed, steps_kb, steps_recsys
+from demo.clearing import clear
+from demo.paths import patient_path
+from demo.pipeline import FULL, QUICK, Demo, Scale, Step, demo_settings, steps
+from kb.errors import NotFound
+from kb.settings import load_settings
+
+TINY = Scale("tiny", 30, ("metformin", "warfarin", "insulin human"), 5, ("graph.features=neighbourhood", "text.model=scratch", "image.model=scratch", "train.epochs=2", "modalities=text,graph",
+             "graph.components=6", "molecule.fingerprint_components=16", "width=16"), ("mimic3",), ("popularity", "logistic", "mkmed"), 2)
+
+
+@pytest.fixture(scope="module")
+def demo(database, tmp_path_factory):
+    import torch
+
+    torch.set_num_threads(1)
+    settings = load_settings(home=tmp_path_factory.mktemp("home"), workers=1)
+    return Demo(settings, TINY, database)
+
+
+@pytest.fixture
+def trained_on_mimic(monkeypatch):
+    monkeypatch.setattr(steps_recsys, "TRAINED_ON", "mimic3")
+
+
+def test_it_has_a_home_and_a_server_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("MKMED_HOME", str(tmp_path))
+    monkeypatch.setenv("MKMED_DATABASE_URL", "postgresql://somebody@elsewhere/theirs")
+    settings = demo_settings(load_settings())
+    assert settings.home == tmp_path.resolve() / "demo" and settings.database_url is None
+
+
+def test_both_scales_name_real_things():
+    from embed.config import load_config
+    from recsys.formats import FORMATS
+    from recsys.registry import RECOMMENDERS
+
+    for scale in (FULL, QUICK):
+        load_config(sets=scale.pretrain)
+        assert set(scale.recommenders) <= set(RECOMMENDERS) and set(scale.cohorts) <= set(FORMATS)
+        assert steps_recsys.TRAINED_ON in scale.cohorts
+        assert {"mkmed", "logistic", "popularity"} <= set(scale.recommenders)
+
+
+def test_the_example_is_invented_and_readable():
+    from recsys.recommend import read_patient
+
+    patient = read_patient(patient_path())
+    assert len(patient.visits) == 2 and not patient.visits[-1].medication
+    assert "invented" in json.loads(patient_path().read_text())["about"]
+
+
+def test_a_step_is_done_once_and_shown_every_time(demo, capsys):
+    log, there = [], []
+    step = Step("a step", "mkmed x", lambda d: (log.append("work"), there.append(1)), lambda d: "it is there" if there else None,
+                lambda d: log.append("show"))
+    for _ in range(2):
+        pipeline._run(demo, step, "[1/1]")
+    assert log == ["work", "show", "show"]
+    assert "it is there, skipped" in capsys.readouterr().err
+
+
+def test_the_whole_path_small_and_again(demo, trained_on_mimic, capsys):
+    """Every step on a few drugs and the MIMIC-III demo; the second time nothing is worked on that leaves a result."""
+    for step in steps():
+        pipeline._run(demo, step, "")
+    first = capsys.readouterr()
+    assert (demo.settings.home / "report.html").stat().st_size > 50_000
+    recommendation = json.loads((demo.settings.home / "recommendation.json").read_text())
+    assert recommendation["recommended"] and recommendation["recommended"][0]["reasons"]
+    assert "medical device" in recommendation["warning"]
+    for part in ("most like metformin", "most like insulin human", "recommenders on", "Jaccard", "held-out"):
+        assert part in first.out + first.err, part
+    for step in steps():
+        pipeline._run(demo, step, "")
+    again = capsys.readouterr().err
+    assert again.count("skipped") == 7
+
+
+def test_a_changed_setting_brings_back_its_own_step(demo, trained_on_mimic):
+    """Runs after the path above, on what it left."""
+    changed = replace(demo, scale=replace(TINY, pretrain=(*TINY.pretrain, "seed=1")))
+    assert steps_embed._pretrained(demo) and not steps_embed._pretrained(changed)
+    assert steps_kb._corpus_done(changed)
+    longer = replace(demo, scale=replace(TINY, recommender_epochs=3))
+    assert steps_recsys._trained(demo) and not steps_recsys._trained(longer)
+    assert not steps_kb._computed(replace(demo, scale=replace(TINY, pictures=9)))
+    assert not steps_kb._corpus_done(replace(demo, scale=FULL))
+
+
+def test_clearing_leaves_the_report(tmp_path):
+    settings = load_settings(home=tmp_path / "demo")
+    (settings.home / "runs" / "x").mkdir(parents=True)
+    for name in ("report.html", "buckets.svg"):
+        (settings.home / name).write_text("x")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (settings.home / "link").symlink_to(outside)
+    clear(settings)
+    assert [p.name for p in settings.home.iterdir()] == ["report.html"] and outside.is_dir()
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(NotFound, match="nothing"):
+        steps_kb.bundled("nothing.csv")
+    assert isinstance(steps_kb.bundled("MANIFEST.json"), Path)
