@@ -8,8 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "kb"))
 
-from facts import Hand, begin, small_batch  # noqa: E402
-from sqlalchemy import create_engine, text  # noqa: E402
+from facts import Hand, begin, small_batch
+from sqlalchemy import create_engine, text
 
 PAGE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
 COUNTED = ("drug", "drug_name", "identifier", "text", "cell", "artifact", "drug_record", "run")
