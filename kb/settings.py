@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from kb.errors import ConfigError
@@ -56,6 +56,13 @@ class Settings(BaseSettings):
         """The order of precedence: arguments, environment, ``config.toml``."""
         toml = TomlConfigSettingsSource(settings_cls, default_home() / "config.toml")
         return init_settings, env_settings, toml
+
+    @field_validator("home")
+    @classmethod
+    def _home_is_a_folder(cls, home: Path) -> Path:
+        if home.exists() and not home.is_dir():
+            raise ValueError(f"{home} is a file, not a folder")
+        return home
 
     @property
     def runs(self) -> Path:

@@ -161,3 +161,15 @@ def test_running_as_root_has_a_home_that_the_server_can_reach(monkeypatch):
     monkeypatch.delenv("MKMED_HOME", raising=False)
     monkeypatch.setattr(settings.os, "geteuid", lambda: 0)
     assert settings.default_home() == Path("/var/lib/mkmed")
+
+
+def test_a_home_that_is_a_file_is_refused(tmp_path, monkeypatch):
+    taken = tmp_path / "home"
+    taken.write_text("")
+    monkeypatch.setenv("MKMED_HOME", str(taken))
+    from kb.errors import ConfigError
+    from kb.settings import load_settings
+
+    with pytest.raises(ConfigError, match="is a file") as error:
+        load_settings()
+    assert "MKMED_HOME" in str(error.value.hint)
