@@ -83,7 +83,7 @@ def _load(_environment: tuple[tuple[str, str], ...]) -> Settings:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"setting {field!r} is wrong: {first['msg']}",
+            f"setting {field!r} is wrong: {first['msg'].removeprefix('Value error, ')}",
             hint=f"set MKMED_{field.upper()} or {field} in {default_home() / 'config.toml'}",
         ) from None
 
