@@ -45,7 +45,8 @@ BIOLOGICS = ("insulin human", "insulin lispro", "insulin glargine", "insulin asp
 FULL = Scale("full", None, (), None, ("train.epochs=15",), ("mimic3", "mimic4", "eicu"),
              ("popularity", "repeat_last", "logistic", "logistic_history", "mkmed"), 25)
 QUICK = Scale("quick", 1500, BIOLOGICS, 300,
-              ("train.epochs=6", "text.window=64", "modalities=image,text,structure,graph", "graph.features=neighbourhood"),
+              ("train.epochs=6", "text.window=64", "modalities=image,text,structure,graph",
+               "graph.features=neighbourhood"),
               ("eicu",), ("popularity", "logistic", "mkmed"), 10)
 
 
