@@ -62,7 +62,6 @@ drug_record = Table(
     Index("ix_drug_record_drug_id", "drug_id"),
     Index("ix_drug_record_inchikey", "inchikey"),
     Index("ix_drug_record_key", "key"),
-    Index("ix_drug_record_identifiers", "identifiers", postgresql_using="gin"),
 )
 
 drug_name = Table(

@@ -359,14 +359,6 @@ def upgrade() -> None:
         schema="mkmed",
     )
     op.create_index("ix_drug_record_drug_id", "drug_record", ["drug_id"], unique=False, schema="mkmed")
-    op.create_index(
-        "ix_drug_record_identifiers",
-        "drug_record",
-        ["identifiers"],
-        unique=False,
-        schema="mkmed",
-        postgresql_using="gin",
-    )
     op.create_index("ix_drug_record_inchikey", "drug_record", ["inchikey"], unique=False, schema="mkmed")
     op.create_index("ix_drug_record_key", "drug_record", ["key"], unique=False, schema="mkmed")
     op.create_table(
@@ -530,7 +522,6 @@ def downgrade() -> None:
     op.drop_table("identifier", schema="mkmed")
     op.drop_index("ix_drug_record_key", table_name="drug_record", schema="mkmed")
     op.drop_index("ix_drug_record_inchikey", table_name="drug_record", schema="mkmed")
-    op.drop_index("ix_drug_record_identifiers", table_name="drug_record", schema="mkmed", postgresql_using="gin")
     op.drop_index("ix_drug_record_drug_id", table_name="drug_record", schema="mkmed")
     op.drop_table("drug_record", schema="mkmed")
     op.drop_index("ix_drug_name_name_key", table_name="drug_name", schema="mkmed")
