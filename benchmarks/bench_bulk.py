@@ -12,16 +12,14 @@ import argparse
 import gzip
 import hashlib
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from bench_drkg import peak_mib
+from record import peak_mib, report, scratch_home
 from sqlalchemy import text
 
 from kb import output
@@ -33,7 +31,6 @@ from kb.sources.pubchem_files import open_bulk, records
 from kb.verify import verify
 
 SAMPLE = Path(__file__).parents[1] / "tests" / "data" / "pubchem_bulk" / "Compound_sample.sdf.gz"
-RESULT = Path(__file__).parent / "results" / "bulk.json"
 LIMIT_MIB = 1024
 FIRST_CID = 10_000_001
 
@@ -104,7 +101,6 @@ def drugs_now() -> int:
 
 def measure(home: Path, sources: list[Path], compounds: int) -> dict:
     """All figures: killed at about 40 %, resumed to the end, run once more."""
-    os.environ["MKMED_HOME"] = str(home)
     path = home / "Compound_synthetic.sdf.gz"
     make(path, sources, compounds)
     drugs_now()
@@ -132,7 +128,7 @@ def measure(home: Path, sources: list[Path], compounds: int) -> dict:
     }
 
 
-def report(found: dict) -> bool:
+def conclude(found: dict) -> bool:
     """Print and write the figures; whether everything holds."""
     n, resumed = found["compounds"], found["resumed"]
     peer = n / found["rdkit_seconds"]
@@ -146,15 +142,14 @@ def report(found: dict) -> bool:
         row["a second"] = row["compounds"] / row["seconds"]
         row["ratio"] = row["a second"] / peer
         row["peak MiB"] = mib
-    output.emit(rows, title=f"{n:,} compounds (synthetic), {found['bytes'] / 1e6:.0f} MB")
     done = found["drugs"] == n and found["broken_invariants"] == 0 and found["again"]["counts"].get("drugs", 0) == 0
-    holds = done and resumed["mib"] <= LIMIT_MIB and resumed["counts"]["drugs"] == n - found["kept"]
+    holds = done and resumed["mib"] <= LIMIT_MIB and resumed["counts"].get("drugs", 0) == n - found["kept"]
     output.say(
         f"killed with {found['kept']:,} committed; {rate:,.0f} a second; broken invariants:"
         f" {found['broken_invariants']}; holds: {holds}"
     )
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(found | {"table": rows, "rate": rate, "holds": holds}, indent=1) + "\n")
+    title = f"{n:,} compounds (synthetic), {found['bytes'] / 1e6:.0f} MB"
+    report("bulk", rows, title=title, **found, rate=rate, holds=holds)
     return holds
 
 
@@ -168,15 +163,8 @@ def main() -> None:
     if options.child:
         child(options.child)
         return
-    with tempfile.TemporaryDirectory(prefix="mkb-", dir=os.environ.get("TMPDIR", "/tmp")) as folder:
-        home = Path(folder)
-        home.chmod(0o711)  # the server's account, where this runs as root, must pass
-        try:
-            holds = report(measure(home, options.records, options.compounds))
-        finally:
-            from kb.db.server import embedded
-
-            embedded(home).stop(force=True)
+    with scratch_home() as home:
+        holds = conclude(measure(home, options.records, options.compounds))
     sys.exit(0 if holds else 1)
 
 

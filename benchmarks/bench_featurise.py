@@ -9,16 +9,16 @@ time of (b) by that of (d), parent included. Writes ``benchmarks/results/featuri
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from record import report
+
 from kb.bundle import Bundle
 from kb.crew import Crew, run_here
-from kb.output import emit, write
 from kb.sources.rdkit import TASKS
 
 SHARE_OF_CONFORMERS = 10
@@ -133,11 +133,8 @@ def main() -> None:
     chosen = core[:: max(1, len(core) // wanted)][:wanted]
     rows = [measure(m, chosen) for m in ("property", "image")]
     rows.append(measure("structure", [s for s in chosen if len(s) < 120][:: SHARE_OF_CONFORMERS]))
-    emit(rows, title=f"computing drugs with RDKit; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    result = Path(__file__).parent / "results" / "featurise.json"
-    result.parent.mkdir(exist_ok=True)
-    result.write_text(json.dumps({"load": os.getloadavg()[0], "cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
-    write(f"written to {result.name}")
+    load = os.getloadavg()[0]
+    report("featurise", rows, title=f"computing drugs with RDKit; load {load:.1f} on {os.cpu_count()} cores", load=load)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,14 @@ vectors from the same centres. Everything runs in one process on one thread, on 
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 import time
 import uuid
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from record import report
+from record import report, scratch_home
 from sqlalchemy import Engine, text
 
 WIDTH, K, QUERIES = 64, 10, 200
@@ -130,7 +129,31 @@ def recall(found: list[list[int]], truth: NDArray[np.int64]) -> float:
     )
 
 
-def measure(engine: Engine, rows: int) -> list[dict[str, object]]:
+def line(rows: int, way: str, load: float, floor: float, times: Sequence[float] = (), got: float = 0) -> dict[str, Any]:
+    """The figures of one way: seconds to load beside the raw COPY's, milliseconds a query, recall@10."""
+    figures = {"vectors": rows, "way": way, "load_s": round(load, 2), "rows_per_s": int(rows / load),
+               "load_vs_copy": round(load / floor, 2)}
+    if times:
+        p50, p95 = np.percentile(times, [50, 95]).tolist()
+        figures |= {"p50_ms": round(p50, 2), "p95_ms": round(p95, 2), "recall@10": round(got, 4)}
+    return figures
+
+
+def through_sql(
+    engine: Engine, queries: NDArray[np.float32], truth: NDArray[np.int64], indexed: bool
+) -> Iterator[tuple[str, list[float], float]]:
+    """Name, milliseconds and recall of each way to ask the database."""
+    times, found = timed(engine, queries[:40], exact=True)
+    yield "mkmed exact SQL", times, recall(found, truth[:40])
+    for effort in (EF_SEARCH, 2 * EF_SEARCH) if indexed else ():
+        timed(engine, queries, exact=False, effort=effort)
+        times, found = timed(engine, queries, exact=False, effort=effort)
+        yield f"mkmed HNSW, ef_search {effort}", times, recall(found, truth)
+    times, found = through_function(engine, queries)
+    yield "mkmed.similar_to()", times, recall(found, truth)
+
+
+def measure(engine: Engine, rows: int) -> list[dict[str, Any]]:
     """One row of figures for each way to search ``rows`` vectors."""
     from embed import store
 
@@ -138,51 +161,20 @@ def measure(engine: Engine, rows: int) -> list[dict[str, object]]:
     centres = clustered(rng, max(rows // 50, 20), rng.normal(size=(200, WIDTH)).astype(np.float32))
     matrix, queries = clustered(rng, rows, centres), clustered(rng, QUERIES, centres)
     run_id, ids = make_drugs(engine, rows)
-    copy_seconds = raw_copy(engine, ids, matrix)
+    floor = raw_copy(engine, ids, matrix)
     start = time.perf_counter()
     store.write_run(engine, run_id, {"fused": (ids, matrix)}, np.ones((rows, 6), bool))
-    write_seconds = time.perf_counter() - start
+    load = time.perf_counter() - start
     store.publish(engine, run_id)
-    flat_build, flat_times, flat_rows = with_faiss(matrix, queries, "flat")
+    flat_load, flat_times, flat_rows = with_faiss(matrix, queries, "flat")
     truth = ids[flat_rows]
-    lines: list[dict[str, object]] = []
-
-    def add(way: str, seconds: float, times: list[float], got: float) -> None:
-        p50, p95 = np.percentile(times, [50, 95])
-        lines.append(
-            {
-                "vectors": rows,
-                "way": way,
-                "load_s": round(seconds, 2),
-                "rows_per_s": int(rows / seconds),
-                "load_vs_copy": round(seconds / copy_seconds, 2),
-                "p50_ms": round(float(p50), 2),
-                "p95_ms": round(float(p95), 2),
-                "recall@10": round(got, 4),
-            }
-        )
-
-    lines.append(
-        {
-            "vectors": rows,
-            "way": "raw COPY (floor)",
-            "load_s": round(copy_seconds, 2),
-            "rows_per_s": int(rows / copy_seconds),
-            "load_vs_copy": 1.0,
-        }
-    )
-    exact_times, exact_found = timed(engine, queries[:40], exact=True)
-    add("mkmed exact SQL", write_seconds, exact_times, recall(exact_found, truth[:40]))
-    for effort in (EF_SEARCH, 2 * EF_SEARCH) if rows > store.HNSW_ABOVE else ():
-        timed(engine, queries, exact=False, effort=effort)
-        index_times, index_found = timed(engine, queries, exact=False, effort=effort)
-        add(f"mkmed HNSW, ef_search {effort}", write_seconds, index_times, recall(index_found, truth))
-    function_times, function_found = through_function(engine, queries)
-    add("mkmed.similar_to()", write_seconds, function_times, recall(function_found, truth))
-    add("faiss flat", flat_build, flat_times, 1.0)
-    hnsw_build, hnsw_times, hnsw_rows = with_faiss(matrix, queries, "hnsw")
-    add(f"faiss HNSW, efSearch {EF_SEARCH}", hnsw_build, hnsw_times, recall(ids[hnsw_rows].tolist(), truth))
-    return lines
+    lines = [line(rows, "raw COPY (floor)", floor, floor)]
+    lines += [line(rows, way, load, floor, times, got)
+              for way, times, got in through_sql(engine, queries, truth, rows > store.HNSW_ABOVE)]
+    lines.append(line(rows, "faiss flat", flat_load, floor, flat_times, 1.0))
+    hnsw_load, hnsw_times, hnsw_rows = with_faiss(matrix, queries, "hnsw")
+    found = recall(ids[hnsw_rows].tolist(), truth)
+    return [*lines, line(rows, f"faiss HNSW, efSearch {EF_SEARCH}", hnsw_load, floor, hnsw_times, found)]
 
 
 def main() -> None:
@@ -190,19 +182,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="mkb-", dir="/tmp", ignore_cleanup_errors=True) as home:
-        Path(home).chmod(0o711)
-        os.environ["MKMED_HOME"] = home
-        os.environ.pop("MKMED_DATABASE_URL", None)
+    with scratch_home():
         from kb.db.engine import open_engine
-        from kb.db.server import embedded
 
         engine = open_engine()
         try:
             report("store", [line for rows in arguments.sizes for line in measure(engine, rows)])
         finally:
             engine.dispose()
-            embedded(Path(home)).stop(force=True)
 
 
 if __name__ == "__main__":

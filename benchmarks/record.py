@@ -1,11 +1,16 @@
-"""How a benchmark ends: its rows as a table on stdout, and as JSON with the machine and versions under ``results/``."""
+"""What benchmarks share: a database of their own, children that tell their memory, and how they end.
+
+A benchmark ends with its rows as a table on stdout, and as JSON with the machine and versions under ``results/``.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,10 +37,39 @@ def machine() -> dict[str, Any]:
     }
 
 
-def report(name: str, rows: Sequence[Mapping[str, Any]], *, shown: bool = True, **notes: Any) -> None:
-    """Print the rows, unless ``shown`` is False, and write ``results/<name>.json``."""
+@contextmanager
+def scratch_home() -> Iterator[Path]:
+    """A home with a server of its own, which commands, child processes too, find while it lasts; nothing is left.
+
+    A database that ``MKMED_DATABASE_URL`` names is not touched.
+    """
+    from kb.db.server import embedded
+
+    kept = {name: os.environ.pop(name, None) for name in ("MKMED_HOME", "MKMED_DATABASE_URL")}
+    with tempfile.TemporaryDirectory(prefix="mkb-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        home.chmod(0o711)  # the server's account, where this runs as root, must pass
+        os.environ["MKMED_HOME"] = folder
+        try:
+            yield home
+        finally:
+            embedded(home).stop(force=True)
+            del os.environ["MKMED_HOME"]
+            os.environ.update({name: value for name, value in kept.items() if value is not None})
+
+
+def peak_mib() -> float:
+    """The largest resident size of this process; ``ru_maxrss`` would begin with the parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def report(
+    name: str, rows: Sequence[Mapping[str, Any]], *, shown: bool = True, title: str | None = None, **notes: Any
+) -> None:
+    """Print the rows under their title, unless ``shown`` is False, and write ``results/<name>.json``."""
     if shown:
-        emit(rows)
+        emit(rows, title=title)
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{name}.json"
     target.write_text(json.dumps({"machine": machine(), **plain(notes), "rows": plain(list(rows))}, indent=1) + "\n")

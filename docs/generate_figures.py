@@ -39,7 +39,7 @@ def figures() -> list[tuple[str, str, str]]:
     quality, ours = result("quality")["A"]["rows"], row(latency, recommender="mkmed")
     best, logistic = (row(quality, recommender=name, rule="safe") for name in ("mkmed", "logistic_history"))
     fetch = row(result("pubchem")["rows"], client="mkmed", processes=1)
-    first = row(drkg["table"], what="first ingest")
+    first = row(drkg["rows"], what="first ingest")
     return [
         ("neighbours in SQL, 10,000 drugs, exact",
          f"{exact['p50_ms']} ms (median); faiss in memory {flat['p50_ms']} ms", "bench_store.py"),
