@@ -8,9 +8,18 @@ That environment (PyHealth 1.1.6 pins pandas < 2 and imports torchvision, mne an
 
 torchvision is stubbed: no image is touched. PyHealth downloads its ATC table; here the cohort's own interactions and
 one molecule a class stand in for it, so that every model sees the same knowledge. Times are process CPU seconds on one
-thread of PyHealth's models, tokenizers and data loader; the loop around them is the plain one of its trainer.
+thread of PyHealth's models, tokenizers and data loader; the loop around them is the plain one of its trainer. Building
+the dataset and the model is not counted.
 
-    python pyhealth_bench.py dump.json out_folder MODEL EPOCHS [LIMIT]
+Every epoch is a whole one. A part of the first would mislead: SafeDrug and MoleRec count interactions in a Python loop
+over all pairs of predicted drugs at every step, and MoleRec predicts all 131 drugs at first, which makes its first
+steps about ten times as long as its later ones.
+
+    python pyhealth_bench.py dump.json out_folder MODEL EPOCHS
+
+Every line of standard output is JSON: the order of the drugs, then one line an epoch (its probabilities for the
+validation visits lie in out_folder/MODEL-EPOCH.npy), then the peak memory. After an epoch's line one line is read from
+standard input: ``stop`` ends training, anything else, its end included, goes on.
 """
 
 from __future__ import annotations
@@ -59,7 +68,18 @@ class Atc:
         return code[:4]
 
 
+def samples(dump, name):
+    """PyHealth's dataset of the dumped visits."""
+    from pyhealth.datasets import SampleEHRDataset
+
+    if name in ("RETAIN", "Transformer"):  # they take no visit without a code
+        for sample in dump["samples"]:
+            sample["drugs_hist"] = [codes or ["none"] for codes in sample["drugs_hist"]]
+    return SampleEHRDataset(dump["samples"], dataset_name="synthetic", task_name="drugs")
+
+
 def build(name, dataset):
+    """The model, with the stand-in for its ATC table."""
     from pyhealth import models
 
     for module in ("gamenet", "micron", "safedrug", "molerec"):
@@ -71,59 +91,69 @@ def build(name, dataset):
     return getattr(models, name)(dataset, embedding_dim=64, hidden_dim=64)
 
 
-def scores(model, loader):
-    model.eval()
-    out = []
-    with torch.no_grad():
-        for batch in loader:
-            out.append(model(**batch)["y_prob"].numpy())
+def train(model, loader, optimizer):
+    """CPU seconds of an epoch."""
     model.train()
-    return np.concatenate(out)
+    begun = time.process_time()
+    for batch in loader:
+        loss = model(**batch)["loss"]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    return time.process_time() - begun
+
+
+def scores(model, loader):
+    """(the probabilities of every visit, CPU seconds)."""
+    model.eval()
+    begun = time.process_time()
+    with torch.no_grad():
+        out = np.concatenate([model(**batch)["y_prob"].numpy() for batch in loader])
+    return out, time.process_time() - begun
+
+
+def train_epoch(model, loader, optimizer):
+    """CPU seconds of one epoch, as the library's trainer goes through it."""
+    model.train()
+    begun = time.process_time()
+    for batch in loader:
+        loss = model(**batch)["loss"]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    return time.process_time() - begun
 
 
 def main():
-    dump, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
-    name, epochs = sys.argv[3], int(sys.argv[4])
-    limit = int(sys.argv[5]) if len(sys.argv) > 5 else 0
+    """Train, and tell after every epoch."""
+    dump, folder, name = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), sys.argv[3]
+    out, sys.stdout = sys.stdout, sys.stderr  # some models print
+
+    def tell(**fields):
+        print(json.dumps(fields), file=out, flush=True)
+
     Atc.pairs, Atc.smiles = dump["pairs"], dump["smiles"]
-    from pyhealth.datasets import SampleEHRDataset
     from pyhealth.datasets.utils import get_dataloader
     from torch.utils.data import Subset
 
-    if name in ("RETAIN", "Transformer"):  # they take no visit without a code
-        for sample in dump["samples"]:
-            sample["drugs_hist"] = [codes or ["none"] for codes in sample["drugs_hist"]]
     torch.manual_seed(0)
-    dataset = SampleEHRDataset(dump["samples"], dataset_name="synthetic", task_name="drugs")
-    train, held = (dump[side][:limit] if limit else dump[side] for side in ("train", "validation"))
-    loaders = {"train": get_dataloader(Subset(dataset, train), 64, shuffle=True),
-               "validation": get_dataloader(Subset(dataset, held), 64),
-               "test": get_dataloader(Subset(dataset, dump["test"]), 64)}
+    dataset = samples(dump, name)
+    loader = get_dataloader(Subset(dataset, dump["train"]), 64, shuffle=True)
+    held = get_dataloader(Subset(dataset, dump["validation"]), 64)
     model = build(name, dataset)
-    order = [model.label_tokenizer.convert_indices_to_tokens([i])[0]
-             for i in range(model.label_tokenizer.get_vocabulary_size())]
+    drugs = model.label_tokenizer
+    tell(order=[drugs.convert_indices_to_tokens([i])[0] for i in range(drugs.get_vocabulary_size())])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    rows = []
-    for epoch in range(epochs):
-        model.train()
-        begun = time.process_time()
-        for batch in loaders["train"]:
-            loss = model(**batch)["loss"]
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
-            optimizer.zero_grad()
-        trained = time.process_time() - begun
-        begun = time.process_time()
-        probability = scores(model, loaders["validation"])
-        rows.append({"epoch": epoch + 1, "train": trained, "evaluate": time.process_time() - begun,
-                     "share": len(train) / len(dump["train"]), "held_share": len(held) / len(dump["validation"])})
-        np.save(folder / f"{name}-{epoch + 1}.npy", probability)
-        print(name, rows[-1], flush=True)
-    if not limit:
-        np.save(folder / f"{name}-test.npy", scores(model, loaders["test"]))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    (folder / f"{name}.json").write_text(json.dumps({"rows": rows, "order": order, "peak_mb": peak}))
+    for epoch in range(1, int(sys.argv[4]) + 1):
+        trained = train(model, loader, optimizer)
+        probability, evaluated = scores(model, held)
+        np.save(folder / f"{name}-{epoch}.npy", probability)
+        tell(epoch=epoch, train=trained, evaluate=evaluated)
+        if sys.stdin.readline().strip() == "stop":
+            break
+    tell(peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 if __name__ == "__main__":
