@@ -61,7 +61,7 @@ def ours(epochs: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     data = make_data(make_cohort("A"))
     elapsed: list[float] = []
-    torch.optim.AdamW([torch.zeros(1)], fused=True)  # its first use imports for a second; a peer's clock starts later too
+    torch.optim.AdamW([torch.zeros(1)], fused=True)  # the first imports for a second, before a peer's clock too
     begun = time.process_time()
     fitted = fit(from_json({"vectors": "learned", "epochs": epochs}), data,
                  log=lambda row: elapsed.append(time.process_time() - begun))
