@@ -69,16 +69,3 @@ def late_fusion(similarities: list[Tensor], known: list[Tensor], weights: list[f
         count = count + weight * both
     score = total / (count + shrink).clamp(min=1e-6)
     return torch.softmax((score / temperature).masked_fill(same, MASKED), dim=1)
-
-
-def retrieval(a: Tensor, b: Tensor, group: Tensor, ks: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
-    """recall@k and MRR of finding each row's partner in ``b`` from ``a`` (n, D), other forms of the substance left out.
-
-    Ties, and vectors that are not numbers, count against: the rank is one plus the number of others that do not
-    score lower.
-    """
-    similarity = a @ b.T
-    own = similarity.diagonal()[:, None]
-    other = ~same_substance(group)
-    rank = 1 + (~(similarity < own) & other).sum(1).double()
-    return {**{f"recall@{k}": float((rank <= k).double().mean()) for k in ks}, "mrr": float((1.0 / rank).mean())}

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 
 from embed import checkpoint, distributed, run_folder, store
-from embed.alignment import retrieval
 from embed.config import PretrainConfig, to_json
+from embed.evaluation.retrieval import retrieve
 from embed.features.cache import FeatureCache
 from embed.inputs import Inputs, build_inputs, split_corpus
 from embed.model import AlignmentModel, build_model, embed_all
@@ -189,14 +189,15 @@ def vectors_of(model: AlignmentModel, prepared: Prepared,
 
 def score_held_out(model: AlignmentModel, prepared: Prepared, least: int = 20) -> dict[str, dict[str, float]]:
     """Retrieval between every two towers on the test drugs that have both (at least ``least``), beside chance."""
-    data, test = prepared.inputs.data, torch.from_numpy(prepared.split.test)
-    z, _, present = embed_all(model, data)
-    group = data.group.cpu()
+    data, test = prepared.inputs.data, prepared.split.test
+    z, _, present = (part.numpy() for part in embed_all(model, data))
+    group = data.group.cpu().numpy()
     out = {}
     for a, first in enumerate(model.names):
         for b, second in enumerate(model.names):
             rows = test[present[test, a] & present[test, b]]
             if a != b and len(rows) >= least:
-                scores = retrieval(z[rows, a], z[rows, b], group[rows])
-                out[f"{first}->{second}"] = {**scores, "drugs": len(rows), "chance@10": min(1.0, 10 / len(rows))}
+                found = retrieve(z[rows, a], z[rows, b], group[rows])
+                chance = {"drugs": found.drugs, "chance@10": found.chance[10]}
+                out[f"{first}->{second}"] = {**found.figures(), **chance}
     return out

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embed import checkpoint, distributed
-from embed.alignment import retrieval
 from embed.config import PretrainConfig, to_json
 from embed.data import Dataset
+from embed.evaluation.retrieval import retrieve
 from embed.model import AlignmentModel
 from embed.objective import Relation, objective, teacher
 from kb.errors import DataError, TrainingDiverged
@@ -160,16 +160,16 @@ def validate(job: Job) -> dict[str, Any]:
     model, data = job.model, job.data
     model.eval()
     batch = data.batch(torch.from_numpy(job.validation).to(data.group.device))
-    z = model(batch)
+    z, present, group = (part.cpu().numpy() for part in (model(batch), batch.present, batch.group))
     out: dict[str, Any] = {}
     found = []
     for m, name in enumerate(model.names[1:], start=1):
-        rows = (batch.present[:, 0] & batch.present[:, m]).nonzero()[:, 0]
+        rows = np.flatnonzero(present[:, 0] & present[:, m])
         out[f"temperature.{name}"] = 1.0 / float(model.scales[name]())
         if len(rows) < LEAST_VALIDATION_PAIRS:
             continue
         for a, b in ((0, m), (m, 0)):
-            scores = retrieval(z[rows, a], z[rows, b], batch.group[rows])
+            scores = retrieve(z[rows, a], z[rows, b], group[rows]).figures()
             found.append(scores)
             out[f"{model.names[a]}->{model.names[b]}"] = scores
     for key in ("recall@1", "recall@10", "mrr"):

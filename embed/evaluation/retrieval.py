@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """Recall@k and mean reciprocal rank over ``drugs`` queries in both directions, beside chance."""
+    """Recall@k and mean reciprocal rank over the queries of ``drugs`` drugs, beside chance."""
 
     drugs: int
     recall: dict[int, float]
@@ -22,38 +22,50 @@ class Retrieval:
         """How many times better than chance recall@k is."""
         return self.recall[k] / self.chance[k] if self.chance[k] else float("nan")
 
+    def figures(self) -> dict[str, float]:
+        """Recall and MRR by the names that metrics and checkpoints have them under."""
+        return {**{f"recall@{k}": share for k, share in self.recall.items()}, "mrr": self.mrr}
 
-def ranks(a: NDArray[np.floating], b: NDArray[np.floating], substance: NDArray) -> NDArray[np.float64]:
-    """The rank (1 is best) of each row's partner among all rows of ``b``; ties count half.
 
-    Rows of the same substance (salts, duplicates) are neither right nor wrong and are left out.
+def ranks(a: NDArray[np.floating], b: NDArray[np.floating], substance: NDArray) -> NDArray[np.int64]:
+    """The rank (1 is best) of each row's partner among all rows of ``b``; ties count against it.
+
+    A tie is no find: vectors that have all become one point, or are not numbers, find nothing, and half a rank for a
+    tie would hide that in a small set. Rows of the same substance (salts, duplicates) are neither right nor wrong and
+    are left out.
     """
     scores = a @ b.T
     own = np.diag(scores)[:, None]
     rival = substance[:, None] != substance[None, :]
-    better = ((scores > own) & rival).sum(axis=1)
-    equal = ((scores == own) & rival).sum(axis=1)
-    found: NDArray[np.float64] = 1.0 + better + equal / 2
+    found: NDArray[np.int64] = 1 + (~(scores < own) & rival).sum(axis=1)
     return found
+
+
+def _summary(found: NDArray[np.int64], groups: NDArray, ks: Sequence[int]) -> Retrieval:
+    """The figures of these ranks. Chance is k over the number of candidates (rivals plus the partner)."""
+    if len(groups) == 0:
+        nothing = {k: float("nan") for k in ks}
+        return Retrieval(0, nothing, float("nan"), nothing)
+    candidates = 1 + (groups[:, None] != groups[None, :]).sum(axis=1)
+    return Retrieval(
+        drugs=len(groups),
+        recall={k: float((found <= k).mean()) for k in ks},
+        mrr=float((1 / found).mean()),
+        chance={k: float(np.minimum(1.0, k / candidates).mean()) for k in ks},
+    )
 
 
 def retrieve(
     a: NDArray[np.floating], b: NDArray[np.floating], substance: Sequence[int] | NDArray, ks: Sequence[int] = (1, 5, 10)
 ) -> Retrieval:
-    """Retrieval between paired unit vectors ``a`` and ``b`` [N, D], the mean of a→b and b→a.
-
-    ``substance`` [N] numbers the substances. Chance is k over the number of candidates (rivals plus the partner).
-    """
+    """Retrieval of the paired unit vectors ``b`` from ``a`` [N, D]; ``substance`` [N] numbers the substances."""
     groups = np.asarray(substance)
-    drugs = len(groups)
-    if drugs == 0:
-        nothing = {k: float("nan") for k in ks}
-        return Retrieval(0, nothing, float("nan"), nothing)
-    both = np.concatenate([ranks(a, b, groups), ranks(b, a, groups)])
-    candidates = 1 + (groups[:, None] != groups[None, :]).sum(axis=1)
-    return Retrieval(
-        drugs=drugs,
-        recall={k: float((both <= k).mean()) for k in ks},
-        mrr=float((1 / both).mean()),
-        chance={k: float(np.minimum(1.0, k / candidates).mean()) for k in ks},
-    )
+    return _summary(ranks(a, b, groups), groups, ks)
+
+
+def retrieve_both_ways(
+    a: NDArray[np.floating], b: NDArray[np.floating], substance: Sequence[int] | NDArray, ks: Sequence[int] = (1, 5, 10)
+) -> Retrieval:
+    """The mean of a→b and b→a."""
+    groups = np.asarray(substance)
+    return _summary(np.concatenate([ranks(a, b, groups), ranks(b, a, groups)]), groups, ks)

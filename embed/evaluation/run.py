@@ -18,7 +18,7 @@ from embed.checkpoint import write_atomically
 from embed.evaluation.baselines import baselines
 from embed.evaluation.classes import cosine, nearest_class
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
-from embed.evaluation.retrieval import retrieve
+from embed.evaluation.retrieval import retrieve_both_ways
 from embed.loaded import Embedded, Loaded, embed_drugs
 from embed.model import build_model
 from kb import query
@@ -104,8 +104,8 @@ def retrieval_rows(trained: Embedded, untrained: Embedded, loaded: Loaded, least
         both = test[trained.present[test, a] & trained.present[test, b]]
         if len(both) < least:
             continue
-        found = retrieve(trained.z[both, a], trained.z[both, b], group[both])
-        before = retrieve(untrained.z[both, a], untrained.z[both, b], group[both])
+        found = retrieve_both_ways(trained.z[both, a], trained.z[both, b], group[both])
+        before = retrieve_both_ways(untrained.z[both, a], untrained.z[both, b], group[both])
         rows.append(
             {
                 "from": trained.names[a],

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
 from embed.evaluation.classes import cosine, nearest_class, shared_classes, tanimoto
-from embed.evaluation.intervals import over_rows, over_seeds
+from embed.evaluation.intervals import over_seeds
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
-from embed.evaluation.retrieval import ranks, retrieve
+from embed.evaluation.retrieval import ranks, retrieve, retrieve_both_ways
 
 
 def test_several_codes_share_a_class_when_any_does():
@@ -53,7 +53,38 @@ def test_perfect_and_useless_retrieval():
     assert perfect.mrr == 1
     assert perfect.lift(10) == pytest.approx(2)
     constant = np.ones((20, 4))
-    assert retrieve(constant, constant, np.arange(20)).recall[5] == 0, "ties must not count as found"
+    assert retrieve(constant, constant, np.arange(20)).recall[10] == 0, "ties must not count as found"
+
+
+def test_retrieval_by_hand():
+    a = np.eye(4)
+    b = a[[1, 0, 2, 3]]  # the first two are each other's best
+    found = retrieve(a, b, np.arange(4), ks=(1, 2))
+    assert found.recall == {1: 0.5, 2: 0.5}  # ties count against: the own partner scores like two others, 0
+    assert found.mrr == pytest.approx((1 + 1 + 1 / 4 + 1 / 4) / 4)
+    assert retrieve(a, b, [0, 0, 2, 3], ks=(1,)).mrr == pytest.approx((1 + 1 + 1 / 3 + 1 / 3) / 4)
+
+
+def test_both_ways_is_the_mean_of_the_ways():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 30, 4))
+    there, back, both = (find(*pair, np.arange(30)) for find, pair in (
+        (retrieve, (a, b)), (retrieve, (b, a)), (retrieve_both_ways, (a, b))))
+    assert there.recall != back.recall
+    assert both.figures() == pytest.approx({k: (v + back.figures()[k]) / 2 for k, v in there.figures().items()})
+
+
+def test_vectors_that_are_not_numbers_find_nothing():
+    a = np.full((12, 3), np.nan)
+    assert retrieve(a, a, np.arange(12)).recall[10] == 0
+
+
+def test_chance_is_chance():
+    found = []
+    for seed in range(20):
+        a, b = np.random.default_rng(seed).normal(size=(2, 200, 16))
+        found.append(retrieve(a, b, np.arange(200)))
+    assert np.mean([f.recall[10] for f in found]) == pytest.approx(found[0].chance[10], abs=0.015)
 
 
 @given(st.integers(2, 30), st.integers(0, 5))
@@ -98,7 +129,3 @@ def test_intervals():
     assert (mean, round(high - mean, 3)) == (2.0, 2.484)
     assert low == pytest.approx(4 - high)
     assert np.isnan(over_seeds([1.0])[1])
-    values = np.arange(100.0)
-    low, high = over_rows(100, lambda rows: float(values[rows].mean()))
-    assert low < 49.5 < high
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / 10, rel=0.15)

@@ -13,6 +13,7 @@ from small_corpus import dataset
 
 from embed import checkpoint
 from embed.config import LossConfig, PretrainConfig, TrainConfig
+from embed.evaluation.retrieval import retrieve
 from embed.model import build_model, embed_all, rebuild_model
 from embed.train import Job, fit, validate
 from kb.errors import TrainingDiverged
@@ -51,10 +52,8 @@ def test_overfits_eight_drugs(tmp_path):
 
 def validate_all(one: Job) -> float:
     # Eight drugs are below the least number of validation pairs, so the scores are taken here.
-    from embed.alignment import retrieval
-
-    z, _, _ = embed_all(one.model, one.data)
-    return min(retrieval(z[:, 0], z[:, m], one.data.group)["recall@1"] for m in (1, 2))
+    z, group = embed_all(one.model, one.data)[0].numpy(), one.data.group.numpy()
+    return min(retrieve(z[:, 0], z[:, m], group).recall[1] for m in (1, 2))
 
 
 def test_a_seed_gives_one_result(tmp_path):
