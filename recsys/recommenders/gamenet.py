@@ -9,7 +9,7 @@ from recsys.batches import Batch, Histories, Sizes
 from recsys.config import Config
 from recsys.knowledge import Knowledge
 from recsys.recommenders.contract import Network, NeuralRecommender
-from recsys.recommenders.layers import CodeBag, Dropout, GroupedGRU
+from recsys.recommenders.layers import Dropout, PatientQuery
 
 
 def normalised(adjacency: torch.Tensor) -> torch.Tensor:
@@ -42,11 +42,7 @@ class GamenetNetwork(Network):
     def __init__(self, sizes: Sizes, knowledge: Knowledge, config: Config) -> None:
         super().__init__()
         dim, width = config.dim, sizes.medication
-        self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
-        self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)
-        self.recurrent = GroupedGRU(2, dim)
-        self.dropout = Dropout(config.dropout)
-        self.query = nn.Sequential(nn.ReLU(), nn.Linear(2 * dim, dim))
+        self.query = PatientQuery(sizes, config)
         self.together = GraphConvolution(width, dim, config.dropout)
         self.against = GraphConvolution(width, dim, config.dropout)
         self.weight = nn.Parameter(torch.zeros(1))
@@ -63,9 +59,7 @@ class GamenetNetwork(Network):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits [N, K]."""
-        inputs = torch.stack([self.diagnosis(batch.diagnosis), self.procedure(batch.procedure)])
-        states = self.recurrent(self.dropout(inputs), batch.steps)
-        query = self.query(states.transpose(0, 1).flatten(1))
+        query = self.query(batch)
         memory = self.together(self.co_prescribed) - self.weight * self.against(self.interacting)
         read = torch.softmax(query @ memory.t(), 1) @ memory
         return self.head(torch.cat([query, read, self._past(batch, query) @ memory], 1))

@@ -1,4 +1,4 @@
-"""Layers that several recommenders share: code bags, a medication table, and grouped GRUs over packed visits."""
+"""Layers that several recommenders share: code bags, a medication table, grouped GRUs over packed visits, a query."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recsys.batches import Bag
+from recsys.batches import Bag, Batch, Sizes
+from recsys.config import Config
 from recsys.knowledge import Knowledge
 
 
@@ -122,3 +123,26 @@ class GroupedGRU(nn.Module):
             state = torch.lerp(new, state, update) if state is not None else new - update * new
             states.append(state)
         return torch.cat(states, 1) if len(states) > 1 else states[0]
+
+
+class PatientQuery(nn.Module):
+    """The patient at every visit, [N, D]: diagnoses and procedures, each through a GRU, and one layer over both.
+
+    GAMENet (Shang et al., AAAI 2019) asks in this way, and SafeDrug and MoleRec took it over.
+    """
+
+    def __init__(self, sizes: Sizes, config: Config) -> None:
+        super().__init__()
+        dim = config.dim
+        self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
+        self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)
+        self.recurrent = GroupedGRU(2, dim)
+        self.dropout = Dropout(config.dropout)
+        self.join = nn.Sequential(nn.ReLU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """[N, D]."""
+        inputs = torch.stack([self.diagnosis(batch.diagnosis), self.procedure(batch.procedure)])
+        states = self.recurrent(self.dropout(inputs), batch.steps)
+        query: torch.Tensor = self.join(states.transpose(0, 1).flatten(1))
+        return query

@@ -13,7 +13,7 @@ from recsys.batches import Batch, Sizes
 from recsys.config import Config
 from recsys.knowledge import Knowledge
 from recsys.recommenders.contract import Network, NeuralRecommender
-from recsys.recommenders.layers import CodeBag, Dropout, GroupedGRU
+from recsys.recommenders.layers import PatientQuery
 from recsys.recommenders.molecules import MedicationEncoder, medication_molecules
 
 
@@ -26,11 +26,7 @@ class SafedrugNetwork(Network):
         super().__init__()
         dim, width = config.dim, sizes.medication
         molecules = medication_molecules(knowledge.smiles or ((),) * width)
-        self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
-        self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)
-        self.recurrent = GroupedGRU(2, dim)
-        self.dropout = Dropout(config.dropout)
-        self.query = nn.Sequential(nn.ReLU(), nn.Linear(2 * dim, dim))
+        self.query = PatientQuery(sizes, config)
         self.encoder = MedicationEncoder(molecules, dim)
         self.mix = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
@@ -43,9 +39,7 @@ class SafedrugNetwork(Network):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits [N, K]."""
-        inputs = torch.stack([self.diagnosis(batch.diagnosis), self.procedure(batch.procedure)])
-        states = self.recurrent(self.dropout(inputs), batch.steps)
-        query = self.query(states.transpose(0, 1).flatten(1))
+        query = self.query(batch)
         match = torch.sigmoid(query @ self.encoder().t())
         whole = self.norm(match + self.mix(match))
         local = F.linear(torch.sigmoid(self.fragment(query)), self.local * self.mask, self.bias)
