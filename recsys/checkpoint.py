@@ -7,16 +7,18 @@ neither the database nor the cohort.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from embed import checkpoint
 from kb.errors import CheckpointError
 from recsys.batches import Sizes
 from recsys.calibration import Platt
+from recsys.composition import Composition, Tower
 from recsys.config import from_json
 from recsys.ddi import Interactions
 from recsys.decode import Decision
@@ -48,7 +50,13 @@ def save_recommender(path: Path, trained: Trained) -> str:
               "interactions": knowledge.interactions.matrix}
     if knowledge.modality_vectors is not None:
         arrays["modality_vectors"] = knowledge.modality_vectors
-    tensors = {"model": model.tensors(), "knowledge": {name: torch.from_numpy(a.copy()) for name, a in arrays.items()}}
+    parts = knowledge.composition
+    tensors: dict[str, Any] = {"model": model.tensors(), "knowledge": _tensors(arrays)}
+    if parts is not None:
+        own = {"medication": parts.medication, "drug": parts.drug, "z": parts.z, "present": parts.present}
+        tensors["composition"] = {"parts": _tensors(own), "weights": _tensors(parts.weights)}
+        if parts.tower is not None:
+            tensors["tower"] = {"weights": _tensors(parts.tower.weights), "drugs": torch.from_numpy(parts.tower.drugs)}
     meta = {
         "format": FORMAT, "recommender": model.name, "config": model.config.as_json(), "sizes": list(model.sizes),
         "extras": model.extras(), "vocabularies": {kind: list(codes) for kind, codes in trained.vocabularies.items()},
@@ -57,8 +65,15 @@ def save_recommender(path: Path, trained: Trained) -> str:
                       "modalities": list(knowledge.modalities), "smiles": [list(s) for s in knowledge.smiles],
                       "vectors_run": knowledge.vectors_run, "interactions_source": knowledge.interactions.source,
                       "interactions_version": knowledge.interactions.version},
+        "composition": None if parts is None else {"size": parts.size, "names": list(parts.names),
+                                                   "smiles": list(parts.smiles), "fusion": parts.fusion,
+                                                   "tower": parts.tower.kwargs if parts.tower else None},
     }
     return checkpoint.save(path, tensors, meta)
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
 
 
 def load_recommender(path: Path) -> Trained:
@@ -66,7 +81,8 @@ def load_recommender(path: Path) -> Trained:
     tensors, meta = checkpoint.load(path)
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no recommender of format {FORMAT}", hint="train it again with this version")
-    knowledge = _knowledge(tensors["knowledge"], meta["knowledge"])
+    parts = _composition(tensors, meta["composition"]) if meta.get("composition") else None
+    knowledge = replace(_knowledge(tensors["knowledge"], meta["knowledge"]), composition=parts)
     if knowledge.interactions.version != meta["knowledge"]["interactions_version"]:
         raise CheckpointError(f"{path}: the interaction matrix is not the one that the model was evaluated with")
     model = RECOMMENDERS[meta["recommender"]](Sizes(*meta["sizes"]), knowledge, from_json(meta["config"]))
@@ -86,6 +102,20 @@ def _knowledge(arrays: Mapping[str, torch.Tensor], words: Mapping[str, Any]) -> 
     )
 
 
+def _composition(tensors: Mapping[str, Any], words: Mapping[str, Any]) -> Composition:
+    parts, weights = (_arrays(tensors["composition"][key]) for key in ("parts", "weights"))
+    tower = None
+    if words["tower"] is not None:
+        stored = tensors["tower"]
+        tower = Tower(words["tower"], _arrays(stored["weights"]), stored["drugs"].numpy(), None)
+    return Composition(int(words["size"]), tuple(words["names"]), smiles=tuple(words["smiles"]),
+                       fusion=words["fusion"], weights=weights, tower=tower, **parts)
+
+
+def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
 def save_training(folder: Path, network: Network, optimizer: torch.optim.Optimizer, best: Mapping[str, Any],
                   epochs_done: int, ddi_rate: float | None) -> None:
     """Write ``last.pt``: weights, optimizer, and the best epoch so far with its own weights."""
@@ -94,13 +124,23 @@ def save_training(folder: Path, network: Network, optimizer: torch.optim.Optimiz
     checkpoint.save(folder / "last.pt", tensors, {"best": row, "epochs_done": epochs_done, "ddi_rate": ddi_rate})
 
 
+def epochs_saved(folder: Path) -> int:
+    """How many epochs the ``last.pt`` of a run folder holds; 0 without one."""
+    return int(checkpoint.load(folder / "last.pt")[1]["epochs_done"]) if _has_training(folder) else 0
+
+
+def _has_training(folder: Path) -> bool:
+    """Whether a checkpoint is there; a kill between two renames leaves only the one before it."""
+    return (folder / "last.pt").exists() or (folder / "last.previous.pt").exists()
+
+
 def resume_training(folder: Path, network: Network,
                     optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any], float | None]:
     """(epochs done, the best epoch's row and weights, the DDI control's rate), with network and optimizer restored.
 
     Without a ``last.pt`` training starts from the beginning.
     """
-    if not (folder / "last.pt").exists():
+    if not _has_training(folder):
         return 0, {"jaccard": -1.0}, None
     tensors, meta = checkpoint.load(folder / "last.pt")
     try:

@@ -25,41 +25,34 @@ def prepare(
     root: Annotated[Path | None, typer.Option(help="Folder of the export, plain or .gz files.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the cohort; the format's by default.")] = None,
     level: Annotated[str, typer.Option(help="ATC level 1 to 5, or ingredient.")] = "3",
-    task: Annotated[str, typer.Option(help="stay or order-time.")] = "stay",
     min_visits: Annotated[int, typer.Option(min=1, help="Patients with fewer visits are left out, and counted.")] = 2,
     require: Annotated[str, typer.Option(help="What a visit must have, e.g. diagnosis,medication; the format's own "
                                               "rule if left out.")] = "",
     option: Annotated[list[str] | None, typer.Option(help="For the format: name=value, e.g. patients=500.")] = None,
     allow_subset: Annotated[bool, typer.Option(help="Accept other row counts than the published ones.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Say what would be read, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Read and account for everything, and write nothing.")] = False,
     output_form: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.table,
 ) -> None:
     """Make a cohort of an EHR export, every row accounted for; patient data stays on this disk."""
     from kb.db.engine import open_engine
     from kb.settings import load_settings
-    from recsys.cohort_files import cohorts_folder
-    from recsys.formats import FORMATS
     from recsys.prepare import prepare as run_prepare
 
     settings = load_settings()
-    given: dict[str, Any] = dict(_pair(item) for item in option or [])
-    if dry_run:
-        output.emit([{"format": FORMATS[form].name, "root": root, "level": level,
-                      "folder": cohorts_folder(settings) / (name or form)}], output_form)
-        return
-    arguments: dict[str, Any] = {"form": form, "root": root, "name": name, "level": level, "task": task,
-                                 "min_visits": min_visits, "allow_subset": allow_subset, "options": given,
+    arguments: dict[str, Any] = {"form": form, "root": root, "name": name, "level": level, "min_visits": min_visits,
+                                 "allow_subset": allow_subset, "options": dict(_pair(item) for item in option or []),
                                  "requires": [kind.strip() for kind in require.split(",") if kind.strip()] or None,
-                                 "settings": settings}
+                                 "settings": settings, "dry_run": dry_run}
     if form == "synthetic":
         made = run_prepare(**arguments)
     else:
         with open_engine(settings).connect() as connection:
             made = run_prepare(connection=connection, **arguments)
     output.say(f"{made.cohort.name}: {made.cohort.fingerprint}")
-    if made.unmapped and output_form is Format.table:
-        output.say(f"{len(made.unmapped)} orders without a medication are listed below the accounting")
-    output.emit(made.accounting, output_form, title="rows in, and where they went")
+    output.say("dry run: nothing was written" if dry_run else f"in {made.folder}")
+    for check in made.checks:
+        output.say(f"{check.verdict}: {check.dataset} {check.table} has {check.found} of {check.published} rows")
+    output.emit(made.accounting, output_form, title="rows in, and where they went; of each table they sum to read")
     if made.unmapped and output_form is Format.table:
         output.emit(made.unmapped[:20], output_form, title="not mapped, most frequent first")
 
@@ -92,7 +85,8 @@ def train(
 
     chosen = [f"recommender={recommender}"] if recommender else []
     chosen += [f"cohort={cohort}"] if cohort else []
-    settings, values = load_settings(), load_config(config, [*chosen, *(assign or [])])
+    settings, assigned = load_settings(), [*chosen, *(assign or [])]
+    values = _resumed(settings, resume, config, assigned) if resume else load_config(config, assigned)
     RECOMMENDERS[values.recommender]
     if print_config:
         output.write(json.dumps(values.as_json(), indent=1))
@@ -105,12 +99,21 @@ def train(
         output.emit([plan(values, settings, engine)], form)
         return
     with output.progress() as bar:
-        follow = _Follow(bar, values.epochs)
+        follow = _Follow(bar, values)
         run = train_run(values, settings, engine, log=follow, resume=resume)
     output.say(f"{run.report['cohort']}\nrun {run.run_id} in {run.folder}")
     for line in run.report["signatures"]:
         output.say(f"signature: {line}")
     output.emit([headline(run.report, name=run.report["recommender"])], form)
+
+
+def _resumed(settings: Any, run: str, config: Path | None, assigned: list[str]) -> Any:
+    """The configuration that a run began with; raises UsageError when another one is asked for."""
+    from recsys.run_folders import read_config
+
+    if config is not None or assigned:
+        raise UsageError("a resumed run goes on with its own settings", hint="leave --config, --set and the like out")
+    return read_config(settings, run)
 
 
 def _engine(settings: Any, config: Any) -> Any:
@@ -125,9 +128,10 @@ def _engine(settings: Any, config: Any) -> Any:
 class _Follow:
     """Shows each epoch on the progress bar, and names failure signatures as they appear."""
 
-    def __init__(self, bar: Any, epochs: int) -> None:
+    def __init__(self, bar: Any, config: Any) -> None:
         self.bar, self.rows = bar, []  # type: Any, list[dict[str, Any]]
-        self.task = bar.add_task("training", total=epochs, note="")
+        self.target = config.ddi_target
+        self.task = bar.add_task("training", total=config.epochs, note="")
         self.said: set[str] = set()
 
     def __call__(self, row: dict[str, Any]) -> None:
@@ -136,7 +140,7 @@ class _Follow:
         self.rows.append(row)
         note = f"Jaccard {row['jaccard']:.4f}" if "jaccard" in row else ""
         self.bar.update(self.task, advance=1, note=note)
-        for line in training_signatures(self.rows):
+        for line in training_signatures(self.rows, self.target):
             kind = line.split(";")[-1]
             if kind not in self.said:
                 self.said.add(kind)
@@ -156,6 +160,7 @@ def evaluate(
     report = read_report(load_settings(), run)
     output.say(f"{report['cohort']}; {report['visits']} test visits of {report['patients']} patients; DDI matrix "
                f"{report['ddi']['matrix']} ({report['ddi']['source']}), target {report['ddi']['target']:g}")
+    output.say(f"run {report['run']}: {report['recommender']}, {report['split']}, task {report['config']['task']}")
     output.emit(report_rows(report, by), form)
 
 
@@ -170,10 +175,14 @@ def compare(
     """Print the paired bootstrap of the difference between two runs on the same patients."""
     from kb.settings import load_settings
     from recsys.compare import compare as run_compare
+    from recsys.run_folders import read_report
 
     if by not in ("visit", "patient"):
         raise UsageError(f"--by {by!r} is neither visit nor patient")
-    output.emit(run_compare(load_settings(), first, second, by=by, draws=draws), form)
+    settings = load_settings()
+    report = read_report(settings, first)
+    output.say(f"{report['cohort']}; {report['visits']} test visits of {report['patients']} patients")
+    output.emit(run_compare(settings, first, second, by=by, draws=draws), form)
 
 
 @app.command(epilog="Example: mkmed recsys recommend --visit patient.json --explain --picture reasons.svg")
@@ -192,6 +201,7 @@ def recommend(
 
     from kb.settings import load_settings
     from recsys.explain import draw, explain_with_fragments
+    from recsys.listing import CSV_COLUMNS, avoided_rows, csv_rows, recommended_rows
     from recsys.recommend import WARNING, RecommenderService, read_patient
 
     settings = load_settings()
@@ -209,12 +219,14 @@ def recommend(
         return
     for kind, codes in answer.unknown.items():
         output.say(f"unknown {kind} codes, without influence: {', '.join(codes)}")
-    output.emit([item._asdict() for item in answer.recommended[:limit]], form, title=WARNING)
+    if form is Format.csv:
+        output.emit(csv_rows(answer, reasons, limit), form, columns=CSV_COLUMNS)
+        return
+    output.emit(recommended_rows(answer.recommended[:limit]), form, title=WARNING)
     if answer.avoided:
-        output.emit([item._asdict() for item in answer.avoided], form, title="left out because of interactions")
+        output.emit(avoided_rows(answer.avoided), form, title="left out because of interactions")
     if reasons:
-        output.emit([row for reason in reasons for row in reason.rows()], form, title="reasons: change of the logit")
-    output.say(WARNING)
+        output.emit([row for reason in reasons for row in reason.rows()], form, title=f"reasons: {reasons[0].method}")
 
 
 @app.command(epilog="Example: mkmed recsys runs --format json")

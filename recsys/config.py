@@ -30,9 +30,11 @@ class Config:
     """Seeds the split, the weights, the order of batches and dropout."""
     epochs: int = 25
     """Passes over the training patients."""
-    batch: int = 64
-    """Patients a step."""
-    learning_rate: float = 2e-3
+    batch: int = 128
+    """Patients a step, fewer in a small cohort: see ``least_steps``."""
+    least_steps: int = 32
+    """Steps that an epoch has at least: a small cohort's batches shrink, to 8 patients at least; 1 never shrinks."""
+    learning_rate: float = 4e-3
     """Adam's peak step size; a cosine takes it to a tenth."""
     weight_decay: float = 0.3
     """AdamW's decoupled decay."""
@@ -55,7 +57,9 @@ class Config:
     vectors: str = "published"
     """``published`` (the store's), ``random``, or ``learned`` (none given)."""
     frozen: bool = True
-    """Whether medication vectors stay as published."""
+    """Whether medication vectors stay as published; false makes them weights that start there."""
+    encoder: bool = False
+    """With ``frozen=false``, what learns is not the vectors but the embedding run's molecule encoder and fusion."""
     patience: int = 0
     """Epochs without a better validation Jaccard until training stops; 0 never stops early."""
     l2: float = 0.0
@@ -91,7 +95,10 @@ def _check(config: Config) -> Config:
         if getattr(config, name) not in allowed:
             raise ConfigError(f"setting {name!r} cannot be {getattr(config, name)!r}",
                               hint=f"it takes one of {', '.join(allowed)}")
-    for name in ("epochs", "batch", "dim", "learning_rate", "clip"):
+    if config.encoder and (config.frozen or config.vectors != "published" or config.recommender != "mkmed"):
+        raise ConfigError("encoder=true trains the published vectors' encoder",
+                          hint="it goes with recommender=mkmed, vectors=published and frozen=false")
+    for name in ("epochs", "batch", "least_steps", "dim", "learning_rate", "clip"):
         if not getattr(config, name) > 0:
             raise ConfigError(f"setting {name!r} must be above 0")
     for name in ("dropout", "code_dropout", "ddi_target"):

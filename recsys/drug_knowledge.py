@@ -7,8 +7,9 @@ included. Two medications interact when any drug of the one interacts with any d
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Connection, Engine
@@ -31,9 +32,12 @@ def drugs_of(connection: Connection, medications: Sequence[str]) -> list[tuple[i
     return [by_identity.get(code) or tuple(sorted(by_class.get(code, ()))) for code in medications]
 
 
-def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: bool = True) -> Knowledge:
+def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: bool = True,
+                   runs: Path | None = None, encoder: bool = False) -> Knowledge:
     """The knowledge of these medications as published now; with ``vectors`` false only interactions and molecules.
 
+    ``runs`` is the folder of the embedding runs, from which the published run's fusion is read where it is there, and
+    with ``encoder`` its molecule encoder.
     Raises NotFound when vectors are wanted and no embedding run is published.
     """
     with engine.connect() as connection:
@@ -47,7 +51,7 @@ def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: boo
                   for code, ids in zip(medications, drugs, strict=True))
     smiles = tuple(tuple(s for d in ids if (s := smiles_of[d])) for ids in drugs)
     plain = no_knowledge(medications, interactions, names=names, smiles=smiles)
-    return _with_vectors(engine, plain, drugs) if vectors else plain
+    return _with_vectors(engine, plain, drugs, smiles_of, runs, encoder) if vectors else plain
 
 
 def _name(code: str, drugs: Sequence[str]) -> str:
@@ -70,7 +74,8 @@ def _interactions(connection: Connection, drugs: Sequence[Sequence[int]]) -> Int
     return from_pairs(found, len(drugs), source)
 
 
-def _with_vectors(engine: Engine, knowledge: Knowledge, drugs: Sequence[Sequence[int]]) -> Knowledge:
+def _with_vectors(engine: Engine, knowledge: Knowledge, drugs: Sequence[Sequence[int]],
+                  smiles_of: Mapping[int, str | None], runs: Path | None, encoder: bool) -> Knowledge:
     from embed.schema import VECTOR_KINDS
     from embed.store import published_run, read
 
@@ -94,8 +99,12 @@ def _with_vectors(engine: Engine, knowledge: Knowledge, drugs: Sequence[Sequence
     if not known.any():
         raise DataError("none of the medications has a published vector",
                         hint="mkmed kb ingest more drugs, then mkmed embed pretrain; or --set vectors=learned")
+    from recsys.composition import read_composition
+
+    parts = None if runs is None else read_composition(engine, run, runs / str(run), drugs, smiles_of, vectors,
+                                                       encoder=encoder)
     return replace(knowledge, vectors=vectors, known=known, rests_on=rests_on, modalities=tuple(map(str, kinds)),
-                   modality_vectors=np.stack(alone), vectors_run=str(run))
+                   modality_vectors=np.stack(alone), vectors_run=str(run), composition=parts)
 
 
 def _means(ids: np.ndarray, matrix: np.ndarray, drugs: Sequence[Sequence[int]]) -> np.ndarray:

@@ -13,6 +13,7 @@ from recsys.batches import Histories
 from recsys.bootstrap import PatientSums, intervals, literature, patient_sums
 from recsys.calibration import Platt, brier, calibration_error, fit_platt, reliability
 from recsys.decode import Decision, select, tune
+from recsys.knowledge import Knowledge
 from recsys.metrics import average_precision, summary, visit_metrics
 from recsys.recommenders.contract import Recommender
 
@@ -79,7 +80,8 @@ def evaluate(recommender: Recommender, train: Histories, test: Histories, choice
                         "reliability": reliability(calibrated, target)},
         "by_visits": by_visits(table, patient_of, past),
         "by_rarity": by_medication(probability, chosen, target, rarity_groups(train)),
-        "by_bucket": by_medication(probability, chosen, target, bucket_groups(knowledge.rests_on)),
+        "by_bucket": by_medication(probability, chosen, target, bucket_groups(knowledge)),
+        "rare_without_vector": _rare_without_vector(knowledge, train),
         "ddi": {"matrix": knowledge.interactions.version, "source": knowledge.interactions.source,
                 "target": recommender.config.ddi_target},
         "visits": int(keep.sum()), "patients": len(sums.visits),
@@ -106,10 +108,22 @@ def rarity_groups(train: Histories) -> dict[str, np.ndarray]:
             "5–20 %": (share >= 0.05) & (share < 0.2), "common (≥ 20 %)": share >= 0.2}
 
 
-def bucket_groups(rests_on: np.ndarray) -> dict[str, np.ndarray]:
-    """bool[K] masks by how many modalities the medication's vector rests on."""
-    count = rests_on.sum(1)
-    return {f"{n} modalities": count == n for n in range(rests_on.shape[1] + 1)}
+def bucket_groups(knowledge: Knowledge) -> dict[str, np.ndarray]:
+    """bool[K] masks by how many of the five modalities the medication's vector rests on; those without one apart.
+
+    The molecule is the anchor, no modality: a vector that rests on nothing else is in the row of 0 modalities.
+    """
+    modality = np.array([name != "molecule" for name in knowledge.modalities], bool)
+    count = knowledge.rests_on[:, modality].sum(1)
+    groups = {f"{n} modalities": knowledge.known & (count == n) for n in range(int(modality.sum()) + 1)}
+    return {"no vector": ~knowledge.known, **groups}
+
+
+def _rare_without_vector(knowledge: Knowledge, train: Histories) -> dict[str, Any]:
+    """How many rare medications have no vector in the store, and the first eight of them."""
+    rare = next(iter(rarity_groups(train).values()))
+    codes = [code for code, lacks in zip(knowledge.medications, rare & ~knowledge.known, strict=True) if lacks]
+    return {"count": len(codes), "codes": codes[:8]}
 
 
 def by_medication(probability: np.ndarray, chosen: np.ndarray, target: np.ndarray,
@@ -117,8 +131,10 @@ def by_medication(probability: np.ndarray, chosen: np.ndarray, target: np.ndarra
     """For each group of medications: pooled precision, recall, F1, and the mean average precision over medications.
 
     Average precision runs down one medication's column over all visits; a medication that no visit had is left out.
+    ``chance`` is what a random order of the visits is expected to have, which is above the medication's frequency.
     """
     rows = {}
+    by_luck = random_average_precision((target > 0).sum(0), len(target))
     for name, mask in groups.items():
         if not mask.any():
             continue
@@ -131,17 +147,28 @@ def by_medication(probability: np.ndarray, chosen: np.ndarray, target: np.ndarra
             "precision": hit / max(int(said.sum()), 1), "recall": hit / max(int(truth.sum()), 1),
             "f1": 2 * hit / max(int(said.sum() + truth.sum()), 1),
             "average_precision": float(area.mean()) if len(area) else 0.0,
-            "chance": float(truth[:, occurs].mean()) if occurs.any() else 0.0,
+            "chance": float(by_luck[mask][occurs].mean()) if occurs.any() else 0.0,
         }
     return rows
 
 
+def random_average_precision(positives: np.ndarray, visits: int) -> np.ndarray:
+    """float64[K]: the expected average precision of a random order of ``visits`` of which ``positives`` int[K] count.
+
+    A positive lies at each rank r alike, with (n − 1)(r − 1)/(N − 1) of the other n − 1 expected above it; the mean of
+    (1 + that)/r over the ranks is (H + (n − 1)/(N − 1) · (N − H))/N, where H is the Nth harmonic number.
+    """
+    harmonic = float((1 / np.arange(1, visits + 1)).sum())
+    others = (positives - 1) / max(visits - 1, 1)
+    return np.where(positives > 0, (harmonic + others * (visits - harmonic)) / visits, 0.0)
+
+
 def headline(report: Mapping[str, Any], *, name: str = "") -> dict[str, Any]:
-    """One row for a table: the metrics over visits with their 95 % intervals."""
+    """One row for a table: the metrics over visits, Jaccard and DDI rate with their 95 % intervals."""
     row: dict[str, Any] = {"recommender": name} if name else {}
     for metric, value in report["per_visit"].items():
         row[metric] = value
-        if metric in ("jaccard", "prauc", "f1", "ddi_rate"):
+        if metric in ("jaccard", "ddi_rate"):
             low, high = report["intervals"][metric]
             row[f"{metric} 95 %"] = f"{low:.4f}–{high:.4f}"
     return row

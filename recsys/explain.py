@@ -2,6 +2,10 @@
 
 Every share is a difference of the medication's logit: with everything, minus without the one thing. Positive speaks
 for the medication, negative against. Shares need not add up, because codes and modalities act together.
+
+A modality is left out of every medication's vector at once, those of the patient's history too, and the vector without
+it is what the embedding run's own fusion makes of the rest. Where the run's weights were not on the disk when the
+recommender was trained, both sides are normalised means of the modality vectors instead, and the answer says so.
 """
 
 from __future__ import annotations
@@ -15,12 +19,16 @@ import numpy as np
 import torch
 
 from kb.settings import Settings
+from recsys.batches import Histories
 from recsys.decode import logit
-from recsys.fragments import FragmentReader
+from recsys.fragments import MOLECULES, FragmentReader
 from recsys.knowledge import mean_vector
 from recsys.recommend import WARNING, Patient, RecommenderService, Visit
 from recsys.recommenders.contract import NeuralRecommender
 from recsys.recommenders.layers import DrugTable
+
+BY_FUSION = "change of the logit when left out; vectors by the embedding run's own fusion"
+BY_MEAN = "change of the logit when left out; vectors as means of their modalities, for want of the run's fusion"
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class Explanation:
     """Modality -> change of the logit; empty when the recommender or the store does not separate them."""
     fragments: list[tuple[str, float]]
     """BRICS fragments of its molecules as SMILES, with the change of the logit; empty without a molecule encoder."""
+    method: str = BY_MEAN
+    """How modalities and fragments were left out: BY_FUSION or BY_MEAN."""
     warning: str = WARNING
 
     def as_json(self) -> dict[str, Any]:
@@ -81,17 +91,17 @@ def explain(service: RecommenderService, patient: Patient, medications: Sequence
     score = logit(raw)[:, rows]
     calibrated = service.trained.platt.apply(raw[:1])[0]
     known = [code in service.vocabularies[kind] for _, kind, code in places]
-    modalities = _without_each_modality(service, patient, rows)
-    smiles = service.knowledge.smiles
+    shift = _Shift.of(service)
+    modalities = shift.modalities(patient, rows) if shift else {}
     explanations = []
     for column, (code, row) in enumerate(zip(wanted, rows, strict=True)):
         shares = [CodeShare(visit, kind, name, float(score[0, column] - score[i + 1, column]))
                   for i, (visit, kind, name) in enumerate(places) if known[i]]
         shares.sort(key=lambda item: -abs(item.change))
-        pieces = _without_each_fragment(service, patient, row, fragments(smiles[row])) if fragments is not None and (
-            smiles and smiles[row]) else []
+        pieces = shift.fragments(patient, row, fragments) if shift and fragments is not None else []
         explanations.append(Explanation(code, service.knowledge.names[row], float(calibrated[row]), shares,
-                                        {name: float(change[column]) for name, change in modalities.items()}, pieces))
+                                        {name: float(change[column]) for name, change in modalities.items()}, pieces,
+                                        shift.method if shift else BY_MEAN))
     return explanations
 
 
@@ -116,72 +126,92 @@ def _without_each_code(patient: Patient) -> tuple[list[tuple[int, str, str]], li
     return places, patients
 
 
-class _Scorer:
-    """Logits of some medications for one patient under other modality vectors.
+@dataclass(frozen=True)
+class _Shift:
+    """Logits under a drug table whose vectors lack something.
 
-    Both sides of a comparison use the normalised mean of the modality vectors, so that only the one thing left out
-    differs between them.
+    What a modality or fragment adds to the published vectors is taken from the model's table, so that vectors that
+    went on learning (``frozen=false``) are explained as they are.
     """
 
-    def __init__(self, service: RecommenderService, patient: Patient, rows: list[int], table: DrugTable) -> None:
-        self.service, self.rows, self.table = service, rows, table
-        self.visits, _ = service.histories([patient])
+    service: RecommenderService
+    table: DrugTable
 
-    def __call__(self, alone: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        with _vectors(self.table, mean_vector(alone, mask)):
-            return logit(self.service.probabilities(self.visits))[0, self.rows]
+    @classmethod
+    def of(cls, service: RecommenderService) -> _Shift | None:
+        """The shift of a recommender that has a drug table, when the store separates modalities."""
+        model = service.trained.recommender
+        table = getattr(model.network, "drugs", None) if isinstance(model, NeuralRecommender) else None
+        known = service.knowledge.composition is not None or service.knowledge.modality_vectors is not None
+        return cls(service, table) if isinstance(table, DrugTable) and known else None
 
+    @property
+    def method(self) -> str:
+        """How vectors without something are made."""
+        return BY_MEAN if self.service.knowledge.composition is None else BY_FUSION
 
-def _table(service: RecommenderService) -> DrugTable | None:
-    """The drug table of the recommender, if it has one and the store separates modalities."""
-    model = service.trained.recommender
-    if service.knowledge.modality_vectors is None or not isinstance(model, NeuralRecommender):
-        return None
-    table = getattr(model.network, "drugs", None)
-    return table if isinstance(table, DrugTable) else None
+    def _score(self, visits: Histories, rows: Sequence[int], change: np.ndarray) -> np.ndarray:
+        with _moved(self.table, change):
+            return logit(self.service.probabilities(visits))[0, rows]
 
+    def modalities(self, patient: Patient, rows: Sequence[int]) -> dict[str, np.ndarray]:
+        """Modality -> float[len(rows)]: logit with all of the medications' modalities minus logit without this one."""
+        knowledge = self.service.knowledge
+        visits, _ = self.service.histories([patient])
+        whole = self._score(visits, rows, np.zeros_like(knowledge.vectors))
+        changes = {}
+        for position, name in enumerate(knowledge.modalities):
+            on = knowledge.rests_on[:, position]
+            change = np.where(on[:, None], self._without(name, position), 0).astype(np.float32)
+            changes[name] = np.where(on[list(rows)], whole - self._score(visits, rows, change), 0.0)
+        return changes
 
-def _without_each_fragment(service: RecommenderService, patient: Patient, row: int,
-                           pieces: list[tuple[str, np.ndarray]]) -> list[tuple[str, float]]:
-    """(fragment, logit with it minus logit without it), strongest first."""
-    knowledge, table = service.knowledge, _table(service)
-    alone = knowledge.modality_vectors
-    if table is None or alone is None or "molecule" not in knowledge.modalities:
-        return []
-    place = knowledge.modalities.index("molecule")
-    if not knowledge.rests_on[row, place]:
-        return []
-    score = _Scorer(service, patient, [row], table)
-    whole, found = score(alone, knowledge.rests_on), []
-    for name, change in pieces:
-        other = alone.copy()
-        other[place, row] += change
-        found.append((name, float((whole - score(other, knowledge.rests_on))[0])))
-    return sorted(found, key=lambda item: -abs(item[1]))
-
-
-def _without_each_modality(service: RecommenderService, patient: Patient, rows: list[int]) -> dict[str, np.ndarray]:
-    """Modality -> float[len(rows)]: logit with all of the medications' modalities minus logit without this one."""
-    knowledge, table = service.knowledge, _table(service)
-    alone = knowledge.modality_vectors
-    if table is None or alone is None:
-        return {}
-    score = _Scorer(service, patient, rows, table)
-    whole = score(alone, knowledge.rests_on)
-    changes = {}
-    for position, name in enumerate(knowledge.modalities):
+    def _without(self, name: str, position: int) -> np.ndarray:
+        """float32[K, D]: what the published vectors lose with a modality, with the sign of a change."""
+        knowledge = self.service.knowledge
+        if knowledge.composition is not None:
+            return knowledge.composition.without(name) - knowledge.composition.vectors()
+        assert knowledge.modality_vectors is not None  # _Shift.of asked
         mask = knowledge.rests_on.copy()
         mask[:, position] = False
-        changes[name] = np.where(knowledge.rests_on[rows, position], whole - score(alone, mask), 0.0)
-    return changes
+        return mean_vector(knowledge.modality_vectors, mask) - mean_vector(knowledge.modality_vectors,
+                                                                           knowledge.rests_on)
+
+    def fragments(self, patient: Patient, row: int, reader: FragmentReader) -> list[tuple[str, float]]:
+        """(fragment, logit with it minus logit without it), strongest first, of one medication's molecules."""
+        knowledge = self.service.knowledge
+        parts = knowledge.composition
+        if not any(on and name == "molecule"
+                   for name, on in zip(knowledge.modalities, knowledge.rests_on[row], strict=True)):
+            return []
+        drugs = parts.molecules(row, MOLECULES) if parts is not None else np.empty(0, np.int64)
+        smiles = list(knowledge.smiles[row][:MOLECULES]) if parts is None else [parts.smiles[drug] for drug in drugs]
+        visits, _ = self.service.histories([patient])
+        change = np.zeros_like(knowledge.vectors)
+        whole, found = self._score(visits, [row], change), []
+        for name, moved in reader(smiles):
+            change[row] = self._without_fragment(row, drugs, moved)
+            found.append((name, float((whole - self._score(visits, [row], change))[0])))
+        return sorted(found, key=lambda item: -abs(item[1]))
+
+    def _without_fragment(self, row: int, drugs: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        """float32[D]: how the medication's vector changes when its molecules' vectors are ``moved`` [molecules, D]."""
+        knowledge = self.service.knowledge
+        if knowledge.composition is not None:
+            return knowledge.composition.with_molecules(row, drugs, moved) - knowledge.composition.vectors()[row]
+        assert knowledge.modality_vectors is not None  # _Shift.of asked
+        alone, mask = knowledge.modality_vectors[:, row:row + 1], knowledge.rests_on[row:row + 1]
+        other = alone.copy()
+        other[knowledge.modalities.index("molecule"), 0] += moved.mean(0)
+        return (mean_vector(other, mask) - mean_vector(alone, mask))[0]
 
 
 @contextmanager
-def _vectors(table: DrugTable, vectors: np.ndarray) -> Iterator[None]:
-    """The drug table with other vectors for as long as the context lasts."""
+def _moved(table: DrugTable, change: np.ndarray) -> Iterator[None]:
+    """The drug table with vectors moved by ``change`` [K, D] for as long as the context lasts."""
     kept = table.vectors.detach().clone()
     with torch.no_grad():
-        table.vectors.copy_(torch.from_numpy(vectors))
+        table.vectors.add_(torch.from_numpy(change))
     try:
         yield
     finally:
@@ -206,5 +236,5 @@ def draw(explanation: Explanation, path: Any, *, limit: int = 12) -> None:
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{explanation.code} · {explanation.name} · probability {explanation.probability:.2f}", fontsize=10)
-    figure.supxlabel(f"change of the logit.  {WARNING}", fontsize=8)
+    figure.supxlabel(f"{explanation.method}.\n{WARNING}", fontsize=8)
     figure.savefig(path, metadata={"Date": None} if str(path).endswith(".svg") else None)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kb.errors import DataError
 from recsys.ddi import Interactions
+
+if TYPE_CHECKING:
+    from recsys.composition import Composition
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Knowledge:
     """The molecules of each medication; empty for biologics and unmapped ones."""
     vectors_run: str = "none"
     """The embedding run that the vectors come from, ``random:<seed>``, or ``none``."""
+    composition: Composition | None = None
+    """The drugs behind ``vectors`` with the run's own fusion; None where the run's weights were not at hand."""
 
     def __post_init__(self) -> None:
         size = len(self.medications)
@@ -58,7 +64,7 @@ def with_random_vectors(knowledge: Knowledge, seed: int) -> Knowledge:
     """The same medications with random unit vectors in place of the store's: the ablation's other arm."""
     vectors = np.random.default_rng(seed).standard_normal(knowledge.vectors.shape).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return replace(knowledge, vectors=vectors * knowledge.known[:, None], modality_vectors=None,
+    return replace(knowledge, vectors=vectors * knowledge.known[:, None], modality_vectors=None, composition=None,
                    vectors_run=f"random:{seed}")
 
 
@@ -73,7 +79,7 @@ def with_modalities(knowledge: Knowledge, kept: tuple[str, ...]) -> Knowledge:
     keep = np.array([name in kept for name in knowledge.modalities])
     mask = knowledge.rests_on & keep[None, :]
     vectors = mean_vector(knowledge.modality_vectors, mask)
-    return replace(knowledge, vectors=vectors, known=knowledge.known & mask.any(1), rests_on=mask)
+    return replace(knowledge, vectors=vectors, known=knowledge.known & mask.any(1), rests_on=mask, composition=None)
 
 
 def mean_vector(modality_vectors: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -23,7 +23,6 @@ from recsys.cohort_files import save_cohort
 from recsys.formats import FORMATS
 from recsys.formats.contract import Check, CodePairs, Recorded, check_counts
 from recsys.medications import Mapped, MedicationMap, check_level, map_orders, read_map
-from recsys.tasks import TASKS
 
 KEEP = 0
 RARE = 5  # free text that fewer rows have is not shown: it might say something about a patient
@@ -31,25 +30,28 @@ RARE = 5  # free text that fewer rows have is not shown: it might say something 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A cohort on disk, and what a user should see of how it came to be."""
+    """A cohort, and what a user should see of how it came to be; ``folder`` is None after a dry run."""
 
     cohort: Cohort
-    folder: Path
+    folder: Path | None
     checks: list[Check]
     unmapped: list[dict[str, Any]]
 
     @property
     def accounting(self) -> list[dict[str, Any]]:
-        """The rows of the accounting, for a listing."""
-        return [asdict(loss) for loss in self.cohort.accounting]
+        """The rows of the accounting for a listing, each beside the rows that were read of its table."""
+        read: Counter[str] = Counter()
+        for loss in self.cohort.accounting:
+            read[loss.table] += loss.rows
+        return [{**asdict(loss), "read": read[loss.table]} for loss in self.cohort.accounting]
 
 
 def prepare(
     *, form: str, root: Path | None = None, connection: Connection | None = None, name: str | None = None,
-    level: str = "3", task: str = "stay", min_visits: int = 2, requires: Sequence[str] | None = None,
-    allow_subset: bool = False, options: Mapping[str, Any] | None = None, settings: Settings | None = None,
+    level: str = "3", min_visits: int = 2, requires: Sequence[str] | None = None, allow_subset: bool = False,
+    options: Mapping[str, Any] | None = None, settings: Settings | None = None, dry_run: bool = False,
 ) -> Prepared:
-    """Read an export, choose the cohort, check and save it.
+    """Read an export, choose the cohort, check it and, unless ``dry_run``, save it.
 
     ``form`` is an EHR format; ``connection`` to the knowledge base is needed unless the export has ATC codes itself.
     Raises ContractViolation when files that look like a full published set have other row counts, unless
@@ -57,7 +59,6 @@ def prepare(
     """
     check_level(level)
     reader = FORMATS[form]
-    TASKS[task]  # an unknown task answers before any file is read
     if root is None and form != "synthetic":
         raise UsageError(f"format {form!r} needs the folder of the export", hint="--root ~/mimic-iii")
     if min_visits < 1 or set(requires or ()) - set(KINDS):
@@ -75,10 +76,11 @@ def prepare(
     mapped = map_orders(recorded.pairs["medication"], medications)
     cohort = choose(name or form, recorded, mapped, tuple(requires or reader.requires), min_visits)
     cohort.provenance.update(
-        format=form, level=level, task=task, min_visits=min_visits, requires=list(requires or reader.requires),
+        format=form, level=level, min_visits=min_visits, requires=list(requires or reader.requires),
         options=dict(options or {}), checks=[asdict(check) | {"verdict": check.verdict} for check in checks],
     )
-    return Prepared(cohort, save_cohort(cohort, settings), checks, shown_unmapped(mapped))
+    folder = None if dry_run else save_cohort(cohort, settings)
+    return Prepared(cohort, folder, checks, shown_unmapped(mapped))
 
 
 def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str], min_visits: int) -> Cohort:

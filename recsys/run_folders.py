@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from embed.checkpoint import write_atomically
 from kb.errors import NotFound, UsageError
 from kb.settings import Settings
 from recsys.bootstrap import PatientSums
-from recsys.checkpoint import Trained, load_recommender
+from recsys.checkpoint import Trained, epochs_saved, load_recommender
+from recsys.config import Config, from_json
 
 
 def runs_folder(settings: Settings) -> Path:
@@ -21,10 +23,22 @@ def runs_folder(settings: Settings) -> Path:
     return settings.runs / "recsys"
 
 
+def read_config(settings: Settings, wanted: str) -> Config:
+    """The configuration that a run began with."""
+    return from_json(json.loads((find_folder(settings, wanted) / "config.json").read_text()))
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl, oldest first."""
+    """The rows of a run's metrics.jsonl, oldest first; a last line that a kill cut short is left out."""
     path = folder / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+
+
+def forget_unsaved_epochs(folder: Path) -> None:
+    """Cut the rows of epochs from metrics.jsonl that ``last.pt`` does not hold: a resumed run does them again."""
+    done = epochs_saved(folder)
+    kept = [row for row in read_metrics(folder) if int(row.get("epoch", 0)) <= done] if done else []
+    write_atomically(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept).encode())
 
 
 def read_sums(folder: Path) -> PatientSums:
@@ -93,7 +107,8 @@ def report_rows(report: Mapping[str, Any], by: str = "summary") -> list[dict[str
     if by not in ("visits", "rarity", "bucket"):
         raise UsageError(f"there is no table by {by!r}",
                          hint="summary, visits, rarity, bucket, calibration or literature")
-    return [{by: name, **row} for name, row in report[f"by_{by}"].items()]
+    label = "visit number" if by == "visits" else by  # "visits" is a column of that table
+    return [{label: name, **row} for name, row in report[f"by_{by}"].items()]
 
 
 def _with_intervals(report: Mapping[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,28 +12,29 @@ import resource
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from embed.run_folder import pretrain_folder
 from kb.errors import ConfigError
 from kb.output import plain
-from kb.runs import finish_run, program_version, start_run
+from kb.runs import finish_run, program_version, reopen_run, start_run
 from kb.settings import Settings
 from recsys.batches import Histories, Sizes, histories
 from recsys.checkpoint import Trained, save_recommender
 from recsys.cohort import KINDS, Encoded, encode
 from recsys.cohort_files import load_cohort
-from recsys.config import Config, from_json
+from recsys.config import Config
 from recsys.evaluate import Choices, Evaluation, choose, evaluate
 from recsys.knowledge import Knowledge, with_random_vectors
 from recsys.recommenders.contract import Log, Recommender
 from recsys.registry import RECOMMENDERS
-from recsys.run_folders import find_folder, read_metrics, runs_folder
-from recsys.signatures import signatures
+from recsys.run_folders import find_folder, forget_unsaved_epochs, read_config, read_metrics, runs_folder
+from recsys.signatures import attention_entropy, signatures
 from recsys.tasks import TASKS, split_cohort
 
 if TYPE_CHECKING:
@@ -70,12 +71,11 @@ def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data
     parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
     codes = encoded.vocabularies["medication"].codes
     synthetic = cohort.provenance.get("format") == "synthetic"
-    return Data(encoded, **parts, knowledge=_knowledge(config, codes, synthetic, engine))
+    return Data(encoded, **parts, knowledge=_knowledge(config, codes, synthetic, engine, settings))
 
 
-def _knowledge(config: Config, codes: tuple[str, ...], synthetic: bool, engine: Engine | None) -> Knowledge:
-    from dataclasses import replace
-
+def _knowledge(config: Config, codes: tuple[str, ...], synthetic: bool, engine: Engine | None,
+               settings: Settings) -> Knowledge:
     from recsys.drug_knowledge import bundled_knowledge, read_knowledge
 
     if synthetic and (engine is None or config.vectors == "learned"):
@@ -84,7 +84,8 @@ def _knowledge(config: Config, codes: tuple[str, ...], synthetic: bool, engine: 
         return bundled_knowledge(codes)
     if engine is None:
         raise ConfigError("this cohort's interactions lie in the database", hint="mkmed db start")
-    knowledge = read_knowledge(engine, codes, vectors=config.vectors != "learned")
+    knowledge = read_knowledge(engine, codes, vectors=config.vectors != "learned", runs=pretrain_folder(settings),
+                               encoder=config.encoder)
     if synthetic:  # its generator was calibrated on the bundled matrix
         knowledge = replace(knowledge, interactions=bundled_knowledge(codes).interactions)
     return with_random_vectors(knowledge, config.seed) if config.vectors == "random" else knowledge
@@ -106,15 +107,22 @@ def fit(config: Config, data: Data, *, log: Log | None = None, folder: Path | No
     rows: list[dict[str, Any]] = []
 
     def note(row: dict[str, Any]) -> None:
-        rows.append(row)
+        entropy = attention_entropy(model)
+        rows.append(row if entropy is None else {**row, "attention_entropy": entropy})
         if log is not None:
-            log(row)
+            log(rows[-1])
 
     begun = time.process_time()
+    config = fitted_batch(config, data.train.patients)
     model = RECOMMENDERS[config.recommender](data.sizes, data.knowledge, config)
     model.fit(data.train, data.validation, log=note, folder=folder, resume=resume)
     spent = time.process_time() - begun
     return Fitted(model, choose(model, data.validation), rows, spent)
+
+
+def fitted_batch(config: Config, patients: int) -> Config:
+    """The configuration with batches small enough for ``least_steps`` steps an epoch, of 8 patients at least."""
+    return replace(config, batch=max(min(config.batch, patients // config.least_steps), min(config.batch, 8)))
 
 
 @dataclass(frozen=True)
@@ -131,16 +139,17 @@ def train_run(config: Config, settings: Settings, engine: Engine | None = None, 
     """Train, evaluate on the test patients and store a run; with ``resume`` go on with the run of that id."""
     if resume:
         folder = find_folder(settings, resume)
-        config = from_json(json.loads((folder / "config.json").read_text()))
+        config = read_config(settings, resume)
         run_id = uuid.UUID(folder.name)
     else:
         run_id = uuid.uuid4()
         folder = runs_folder(settings) / str(run_id)
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(config.as_json(), indent=1))
-    if engine is not None and not resume:
+    if engine is not None:
         with engine.begin() as connection:
-            start_run(connection, "recsys", name=config.recommender, config=config.as_json(), run_id=run_id)
+            if not (resume and reopen_run(connection, run_id)):
+                start_run(connection, "recsys", name=config.recommender, config=config.as_json(), run_id=run_id)
     try:
         report = _run(config, settings, engine, folder, log, resume=bool(resume))
     except BaseException as error:
@@ -159,6 +168,8 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
          resume: bool) -> dict[str, Any]:
     (folder / "env.json").write_text(json.dumps(environment(), indent=1))
     data = load_data(config, settings, engine)
+    if resume:
+        forget_unsaved_epochs(folder)
     with (folder / "metrics.jsonl").open("a" if resume else "w") as stream:
 
         def note(row: dict[str, Any]) -> None:
@@ -200,6 +211,7 @@ def _store(folder: Path, config: Config, data: Data, fitted: Fitted, result: Eva
 def plan(config: Config, settings: Settings, engine: Engine | None) -> dict[str, Any]:
     """What a run would do: sizes, steps and parameters, with everything loaded and nothing trained."""
     data = load_data(config, settings, engine)
+    config = fitted_batch(config, data.train.patients)
     model = RECOMMENDERS[config.recommender](data.sizes, data.knowledge, config)
     network = getattr(model, "network", None)
     return {"recommender": config.recommender, "cohort": str(data.encoded.cohort.fingerprint),

@@ -8,15 +8,25 @@ from typing import Any
 
 from recsys.recommenders.contract import NeuralRecommender, Recommender
 
+RARE_LIFT = 1.5
+"""Rare medications are weak when their average precision is below this many times that of a random order."""
+UNIFORM = 0.98
+"""Share of the largest entropy from which fragment attention counts as uniform."""
+UNSAFE = 1.4
+"""Output while training is unsafe above this many times the DDI target; the rule tuned afterwards may still meet it."""
+WARM = 3
+"""Epochs before the output is judged."""
+
 
 def signatures(rows: Sequence[Mapping[str, Any]], report: Mapping[str, Any],
                recommender: Recommender) -> list[str]:
     """A sentence for each signature found: unsafe output, unstable loss, uniform attention, weakness on the rare."""
-    found = [*training_signatures(rows), *_safety(report), *_rarity(report, recommender), *_attention(recommender)]
-    return found
+    known = training_signatures(rows, report["ddi"]["target"])
+    uniform = [line for line in _uniform(attention_entropy(recommender)) if line not in known]
+    return [*known, *_safety(report), *_rarity(report), *uniform]
 
 
-def training_signatures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def training_signatures(rows: Sequence[Mapping[str, Any]], ddi_target: float = 0.0) -> list[str]:
     """What the epochs so far show; called after every epoch too, so that a user need not wait for the end."""
     trained = [row for row in rows if "loss" in row]
     if not trained:
@@ -33,41 +43,61 @@ def training_signatures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                      " or set patience")
     if last.get("beta") is not None and last["beta"] < 0.1:
         found.append(f"β is {last['beta']:.2g}: the loss is nearly all interactions; raise ddi_target or lower kappa")
+    if len(trained) >= WARM:
+        found += [*_unsafe_while_training(trained, ddi_target), *_uniform(last.get("attention_entropy"))]
     return found
+
+
+def _unsafe_while_training(trained: Sequence[Mapping[str, Any]], target: float) -> list[str]:
+    """Whether the DDI rate is far above its target while accuracy is near its best: the safety term has no grip."""
+    last, best = trained[-1], max(row["jaccard"] for row in trained)
+    rate = last.get("ddi_rate")
+    if target <= 0 or rate is None or rate <= UNSAFE * target or last["jaccard"] < 0.98 * best:
+        return []
+    return [f"DDI rate {rate:.4f} against a target of {target:g} at good accuracy (Jaccard {last['jaccard']:.4f}): the"
+            " interactions' share of the loss, 1 − β, is too low; raise kappa"]
 
 
 def _safety(report: Mapping[str, Any]) -> list[str]:
     target, rate = report["ddi"]["target"], report["per_visit"]["ddi_rate"]
     if target > 0 and rate > 1.05 * target:
-        return [f"DDI rate {rate:.4f} above its target {target:g} at Jaccard {report['per_visit']['jaccard']:.4f}:"
-                " β is too low; raise kappa, or check that validation and test patients are alike"]
+        return [f"DDI rate {rate:.4f} of test patients above its target {target:g} at Jaccard"
+                f" {report['per_visit']['jaccard']:.4f}: β is too low; raise kappa, or check that validation and test"
+                " patients are alike"]
     return []
 
 
-def _rarity(report: Mapping[str, Any], recommender: Recommender) -> list[str]:
+def _rarity(report: Mapping[str, Any]) -> list[str]:
+    """Whether rare medications are ranked hardly better than by chance, and which of them lack knowledge."""
     rows = report["by_rarity"]
     rare = next((row for name, row in rows.items() if name.startswith("rare")), None)
-    common = next((row for name, row in rows.items() if name.startswith("common")), None)
-    if rare is None or common is None or rare["average_precision"] > 0.25 * common["average_precision"]:
+    if rare is None or not rare["occurrences"] or rare["average_precision"] > RARE_LIFT * rare["chance"]:
         return []
-    lacking = [code for code, known in zip(recommender.knowledge.medications, recommender.knowledge.known, strict=True)
-               if not known]
-    knowledge = f"; without a vector: {', '.join(lacking[:8])}{' …' if len(lacking) > 8 else ''}" if lacking else ""
-    return [f"weak on rare medications (average precision {rare['average_precision']:.3f}, common"
-            f" {common['average_precision']:.3f}){knowledge}"]
+    lacking, shown = report["rare_without_vector"]["count"], report["rare_without_vector"]["codes"]
+    knowledge = (f"; {lacking} of these {rare['medications']} have no vector: {', '.join(shown)}"
+                 f"{' …' if lacking > len(shown) else ''}" if lacking else "; all of them have vectors")
+    return [f"weak on rare medications (average precision {rare['average_precision']:.3f}, by chance"
+            f" {rare['chance']:.3f}){knowledge}"]
 
 
-def _attention(recommender: Recommender) -> list[str]:
-    """Whether a recommender's fragment attention has stayed near uniform."""
+def attention_entropy(recommender: Recommender) -> float | None:
+    """The mean entropy of the recommender's fragment attention as a share of the largest one; None without any.
+
+    Medications with a single fragment say nothing and are left out.
+    """
     attention = getattr(recommender.network, "attention", None) if isinstance(recommender, NeuralRecommender) else None
     if attention is None:
-        return []
+        return None
     weights = attention[(attention > 0).sum(1) > 1].double()
     if not len(weights):
-        return []
+        return None
     entropy = -(weights * weights.clamp(min=1e-12).log()).sum(1)
     share = float((entropy / (weights > 0).sum(1).double().log()).mean())
-    if share > 0.98 and not math.isnan(share):
-        return [f"fragment attention is near uniform ({share:.1%} of the largest entropy): fragments add nothing yet;"
-                " train longer or with unfrozen molecules"]
-    return []
+    return None if math.isnan(share) else share
+
+
+def _uniform(entropy: float | None) -> list[str]:
+    if entropy is None or entropy <= UNIFORM:
+        return []
+    return [f"fragment attention is near uniform ({entropy:.1%} of the largest entropy): fragments add nothing yet;"
+            " train longer or with a higher learning_rate"]

@@ -68,6 +68,10 @@ class Network(nn.Module):
     def observe(self, train: Histories) -> None:
         """Take counts from the training patients before the first step; nothing by default."""
 
+    def learned_knowledge(self, knowledge: Knowledge) -> Knowledge:
+        """The medications' knowledge after training; unchanged unless the network went on learning vectors' parts."""
+        return knowledge
+
     def objective(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(logits, a further loss or None); override it when a paper adds a term of its own."""
         return self(batch), None
@@ -94,6 +98,7 @@ class NeuralRecommender(Recommender):
         with one_thread():
             fit_network(self.network, train, validation, self.config, self.knowledge, log=log, folder=folder,
                         resume=resume)
+        self.knowledge = self.network.learned_knowledge(self.knowledge)
 
     def predict_proba(self, visits: Histories) -> np.ndarray:
         """float32[N, K]."""

@@ -194,12 +194,13 @@ def test_a_report_names_unsafe_output_weakness_on_the_rare_and_uniform_attention
     model = RECOMMENDERS["molerec"](train.sizes, make_knowledge(encoded), from_json({"epochs": 1, "dim": 8}))
     model.fit(train, validation)
     good = {"ddi": {"target": 0.06}, "per_visit": {"ddi_rate": 0.05, "jaccard": 0.5},
-            "by_rarity": {"rare (< 1 %)": {"average_precision": 0.4}, "common (≥ 20 %)": {"average_precision": 0.7}}}
+            "by_rarity": {"rare (< 1 %)": {"medications": 3, "occurrences": 9, "average_precision": 0.4, "chance": 0.02}},
+            "rare_without_vector": {"count": 1, "codes": ["ATC:X01X"]}}
     model.network.attention = torch.tensor([[0.9, 0.1, 0.0], [0.0, 0.2, 0.8]])
     assert signatures([], good, model) == []
-    bad = {"ddi": {"target": 0.06}, "per_visit": {"ddi_rate": 0.09, "jaccard": 0.5},
-           "by_rarity": {"rare (< 1 %)": {"average_precision": 0.1}, "common (≥ 20 %)": {"average_precision": 0.7}}}
+    bad = {**good, "per_visit": {"ddi_rate": 0.09, "jaccard": 0.5},
+           "by_rarity": {"rare (< 1 %)": {"medications": 3, "occurrences": 9, "average_precision": 0.025, "chance": 0.02}}}
     model.network.attention = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])
     said = "\n".join(signatures([], bad, model))
-    assert "β is too low" in said and "rare" in said and "uniform" in said
-    assert model.knowledge.medications[-1] in said  # it has no vector
+    assert "β is too low" in said and "uniform" in said
+    assert "1 of these 3 have no vector: ATC:X01X" in said
