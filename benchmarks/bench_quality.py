@@ -43,13 +43,13 @@ from recsys.tasks import patient_split
 RESULTS = Path(__file__).parent / "results"
 SETTINGS: dict[str, dict[str, Any]] = {
     "mkmed": {},
-    "mkmed reference": {"recommender": "mkmed", "mode": "reference", "weight_decay": 0.01, "learning_rate": 4e-3},
+    "mkmed reference": {"recommender": "mkmed", "mode": "reference", "batch": 64, "weight_decay": 0.01},
     "popularity": {}, "repeat_last": {}, "logistic": {}, "logistic_history": {},
-    "retain": {"ddi_target": 0.0, "learning_rate": 5e-3, "code_dropout": 0.3},
-    "gamenet": {"ddi_target": 0.0, "learning_rate": 4e-3, "code_dropout": 0.1, "weight_decay": 0.01},
-    "micron": {"ddi_target": 0.0},
-    "safedrug": {"ddi_target": 0.0, "learning_rate": 2e-3, "code_dropout": 0.2, "weight_decay": 0.01},
-    "molerec": {"ddi_target": 0.0, "learning_rate": 5e-3, "code_dropout": 0.2, "weight_decay": 0.01},
+    "retain": {"batch": 64, "ddi_target": 0.0, "learning_rate": 5e-3, "code_dropout": 0.3},
+    "gamenet": {"batch": 64, "ddi_target": 0.0, "code_dropout": 0.1, "weight_decay": 0.01},
+    "micron": {"batch": 64, "ddi_target": 0.0, "learning_rate": 2e-3},
+    "safedrug": {"batch": 64, "ddi_target": 0.0, "learning_rate": 2e-3, "code_dropout": 0.2, "weight_decay": 0.01},
+    "molerec": {"batch": 64, "ddi_target": 0.0, "learning_rate": 5e-3, "code_dropout": 0.2, "weight_decay": 0.01},
 }
 """The settings of each recommender. The interaction rule at the target applies to all of them alike."""
 SLOW = {"safedrug", "molerec"}

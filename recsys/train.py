@@ -90,7 +90,7 @@ def _epoch(network: Network, optimizer: torch.optim.Optimizer, train: Histories,
         loss, accuracy, beta = _loss(network, batch, config, control, matrix)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.clip, foreach=True))
+        norm = _clip(parameters, config.clip)
         if not (math.isfinite(norm) and math.isfinite(float(loss.detach()))):
             bad += 1
             if bad >= BAD_STEPS:
@@ -104,6 +104,14 @@ def _epoch(network: Network, optimizer: torch.optim.Optimizer, train: Histories,
         betas.append(beta)
     return {"loss": float(np.mean(losses)), "loss_max": float(np.max(losses)), "gradient_norm": float(np.max(norms)),
             "beta": float(np.mean(betas)), "learning_rate": rate}
+
+
+def _clip(parameters: list[torch.nn.Parameter], largest: float) -> float:
+    """The gradient's norm; gradients are scaled down to ``largest`` where it is more (most steps: nothing to do)."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    if float(norm) > largest:
+        torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm, foreach=True)
+    return float(norm)
 
 
 def _loss(network: Network, batch: Any, config: Config, control: DdiControl,

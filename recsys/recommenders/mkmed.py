@@ -14,7 +14,8 @@ from recsys.batches import Batch, Sizes
 from recsys.config import Config
 from recsys.knowledge import Knowledge
 from recsys.recommenders.contract import Network, NeuralRecommender
-from recsys.recommenders.layers import CodeBag, Dropout, DrugTable, GroupedGRU
+from recsys.recommenders.encoded import drug_table
+from recsys.recommenders.layers import CodeBag, Dropout, GroupedGRU
 
 
 class ReferenceNetwork(Network):
@@ -25,7 +26,7 @@ class ReferenceNetwork(Network):
         dim = config.dim
         self.diagnosis = CodeBag(sizes.diagnosis, dim)
         self.procedure = CodeBag(sizes.procedure, dim)
-        self.drugs = DrugTable(knowledge, dim, frozen=config.frozen)
+        self.drugs = drug_table(knowledge, config)
         self.recurrent = GroupedGRU(3, dim)
         self.dropout = Dropout(0.5)
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(3 * dim, sizes.medication))
@@ -50,7 +51,7 @@ class CorrectedNetwork(Network):
         dim, width = config.dim, sizes.medication
         self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
         self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)
-        self.drugs = DrugTable(knowledge, dim, frozen=config.frozen)
+        self.drugs = drug_table(knowledge, config)
         self.own = nn.Parameter(torch.randn(width, dim) * 0.05)
         self.recurrent = GroupedGRU(3, dim)
         self.patient = nn.Sequential(Dropout(config.dropout), nn.Linear(6 * dim, 2 * dim), nn.ReLU(),
@@ -71,11 +72,12 @@ class CorrectedNetwork(Network):
         inputs = torch.stack([diagnosis, procedure, batch.recent @ medications])
         states = self.recurrent(inputs, batch.steps)
         patient = self.patient(torch.cat([states, inputs]).transpose(0, 1).flatten(1))
-        past = torch.cat([batch.recent, batch.share], 1)
-        going_on = (past * (self.gate(patient) + self.keep.flatten())).unflatten(1, (2, -1)).sum(1)
-        first = (batch.past > 0).to(patient.dtype) * self.later + self.bias
-        return (first + patient @ medications.t() + self.linear(torch.cat([diagnosis, procedure], 1))
-                + self.after(past) + going_on)
+        scores = self.bias + patient @ medications.t() + self.linear(torch.cat([diagnosis, procedure], 1))
+        # packed order puts the first visits first, and those have no past to score
+        first = batch.steps[0]
+        past = torch.cat([batch.recent[first:], batch.share[first:]], 1)
+        going_on = (past * (self.gate(patient[first:]) + self.keep.flatten())).unflatten(1, (2, -1)).sum(1)
+        return torch.cat([scores[:first], scores[first:] + self.later + self.after(past) + going_on])
 
 
 class MKMed(NeuralRecommender):
