@@ -90,7 +90,12 @@ class Composition:
                     self.size).numpy()
 
     def without(self, name: str) -> np.ndarray:
-        """float32[K, D]: the medications' vectors without one modality; zero where nothing is left."""
+        """float32[K, D]: the medications' vectors without one modality; zero where nothing is left.
+
+        A modality that the run was not trained with is in no vector, and leaving it out changes nothing.
+        """
+        if name not in self.names:
+            return self.vectors()
         present = self.present.copy()
         present[:, self.names.index(name)] = False
         return self.vectors(present=present)
