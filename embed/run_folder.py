@@ -77,6 +77,8 @@ def draw_curves(folder: Path) -> Path:
     rows = read_metrics(folder)
     epochs = [row["epoch"] for row in rows]
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    left.set_prop_cycle(color=mpl.colormaps["tab20"].colors)  # more terms than the default has colours
+    left.set_yscale("log")
     left.plot(epochs, [row["loss"] for row in rows], color="black", label="sum")
     for name in [k for k in rows[0] if k.startswith("loss.")] if rows else []:
         left.plot(epochs, [row.get(name) for row in rows], linewidth=0.8, label=name[5:])
@@ -88,7 +90,7 @@ def draw_curves(folder: Path) -> Path:
         axes.set_title(title)
         axes.set_xlabel("epoch")
         if rows:
-            axes.legend(fontsize=6)
+            axes.legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     path = folder / "curves.svg"
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

@@ -135,7 +135,7 @@ def _recommenders(settings: Settings, findings: Findings) -> None:
         if config.get("cohort") != latest.get("cohort"):
             continue
         name = config["recommender"] + (f" ({config['mode']})" if config["recommender"] == "mkmed" else "")
-        shown[name] = {"recommender": name, "run": folder.name, "seed": config.get("seed"), **report}
+        shown[name] = {**report, "recommender": name, "run": folder.name, "seed": config.get("seed")}
         curves = folder / "curves.svg"
         if config["recommender"] == "mkmed" and curves.is_file():
             findings.pictures["recommender curves"] = curves.read_text(encoding="utf-8")

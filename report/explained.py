@@ -65,14 +65,14 @@ def reasons(explanation: Explanation) -> list[list[Any]]:
 
 
 def draw(service: RecommenderService, explanation: Explanation) -> tuple[str, str] | None:
-    """(SVG, caption) of the medication's first molecule with its strongest fragment highlighted; None without one."""
+    """(SVG, caption) of the medication's smallest molecule with its strongest fragment marked; None without one."""
     from rdkit import Chem
     from rdkit.Chem.Draw import rdMolDraw2D
 
     known = service.knowledge.smiles[service.vocabularies["medication"].index(explanation.code)]
     for fragment, share in explanation.fragments:
         pattern = Chem.MolFromSmarts(fragment)
-        for smiles in known:
+        for smiles in sorted(known, key=len):
             molecule = Chem.MolFromSmiles(smiles)
             atoms = molecule.GetSubstructMatch(pattern) if molecule and pattern else ()
             if atoms and len(atoms) < molecule.GetNumAtoms():

@@ -1,5 +1,6 @@
 """The page: complete on a knowledge base of its own, self-contained, and in a browser at two widths."""
 
+import html
 import json
 import re
 import shutil
@@ -18,6 +19,10 @@ CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chro
 PLOT = '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="900pt" height="300pt"><g id="a"/></svg>'
 
 
+METRICS = ["molecule level 3", "fused level 3", "fused level 1", "score"]
+MODALITIES = ["image", "text", "structure", "property", "graph"]
+
+
 def means(value):
     return {"jaccard": value, "f1": value, "prauc": value, "ddi_rate": 0.05, "medications": 10.0}
 
@@ -32,7 +37,7 @@ def recommender(name, value):
 
 def everything():
     """Findings with every part of the page, names and long words as they occur."""
-    pair = {"from": "molecule", "to": "text", "drugs": 298, "recall@10": 0.2, "lift@10": 6.0}
+    pair = {"from": "molecule", "to": "text", "drugs": 298, "recall@10": 0.99, "lift@10": 6.0}
     row = {"name": "Hydroxyethylpromethazine-with-a-very-long-name", "similarity": 0.81, "atc_codes": ["A10AE04"]}
     classes = [{"vectors": v, "drugs": "core drugs", "queries": 1260, "ours": v.startswith("mkmed"), "level_1": 0.8,
                 "level_2": 0.7, "level_3": x} for v, x in (("late fusion: ECFP4 + text + graph", 0.71), ("mkmed", 0.72))]
@@ -44,8 +49,8 @@ def everything():
         licences=[{"id": "CC0-1.0", "title": "CC0", "share": "open", "url": "https://example.org", "artifacts": 5}],
         neighbours={"metformin": [row]}, evaluation={"retrieval": [pair], "classes": classes},
         embedding={"run_id": "x" * 36, "drugs": 12, "width": 64, "modalities": ["fused", "text"], "config": {"seed": 7}},
-        ablation={"metrics": ["score"], "rows": [{"arm": "all", "modalities": ["text"], "score": 0.5, "score_low": 0.4,
-                                                  "score_high": 0.6, "seeds": 3}]},
+        ablation={"metrics": METRICS, "rows": [{"arm": "intersection", "modalities": MODALITIES, "seeds": 5,
+                                                **{name + end: 0.5 for name in METRICS for end in ("", "_low", "_high")}}]},
         pictures=dict.fromkeys(("curves", "map", "ablation", "recommender curves"), PLOT),
         recommenders=[recommender("mkmed (corrected)", 0.35), recommender("logistic", 0.36)],
         cohort={"cohort": "eicu", "task": "stay", "split": "patients", "seed": 0, "format": "eicu"},
@@ -61,23 +66,23 @@ def full(tmp_path_factory):
 
 
 def test_an_empty_knowledge_base_gives_a_page_that_names_the_commands(database, tmp_path):
-    html = page.render(collect(database, load_settings(home=tmp_path)))
+    shown = page.render(collect(database, load_settings(home=tmp_path)))
     for command in ("mkmed embed pretrain", "mkmed embed ablate", "mkmed recsys train", "mkmed report --visit"):
-        assert command in html
+        assert command in shown
 
 
 def test_everything_found_is_on_the_page(full):
-    html = full.read_text()
+    shown = full.read_text()
     for part in ("A10AE04", "6.0×", "late fusion", "0.500", "mkmed (corrected)", "0.330–0.370", "ATC:N02B", "+1.20",
                  "A molecule.", "CC0", "seed 7", "rdkit", "3 of 12", "name many medications"):
-        assert part in html, part
-    assert "not made yet" not in html
+        assert part in shown, part
+    assert "not made yet" not in shown
 
 
 def test_nothing_is_fetched_and_nothing_is_run(full):
-    html = full.read_text()
-    assert not re.search(r"<(script|link|iframe|img|object)\b|@import|url\(\s*['\"]?http", html, re.IGNORECASE)
-    assert "&lt;b&gt;patient&lt;/b&gt;" in html, "text from a file must not become markup"
+    text = full.read_text()
+    assert not re.search(r"<(script|link|iframe|img|object)\b|@import|url\(\s*['\"]?http", text, re.IGNORECASE)
+    assert "&lt;b&gt;patient&lt;/b&gt;" in text, "text from a file must not become markup"
 
 
 def test_ids_of_pictures_do_not_collide(full):
@@ -101,30 +106,77 @@ def test_retrieval_is_a_square_with_an_empty_diagonal():
 
 
 PROBE = """<script>addEventListener('load', () => {
- const wide = [...document.querySelectorAll('body *')].filter(e => !e.closest('.wide, .columns > div, figure > div, svg')
-   && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.tagName + '.' + e.className);
- document.title = JSON.stringify({page: document.documentElement.scrollWidth, window: innerWidth, wide,
+ const shown = e => e.getClientRects().length > 0, scrollers = '.wide, .columns > div, figure > div';
+ const colour = text => { const m = text.match(/[\\d.]+/g).map(Number); return [m[0], m[1], m[2], m[3] ?? 1]; };
+ const over = (top, low) => [0, 1, 2].map(i => top[i] * top[3] + low[i] * (1 - top[3])).concat(1);
+ const ground = e => { const chain = []; for (; e; e = e.parentElement) chain.push(colour(getComputedStyle(e).backgroundColor));
+   return chain.reduceRight((low, top) => over(top, low), [255, 255, 255, 1]); };
+ const light = c => { const [r, g, b] = c.map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+   return .2126 * r + .7152 * g + .0722 * b; };
+ const contrast = e => { const low = ground(e), pair = [light(over(colour(getComputedStyle(e).color), low)), light(low)];
+   return (Math.max(...pair) + .05) / (Math.min(...pair) + .05); };
+ const texts = [...document.querySelectorAll('body *:not(svg *):not(script)')].filter(e => shown(e)
+   && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()));
+ const named = e => e.tagName + '.' + e.className + ': ' + e.textContent.trim().slice(0, 30);
+ parent.document.title = JSON.stringify({page: document.documentElement.scrollWidth, window: innerWidth,
+   wide: [...document.querySelectorAll('body *')].filter(e => !e.closest(scrollers + ', svg')
+     && e.getBoundingClientRect().right > innerWidth + 1).map(named),
+   cut: [...document.querySelectorAll(scrollers)].filter(e => e.scrollWidth > e.clientWidth + 1).map(named),
+   faint: texts.map(e => [named(e), contrast(e)]).filter(pair => pair[1] < 4.5), texts: texts.length,
+   ground: light(ground(document.body)),
    headings: [...document.querySelectorAll('h2')].map(e => e.textContent),
    tall: [...document.querySelectorAll('figure svg')].map(e => e.getBoundingClientRect().height)});
 });</script></head>"""
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--allow-file-access-from-files", "--virtual-time-budget=5000")
+
+
+@pytest.fixture
+def looked_at(full, tmp_path):
+    """A function that opens the page in a browser, in a frame of a width, and gives what the probe found there."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+
+    def look(width, *more, change=lambda html: html):
+        (tmp_path / "inner.html").write_text(change(full.read_text()).replace("</head>", PROBE))
+        outer = tmp_path / "outer.html"
+        # A frame gives the page the width of a phone; a window of headless Chromium is never narrower than 500.
+        outer.write_text(f'<body style="margin:0"><iframe src="inner.html" style="border:0;width:{width}px;height:900px">'
+                         "</iframe>")
+        done = subprocess.run([CHROMIUM, *FLAGS, *more, f"--user-data-dir={tmp_path / 'profile'}",
+                               f"--window-size={max(width, 500)},900", "--dump-dom", outer.as_uri()],
+                              capture_output=True, text=True, timeout=120)
+        found = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL).group(1)))
+        assert found["window"] == width and found["texts"] > 40
+        assert len(found["headings"]) == 6 and len(found["tall"]) == 6 and min(found["tall"]) > 40
+        return found
+
+    return look
+
+
+DARK = "--blink-settings=preferredColorScheme=0"
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 500])
-def test_in_a_browser_nothing_sticks_out(full, tmp_path, width):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    probed = tmp_path / "probed.html"
-    # A frame gives the page the width of a phone; a window of headless Chromium is never narrower than 500.
-    wanted = 390 if width == 500 else width
-    inner = full.read_text().replace("</head>", PROBE.replace("document.title =", "parent.document.title ="))
-    (tmp_path / "inner.html").write_text(inner)
-    probed.write_text(f'<body style="margin:0"><iframe src="inner.html" style="border:0;width:{wanted}px;height:900px">'
-                      "</iframe>")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--allow-file-access-from-files", "--virtual-time-budget=5000"]
-    done = subprocess.run([CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900",
-                           "--dump-dom", probed.as_uri()], capture_output=True, text=True, timeout=120)
-    found = json.loads(re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL).group(1).replace("&amp;", "&"))
-    assert found["window"] == wanted
-    assert (found["page"] <= wanted, found["wide"]) == (True, [])
-    assert len(found["headings"]) == 6 and len(found["tall"]) == 6 and min(found["tall"]) > 40
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser_nothing_sticks_out_and_everything_can_be_read(looked_at, width, scheme):
+    found = looked_at(width, *[DARK] * (scheme == "dark"))
+    assert (found["page"] <= width, found["wide"], found["faint"]) == (True, [], [])
+    assert (found["ground"] < 0.05) == (scheme == "dark")
+    assert width < 1280 or found["cut"] == [], "on a desk nothing has to be pushed sideways"
+
+
+@pytest.mark.browser
+def test_on_paper_nothing_is_cut_off(looked_at):
+    """The print rules, taken for the screen, on the width of an A4 page within its margins."""
+    found = looked_at(688, DARK, change=lambda text: text.replace("@media print {", "@media all {"))
+    assert (found["page"] <= 688, found["wide"], found["cut"]) == (True, [], [])
+
+
+@pytest.mark.browser
+def test_the_probe_notices(looked_at):
+    """A page with a wide line, grey on grey, is found at fault."""
+    found = looked_at(390, change=lambda text: text.replace(
+        "<h1>", '<p style="width: 900px; color: #888; background: #999">faint</p><h1>'))
+    assert found["page"] > 390 and found["wide"] and [name for name, _ in found["faint"]] == ["P.: faint"]
