@@ -38,12 +38,15 @@ class Scale:
     cohorts: tuple[str, ...]
     recommenders: tuple[str, ...]
     recommender_epochs: int
+    ablation: tuple[str, ...] = ()
+    """Settings of the ablation, one seed; none is made without them."""
 
 
 BIOLOGICS = ("insulin human", "insulin lispro", "insulin glargine", "insulin aspart", "insulin pork", "insulin detemir",
              "insulin glulisine", "filgrastim", "pegfilgrastim", "adalimumab", "infliximab", "trastuzumab")
 FULL = Scale("full", None, (), None, ("train.epochs=15",), ("mimic3", "mimic4", "eicu"),
-             ("popularity", "repeat_last", "logistic", "logistic_history", "mkmed"), 25)
+             ("popularity", "repeat_last", "logistic", "logistic_history", "mkmed"), 25,
+             ablation=("train.epochs=3",))
 QUICK = Scale("quick", 1500, BIOLOGICS, 300,
               ("train.epochs=6", "text.window=64", "modalities=image,text,structure,graph",
                "graph.features=neighbourhood"),

@@ -131,9 +131,29 @@ def _map(demo: Demo) -> None:
     draw_map(demo.engine, find_run_folder(demo.engine, demo.settings, "published") / "map.svg", coded_only=True)
 
 
+def _ablated(demo: Demo) -> str | None:
+    """An ablation that is younger than the published run, or a scale without one."""
+    if not demo.scale.ablation:
+        return f"not part of the {demo.scale.name} demo"
+    folder, table = published_folder(demo), demo.settings.runs / "ablation" / "ablation.json"
+    fresh = folder and table.is_file() and table.stat().st_mtime > (folder / "best.pt").stat().st_mtime
+    return "trained already" if fresh else None
+
+
+def _ablate(demo: Demo) -> None:
+    from embed.ablation import ablate, readable
+    from embed.config import load_config
+
+    config = load_config(None, ["device=cpu", *demo.scale.pretrain, *demo.scale.ablation])
+    report = ablate(demo.engine, demo.settings, config, seeds=(0,))
+    output.emit(readable(report["rows"]), title="more modalities, and all drugs against those that have everything")
+    output.say("      short trainings and one seed; the five seeds of docs/results.md: mkmed embed ablate --seeds 5")
+
+
 STEPS = (
     Step("pretraining", "mkmed embed pretrain", _pretrain, _pretrained),
     Step("neighbours", "mkmed embed neighbours metformin", _neighbours),
     Step("evaluation on held-out drugs", "mkmed embed evaluate", _evaluate, _evaluated, _show_evaluation),
     Step("map", "mkmed embed map", _map, _mapped),
+    Step("ablation", "mkmed embed ablate --seeds 1 --set train.epochs=3", _ablate, _ablated),
 )

@@ -157,6 +157,19 @@ def _summary(arm: str, modalities: tuple[str, ...], found: Sequence[dict[str, fl
     return row
 
 
+def readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with each metric and its interval in one cell; without an interval where one seed gives none."""
+    table = []
+    for row in rows:
+        cells: dict[str, Any] = {name: row[name] for name in ("arm", "modalities", "train", "seeds")}
+        for name in METRICS:
+            low, high = row[f"{name}_low"], row[f"{name}_high"]
+            interval = f" ({low:.3f}–{high:.3f})" if np.isfinite([low, high]).all() else ""
+            cells[name] = f"{row[name]:.3f}{interval}"
+        table.append(cells)
+    return table
+
+
 def draw(report: dict[str, Any], path: Path) -> None:
     """The picture: quality over the number of modalities, with 95 % intervals, and the intersection beside it."""
     from matplotlib.figure import Figure

@@ -82,7 +82,8 @@ def _note(row: dict[str, Any]) -> str:
 
 
 @app.command(
-    epilog="Example: mkmed embed neighbours metformin -k 10   ·   mkmed embed neighbours insulin --has text --atc A10"
+    epilog="Example: mkmed embed neighbours metformin -k 10   ·   "
+    'mkmed embed neighbours "insulin human" --has text --atc A10'
 )
 def neighbours(
     drug: Annotated[str, typer.Argument(help="Name, synonym, InChIKey or namespace:value.")],
@@ -198,8 +199,8 @@ def ablate(
     form: FormatOption = Format.table,
 ) -> None:
     """Train with 1 to 5 modalities, and on all drugs against those that have everything; table and picture."""
-    from embed.ablation import METRICS
     from embed.ablation import ablate as run_ablate
+    from embed.ablation import readable
     from embed.config import load_config
     from kb.db.engine import open_engine
     from kb.settings import load_settings
@@ -215,8 +216,7 @@ def ablate(
             f"seed {row['seed']} {row['arm']}: {row['modalities']}: fused level 3 {row['fused level 3']:.3f}"
         ),
     )
-    columns = ["arm", "modalities", "train", "seeds", *(f"{m}{end}" for m in METRICS for end in ("", "_low", "_high"))]
-    output.emit(report["rows"], form, columns=columns)
+    output.emit(readable(report["rows"]) if form is Format.table else report["rows"], form)
     output.say(f"drew {settings.runs / 'ablation' / 'ablation.svg'}")
 
 

@@ -14,7 +14,7 @@ from kb.errors import NotFound
 from kb.settings import load_settings
 
 TINY = Scale("tiny", 30, ("metformin", "warfarin", "insulin human"), 5, ("graph.features=neighbourhood", "text.model=scratch", "image.model=scratch", "train.epochs=2", "modalities=text,graph",
-             "graph.components=6", "molecule.fingerprint_components=16", "width=16"), ("mimic3",), ("popularity", "logistic", "mkmed"), 2)
+             "graph.components=6", "molecule.fingerprint_components=16", "width=16"), ("mimic3",), ("popularity", "logistic", "mkmed"), 2, ablation=("train.epochs=1",))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_both_scales_name_real_things():
     from recsys.registry import RECOMMENDERS
 
     for scale in (FULL, QUICK):
-        load_config(sets=scale.pretrain)
+        load_config(sets=[*scale.pretrain, *scale.ablation])
         assert set(scale.recommenders) <= set(RECOMMENDERS) and set(scale.cohorts) <= set(FORMATS)
         assert steps_recsys.TRAINED_ON in scale.cohorts
         assert {"mkmed", "logistic", "popularity"} <= set(scale.recommenders)
@@ -73,22 +73,24 @@ def test_the_whole_path_small_and_again(demo, trained_on_mimic, capsys):
     for step in steps():
         pipeline._run(demo, step, "")
     first = capsys.readouterr()
-    assert (demo.settings.home / "report.html").stat().st_size > 50_000
+    page = (demo.settings.home / "report.html").read_text()
+    assert len(page) > 50_000 and "mkmed (corrected)" in page and "One seed is too few to rank the rows" in page
     recommendation = json.loads((demo.settings.home / "recommendation.json").read_text())
     assert recommendation["recommended"] and recommendation["recommended"][0]["reasons"]
     assert "medical device" in recommendation["warning"]
-    for part in ("most like metformin", "most like insulin human", "recommenders on", "Jaccard", "held-out"):
+    for part in ("more modalities, and all drugs", "most like metformin", "most like insulin human", "recommenders on", "Jaccard", "held-out"):
         assert part in first.out + first.err, part
     for step in steps():
         pipeline._run(demo, step, "")
     again = capsys.readouterr().err
-    assert again.count("skipped") == 7
+    assert again.count("skipped") == 8
 
 
 def test_a_changed_setting_brings_back_its_own_step(demo, trained_on_mimic):
     """Runs after the path above, on what it left."""
     changed = replace(demo, scale=replace(TINY, pretrain=(*TINY.pretrain, "seed=1")))
     assert steps_embed._pretrained(demo) and not steps_embed._pretrained(changed)
+    assert steps_embed._ablated(demo) and "not part" in steps_embed._ablated(replace(demo, scale=replace(TINY, ablation=())))
     assert steps_kb._corpus_done(changed)
     longer = replace(demo, scale=replace(TINY, recommender_epochs=3))
     assert steps_recsys._trained(demo) and not steps_recsys._trained(longer)
