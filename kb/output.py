@@ -92,6 +92,8 @@ def _cell(value: Any) -> str:
         return "yes" if value else "·"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
+        return ", ".join(_cell(item) for item in value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
 
 
