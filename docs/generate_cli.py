@@ -36,7 +36,7 @@ def describe(path: tuple[str, ...], command: Any) -> str:
     rows = [row for parameter in command.params if (row := _row(parameter))]
     if rows:
         lines += ["| argument or option | meaning | default |", "|---|---|---|", *rows, ""]
-    return "\n".join([*lines, *[f"    {example}" for example in examples(command)], ""])
+    return "\n".join([*lines, "```sh", *examples(command), "```", ""])
 
 
 def examples(command: Any) -> list[str]:

@@ -1,0 +1,84 @@
+"""Writes what the README's commands and queries print, and the pictures, from a demo of their own.
+
+``python docs/generate_outputs.py`` runs ``mkmed demo`` in an empty home (minutes) and then every command and query of
+README.md that has its output below it. ``--home FOLDER`` takes a home in which the demo has been run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README, PICTURES = ROOT / "README.md", Path(__file__).parent / "pictures"
+SHOWN = re.compile(r"```(sh|sql)\n([^`]*?)```\n```text\n(.*?)```", re.DOTALL)
+"""A command or a query, and directly below it what it prints."""
+COLUMNS = "105"
+
+
+def filled(page: str, answer: Callable[[str, str], str]) -> str:
+    """The page with every output as ``answer(language, what stands above it)`` gives it now."""
+    return SHOWN.sub(lambda m: f"```{m[1]}\n{m[2]}```\n```text\n{tidy(answer(m[1], m[2]))}```", page)
+
+
+def tidy(text: str) -> str:
+    """The text without blanks at the ends of lines, and without empty lines around it."""
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n") + "\n"
+
+
+def answer(home: Path) -> Callable[[str, str], str]:
+    """What a command or a query prints in this home."""
+
+    def run(language: str, text: str) -> str:
+        script = text if language == "sh" else f"mkmed db psql -c {_quoted(text.strip().rstrip(';'))}"
+        return shell(script, home)
+
+    return run
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def shell(script: str, home: Path) -> str:
+    """What a script prints; its talk goes where this program's goes."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "MKMED_HOME": str(home), "COLUMNS": COLUMNS, "PATH": path}
+    environment.pop("MKMED_DATABASE_URL", None)
+    return subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=ROOT, env=environment, check=True, text=True,
+                          stdout=subprocess.PIPE).stdout
+
+
+def draw(home: Path) -> None:
+    """Draw the pictures: two with the commands that their captions name, and the ablation from its results."""
+    from embed.ablation import draw as draw_ablation
+
+    shell("mkmed kb coverage --plot docs/pictures/buckets.svg", home)
+    shell("mkmed embed map --coded-only --out docs/pictures/map.svg", home)
+    results = json.loads((ROOT / "benchmarks" / "results" / "ablation.json").read_text(encoding="utf-8"))
+    draw_ablation(results, PICTURES / "ablation.svg")
+
+
+def main() -> None:
+    """Run the demo where none was given, and write README and pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, help="where mkmed demo was run")
+    given = parser.parse_args().home
+    with tempfile.TemporaryDirectory(prefix="mkmed-outputs-", ignore_cleanup_errors=True) as fresh:
+        home = given or Path(fresh)
+        home.chmod(0o711)
+        shell("mkmed demo", home)
+        README.write_text(filled(README.read_text(encoding="utf-8"), answer(home / "demo")), encoding="utf-8")
+        draw(home / "demo")
+        shell("mkmed db stop --force || true", home / "demo")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""What is generated is fresh, what is quoted is measured, and links lead somewhere."""
+
+import re
+import sys
+
+from tests.handbook.pages import PAGES, ROOT
+
+sys.path.insert(0, str(ROOT / "docs"))
+
+import generate_cli
+import generate_figures
+
+
+def test_the_page_of_commands_is_fresh():
+    assert (ROOT / "docs" / "cli.md").read_text() == generate_cli.page(), "python docs/generate_cli.py"
+
+
+def test_the_figures_are_those_of_the_last_benchmarks():
+    text = (ROOT / "README.md").read_text()
+    assert generate_figures.filled(text) == text, "python docs/generate_figures.py"
+    for _, _, command in generate_figures.figures():
+        assert (ROOT / "benchmarks" / command).is_file()
+
+
+def test_every_command_has_help_and_an_example():
+    for path, command in generate_cli.commands():
+        assert command.help, path
+        found = generate_cli.examples(command)
+        assert any(" ".join(path) in example for example in found), path
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target in re.findall(r"`((?:docs|tests|benchmarks|demo|kb|embed|recsys)/[\w./]+\.\w+)`", page.read_text()):
+            assert (ROOT / target).exists(), f"{page.name}: {target}"
