@@ -76,6 +76,11 @@ class Composition:
         """The trained fusion, in evaluation mode; not to be changed."""
         return self.fresh_fusion()
 
+    @cached_property
+    def whole(self) -> np.ndarray:
+        """float32[K, D]: the medications' vectors with everything that their drugs have."""
+        return self.vectors()
+
     def fresh_fusion(self) -> WeightedFusion:
         """A copy of the trained fusion, in evaluation mode."""
         module: WeightedFusion = FUSIONS[self.fusion](len(self.names), self.z.shape[2])

@@ -170,7 +170,7 @@ class _Shift:
         """float32[K, D]: what the published vectors lose with a modality, with the sign of a change."""
         knowledge = self.service.knowledge
         if knowledge.composition is not None:
-            return knowledge.composition.without(name) - knowledge.composition.vectors()
+            return knowledge.composition.without(name) - knowledge.composition.whole
         assert knowledge.modality_vectors is not None  # _Shift.of asked
         mask = knowledge.rests_on.copy()
         mask[:, position] = False
@@ -198,7 +198,7 @@ class _Shift:
         """float32[D]: how the medication's vector changes when its molecules' vectors are ``moved`` [molecules, D]."""
         knowledge = self.service.knowledge
         if knowledge.composition is not None:
-            return knowledge.composition.with_molecules(row, drugs, moved) - knowledge.composition.vectors()[row]
+            return knowledge.composition.with_molecules(row, drugs, moved) - knowledge.composition.whole[row]
         assert knowledge.modality_vectors is not None  # _Shift.of asked
         alone, mask = knowledge.modality_vectors[:, row:row + 1], knowledge.rests_on[row:row + 1]
         other = alone.copy()

@@ -38,7 +38,8 @@ def training_signatures(rows: Sequence[Mapping[str, Any]], ddi_target: float = 0
                      "; lower learning_rate")
     if len(trained) > 1 and last["loss"] > 1.3 * min(row["loss"] for row in trained[:-1]):
         found.append(f"the loss rises (epoch {last['epoch']}: {last['loss']:.3g}); lower learning_rate")
-    if len(trained) > 8 and max(trained, key=lambda row: row["jaccard"])["epoch"] <= last["epoch"] // 3:
+    top = max(trained, key=lambda row: row["jaccard"])
+    if len(trained) > 8 and top["epoch"] <= last["epoch"] // 3 and last["jaccard"] < 0.98 * top["jaccard"]:
         found.append("the best validation epoch is long past: overfitting; raise weight_decay, dropout or code_dropout,"
                      " or set patience")
     if last.get("beta") is not None and last["beta"] < 0.1:
