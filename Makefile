@@ -17,28 +17,32 @@ help: ## Show what can be made.
 
 venv: $(MADE) ## Make the environment.
 
+# An environment whose Python was upgraded away, or that was stopped half-way, is made anew.
+BROKEN := $(shell $(BIN)/python -m pip --version >/dev/null 2>&1 || rm -f $(MADE) $(READY))
+
 $(MADE):
+	@command -v $(PYTHON) >/dev/null || { echo "there is no $(PYTHON); Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3"; exit 1; } >&2
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, %s is %d.%d: make PYTHON=python3.12 ..." % (sys.executable, *v))'
 	@echo "making the environment in $(VENV)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make an environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; } >&2
 	@touch $@
 
 install: $(READY) ## Install mkmed with everything that tests and demo need.
 
 $(READY): pyproject.toml constraints.txt | $(MADE)
 	@echo "installing mkmed and its packages into $(VENV) (about 2 GB; a minute or more the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]" || { echo "the installation stopped; what came is kept by pip: run the same command again. No network or a full disk is the usual reason"; exit 1; } >&2
 	@touch $@
 
 test: $(READY) ## Run the tests on a PostgreSQL of their own.
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -ra
 
 lint: $(READY) ## Check style and types.
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m mypy
 
 demo: $(READY) ## Run the whole path on the bundled open data and write a report.
-	@$(BIN)/mkmed demo
+	@$(BIN)/python -m cli demo
 
 bench: $(READY) ## Measure everything that the documentation quotes.
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

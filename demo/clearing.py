@@ -10,10 +10,16 @@ KEPT = "report.html"
 
 
 def clear(settings: Settings) -> None:
-    """Stop the demo's server and remove everything in its home but the report; raises Busy while others use it."""
+    """Stop the demo's server and remove its database and everything in its home but the report.
+
+    Raises Busy while others use it. The database of a private home lies outside of it when root runs the demo.
+    """
     from kb.db.server import embedded
 
-    embedded(settings.home).stop()
+    server = embedded(settings.home)
+    server.stop()
+    if server.cluster.root.exists():
+        shutil.rmtree(server.cluster.root)
     for path in settings.home.iterdir():
         if path.name == KEPT:
             continue

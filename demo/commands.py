@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,6 +33,16 @@ def demo(
         clear(settings)
         output.say(f"removed {settings.home} but for its report")
     else:
-        output.say(f"\nlook around:  export MKMED_HOME={settings.home}\n"
-                   "              mkmed status; mkmed embed neighbours aspirin; mkmed db psql")
+        output.say("\nlook around:  " + "\n              ".join(_next_steps(settings.home)))
     output.write(str(path))
+
+
+def _next_steps(home: Path) -> list[str]:
+    """What to type to look around, in a shell that may not know the program's environment."""
+    import shlex
+    import shutil
+
+    known = shutil.which("mkmed") is not None
+    path = [] if known else [f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"']
+    return [*path, f"export MKMED_HOME={shlex.quote(str(home))}",
+            "mkmed status; mkmed embed neighbours aspirin; mkmed db psql"]

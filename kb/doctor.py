@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -53,7 +54,15 @@ def check_python(settings: Settings) -> Iterator[Check]:
     good = (3, 11) <= sys.version_info[:2] < (3, 14)
     yield Check(Verdict.good if good else Verdict.bad, "python", found,
                 "" if good else "use Python 3.11, 3.12 or 3.13")
-    yield Check(Verdict.good, "home", str(settings.home))
+    yield _check_home(settings.home)
+
+
+def _check_home(home: Path) -> Check:
+    """Whether the folder that everything is written to can be written, or made."""
+    place = next(path for path in (home, *home.parents) if path.exists())
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return Check(Verdict.good, "home", str(home))
+    return Check(Verdict.bad, "home", f"{home}: {place} cannot be written", "set MKMED_HOME to a folder of yours")
 
 
 def check_packages(_: Settings) -> Iterator[Check]:
@@ -83,7 +92,10 @@ def _package_fault(requirement: object) -> str | None:
 
 
 def check_disk(settings: Settings) -> Iterator[Check]:
-    """Free space below the home."""
+    """Free space below the home, and databases that nobody wants any more."""
+    from kb.db.cluster import SHARED_HOMES
+    from kb.db.shared import abandoned
+
     place = next(path for path in (settings.home, *settings.home.parents) if path.exists())
     free = shutil.disk_usage(place).free
     shown = f"{free / (1 << 30):.1f} GiB free at {place}"
@@ -93,6 +105,10 @@ def check_disk(settings: Settings) -> Iterator[Check]:
         yield Check(Verdict.note, "disk", shown, "a full knowledge graph and its vectors want 5 GiB")
     else:
         yield Check(Verdict.good, "disk", shown)
+    left = abandoned(SHARED_HOMES)
+    if left:
+        yield Check(Verdict.note, "old databases", f"{len(left)} in {SHARED_HOMES}, whose MKMED_HOME is gone",
+                    "rm -r " + " ".join(path.name for path in left[:3]) + (" …" if len(left) > 3 else "") + " there")
 
 
 def check_database(settings: Settings) -> Iterator[Check]:
@@ -118,10 +134,10 @@ def check_database(settings: Settings) -> Iterator[Check]:
     good = usable is not None and usable >= MINIMAL_PGVECTOR
     yield Check(Verdict.good if good else Verdict.bad, "pgvector", shown,
                 "" if good else f"install pgvector {least} or later on the server, then ALTER EXTENSION vector UPDATE")
-    yield _check_migrations(engine)
+    yield _check_migrations(engine, kind)
 
 
-def _check_migrations(engine: object) -> Check:
+def _check_migrations(engine: object, kind: str) -> Check:
     from kb.db import migrate
 
     try:
@@ -130,6 +146,8 @@ def _check_migrations(engine: object) -> Check:
             return Check(Verdict.good, "migrations", f"at revision {current}")
     except MkmedError as error:
         return Check(Verdict.bad, "migrations", error.message, error.hint or "mkmed db upgrade")
+    if current is None and kind == "embedded":
+        return Check(Verdict.note, "migrations", "none yet; applied by the first command", "mkmed db init")
     return Check(Verdict.bad, "migrations", f"at {current or 'none'}, newest is {migrate.head()}", "mkmed db upgrade")
 
 

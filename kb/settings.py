@@ -82,9 +82,10 @@ def _load(_environment: tuple[tuple[str, str], ...]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
+        place = f" or {field} in {default_home() / 'config.toml'}" if field != "home" else " to a folder of yours"
         raise ConfigError(
             f"setting {field!r} is wrong: {first['msg'].removeprefix('Value error, ')}",
-            hint=f"set MKMED_{field.upper()} or {field} in {default_home() / 'config.toml'}",
+            hint=f"set MKMED_{field.upper()}{place}",
         ) from None
 
 

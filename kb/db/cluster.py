@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from kb.db import shared, space
 from kb.db.account import Account, account_for
 from kb.db.binaries import VERSION, programs
 from kb.errors import ConfigError, DatabaseUnavailable, DiskFull, SchemaMismatch
@@ -27,6 +28,10 @@ SOCKET_LIMIT = 100
 """Bytes of a socket's path that every platform takes (Linux 107, macOS 103)."""
 SHARED_HOMES = Path("/var/lib/mkmed/clusters")
 """Where the cluster of a private home goes when we are root."""
+NEEDED_BYTES = 64 << 20
+"""What a new database takes, and a little; some file systems end the process instead of refusing to write."""
+FULL = ("No space left", "Check free disk space")
+"""What PostgreSQL says on a full disk."""
 UNQUOTABLE = re.compile(r"[\"$`\\\n\r]")
 """What ``pg_ctl`` would hand to a shell unquoted."""
 
@@ -110,6 +115,8 @@ def make_folders(cluster: Cluster, home: Path) -> None:
                 path.mkdir(exist_ok=True)
                 path.chmod(mode)
         usable = os.access(cluster.root, os.W_OK | os.X_OK)
+        if usable:
+            shared.sign(cluster.root, home)
     except OSError as error:
         raise ConfigError(f"{error.filename or home} cannot be made: {error.strerror}",
                           hint="set MKMED_HOME to a folder of yours") from None
@@ -148,7 +155,7 @@ def initialise(cluster: Cluster, *, sync: bool = True) -> None:
     talk = read_talk(process)
     if code != 0:
         shutil.rmtree(staging, ignore_errors=True)
-        if "No space left" in talk:
+        if any(words in talk for words in FULL) or space.free_bytes(cluster.root) < NEEDED_BYTES:
             raise DiskFull(f"no space left for a database in {cluster.root}", hint="free 100 MB, or move MKMED_HOME")
         last = talk.strip().splitlines()[-1:] or ["no output"]
         raise DatabaseUnavailable(f"initdb failed: {last[0]}", hint="run again with --debug, or set MKMED_DATABASE_URL")
@@ -289,4 +296,4 @@ def last_words(cluster: Cluster) -> list[str]:
 def ran_out_of_space(cluster: Cluster, seconds: float = 120.0) -> bool:
     """Whether the server's log complained of a full disk within the last ``seconds``."""
     since = (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%S")
-    return any("No space left" in line and line[:19] >= since for line in last_words(cluster))
+    return any(line[:19] >= since and any(words in line for words in FULL) for line in last_words(cluster))
