@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -37,14 +38,14 @@ def answer(home: Path) -> Callable[[str, str], str]:
     """What a command or a query prints in this home."""
 
     def run(language: str, text: str) -> str:
-        script = text if language == "sh" else f"mkmed db psql -c {_quoted(text.strip().rstrip(';'))}"
-        return shell(script, home)
+        return shell(text if language == "sh" else psql(text), home)
 
     return run
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
+def psql(query: str) -> str:
+    """The command that answers a query."""
+    return f"mkmed db psql -c {shlex.quote(query.strip())}"
 
 
 def shell(script: str, home: Path) -> str:

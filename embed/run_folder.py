@@ -77,7 +77,7 @@ def draw_curves(folder: Path) -> Path:
     rows = read_metrics(folder)
     epochs = [row["epoch"] for row in rows]
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    left.set_prop_cycle(color=mpl.colormaps["tab20"].colors)  # more terms than the default has colours
+    left.set_prop_cycle(color=mpl.colormaps["tab20"](range(20)))  # more terms than the default has colours
     left.set_yscale("log")
     left.plot(epochs, [row["loss"] for row in rows], color="black", label="sum")
     for name in [k for k in rows[0] if k.startswith("loss.")] if rows else []:

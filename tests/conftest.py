@@ -147,6 +147,11 @@ def database_environment(database: Engine, monkeypatch: pytest.MonkeyPatch, tmp_
     return database
 
 
+def roles_lock() -> filelock.FileLock:
+    """A lock to hold while roles are made or changed: they belong to the server, which all workers of xdist share."""
+    return filelock.FileLock(Path(os.environ[HOME_VARIABLE]) / "roles.lock")
+
+
 LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
 
 

@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer
+from conftest import _maintain, roles_lock
 
 import cli
 from tests.handbook import library, pages, shell
@@ -22,6 +24,7 @@ from tests.handbook.pages import ROOT
 sys.path.insert(0, str(ROOT / "docs"))
 
 import generate_cli
+import generate_outputs
 
 SMALL = library.SMALL
 SMALLER = [
@@ -48,8 +51,8 @@ ELSEWHERE = [
     (r"^torchrun ", "several devices: two processes in tests/embed/test_distributed.py"),
     (r"^pip |^PIP_EXTRA", "needs a package index: tests/test_install.py builds the wheel and installs it"),
     (r"^python benchmarks/", "minutes to hours: `make bench`; the options are checked here"),
-    (r"^python docs/generate_(cli|figures)", "tests below compare its output"),
-    (r"^python docs/generate_readme", "minutes; tests/test_docs_readme.py compares what does not depend on the machine"),
+    (r"^python docs/generate_(cli|figures)", "tests/test_docs_pages.py compares its output"),
+    (r"^python docs/generate_outputs", "minutes of training; below, what it wrote is compared with what is printed"),
     (r"^python -m demo.build.corpus SOURCES", "needs the published files, gigabytes: tests/test_demo_data.py checks sums"),
     (r"^mkmed demo", "the steps run in tests/test_demo.py on a small corpus"),
     (r"^BIN=|^\"\$BIN|^TARGET=", "tests/test_docs_operations.py runs the block and compares the rows"),
@@ -142,8 +145,6 @@ def embedded():
 @pytest.fixture
 def reader(filled, database, server):
     """The same knowledge base and home for every block, whatever another block did to its own."""
-    from conftest import _maintain
-
     from kb.db.address import bare
 
     database.dispose()
@@ -176,10 +177,45 @@ def test_the_page_runs(reader, embedded, block, script):
         script = f"unset MKMED_DATABASE_URL; trap 'mkmed -q db stop --force' EXIT\n{script}"
     if block.page.startswith("demo/data"):
         script = f"cd {(ROOT / block.page).parent}\n{script}"
-    done = reader.run(script, **environment)
+    with roles_lock() if "db roles" in script else nullcontext():
+        done = reader.run(script, **environment)
     assert done.returncode == 0, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     if "elsewhere" in script:
         (reader.folder / "elsewhere").rename(embedded)
+
+
+def heading(table):
+    """The names of the columns of a printed table: the line above its rule."""
+    lines = [line.strip() for line in table.splitlines()]
+    rule = next(i for i, line in enumerate(lines) if re.fullmatch(r"[─\-+]{5,}", line))
+    return re.split(r"\s*\|\s*|\s{2,}", lines[rule - 1])
+
+
+@pytest.mark.parametrize(("language", "text", "output"), generate_outputs.SHOWN.findall((ROOT / "README.md").read_text()))
+def test_readme_shows_what_is_printed(reader, language, text, output):
+    """The columns everywhere; the rows where they do not depend on a training."""
+    script = smaller(text) if language == "sh" else generate_outputs.psql(text)
+    done = reader.run(script, COLUMNS=generate_outputs.COLUMNS)
+    assert done.returncode == 0, done.stderr
+    assert heading(done.stdout) == heading(output)
+    if "mkmed.availability" in text:
+        assert generate_outputs.tidy(done.stdout) == output
+
+
+def test_the_roles_of_the_database_page(reader):
+    """The SQL that makes a reader, after the command above it."""
+    (block,) = [block for block in pages.blocks("sql") if block.page == "docs/database.md"]
+    statements = block.text.replace("alice", "alice_of_the_docs")
+    with roles_lock():
+        try:
+            done = reader.run(f"mkmed db roles && psql -v ON_ERROR_STOP=1 \"$DATABASE\" <<'SQL'\n{statements}\nSQL")
+        finally:
+            reader.run('psql "$DATABASE" -c "DROP OWNED BY alice_of_the_docs; DROP ROLE alice_of_the_docs"')
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_query_is_run():
+    assert {block.page for block in pages.blocks("sql")} == {"README.md", "docs/sql.md", "docs/database.md"}
 
 
 def calls(line):

@@ -1,5 +1,6 @@
 """What is generated is fresh, what is quoted is measured, and links lead somewhere."""
 
+import json
 import re
 import sys
 
@@ -33,5 +34,23 @@ def test_links_between_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
-        for target in re.findall(r"`((?:docs|tests|benchmarks|demo|kb|embed|recsys)/[\w./]+\.\w+)`", page.read_text()):
+
+
+def test_the_tables_of_files_are_those_of_the_manifest():
+    manifest = json.loads((ROOT / "demo" / "data" / "MANIFEST.json").read_text())
+    rows = dict(re.findall(r"^\| `([\w.]+\.gz)` \| ([\d,]+) \|", (ROOT / "docs" / "data.md").read_text(), re.MULTILINE))
+    assert {name: int(count.replace(",", "")) for name, count in rows.items()} == {
+        name: entry["rows"] for name, entry in manifest.items()}
+    page = (ROOT / "docs" / "data.md").read_text()
+    assert [n for n, entry in manifest.items() if not re.search(rf"`{n}` \|[^|]+\| {entry['licence']} \|", page)] == []
+    named = re.findall(r"^\| (`[^|]+) \| ([\d,/ ]+) \|", (ROOT / "demo" / "data" / "README.md").read_text(), re.MULTILINE)
+    for names, counts in named:
+        found = [manifest[name]["rows"] for name in re.findall(r"`([^`]+)`", names)]
+        assert found == [int(count.replace(",", "")) for count in counts.split("/")], names
+
+
+def test_files_that_the_pages_name_exist():
+    """Every `path` of this repository in running text is there."""
+    for page in PAGES:
+        for target in re.findall(r"`((?:docs|tests|benchmarks|demo|kb|embed|recsys|report|migrations)/[\w./]+)`", page.read_text()):
             assert (ROOT / target).exists(), f"{page.name}: {target}"

@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import psycopg2
 import pytest
+from conftest import roles_lock
 from sqlalchemy import Engine, text
 
 from kb.db.roles import create_roles
@@ -16,7 +17,14 @@ OPEN, CLOSED = b"open", b"non-commercial"
 
 
 @pytest.fixture(scope="module")
-def readers(database: Engine) -> Iterator[tuple[Engine, str, str]]:
+def lock() -> Iterator[None]:
+    """No other test touches roles while this module does."""
+    with roles_lock():
+        yield
+
+
+@pytest.fixture(scope="module")
+def readers(lock: None, database: Engine) -> Iterator[tuple[Engine, str, str]]:
     """The database with one open and one non-commercial drug, and two logins: a reader, and one with mkmed_nc."""
     plain, licensed = (f"{name}_{database.url.database}" for name in ("alice", "carol"))
     with database.begin() as connection:
