@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.many import insert_many
@@ -44,14 +44,11 @@ def open_cells(
         insert_many(connection, insert(cell).on_conflict_do_nothing(), rows)
 
 
-def write_cells(
-    connection: Connection, run_id: uuid.UUID, source: str, writes: Iterable[CellWrite], *, replace: bool = False
-) -> int:
+def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: Iterable[CellWrite]) -> int:
     """The number of cells written or left as they were.
 
     Knowledge only grows: present beats absent, rejected and withheld, which beat failed, which beats unknown. Of two
-    artifacts for one cell the smaller sha256 is kept, as ``kb.write`` does with the data. With ``replace`` (a refresh)
-    what has just been learned wins, unless it is a failure.
+    artifacts for one cell the smaller sha256 is kept, as ``kb.write`` does with the data.
     """
     best: dict[tuple[int, str], CellWrite] = {}
     for write in writes:
@@ -73,11 +70,11 @@ def write_cells(
         for _, w in sorted(best.items())
     ]
     if rows:
-        _upsert_cells(connection, rows, replace)
+        _upsert_cells(connection, rows)
     return len(rows)
 
 
-def _upsert_cells(connection: Connection, rows: list[dict[str, Any]], replace: bool) -> None:
+def _upsert_cells(connection: Connection, rows: list[dict[str, Any]]) -> None:
     statement = insert(cell)
     new = statement.excluded
     old_strength, new_strength = _strength(cell.c.state), _strength(new.state)
@@ -86,9 +83,6 @@ def _upsert_cells(connection: Connection, rows: list[dict[str, Any]], replace: b
         | ((new.state == State.failed) & (cell.c.state == State.failed))
         | ((new.state == State.present) & (cell.c.state == State.present) & (new.artifact < cell.c.artifact))
     )
-    if replace:
-        differs = or_(*(cell.c[n].is_distinct_from(new[n]) for n in ("state", "artifact", "evidence")))
-        wins = wins | ((new_strength >= _STRENGTH[State.absent]) & differs)
     insert_many(
         connection,
         statement.on_conflict_do_update(

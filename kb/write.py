@@ -1,17 +1,18 @@
 """Writes a batch: artifacts, drugs, payloads and the ledger's cells, all in the caller's transaction or not at all.
 
 Two documents may describe the same (drug, source), e.g. two CIDs with one InChIKey. The one with the smaller sha256
-is kept, so that the result does not depend on which came first; ``replace`` (a refresh) lets the new one win.
+is kept, so that the result does not depend on which came first; with ``replace`` (a refresh) this run's win over those
+of earlier runs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.many import insert_many
@@ -29,14 +30,18 @@ from kb.records import (
     DrugRef,
     ImageRecord,
     InteractionRecord,
+    Outcome,
     PropertyRecord,
     TextRecord,
 )
+from kb.refresh import PAYLOADS, forget
 from kb.schema.graph import atc_class, drug_atc, interaction
 from kb.schema.ledger import artifact, artifact_seen
-from kb.schema.payloads import conformer, description, image, property_set
 
 Payload = ImageRecord | TextRecord | ConformerRecord | PropertyRecord
+ONE_A_DRUG = ("drug_id", "source")
+KEYS = {Modality.text: (*ONE_A_DRUG, "provider", "content_sha256")}
+"""What tells two rows of a table apart, where it is not one a drug and source."""
 
 
 def write_batch(
@@ -51,23 +56,32 @@ def write_batch(
 
     cells = [CellWrite(ids[r.key], IDENTITY, State.present, artifact=r.document.sha256) for r in batch.drugs]
     crash_at("mid_tx")
-    cells += _write_payloads(connection, source, batch.payloads, drug_id, replace)
+    payloads = _payload_rows(source, batch.payloads, drug_id)
+    cells += [
+        CellWrite(row["drug_id"], modality, State.present, artifact=row["artifact"])
+        for modality, rows in payloads.items()
+        for row in _smallest(rows, ONE_A_DRUG)
+    ]
+    cells += [_outcome(o, drug_id(o.drug)) for o in batch.outcomes]
+    if replace:
+        forget(connection, run_id, source, cells)
+    _write_payloads(connection, payloads)
     _write_atc(connection, source, batch.atc, batch.atc_classes, drug_id)
     _write_interactions(connection, source, batch.interactions, drug_id)
-    cells += [
-        CellWrite(
-            drug_id(o.drug),
-            o.modality,
-            o.state,
-            evidence=o.evidence,
-            error=_short(o.error),
-            artifact=o.document.sha256 if o.document else None,
-        )
-        for o in batch.outcomes
-    ]
-    write_cells(connection, run_id, source, cells, replace=replace)
+    write_cells(connection, run_id, source, cells)
     crash_at("before_commit")
     return ids
+
+
+def _outcome(outcome: Outcome, drug_id: int) -> CellWrite:
+    return CellWrite(
+        drug_id,
+        outcome.modality,
+        outcome.state,
+        evidence=outcome.evidence,
+        error=_short(outcome.error),
+        artifact=outcome.document.sha256 if outcome.document else None,
+    )
 
 
 def _short(error: str | None) -> str | None:
@@ -115,37 +129,38 @@ def _write_documents(connection: Connection, run_id: uuid.UUID, documents: Seque
     )
 
 
-def _write_payloads(
-    connection: Connection, source: str, payloads: Iterable[Payload], drug_id: Callable[[DrugRef], int], replace: bool
-) -> list[CellWrite]:
-    """The ``present`` cells of the payloads, after their rows were written."""
-    rows: dict[str, list[dict[str, Any]]] = {"image": [], "text": [], "structure": [], "property": []}
-    cells: list[CellWrite] = []
+def _payload_rows(
+    source: str, payloads: Iterable[Payload], drug_id: Callable[[DrugRef], int]
+) -> dict[Modality, list[dict[str, Any]]]:
+    """By modality the rows of its table, one a key."""
+    rows: dict[Modality, list[dict[str, Any]]] = {modality: [] for modality in PAYLOADS}
     for record in payloads:
         kind, values = _row(record)
         rows[kind].append(
             {"drug_id": drug_id(record.drug), "source": source, "artifact": record.document.sha256, **values}
         )
-    for kind, table in (("image", image), ("structure", conformer), ("property", property_set)):
-        kept = _smallest(rows[kind])
-        _upsert(connection, table, kept, replace)
-        cells += [CellWrite(r["drug_id"], kind, State.present, artifact=r["artifact"]) for r in kept]
-    if rows["text"]:
-        insert_many(connection, insert(description).on_conflict_do_nothing(), rows["text"])
-        cells += [
-            CellWrite(r["drug_id"], Modality.text, State.present, artifact=r["artifact"])
-            for r in _smallest(rows["text"])
-        ]
-    return cells
+    return {modality: _smallest(found, KEYS.get(modality, ONE_A_DRUG)) for modality, found in rows.items()}
 
 
-def _row(record: Payload) -> tuple[str, dict[str, Any]]:
+def _write_payloads(connection: Connection, rows: Mapping[Modality, Sequence[dict[str, Any]]]) -> None:
+    for modality, table in PAYLOADS.items():
+        if rows[modality]:
+            key = KEYS.get(modality, ONE_A_DRUG)
+            statement = insert(table)
+            new = {name: statement.excluded[name] for name in rows[modality][0] if name not in key}
+            smaller = statement.excluded.artifact < table.c.artifact
+            upsert = statement.on_conflict_do_update(index_elements=key, set_=new, where=smaller)
+            insert_many(connection, upsert, rows[modality])
+
+
+def _row(record: Payload) -> tuple[Modality, dict[str, Any]]:
     """The modality of a payload and the columns of its table."""
     if isinstance(record, ImageRecord):
-        return "image", {"width": record.width, "height": record.height, "media_type": record.document.media_type}
+        size = {"width": record.width, "height": record.height}
+        return Modality.image, {**size, "media_type": record.document.media_type}
     if isinstance(record, TextRecord):
         content = clean(record.content)
-        return "text", {
+        return Modality.text, {
             "provider": clean(record.provider),
             "heading": clean(record.heading),
             "content": content,
@@ -155,40 +170,24 @@ def _row(record: Payload) -> tuple[str, dict[str, Any]]:
             "is_note": record.is_note,
         }
     if isinstance(record, ConformerRecord):
-        return "structure", {
+        return Modality.structure, {
             "molblock": record.molblock,
             "heavy_atoms": record.heavy_atoms,
             "energy": record.energy,
             "method": record.method,
             "note": record.note,
         }
-    return "property", {"values": {k: v for k, v in clean_json(dict(record.values)).items() if v is not None}}
+    return Modality.property, {"values": {k: v for k, v in clean_json(dict(record.values)).items() if v is not None}}
 
 
-def _smallest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a drug: the one whose artifact has the smallest sha256."""
-    best: dict[int, dict[str, Any]] = {}
+def _smallest(rows: Sequence[dict[str, Any]], key: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a key: the one whose artifact has the smallest sha256."""
+    best: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        if row["drug_id"] not in best or row["artifact"] < best[row["drug_id"]]["artifact"]:
-            best[row["drug_id"]] = row
-    return [best[key] for key in sorted(best)]
-
-
-def _upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], replace: bool) -> None:
-    if not rows:
-        return
-    statement = insert(table)
-    new = {name: statement.excluded[name] for name in rows[0] if name not in ("drug_id", "source")}
-    condition = (
-        table.c.artifact.is_distinct_from(statement.excluded.artifact)
-        if replace
-        else statement.excluded.artifact < table.c.artifact
-    )
-    insert_many(
-        connection,
-        statement.on_conflict_do_update(index_elements=["drug_id", "source"], set_=new, where=condition),
-        rows,
-    )
+        own = tuple(row[name] for name in key)
+        if own not in best or row["artifact"] < best[own]["artifact"]:
+            best[own] = row
+    return [best[own] for own in sorted(best)]
 
 
 ATC_LENGTH = {1: 1, 3: 2, 4: 3, 5: 4, 7: 5}

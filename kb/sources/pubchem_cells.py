@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, select
 
 from kb.errors import TransportError
 from kb.ledger import claim_cells, due_cells
 from kb.modalities import Modality, State
 from kb.records import Batch, ConformerRecord, Document, ImageRecord, Outcome, TextRecord
 from kb.schema.identity import drug_record
-from kb.schema.ledger import cell
-from kb.schema.payloads import conformer, description, image, property_set
+from kb.schema.payloads import property_set
 from kb.sources.answers import RejectedError
 from kb.sources.answers_body import BodyError, split_sdf
 from kb.sources.pubchem_ask import BATCH, VIEW_HEADING, Asker, Reply
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 METHOD = "PubChem3D (OMEGA, MMFF94s)"
 POLL = 0.25
 Cell = tuple[Modality, int]
-_TABLES = {Modality.image: image, Modality.text: description, Modality.structure: conformer}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +86,12 @@ class Cells:
                            refresh_days=options.refresh_days, since=self.job.started_at, drug_ids=drugs)
 
     def _write(self, connection: Connection, modality: Modality, batch: Batch) -> None:
-        """Commit what became of the batch's cells; a refresh first clears what it knows better."""
+        """Commit what became of the batch's cells."""
         drugs = [int(p.drug) for p in batch.payloads] + [int(o.drug) for o in batch.outcomes]
-        if self.job.refresh:
-            self._clear(connection, modality, batch)
         self.job.write_in(connection, batch)
-        if self.job.refresh:  # also when nothing changed: it is not due again before its days are over
-            connection.execute(update(cell).where(cell.c.source == self._source, cell.c.modality == modality,
-                                                  cell.c.drug_id.in_(drugs)).values(updated_at=func.now()))
         with self._lock:
             self._asked.update((modality, drug) for drug in drugs)
         self.job.advance(len(set(drugs)), note=str(modality))
-
-    def _clear(self, connection: Connection, modality: Modality, batch: Batch) -> None:
-        table = _TABLES[modality]
-        outdated = {int(o.drug) for o in batch.outcomes if o.state is State.absent}
-        if modality is Modality.text:
-            outdated |= {int(p.drug) for p in batch.payloads}
-        connection.execute(delete(table).where(table.c.source == self._source, table.c.drug_id.in_(outdated)))
 
     def _one(self, wanted: Cell) -> None:
         modality, drug = wanted
