@@ -90,7 +90,7 @@ def _epoch(network: Network, optimizer: torch.optim.Optimizer, train: Histories,
         loss, accuracy, beta = _loss(network, batch, config, control, matrix)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = _clip(parameters, config.clip)
+        norm = clip_gradients(parameters, config.clip)
         if not (math.isfinite(norm) and math.isfinite(float(loss.detach()))):
             bad += 1
             if bad >= BAD_STEPS:
@@ -106,7 +106,7 @@ def _epoch(network: Network, optimizer: torch.optim.Optimizer, train: Histories,
             "beta": float(np.mean(betas)), "learning_rate": rate}
 
 
-def _clip(parameters: list[torch.nn.Parameter], largest: float) -> float:
+def clip_gradients(parameters: list[torch.nn.Parameter], largest: float) -> float:
     """The gradient's norm; gradients are scaled down to ``largest`` where it is more (most steps: nothing to do)."""
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
     if float(norm) > largest:

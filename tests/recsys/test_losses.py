@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from recsys.losses import DdiControl, expected_ddi_rate, multilabel_margin, pair_penalty
 from recsys.recommenders.layers import Dropout, GroupedGRU, kept
+from recsys.train import clip_gradients
 
 
 def test_margin_in_closed_form_equals_torch_and_its_gradient() -> None:
@@ -82,3 +83,18 @@ def test_dropout_keeps_its_share_and_its_mean_and_is_seeded() -> None:
     assert torch.equal(kept((1000, 77), 0.3), mask)
     layer = Dropout(0.5).eval()
     assert layer(mask) is mask
+
+
+@pytest.mark.parametrize("largest", [0.5, 1e6])
+def test_gradients_are_clipped_as_torch_does(largest: float) -> None:
+    torch.manual_seed(0)
+    parameters = [torch.nn.Parameter(torch.randn(4, 3)), torch.nn.Parameter(torch.randn(5)),
+                  torch.nn.Parameter(torch.randn(2))]
+    copies = [torch.nn.Parameter(p.detach().clone()) for p in parameters]
+    for mine, theirs in zip(parameters[:2], copies[:2], strict=True):  # the third never took part
+        mine.grad = torch.randn_like(mine)
+        theirs.grad = mine.grad.clone()
+    norm = clip_gradients(parameters, largest)
+    assert norm == pytest.approx(float(torch.nn.utils.clip_grad_norm_(copies, largest)))
+    for mine, theirs in zip(parameters[:2], copies[:2], strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
