@@ -33,13 +33,14 @@ def init() -> None:
 
 @app.command(epilog="Example: mkmed db upgrade")
 def upgrade(to: Annotated[str, typer.Option(help="The revision to stop at.")] = "head") -> None:
-    """Apply the migrations that are missing, in one transaction."""
+    """Apply the migrations that are missing, in one transaction, and mend indexes that were left unfinished."""
     from kb.db import migrate
     from kb.db.engine import open_engine, require_pgvector
 
     engine = open_engine(migrated=False)
     before = migrate.current(engine)
-    migrate.upgrade(engine, to)
+    for mended in migrate.upgrade(engine, to):
+        say(mended)
     with engine.connect() as connection:
         require_pgvector(connection)
     after = migrate.current(engine)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, text
 
 from kb.db.failures import mapped_errors, refused
+from kb.db.indexes import mend_indexes
 from kb.errors import SchemaMismatch
 
 if TYPE_CHECKING:
@@ -21,11 +22,16 @@ _ONE_AT_A_TIME = threading.Lock()
 """Alembic's context is one per process; between processes the database's advisory lock keeps order."""
 
 
-def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring the database to ``revision`` in one transaction; several processes may ask at once."""
+def upgrade(engine: Engine, revision: str = "head") -> list[str]:
+    """What was mended, after the database was brought to ``revision`` in one transaction.
+
+    Several processes may ask at once. What is mended are indexes that a killed command left unfinished.
+    """
     from alembic import command
 
     _run(engine, lambda config: command.upgrade(config, revision))
+    with mapped_errors(), engine.begin() as connection:
+        return mend_indexes(connection)
 
 
 def downgrade(engine: Engine, revision: str) -> None:

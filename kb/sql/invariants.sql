@@ -56,3 +56,9 @@ SELECT r.source, r.key, 'record without a drug' AS problem FROM mkmed.drug_recor
 UNION ALL
 SELECT d.identity, d.name, 'drug without a record' FROM mkmed.drug d
 WHERE NOT EXISTS (SELECT 1 FROM mkmed.drug_record r WHERE r.drug_id = d.id);
+
+-- I7c: every index is finished, so that none lets through what it should forbid (mkmed db upgrade mends them)
+SELECT c.relname AS index, i.indrelid::regclass::text AS "table", 'unfinished index' AS problem
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE c.relnamespace = 'mkmed'::regnamespace AND c.relkind = 'i' AND NOT (i.indisvalid AND i.indisready)
+  AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_create_index p WHERE p.relid = i.indrelid);
