@@ -40,6 +40,8 @@ def fit_network(network: Network, train: Histories, validation: Histories, confi
 
         first, best, control.rate = resume_training(folder, network, optimizer)
     for epoch in range(first, config.epochs):
+        if config.patience and epoch - best.get("epoch", epoch) >= config.patience:
+            break
         begun = time.process_time()
         row = _epoch(network, optimizer, train, config, control, matrix, epoch)
         row["seconds"] = time.process_time() - begun
@@ -47,14 +49,12 @@ def fit_network(network: Network, train: Histories, validation: Histories, confi
         row |= {"epoch": epoch + 1, "jaccard": jaccard, "threshold": threshold, "ddi_rate": control.rate}
         if jaccard > best["jaccard"]:
             best = {**row, "state": {name: t.detach().clone() for name, t in network.state_dict().items()}}
+        if log is not None:
+            log(row)  # before the checkpoint: a resumed run cuts rows that no checkpoint holds, and can make none up
         if folder is not None:
             from recsys.checkpoint import save_training
 
             save_training(folder, network, optimizer, best, epoch + 1, control.rate)
-        if log is not None:
-            log(row)
-        if config.patience and row["epoch"] - best["epoch"] >= config.patience:
-            break
     if "state" in best:
         network.load_state_dict(best["state"])
     network.eval()
@@ -127,7 +127,7 @@ def _loss(network: Network, batch: Any, config: Config, control: DdiControl,
     loss = accuracy_loss(logits, target, bce=config.bce, margin=config.margin)
     if further is not None:
         loss = loss + further
-    if config.ddi_target <= 0:
+    if config.ddi_target <= 0 or not config.ddi_loss:
         return loss, loss, 1.0
     accuracy = loss
     probability = torch.sigmoid(logits)

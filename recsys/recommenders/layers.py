@@ -67,7 +67,7 @@ class DrugTable(nn.Module):
 
     def __init__(self, knowledge: Knowledge, dim: int, *, frozen: bool = True) -> None:
         super().__init__()
-        vectors = torch.from_numpy(np.ascontiguousarray(knowledge.vectors, np.float32))
+        vectors = torch.from_numpy(np.array(knowledge.vectors, np.float32))  # a copy: the table may move
         known = torch.from_numpy(knowledge.known.copy())
         if frozen:
             self.register_buffer("vectors", vectors)

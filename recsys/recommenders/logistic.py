@@ -18,6 +18,8 @@ from recsys.recommenders.contract import Log, Recommender
 
 PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4)
 """The L2 penalties tried when the configuration's is 0: strongest first, until the validation Jaccard falls."""
+STRONGER = (3e-2, 1e-1, 3e-1)
+"""Tried as well, weakest first, when the first of PENALTIES was the best: small cohorts need them."""
 
 
 def code_matrix(codes: Ragged, width: int) -> sparse.csr_matrix:
@@ -52,16 +54,19 @@ class Logistic(Recommender):
         weight = np.zeros((design.shape[1], target.shape[1]), np.float32)
         weight[-1] = np.log(odds / (1 - odds))
         best = -1.0
-        for penalty in [self.config.l2] if self.config.l2 else PENALTIES:
-            with threadpool_limits(1):  # the products are sparse and small: more threads only wait for one another
-                weight = _minimise(design, target, weight, penalty)
-            probability = _sigmoid(held @ weight)
-            _, jaccard = tune_threshold(probability[keep], validation.target[keep], validation.unseen[keep])
-            if log is not None:
-                log({"penalty": penalty, "jaccard": jaccard})
-            if jaccard <= best:
+        for penalties in ([self.config.l2],) if self.config.l2 else (PENALTIES, STRONGER):
+            if penalties is STRONGER and self.penalty != PENALTIES[0]:
                 break
-            best, self.weight, self.penalty = jaccard, weight, penalty
+            for penalty in penalties:
+                with threadpool_limits(1):  # the products are sparse and small: more threads only wait for one another
+                    weight = _minimise(design, target, weight, penalty)
+                probability = _sigmoid(held @ weight)
+                _, jaccard = tune_threshold(probability[keep], validation.target[keep], validation.unseen[keep])
+                if log is not None:
+                    log({"penalty": penalty, "jaccard": jaccard})
+                if jaccard <= best:
+                    break
+                best, self.weight, self.penalty = jaccard, weight, penalty
 
     def predict_proba(self, visits: Histories) -> np.ndarray:
         """float32[N, K]."""
