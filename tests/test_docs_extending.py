@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+sys.path.insert(0, str(Path(__file__).parent / "embed"))
+
 PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"```python\n# file: (\w+)\.py\n(.*?)```", PAGE, re.DOTALL))
 
@@ -28,7 +30,7 @@ def plug_in(tmp_path, monkeypatch):
 
 
 def test_the_page_has_one_file_of_each_kind():
-    assert sorted(FILES) == ["by_visit", "clinic", "house_notes", "letters"]
+    assert sorted(FILES) == ["by_visit", "clinic", "house_notes", "letters", "straight"]
 
 
 def test_a_source(plug_in, database, tmp_path):
@@ -61,6 +63,31 @@ def test_a_model_for_a_modality(plug_in):
     model = TEXT_MODELS[config.text.model](config.text, torch.device("cpu"))
     np.testing.assert_allclose(model.encode(["abba"])[0, :3], [2**-0.5, 2**-0.5, 0], rtol=1e-6)
     assert model.version
+
+
+def test_a_tower_learns_and_comes_back_from_its_checkpoint(plug_in, tmp_path):
+    import torch
+    from small_corpus import dataset
+
+    from embed import checkpoint
+    from embed.config import PretrainConfig, TrainConfig
+    from embed.model import build_model, embed_all, rebuild_model
+    from embed.registry import ENCODERS
+    from embed.train import Job, fit
+
+    plug_in("straight", ENCODERS)
+    torch.set_num_threads(1)
+    data, config = dataset(20), PretrainConfig(modalities=("text", "graph"), train=TrainConfig(
+        epochs=12, batch_size=8, learning_rate=5e-3, warmup=2, dropout=0.0, patience=99))
+    job = Job(build_model(config, data), data, config, np.arange(16), np.arange(20), tmp_path)
+    tower = job.model.towers["text"]
+    assert type(tower).__name__ == "StraightText"
+    before = tower.head.weight.detach().clone()
+    fit(job)
+    assert not torch.equal(before, tower.head.weight), "the training does not reach the tower"
+    tensors, facts = checkpoint.load(tmp_path / "last.pt")
+    again = rebuild_model(facts["model"], tensors["model"])
+    assert torch.equal(embed_all(again, data)[1], embed_all(job.model, data)[1])
 
 
 def test_an_ehr_format(plug_in, tmp_path):
