@@ -66,7 +66,7 @@ def test_an_index_whose_building_was_killed_is_finished(fresh_database: Engine) 
     build_and_be_killed(fresh_database, 'CREATE INDEX CONCURRENTLY "by 100% title" ON mkmed.licence (title)')
     assert valid(fresh_database) == {**before, '"by 100% title"': False}
     assert broken(fresh_database) == ["by 100% title"]
-    assert migrate.upgrade(fresh_database) == ["index by 100% title of mkmed.licence was unfinished: rebuilt"]
+    assert migrate.upgrade(fresh_database) == ["index by 100% title of licence was unfinished: rebuilt"]
     assert valid(fresh_database) == {**before, '"by 100% title"': True}
     assert broken(fresh_database) == migrate.upgrade(fresh_database) == []
 
