@@ -14,7 +14,7 @@ from kb.errors import ConfigError
 
 @dataclass(frozen=True)
 class Config:
-    """One training run; defaults are those of the corrected mode."""
+    """One training run; the defaults are mkmed's in the corrected mode, other recommenders name theirs."""
 
     recommender: str = "mkmed"
     """A name in recsys.registry.RECOMMENDERS."""
@@ -52,6 +52,8 @@ class Config:
     """Weight of the multilabel margin loss."""
     ddi_target: float = 0.06
     """The DDI rate aimed at; 0 switches the control off."""
+    ddi_loss: bool = True
+    """Whether the loss turns to interactions above the target; the choice of medications keeps to it either way."""
     kappa: float = 2.5
     """How fast the loss turns to interactions above the target."""
     vectors: str = "published"
@@ -126,5 +128,11 @@ def load_config(path: Path | None = None, assignments: Sequence[str] = (), base:
 
 
 def from_json(values: Mapping[str, Any], base: Config | None = None) -> Config:
-    """The configuration with these settings, checked."""
-    return _check(replace(base or Config(), **{name: _convert(name, value) for name, value in values.items()}))
+    """The configuration with these settings on top of ``base``, by default the recommender's own; checked."""
+    converted = {name: _convert(name, value) for name, value in values.items()}
+    if base is None:
+        from recsys.registry import RECOMMENDERS
+
+        named = replace(Config(), **converted)
+        converted = dict(RECOMMENDERS[named.recommender].defaults(named.mode)) | converted
+    return _check(replace(base or Config(), **converted))

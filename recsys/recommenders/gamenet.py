@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -81,6 +83,11 @@ class Gamenet(NeuralRecommender):
     """GAMENet with the interaction graph of the knowledge base."""
 
     name = "gamenet"
+
+    @classmethod
+    def defaults(cls, mode: str) -> dict[str, Any]:
+        """Its own step size and regularisation; interactions are held down by the choice of medications alone."""
+        return {"batch": 64, "code_dropout": 0.1, "weight_decay": 0.01, "ddi_loss": False}
 
     def build(self) -> Network:
         """A fresh network."""

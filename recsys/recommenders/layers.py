@@ -83,6 +83,10 @@ class DrugTable(nn.Module):
             return self.vectors
         return self.vectors.index_copy(0, self.unknown, self.learned)
 
+    def learned_knowledge(self, knowledge: Knowledge) -> Knowledge:
+        """The knowledge with what the published vectors are made of as it is now; here nothing of that learns."""
+        return knowledge
+
     def forward(self) -> torch.Tensor:
         """[K, dim]; call it once a step."""
         return self.project(self.rows())

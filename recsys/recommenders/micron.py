@@ -6,6 +6,8 @@ previous medications enter the score with a learned weight each, which is the sa
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -60,6 +62,11 @@ class Micron(NeuralRecommender):
     """MICRON; a first visit is scored from scratch."""
 
     name = "micron"
+
+    @classmethod
+    def defaults(cls, mode: str) -> dict[str, Any]:
+        """Its own step size and regularisation; interactions are held down by the choice of medications alone."""
+        return {"batch": 64, "learning_rate": 2e-3, "ddi_loss": False}
 
     def build(self) -> Network:
         """A fresh network."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -56,6 +58,11 @@ class Molerec(NeuralRecommender):
     """MoleRec with the molecules of the knowledge base."""
 
     name = "molerec"
+
+    @classmethod
+    def defaults(cls, mode: str) -> dict[str, Any]:
+        """Its own step size and regularisation; interactions are held down by the choice of medications alone."""
+        return {"batch": 64, "learning_rate": 5e-3, "code_dropout": 0.2, "weight_decay": 0.01, "ddi_loss": False}
 
     def build(self) -> Network:
         """A fresh network."""

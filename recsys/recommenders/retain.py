@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -71,6 +73,11 @@ class Retain(NeuralRecommender):
     """RETAIN over diagnoses, procedures and the previous visit's medications."""
 
     name = "retain"
+
+    @classmethod
+    def defaults(cls, mode: str) -> dict[str, Any]:
+        """Its own step size and regularisation; interactions are held down by the choice of medications alone."""
+        return {"batch": 64, "learning_rate": 5e-3, "code_dropout": 0.3, "ddi_loss": False}
 
     def build(self) -> Network:
         """A fresh network."""

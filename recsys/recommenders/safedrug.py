@@ -5,6 +5,8 @@ As in the paper, not as in its public code: the message-passing encoder is train
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -50,6 +52,11 @@ class Safedrug(NeuralRecommender):
     """SafeDrug with the molecules of the knowledge base; the DDI control is the shared one."""
 
     name = "safedrug"
+
+    @classmethod
+    def defaults(cls, mode: str) -> dict[str, Any]:
+        """Its own step size and regularisation; interactions are held down by the choice of medications alone."""
+        return {"batch": 64, "learning_rate": 2e-3, "code_dropout": 0.2, "weight_decay": 0.01, "ddi_loss": False}
 
     def build(self) -> Network:
         """A fresh network."""
