@@ -54,3 +54,9 @@ def test_files_that_the_pages_name_exist():
     for page in PAGES:
         for target in re.findall(r"`((?:docs|tests|benchmarks|demo|kb|embed|recsys|report|migrations)/[\w./]+)`", page.read_text()):
             assert (ROOT / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_page_is_linked_from_the_readme():
+    text = (ROOT / "README.md").read_text()
+    pages = [str(page.relative_to(ROOT)) for page in PAGES if page.parent.name == "docs" or page.name == "CONTRIBUTING.md"]
+    assert [page for page in pages if f"({page})" not in text] == []
