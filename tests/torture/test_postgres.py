@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import statistics
+import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from kb.errors import DiskFull
 from kb.output import say
 
 KILLS = 25
+SECONDS_OF_TERMINATION = 60
 
 WRITER = """
 import os, sys, time
@@ -124,6 +126,30 @@ def test_server_restarted_under_a_writer(seed: int, tmp_path: Path) -> None:
         assert writer.poll() is None
         kill(writer)
         assert_nothing_lost(home, notes)
+
+
+def test_sessions_terminated_for_a_minute(tmp_path: Path) -> None:
+    """Row 4: every session of a writer is ended five times a second for a minute; it never stops, and loses nothing."""
+    notes = tmp_path / "notes"
+    others = text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                  " WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    with torture_home() as home:
+        writer = write(home, notes, size=500, pause=0.01)
+        wait_for(lambda: len(acknowledged(notes)) > 5, 60, "first rows")
+        engine, ended = opened(home), 0
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            deadline = time.monotonic() + SECONDS_OF_TERMINATION
+            while time.monotonic() < deadline:
+                ended += connection.scalar(others) or 0
+                time.sleep(0.2)
+        engine.dispose()
+        before = len(acknowledged(notes))
+        wait_for(lambda: len(acknowledged(notes)) > before + 20, 60, "rows after the last one")
+        assert writer.poll() is None, "the writer gave up"
+        kill(writer)
+        pairs = assert_nothing_lost(home, notes)
+        assert ended >= 50, "hardly a session was there to be ended"
+        say(f"\n{ended} sessions ended in {SECONDS_OF_TERMINATION} s: {pairs} pairs, 0 lost")
 
 
 def test_disk_of_the_data_is_full(tmp_path: Path) -> None:
