@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from recsys.batches import Histories
 from recsys.checkpoint import Trained
 from recsys.cohort import KINDS, Ragged, Vocabulary
 from recsys.decode import select
+
+if TYPE_CHECKING:
+    from recsys.recommenders.contract import Recommender
 
 WARNING = "Research software, not a medical device: nothing here may guide the treatment of a patient."
 _FIELDS = {"diagnosis": "diagnoses", "procedure": "procedures", "medication": "medications"}
@@ -47,7 +50,7 @@ class Recommendation(NamedTuple):
     given_before: int
     """How many earlier visits had it."""
     rests_on: tuple[str, ...]
-    """The modalities of knowledge behind its vector; empty when the vector was learned from prescriptions alone."""
+    """The modalities behind its vector; empty when its score was learned from prescriptions alone."""
     accepted: tuple[str, ...]
     """Interactions with other recommended medications that were accepted."""
 
@@ -108,14 +111,17 @@ def _codes(values: Any, name: str, number: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value.strip() for value in values))
 
 
+EXAMPLE = "give the patient's visits as a JSON file; demo/patient.json of the program is an example"
+
+
 def read_patient(path: Path) -> Patient:
     """The patient of a JSON file."""
     try:
         return parse_patient(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise DataError(f"{path} is not there") from None
+        raise DataError(f"{path} is not there", hint=EXAMPLE) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
+        raise DataError(f"{path} is not JSON: {error}", hint=EXAMPLE) from None
 
 
 class RecommenderService:
@@ -126,8 +132,7 @@ class RecommenderService:
         self.knowledge = trained.recommender.knowledge
         self.vocabularies = {kind: Vocabulary(tuple(trained.vocabularies[kind])) for kind in KINDS}
         self.task = str(trained.meta.get("task", "stay"))
-        self._modalities = [tuple(name for name, has in zip(self.knowledge.modalities, row, strict=True) if has)
-                            for row in self.knowledge.rests_on]
+        self._modalities = _modalities_used(trained.recommender)
         self._interacting = [frozenset(np.flatnonzero(row).tolist()) for row in self.knowledge.interactions.matrix]
 
     @classmethod
@@ -196,6 +201,20 @@ class RecommenderService:
         """The codes among ``taken`` that interact with the medication, in the order of the vocabulary."""
         found = taken & self._interacting[medication]
         return tuple(self.knowledge.medications[other] for other in sorted(found)) if found else ()
+
+
+def _modalities_used(recommender: Recommender) -> list[tuple[str, ...]]:
+    """What each medication's score rests on besides prescriptions; a recommender that reads no vectors uses none."""
+    from recsys.recommenders.layers import DrugTable
+    from recsys.recommenders.molecules import MedicationEncoder
+
+    knowledge, network = recommender.knowledge, getattr(recommender, "network", None)
+    if isinstance(getattr(network, "drugs", None), DrugTable):
+        return [tuple(name for name, has in zip(knowledge.modalities, row, strict=True) if has)
+                for row in knowledge.rests_on]
+    if network is not None and any(isinstance(part, MedicationEncoder) for part in network.modules()):
+        return [("molecule",) if smiles else () for smiles in knowledge.smiles or ((),) * len(knowledge.medications)]
+    return [()] * len(knowledge.medications)
 
 
 def _ragged(lists: Sequence[Sequence[int]]) -> Ragged:

@@ -78,7 +78,7 @@ class Network(nn.Module):
         """Take counts from the training patients before the first step; nothing by default."""
 
     def learned_knowledge(self, knowledge: Knowledge) -> Knowledge:
-        """The medications' knowledge after training: changed where the drug table went on learning what it is made of."""
+        """The medications' knowledge after training: changed where the drug table went on learning its parts."""
         table = getattr(self, "drugs", None)
         return table.learned_knowledge(knowledge) if isinstance(table, DrugTable) else knowledge
 
