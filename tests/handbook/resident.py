@@ -21,7 +21,8 @@ IMPORTED = ("torch", "rdkit.Chem", "pandas", "sklearn", "matplotlib.figure", "sq
 
 
 def main(path: str, plugs: list[str]) -> None:
-    """Answer calls until the parent ends this process."""
+    """Answer calls until the parent ends this process, or is gone."""
+    parent = os.getppid()
     for name in IMPORTED:
         import_module(name)
     import torch
@@ -37,8 +38,12 @@ def main(path: str, plugs: list[str]) -> None:
         listener.listen(8)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        while True:
-            caller, _ = listener.accept()
+        listener.settimeout(5)
+        while os.getppid() == parent:
+            try:
+                caller, _ = listener.accept()
+            except TimeoutError:
+                continue
             if os.fork() == 0:
                 listener.close()
                 answer(caller)
@@ -47,6 +52,7 @@ def main(path: str, plugs: list[str]) -> None:
 
 def answer(caller: socket.socket) -> None:
     """Run one call in this forked process, tell its exit code, and end."""
+    caller.setblocking(True)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     code = 70
     try:
