@@ -130,7 +130,7 @@ class _Follow:
 
     def __init__(self, bar: Any, config: Any) -> None:
         self.bar, self.rows = bar, []  # type: Any, list[dict[str, Any]]
-        self.target = config.ddi_target
+        self.target = config.ddi_target if config.ddi_loss else 0.0
         self.task = bar.add_task("training", total=config.epochs, note="")
         self.said: set[str] = set()
 
@@ -227,6 +227,44 @@ def recommend(
         output.emit(avoided_rows(answer.avoided), form, title="left out because of interactions")
     if reasons:
         output.emit([row for reason in reasons for row in reason.rows()], form, title=f"reasons: {reasons[0].method}")
+
+
+@app.command(epilog="Example: mkmed recsys reproduce --format mimic3 --root ~/mimic-iii --seeds 3 --jobs 8")
+def reproduce(
+    form: Annotated[str, typer.Option("--format", help="EHR format; see mkmed recsys prepare.")] = "mimic3",
+    root: Annotated[Path | None, typer.Option(help="Folder of the export; not needed for a prepared cohort.")] = None,
+    cohort: Annotated[str | None, typer.Option(help="Name of the cohort; the format's by default.")] = None,
+    recommender: Annotated[list[str] | None, typer.Option(help="Only these; all of them if left out.")] = None,
+    assign: Annotated[list[str] | None, typer.Option("--set", help="key=value for every training.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each recommender.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at once, of one thread each.")] = 1,
+    min_visits: Annotated[int, typer.Option(min=1, help="Patients with fewer visits are left out, and counted.")] = 2,
+    allow_subset: Annotated[bool, typer.Option(help="Accept other row counts than the published ones.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print what would be trained, and stop.")] = False,
+    output_form: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.table,
+) -> None:
+    """Fill the papers' table on one cohort: prepare it, train every recommender, compare; goes on where it was."""
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+    from recsys import reproduce as comparison
+    from recsys.cohort_files import list_cohorts, load_cohort
+    from recsys.prepare import prepare as run_prepare
+
+    settings, name = load_settings(), cohort or form
+    wanted = comparison.comparison(name, seeds, recommender or tuple(comparison.ARMS), assign or [])
+    if dry_run:
+        output.emit([{"recommender": item.arm, **item.config.as_json()} for item in wanted], output_form)
+        return
+    engine = open_engine(settings)
+    comparison.fill_knowledge(engine, settings, output.say)
+    if name not in list_cohorts(settings):
+        with engine.connect() as connection:
+            run_prepare(form=form, root=root, name=name, connection=connection, min_visits=min_visits,
+                        allow_subset=allow_subset, settings=settings)
+    output.say(f"{load_cohort(name, settings).fingerprint}; {len(wanted)} trainings")
+    for done in comparison.train_missing(settings, engine, wanted, jobs):
+        output.say(f"{done.arm}, seed {done.config.seed}: done")
+    output.emit(comparison.comparison_rows(settings, engine, wanted), output_form, title=comparison.TITLE)
 
 
 @app.command(epilog="Example: mkmed recsys runs --format json")

@@ -12,34 +12,59 @@ RARE_LIFT = 1.5
 """Rare medications are weak when their average precision is below this many times that of a random order."""
 UNIFORM = 0.98
 """Share of the largest entropy from which fragment attention counts as uniform."""
-UNSAFE = 1.4
+UNSAFE = 1.3
 """Output while training is unsafe above this many times the DDI target; the rule tuned afterwards may still meet it."""
+OVERFITTED = 0.95
+"""The share of the best validation Jaccard below which the last epoch counts as overfitted."""
 WARM = 3
 """Epochs before the output is judged."""
 
 
 def signatures(rows: Sequence[Mapping[str, Any]], report: Mapping[str, Any],
                recommender: Recommender) -> list[str]:
-    """A sentence for each signature found: unsafe output, unstable loss, uniform attention, weakness on the rare."""
-    known = training_signatures(rows, report["ddi"]["target"])
-    uniform = [line for line in _uniform(attention_entropy(recommender)) if line not in known]
-    return [*known, *_safety(report), *_rarity(report), *uniform]
+    """A sentence for each signature found: unsafe output, unstable loss, uniform attention, weakness on the rare.
+
+    An unstable loss counts whenever it was, everything else as it is at the end.
+    """
+    control = recommender.config
+    target = control.ddi_target if control.ddi_loss else 0.0
+    trained = [row for row in rows if "loss" in row]
+    unstable = next((found for n in range(1, len(trained) + 1) if (found := _unstable(trained[:n]))), [])
+    settled = _settled(trained, target)
+    uniform = [line for line in _uniform(attention_entropy(recommender)) if line not in settled]
+    return [*unstable, *settled, *_safety(report), *_rarity(report), *uniform]
 
 
 def training_signatures(rows: Sequence[Mapping[str, Any]], ddi_target: float = 0.0) -> list[str]:
-    """What the epochs so far show; called after every epoch too, so that a user need not wait for the end."""
+    """What the last of these epochs shows; called after every epoch, so that a user need not wait for the end.
+
+    ``ddi_target`` is 0 where the loss knows nothing of interactions.
+    """
     trained = [row for row in rows if "loss" in row]
+    return [*_unstable(trained), *_settled(trained, ddi_target)]
+
+
+def _unstable(trained: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whether the loss spiked or rose in the last epoch."""
     if not trained:
         return []
-    found = []
-    last = trained[-1]
+    last, found = trained[-1], []
     if last["loss_max"] > 3 * last["loss"]:
         found.append(f"loss spike in epoch {last['epoch']}: {last['loss_max']:.3g} against a mean of {last['loss']:.3g}"
                      "; lower learning_rate")
-    if len(trained) > 1 and last["loss"] > 1.3 * min(row["loss"] for row in trained[:-1]):
+    low = min((row["loss"] for row in trained[:-1]), default=math.inf)
+    if last["loss"] > 1.3 * low and last["loss"] - low > 0.1 * trained[0]["loss"]:
         found.append(f"the loss rises (epoch {last['epoch']}: {last['loss']:.3g}); lower learning_rate")
+    return found
+
+
+def _settled(trained: Sequence[Mapping[str, Any]], ddi_target: float) -> list[str]:
+    """Overfitting, a β that leaves nothing of accuracy, unsafe output, uniform attention: as of the last epoch."""
+    if not trained:
+        return []
+    last, found = trained[-1], []
     top = max(trained, key=lambda row: row["jaccard"])
-    if len(trained) > 8 and top["epoch"] <= last["epoch"] // 3 and last["jaccard"] < 0.98 * top["jaccard"]:
+    if len(trained) > 8 and top["epoch"] <= last["epoch"] // 3 and last["jaccard"] < OVERFITTED * top["jaccard"]:
         found.append("the best validation epoch is long past: overfitting; raise weight_decay, dropout or code_dropout,"
                      " or set patience")
     if last.get("beta") is not None and last["beta"] < 0.1:
