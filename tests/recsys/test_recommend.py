@@ -63,6 +63,17 @@ def test_an_answer_equals_the_model_and_names_everything(service: RecommenderSer
     assert all(item.because_of for item in answer.avoided)
 
 
+def test_a_recommender_that_reads_no_vectors_rests_on_none(trained: Trained) -> None:
+    def rests_on(name: str) -> set[tuple[str, ...]]:
+        model = RECOMMENDERS[name](trained.recommender.sizes, trained.recommender.knowledge, from_json({"dim": 8}))
+        other = RecommenderService(replace(trained, recommender=model))
+        return set(other._modalities)
+
+    assert rests_on("popularity") == rests_on("retain") == {()}
+    assert rests_on("molerec") == {("molecule",), ()}
+    assert max(len(names) for names in rests_on("mkmed")) > 2
+
+
 def test_many_patients_at_once_get_the_same_answers(service: RecommenderService, trained: Trained) -> None:
     patients = [patient_of(trained), Patient((Visit(trained.vocabularies["diagnosis"][:1]),)), Patient((Visit(),))]
     together = service.recommend_many(patients)

@@ -1,5 +1,7 @@
 """A run end to end: cohort on disk, training, report, resume, comparison, command line."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from typer.testing import CliRunner
 
 from kb.errors import ConfigError, DataError, NotFound
 from kb.settings import Settings
-from recsys.cohort_files import save_cohort
+from recsys.cohort_files import load_cohort, save_cohort
 from recsys.commands import app
 from recsys.compare import compare
 from recsys.config import Config, from_json, load_config
@@ -140,7 +142,28 @@ def test_the_command_line_trains_evaluates_and_recommends(settings: Settings, mo
     assert answer["unknown_codes"] == {"diagnosis": ["ICD9CM:NOPE"]} and "not a medical device" in answer["warning"]
     assert answer["recommended"] and (tmp_path / "why.svg").exists()
     table = tell.invoke(app, ["recommend", "--visit", str(tmp_path / "patient.json")])
-    assert "not a medical device" in table.output and "ICD9CM:NOPE" in table.output
+    assert "not a medical device" in table.stdout and "ICD9CM:NOPE" in table.output
+    lines = tell.invoke(app, ["recommend", "--visit", str(tmp_path / "patient.json"), "--explain", "-f", "csv"])
+    rows = list(csv.DictReader(io.StringIO(lines.stdout)))
+    assert {row["row"] for row in rows} >= {"recommended", "unknown"} and all(None not in row for row in rows)
+    assert all("not a medical device" in row["warning"] for row in rows)
+    assert [row["code"] for row in rows if row["row"] == "recommended"] == [m["code"] for m in answer["recommended"]]
+    assert [row["code"] for row in rows if row["row"] == "unknown"] == ["ICD9CM:NOPE"]
+    assert "not a medical device" in (tmp_path / "why.svg").read_text()
+
+
+def test_every_table_is_printed_with_its_cohort(settings: Settings, runs: list[str],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKMED_HOME", str(settings.home))
+    tell, fingerprint = CliRunner(), load_cohort("synthetic", settings).fingerprint.sha256[:12]
+    for words in (["evaluate", "--run", runs[0]], ["compare", *runs], ["cohorts"],
+                  ["train", "--set", "vectors=learned", "--set", "epochs=1", "--recommender", "popularity"]):
+        assert fingerprint in tell.invoke(app, words, env={"COLUMNS": "400"}).output, words
+    shown = tell.invoke(app, ["evaluate", "--run", runs[0], "--by", "visits", "-f", "json"])
+    numbers = [row["visit number"] for row in json.loads(shown.stdout)]
+    assert numbers[0] == "first" and len(set(numbers)) == len(numbers)
+    buckets = json.loads(tell.invoke(app, ["evaluate", "--run", runs[0], "--by", "bucket", "-f", "json"]).stdout)
+    assert [row["bucket"] for row in buckets] == ["no vector"]
 
 
 def test_configuration_from_toml_and_assignments(tmp_path: Path) -> None:
@@ -173,6 +196,10 @@ def test_knowledge_variants_and_a_report_by_bucket() -> None:
     report = evaluate(model, train, test, choose(model, validation)).report
     assert sum(row["medications"] for row in report["by_bucket"].values()) == len(knowledge.medications)
     assert sum(row["occurrences"] for row in report["by_rarity"].values()) == int(test.target.sum())
+    count = knowledge.rests_on[:, :5].sum(1)[knowledge.known]  # the sixth column, the molecule, is no modality
+    assert report["by_bucket"]["no vector"]["medications"] == 2
+    for n in set(count.tolist()):
+        assert report["by_bucket"][f"{n} modalities"]["medications"] == (count == n).sum()
     assert report_rows({**report, "recommender": "repeat_last"}, "bucket")
 
 
