@@ -60,3 +60,8 @@ def test_every_page_is_linked_from_the_readme():
     text = (ROOT / "README.md").read_text()
     pages = [str(page.relative_to(ROOT)) for page in PAGES if page.parent.name == "docs" or page.name == "CONTRIBUTING.md"]
     assert [page for page in pages if f"({page})" not in text] == []
+
+
+def test_every_picture_is_shown():
+    shown = "".join(page.read_text() for page in PAGES)
+    assert [p.name for p in (ROOT / "docs" / "pictures").iterdir() if f"pictures/{p.name})" not in shown] == []
