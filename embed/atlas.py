@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from embed import store
 from kb import query
 from kb.errors import UsageError
+from kb.pictures import require_format
 
 ATC_NAMES = {
     "A": "alimentary, metabolism",
@@ -63,6 +64,7 @@ def draw_map(engine: Engine, path: Path, *, by: str = "atc", coded_only: bool = 
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    require_format(path)
     vectors = store.read_published(engine)
     groups = colours(engine, vectors.drug_ids, by)
     keep = np.array([bool(g) or not coded_only for g in groups])

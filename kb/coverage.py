@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, text
 
 from kb.modalities import MODALITIES
+from kb.pictures import require_format
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,6 +107,7 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure; the suffix decides the format (svg, png, pdf). The same data give the same bytes."""
     import matplotlib as mpl
 
+    require_format(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if path.suffix == ".svg" else None
     with mpl.rc_context({"svg.hashsalt": "mkmed", "svg.fonttype": "none"}):

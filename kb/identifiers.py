@@ -5,6 +5,7 @@ Prefixes follow the Bioregistry (pubchem.compound, drugbank, chebi, unii, cas, r
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 
@@ -27,6 +28,12 @@ _FORMS: dict[str, re.Pattern[str]] = {
     "mesh": re.compile(r"[CD]\d{6,9}"),
     "user": re.compile(r"[A-Za-z0-9:_.-]{1,64}"),
 }
+_EXAMPLES = {
+    "pubchem.compound": "2244", "drugbank": "DB00945", "chebi": "15365", "chembl": "CHEMBL25", "unii": "R16CO5Y76E",
+    "cas": "50-78-2", "rxcui": "1191", "atc": "N02BA01", "ndc": "00904-2009-60", "pharmgkb": "PA448497",
+    "inchikey": "BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "drugcentral": "74", "ccd": "AIN", "mesh": "D001241", "user": "mine-1",
+}
+"""Aspirin's, but for the last."""
 NAMESPACES: tuple[str, ...] = tuple(_FORMS)
 _PREFIX = {"chebi": "CHEBI:", "unii": "UNII:", "chembl": "CHEMBL:"}
 
@@ -46,7 +53,7 @@ class Identifier:
         """The normalised identifier; raises DataError when the value has not the namespace's form."""
         namespace = namespace.strip().lower()
         if namespace not in _FORMS:
-            raise DataError(f"unknown namespace {namespace!r}", hint=f"known: {', '.join(NAMESPACES)}")
+            raise DataError(f"unknown namespace {namespace!r}", hint=near_namespace(namespace))
         text = str(value).strip()
         if namespace != "user":
             text = text.upper()
@@ -56,7 +63,8 @@ class Identifier:
         if namespace == "ndc":
             text = normalise_ndc(text) or text
         if not _FORMS[namespace].fullmatch(text):
-            raise DataError(f"{value!r} is not a {namespace} identifier", hint=f"expected {_FORMS[namespace].pattern}")
+            raise DataError(f"{value!r} is not a {namespace} identifier",
+                            hint=f"one looks like {namespace}:{_EXAMPLES[namespace]}")
         return cls(namespace, text)
 
     @classmethod
@@ -66,6 +74,15 @@ class Identifier:
         if not colon:
             raise DataError(f"{text!r} has no namespace", hint="write it as namespace:value, e.g. drugbank:DB00945")
         return cls.make(namespace, value)
+
+
+def near_namespace(name: str) -> str:
+    """A hint with the namespace that is most like ``name``, and all that are known."""
+    name = name.strip().lower()
+    close = [known for known in NAMESPACES if name and known.startswith(name)]
+    close = close or difflib.get_close_matches(name, NAMESPACES, n=1, cutoff=0.5)
+    meant = f"did you mean {close[0]}:{_EXAMPLES[close[0]]}? " if close else ""
+    return f"{meant}known: {', '.join(NAMESPACES)}"
 
 
 def recognise(text: str) -> Identifier | None:

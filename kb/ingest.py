@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy import Connection, Engine, func, select, text, union_all
 from sqlalchemy.dialects.postgresql import insert
 
 from kb import output
@@ -211,12 +211,13 @@ def ingest(engine: Engine, settings: Settings, name: str, options: IngestOptions
     finally:
         with engine.begin() as connection:
             failed = _failed_since(connection, job)
+            why = _usual_failure(connection, job) if failed else ""
             job.counts["failed_cells"] = failed
             finish_run(connection, job.run_id, status, counts=dict(job.counts), error=error or None)
     seconds = (datetime.now(UTC) - job.started_at).total_seconds()
     if failed:
         raise Incomplete(
-            f"{failed} cells or look-ups failed; everything else is committed",
+            f"{failed} cells or look-ups failed{why}; everything else is committed",
             hint=f"mkmed kb ingest --source {name} --retry-failed",
         )
     return Summary(job.run_id, name, seconds, dict(job.counts))
@@ -232,6 +233,17 @@ def _analyse(engine: Engine) -> None:
 
 def _again(name: str) -> str:
     return f"run the same command again to go on: mkmed kb ingest --source {name} …"
+
+
+def _usual_failure(connection: Connection, job: Job) -> str:
+    """What was most often the matter, to be put behind the number."""
+    errors = union_all(*(
+        select(table.c.last_error.label("said"))
+        .where(table.c.source == job.source.name, table.c.state == State.failed, table.c.run_id == job.run_id)
+        for table in (cell, lookup)
+    )).subquery()
+    said = connection.scalar(select(func.mode().within_group(errors.c.said)))
+    return f", most often: {said}" if said else ""
 
 
 def _failed_since(connection: Connection, job: Job) -> int:

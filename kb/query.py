@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, func, select, text
 
 from kb.db.copy import copy_out
 from kb.errors import NotFound
-from kb.identifiers import Identifier
+from kb.identifiers import NAMESPACES, Identifier, near_namespace
 from kb.modalities import MODALITIES
 from kb.schema.graph import atc_class, drug_atc, drug_entity, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier
@@ -268,13 +268,8 @@ def find_drug(connection: Connection, wanted: str) -> int:
     found = connection.scalar(select(func.mkmed.find_drug(wanted)))
     if found is not None:
         return int(found)
-    if ":" in wanted and wanted.partition(":")[0].lower() in (
-        "drugbank",
-        "pubchem.compound",
-        "inchikey",
-        "unii",
-        "cas",
-    ):
+    namespace, colon, _ = wanted.partition(":")
+    if colon and namespace.lower() in NAMESPACES and namespace.lower() != "user":
         Identifier.parse(wanted)
     prefix = wanted.lower()[:3]
     near = connection.scalars(
@@ -285,5 +280,7 @@ def find_drug(connection: Connection, wanted: str) -> int:
     ).all()
     close = difflib.get_close_matches(wanted.lower(), near, n=3, cutoff=0.6)
     meant = f"did you mean {' or '.join(close)}?" if close else "mkmed kb search TEXT finds names that contain a text"
+    if colon and " " not in namespace and namespace.lower() not in NAMESPACES and not close:
+        meant = near_namespace(namespace)
     raise NotFound(f"no drug {wanted!r} in the knowledge base", hint=meant)
 

@@ -24,6 +24,8 @@ import tenacity
 import urllib3
 
 from kb.errors import ConfigError, Transient, TransportError
+from kb.network import reason
+from kb.output import say
 from kb.settings import Settings
 from kb.transport_pace import Pace, Policy, parse_throttle
 from kb.transport_wire import PoliteAdapter, read_body
@@ -31,6 +33,7 @@ from kb.transport_wire import PoliteAdapter, read_body
 T = TypeVar("T")
 
 MAX_REDIRECTS = 2
+TELL_SECONDS = 60.0
 REFUSALS = (429, 503)
 
 
@@ -79,6 +82,7 @@ class Transport:
                  connections: int = 16) -> None:
         self._base = base_url.rstrip("/")
         self._origin = _origin(self._base)
+        self._told = -TELL_SECONDS
         self.policy = policy or policy_for(base_url, settings)
         settings.cache.mkdir(parents=True, exist_ok=True)
         host = urlsplit(self._base).netloc
@@ -121,9 +125,18 @@ class Transport:
             wait=tenacity.wait_exponential(self.policy.first_wait, 60.0)
             + tenacity.wait_random(0, self.policy.first_wait),
             sleep=self.pace.sleep,
+            before_sleep=self._tell,
             reraise=True,
         )
         return retrying(self._attempt, request, judge)
+
+    def _tell(self, state: tenacity.RetryCallState) -> None:
+        """Say what fails, once a minute at most, from the second failure of one request on."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        now = time.monotonic()
+        if isinstance(error, Transient) and state.attempt_number > 1 and now > self._told + TELL_SECONDS:
+            self._told = now
+            say(f"{error.message}; trying again (attempt {state.attempt_number} of {self.policy.attempts})")
 
     def _attempt(self, request: Request, judge: Callable[[Answer], T]) -> T:
         answer = self.send(request)
@@ -167,9 +180,9 @@ class Transport:
                 allow_redirects=False, timeout=(policy.connect, policy.deadline),
             )
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-            raise Transient(f"{self.pace.host} could not be asked: {_brief(error)}") from error
+            raise Transient(f"{self.pace.host} could not be asked: {reason(error)}") from error
         except requests.RequestException as error:
-            raise TransportError(f"{self.pace.host} could not be asked: {_brief(error)}") from error
+            raise TransportError(f"{self.pace.host} could not be asked: {reason(error)}") from error
         return self._receive(response, request.cap)
 
     def _receive(self, response: requests.Response, cap: int) -> Answer:
@@ -178,7 +191,7 @@ class Transport:
         try:
             body = read_body(response, cap)
         except (urllib3.exceptions.HTTPError, OSError, ValueError, zlib.error) as error:
-            late = "was not complete at the deadline" if deadline.passed else f"broke off: {_brief(error)}"
+            late = "was not complete at the deadline" if deadline.passed else f"broke off: {reason(error)}"
             raise Transient(f"the answer of {self.pace.host} {late}") from error
         finally:
             deadline.cancel()
@@ -260,7 +273,3 @@ def _user_agent(settings: Settings) -> str:
         release = "0"
     contact = "".join(c for c in settings.contact if c.isprintable() and c.isascii())
     return f"mkmed/{release}" + (f" (+{contact})" if contact else "")
-
-
-def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:200]

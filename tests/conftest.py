@@ -36,10 +36,36 @@ def pytest_configure(config: pytest.Config) -> None:
         Path(home).chmod(0o711)  # the server's account, when tests run as root, must pass
         os.environ[HOME_VARIABLE] = home
         config.stash[OWNER] = home
+        _own_temporary_folder(Path(home))
     os.environ["MKMED_HOME"] = os.environ[HOME_VARIABLE]
 
 
 OWNER = pytest.StashKey[str]()
+
+
+def _own_temporary_folder(home: Path) -> None:
+    """Put what the program and its libraries leave in the temporary folder where it goes with the session's home.
+
+    pytest's own folders stay where they are, to be looked at after a failure.
+    """
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    folder = home / "tmp"
+    folder.mkdir(mode=0o711)
+    os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = None
+
+
+def _remove_databases_apart(home: Path, temporary: Path) -> None:
+    """Remove the databases of homes of this session that were closed to the server's account (root only)."""
+    from kb.db import cluster, shared
+
+    for root in cluster.SHARED_HOMES.iterdir() if cluster.SHARED_HOMES.is_dir() else ():
+        served = shared.home_of(root)
+        if served is not None and (served.is_relative_to(home) or served.is_relative_to(temporary)):
+            from kb.db.server import Server
+
+            Server(served).stop(force=True)
+            shutil.rmtree(root)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -50,6 +76,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     from kb.db.server import embedded
 
     embedded(Path(home)).stop(force=True)
+    temporary = getattr(config, "_tmp_path_factory", None)
+    if temporary is not None:
+        _remove_databases_apart(Path(home), temporary.getbasetemp())
     shutil.rmtree(home, ignore_errors=True)
     os.environ.pop(HOME_VARIABLE, None)
 

@@ -1,8 +1,14 @@
 """The mistakes of a first day: each gets one line that says what is wrong, a next step, and no traceback."""
 
 import gzip
+import os
 import shutil
+import socket
+import subprocess
 import sys
+import tempfile
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +58,15 @@ def told(database_environment, capsys):
     (["embed", "pretrain", "--modalities", "text,grap"], 2, "'grap'", "graph"),
     (["kb", "show", "metfromin"], 1, "no drug 'metfromin'", "did you mean metformin"),
     (["kb", "show", "pubchem.compound:999999999"], 1, "pubchem.compound:999999999", "kb search"),
+    (["kb", "show", "pubchem.compound:22x44"], 1, "'22x44' is not", "pubchem.compound:2244"),
+    (["kb", "show", "pubchem:2244"], 1, "pubchem:2244", "did you mean pubchem.compound:2244"),
+    (["kb", "coverage", "--plot", "buckets.xyz"], 2, "buckets.xyz", ".svg"),
+    (["kb", "coverage", "--format", "xml"], 2, "'xml'", "--help"),
+    (["recsys", "recommend", "--visit", str(ROOT / "pyproject.toml")], 1, "not JSON", "demo/patient.json"),
+    (["recsys", "prepare", "--format", "mimic4", "--root", str(ROOT / "demo/data/ehr_mimic3_demo")], 1, "icd_code", "column"),
+    (["kb", "ingest", "--source", "drkg"], 2, "reads a file", "--path"),
+    (["kb", "ingest", "--source", "drkg", "--url", "ftp://x/y"], 2, "ftp://x/y", "https://"),
+    (["kb", "ingest", "--source", "corpus", "--workers", "0"], 2, "--workers", "--help"),
     (["embed", "neighbours", "metformin"], 1, "published", "mkmed embed pretrain"),
     (["embed", "publish", "zzzz"], 1, "zzzz", ""),
     (["recsys", "evaluate"], 1, "no finished recommender run", "mkmed recsys train"),
@@ -97,6 +112,40 @@ def test_a_download_that_stopped_half_way(told, tmp_path):
     assert code in (1, 3) and "drugs.csv.gz" in line
 
 
+@pytest.fixture(params=["silent", "http", "hangs up"])
+def stranger(request, monkeypatch):
+    """The port of something on this machine that is not PostgreSQL."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    held = []
+
+    def serve():
+        while True:
+            try:
+                caller, _ = listening.accept()
+            except OSError:
+                return
+            held.append(caller)
+            if request.param == "http":
+                caller.recv(100)
+                caller.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            if request.param == "hangs up":
+                caller.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield listening.getsockname()[1]
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    for caller in held:
+        caller.close()
+
+
+def test_a_port_where_something_else_listens(told, monkeypatch, stranger):
+    monkeypatch.setattr("kb.db.engine.CONNECT_SECONDS", 2)
+    monkeypatch.setenv("MKMED_DATABASE_URL", f"postgresql://me@127.0.0.1:{stranger}/mkmed")
+    code, line, hint = told("kb", "coverage")
+    assert code == 75 and str(stranger) in line and "MKMED_DATABASE_URL" in hint
+
+
 @pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:1/mkmed", "mysql://x/y", "not a url", "postgresql://u:geheim@127.0.0.1:1/m"])
 def test_a_wrong_database_url(told, monkeypatch, url):
     monkeypatch.setenv("MKMED_DATABASE_URL", url)
@@ -108,10 +157,14 @@ def test_a_wrong_database_url(told, monkeypatch, url):
 def test_a_wrong_pubchem_url(told, monkeypatch, tmp_path):
     monkeypatch.setenv("MKMED_PUBCHEM_URL", "http://127.0.0.1:9/rest")
     monkeypatch.setenv("MKMED_REQUEST_DEADLINE", "1")
+    from kb import transport
+
+    patient = transport.policy_for
+    monkeypatch.setattr(transport, "policy_for", lambda *given: replace(patient(*given), attempts=3, first_wait=0.05))
     ids = tmp_path / "ids"
     ids.write_text("2244\n")
-    code, _line, hint = told("kb", "ingest", "--source", "pubchem", "--ids", str(ids))
-    assert code in (1, 3, 75) and hint
+    code, line, hint = told("kb", "ingest", "--source", "pubchem", "--ids", str(ids))
+    assert code == 3 and "Connection refused" in line and "--retry-failed" in hint
 
 
 def test_no_network_for_a_model_that_has_to_be_fetched(told, monkeypatch):
@@ -150,9 +203,133 @@ def test_a_wrong_setting_is_named(told, monkeypatch):
     assert code == 2 and "requests_per_second" in line and "MKMED_REQUESTS_PER_SECOND" in hint
 
 
-def test_make_in_the_wrong_python_says_which_is_needed():
-    rule = (ROOT / "Makefile").read_text()
-    assert "Python 3.11, 3.12 or 3.13 is needed" in rule and "make PYTHON=" in rule
+@pytest.fixture
+def checkout(tmp_path):
+    """What ``make`` reads, without an environment."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def make(folder, *arguments):
+    if shutil.which("make") is None:
+        pytest.skip("there is no make here")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, env=clean)
+
+
+def test_make_with_the_wrong_python_says_which_is_needed(checkout):
+    old = checkout / "python3.9"
+    old.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 9); exec(sys.argv[1])' \"$2\"\n")
+    old.chmod(0o755)
+    for python, said in ((str(old), "is 3.9: make PYTHON="), ("no-such-python", "there is no no-such-python")):
+        done = make(checkout, "install", f"PYTHON={python}")
+        assert done.returncode != 0 and "Python 3.11, 3.12 or 3.13 is needed" in done.stderr and said in done.stderr
+        assert not (checkout / ".venv").exists()
+
+
+def test_make_mends_an_environment_that_broke(checkout):
+    """Its Python went away, as after an upgrade of the system: both marks are there, and nothing works."""
+    (checkout / ".venv/bin").mkdir(parents=True)
+    (checkout / ".venv/bin/python").symlink_to("/nowhere/python3")
+    for mark in (".made", ".installed"):
+        (checkout / ".venv" / mark).touch()
+    planned = make(checkout, "-n", "demo").stdout
+    assert "venv --clear .venv" in planned and "pip install" in planned
+
+
+def test_make_says_what_it_can_do(checkout):
+    done = make(checkout)
+    assert done.returncode == 0 and {"make demo", "make test"} <= {line.split("\t")[0].strip()[:9] for line in done.stdout.splitlines()}
+
+
+def test_a_home_that_cannot_be_made(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    home = tmp_path / "file" / "home"
+    monkeypatch.setenv("MKMED_HOME", str(home))
+    for command in (["kb", "coverage"], ["demo", "--quick"], ["report"]):
+        assert cli.run(command) == 2
+        said = capsys.readouterr().err
+        assert "cannot be made" in said and "hint: set MKMED_HOME to a folder of yours" in said and "Traceback" not in said
+    assert cli.run(["doctor"]) == 1
+    assert "cannot be written" in capsys.readouterr().out
+
+
+@pytest.fixture
+def small_disk():
+    """A folder on a disk of its own, and a function that gives it a size."""
+    folder = Path(tempfile.mkdtemp(prefix="mkd-", dir="/tmp"))
+
+    def mount(*options):
+        return subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True).returncode == 0
+
+    if os.geteuid() != 0 or not mount("-t", "tmpfs", "-o", "size=1M,mode=711", "tmpfs"):
+        folder.rmdir()
+        pytest.skip("only root can mount a small disk")
+    yield folder, lambda size: mount("-o", f"remount,size={size}")
+    from kb.db.server import embedded
+
+    for home in (folder / "h", folder / "h" / "demo"):
+        embedded(home).stop(force=True)
+    subprocess.run(["umount", str(folder)], check=True)
+    folder.rmdir()
+
+
+def test_a_disk_too_small_for_a_database_and_then_larger(small_disk, monkeypatch, capsys):
+    folder, resize = small_disk
+    monkeypatch.setenv("MKMED_HOME", str(folder / "h"))
+    for size in ("12M", "30M"):
+        assert resize(size)
+        for command in (["db", "init"], ["demo", "--quick"]):
+            assert cli.run(command) == 74, size
+            said = capsys.readouterr().err
+            assert said.count("error: ") == 1 and "space" in said and "hint: free" in said and "Traceback" not in said
+    assert resize("170M")
+    assert cli.run(["db", "init"]) == 0
+    capsys.readouterr()
+    assert cli.run(["demo", "--quick"]) == 74
+    assert "MiB are free" in capsys.readouterr().err
+
+
+def test_a_database_whose_home_is_gone_is_found(tmp_path, monkeypatch, capsys):
+    from kb.db import cluster, shared
+
+    for name in ("kept", "gone"):
+        root = tmp_path / "clusters" / name
+        root.mkdir(parents=True)
+        shared.sign(root, tmp_path / name)
+        shared.sign(root, tmp_path / "another")
+        assert shared.home_of(root) == tmp_path / name
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "clusters" / "unsigned").mkdir()
+    monkeypatch.setattr(cluster, "SHARED_HOMES", tmp_path / "clusters")
+    assert shared.abandoned(tmp_path / "clusters") == [tmp_path / "clusters" / "gone"]
+    from kb.doctor import check_disk
+    from kb.settings import load_settings
+
+    found = [check for check in check_disk(load_settings()) if check.name == "old databases"]
+    assert [check.found.split()[0] for check in found] == ["1"] and "gone" in found[0].remedy
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's database lies apart from its home")
+def test_clearing_a_demo_removes_a_database_that_lies_apart(tmp_path, monkeypatch):
+    from demo.clearing import clear
+    from kb.db import cluster
+    from kb.db.server import Server, embedded
+    from kb.settings import load_settings
+
+    apart = Path(tempfile.mkdtemp(prefix="mks-", dir="/tmp"))
+    apart.chmod(0o711)
+    monkeypatch.setattr(cluster, "SHARED_HOMES", apart / "clusters")
+    settings = load_settings(home=tmp_path / "demo")
+    server: Server = embedded(settings.home)
+    server.start()
+    (settings.home / "report.html").write_text("x")
+    root = server.cluster.root
+    assert root.parent == apart / "clusters" and (root / "home").read_text() == str(settings.home)
+    clear(settings)
+    assert not root.exists() and [path.name for path in settings.home.iterdir()] == ["report.html"]
+    shutil.rmtree(apart)
 
 
 def test_running_as_root_has_a_home_that_the_server_can_reach(monkeypatch):

@@ -22,6 +22,7 @@ from kb.errors import DatabaseUnavailable, DiskFull, SchemaMismatch
 from kb.settings import Settings, load_settings
 
 SEARCH_PATH = "mkmed, ext, public"
+CONNECT_SECONDS = 10
 MINIMAL_PGVECTOR = (0, 8, 4)
 """Before it, parallel HNSW builds overflowed (0.8.2), vacuum could break an index (0.8.3) or its repair (0.8.4)."""
 
@@ -69,7 +70,7 @@ def engine_for(url: URL, server: Server | None = None, **options: Any) -> Engine
 def _connector(url: URL, server: Server | None) -> Callable[[], RawConnection]:
     arguments: dict[str, Any] = {
         "user": url.username, "password": url.password, "dbname": url.database, "host": url.host, "port": url.port,
-        "application_name": "mkmed", "connect_timeout": 10, "keepalives_idle": 60,
+        "application_name": "mkmed", "connect_timeout": CONNECT_SECONDS, "keepalives_idle": 60,
     } | {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
     arguments = {name: value for name, value in arguments.items() if value is not None}
 
@@ -77,7 +78,9 @@ def _connector(url: URL, server: Server | None) -> Callable[[], RawConnection]:
         try:
             return _session(arguments)
         except psycopg2.OperationalError as error:
-            if server is None or getattr(error, "pgcode", None) is not None or "does not exist" in str(error):
+            if server is None:
+                raise _unavailable(error, "check MKMED_DATABASE_URL, or unset it to use the embedded server") from None
+            if getattr(error, "pgcode", None) is not None or "does not exist" in str(error):
                 raise _unavailable(error) from None
         arguments["host"] = str(server.start())
         try:
@@ -107,9 +110,8 @@ def _option(error: Exception) -> str:
     return words[1] if len(words) > 2 and words[1].isidentifier() else "unreadable"
 
 
-def _unavailable(error: Exception) -> DatabaseUnavailable:
-    return DatabaseUnavailable(f"PostgreSQL cannot be reached: {first_line(error)}",
-                               hint="mkmed doctor shows what is wrong")
+def _unavailable(error: Exception, hint: str = "mkmed doctor shows what is wrong") -> DatabaseUnavailable:
+    return DatabaseUnavailable(f"PostgreSQL cannot be reached: {first_line(error)}", hint=hint)
 
 
 def _raise_mapped(server: Server | None, context: ExceptionContext) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kb.errors import Transient, TransportError, UsageError
+from kb.network import reason
+from kb.output import say
 
 if TYPE_CHECKING:
     import requests
@@ -68,10 +70,20 @@ def download(
             last = error
             if time.monotonic() >= deadline:
                 break
+            say(f"{target.name.partition('-')[2]}: {last}; trying again" if attempt + 1 < ATTEMPTS else "giving up")
             continue
         _publish(part, target)
         return target
-    raise Transient(f"{url} did not come whole: {last}", hint="run the same command again: it goes on where it stopped")
+    raise _gave_up(url, part, last)
+
+
+def _gave_up(url: str, part: Path, last: Exception | None) -> Transient:
+    """The error for a file of which something came, or nothing."""
+    if part.exists() and part.stat().st_size:
+        return Transient(f"{url} did not come whole: {last}",
+                         hint="run the same command again: it goes on where it stopped")
+    return Transient(f"nothing came from {url}: {last}",
+                     hint="check the address and the network, or fetch it elsewhere and give --path FILE")
 
 
 def _safe_name(url: str) -> str:
@@ -102,7 +114,7 @@ def _fetch(
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError, OSError) as error:
         if isinstance(error, OSError) and not isinstance(error, requests.RequestException | TimeoutError):
             raise
-        raise Transient(f"{type(error).__name__}") from None
+        raise Transient(reason(error)) from None
     if expected is not None and got < expected:
         raise Transient(f"{got:,} of {expected:,} bytes came")
 

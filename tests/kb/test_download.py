@@ -35,6 +35,16 @@ def test_a_download_goes_on_in_a_later_call_unless_the_file_changed(tmp_path: Pa
         assert download(address(server), tmp_path, limits=QUICK).read_bytes() == BODY[::-1]
 
 
+def test_where_nothing_came_from_is_said_with_a_way_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Transient, match=r"nothing came from .*: Connection refused") as error:
+        download("http://127.0.0.1:9/drkg.tar.gz", tmp_path, limits=QUICK)
+    assert "--path" in str(error.value.hint) and "network" in str(error.value.hint)
+    assert capsys.readouterr().err.count("drkg.tar.gz: Connection refused; trying again") == 4
+    with serving(BODY, *["cut"] * 5) as server, pytest.raises(Transient, match="did not come whole") as error:
+        download(address(server), tmp_path, limits=QUICK)
+    assert "goes on" in str(error.value.hint) and not [p for p in tmp_path.iterdir() if p.suffix == ".gz"]
+
+
 def test_a_download_is_bounded_in_time_and_size(tmp_path: Path) -> None:
     with serving(BODY, "drip") as server, pytest.raises(Transient, match="deadline"):
         download(address(server), tmp_path / "a", limits=replace(QUICK, seconds=0.5))
