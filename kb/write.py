@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, or_
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.many import insert_many
@@ -67,7 +67,7 @@ def write_batch(
         forget(connection, run_id, source, cells)
     _write_payloads(connection, payloads)
     _write_atc(connection, source, batch.atc, batch.atc_classes, drug_id)
-    _write_interactions(connection, source, batch.interactions, drug_id)
+    _write_interactions(connection, source, batch.interactions, drug_id, replace)
     write_cells(connection, run_id, source, cells)
     crash_at("before_commit")
     return ids
@@ -240,8 +240,13 @@ def _write_atc(
 
 
 def _write_interactions(
-    connection: Connection, source: str, records: Sequence[InteractionRecord], drug_id: Callable[[DrugRef], int]
+    connection: Connection,
+    source: str,
+    records: Sequence[InteractionRecord],
+    drug_id: Callable[[DrugRef], int],
+    replace: bool,
 ) -> None:
+    """Write the pairs; one that is known is told more of where nothing was said, and with ``replace`` said anew."""
     rows: dict[tuple[int, int, str], dict[str, Any]] = {}
     for record in records:
         a, b = sorted((drug_id(record.drug_a), drug_id(record.drug_b)))
@@ -260,4 +265,13 @@ def _write_interactions(
                 },
             )
     if rows:
-        insert_many(connection, insert(interaction).on_conflict_do_nothing(), [rows[key] for key in sorted(rows)])
+        statement, said = insert(interaction), ("severity", "description")
+        old, new = interaction.c, statement.excluded
+        better = [new[n].is_distinct_from(old[n]) if replace else old[n].is_(None) & new[n].is_not(None) for n in said]
+        told = {n: new[n] if replace else func.coalesce(old[n], new[n]) for n in said}
+        upsert = statement.on_conflict_do_update(
+            index_elements=["drug_a", "drug_b", "source", "provider"],
+            set_={**told, "licence_id": new.licence_id, "artifact": new.artifact},
+            where=or_(*better),
+        )
+        insert_many(connection, upsert, [rows[key] for key in sorted(rows)])

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from sqlalchemy import ARRAY, Connection, Text, cast, func, select
+from sqlalchemy import ARRAY, Connection, Text, cast, delete, func, select
 
 from kb.bundle import split_sdf
 from kb.errors import DataError, SourceError, UsageError
@@ -24,6 +24,7 @@ from kb.ledger import write_lookup
 from kb.modalities import State
 from kb.records import Document, Licence
 from kb.schema.identity import drug_name, identifier
+from kb.schema.ledger import lookup
 from kb.sources.capped import DAMAGED
 
 USER = Licence("LicenseRef-user", "The user's own data", "unknown", None, "the user")
@@ -153,8 +154,21 @@ def write_problems(
     """Store what was wrong, one rejected look-up a row and reason."""
     for problem in problems:
         reason = hashlib.sha256(problem.reason.encode()).hexdigest()[:8]
-        key = f"row:{document.sha256.hex()[:16]}:{problem.row}:{reason}"
+        key = f"{_rows_of(document)}{problem.row}:{reason}"
         write_lookup(connection, run_id, source, key, State.rejected, error=problem.reason[:500])
+
+
+def replace_problems(
+    connection: Connection, run_id: uuid.UUID, source: str, document: Document, problems: Sequence[Problem]
+) -> None:
+    """Store what is wrong in the whole file, in place of what was when it was read before."""
+    old = lookup.c.key.startswith(_rows_of(document), autoescape=True) & (lookup.c.state == State.rejected)
+    connection.execute(delete(lookup).where(lookup.c.source == source, old))
+    write_problems(connection, run_id, source, document, problems)
+
+
+def _rows_of(document: Document) -> str:
+    return f"row:{document.sha256.hex()[:16]}:"
 
 
 def find_drugs(connection: Connection, handles: Sequence[str]) -> dict[str, int]:

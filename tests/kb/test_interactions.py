@@ -51,6 +51,40 @@ def test_own_table_with_own_headers(three: Engine, tmp_path: Path) -> None:
     assert run(three, path=path, columns=columns).counts.get("rows", 0) == 0
 
 
+def test_an_unknown_role_is_told(three: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "ddi.tsv"
+    path.write_text("drug_a\tdrug_b\naspirin\twarfarin\n")
+    with pytest.raises(UsageError, match="unknown role 'grade'"):
+        run(three, path=path, columns={"grade": "drug_a"})
+
+
+def test_a_table_is_read_again_when_more_drugs_are_known_or_columns_are_others(three: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "ddi.csv"
+    path.write_text("drug_a,drug_b,grade\naspirin,phenytoin,minor\n")
+    rejected = text("SELECT last_error FROM mkmed.lookup WHERE state = 'rejected' AND source = 'interactions'")
+    own = text("SELECT severity FROM mkmed.interaction WHERE provider = 'ddi.csv'")
+    run(three, path=path)
+    with three.begin() as connection:
+        assert ["phenytoin" in reason for reason in connection.scalars(rejected)] == [True]
+    run(three, "corpus", ids=("phenytoin",))
+    assert run(three, path=path).counts["rows"] == 1
+    with three.begin() as connection:
+        assert connection.scalars(rejected).all() == [], "what was wrong once is not told for ever"
+        assert connection.scalars(own).all() == [None]
+    path.write_text("drug_a,drug_b,grade\naspirin,phenytoin,minor\naspirin,pravastatin,major\n")
+    run(three, path=path)
+    run(three, path=path, columns={"severity": "grade"})
+    with three.begin() as connection:
+        assert set(connection.scalars(own)) == {"minor", "major"}, "nothing was said of it before"
+    path.write_text("drug_a,drug_b,severity\naspirin,phenytoin,major\n")
+    run(three, path=path)
+    with three.begin() as connection:
+        assert set(connection.scalars(own)) == {"minor", "major"}, "what is known stays"
+    run(three, path=path, refresh_days=0)
+    with three.begin() as connection:
+        assert connection.scalars(own).all() == ["major", "major"]
+
+
 def test_missing_columns_are_told(three: Engine, tmp_path: Path) -> None:
     path = tmp_path / "ddi.tsv"
     path.write_text("a\tb\nx\ty\n")
