@@ -42,7 +42,7 @@ from recsys.losses import accuracy_loss
 from recsys.runs import Data, fit, peak_rss_mb
 
 RESULTS = Path(__file__).parent / "results"
-PEERS = {"MICRON": 30, "RETAIN": 30, "GAMENet": 30, "Transformer": 30, "SafeDrug": 6, "MoleRec": 6}
+PEERS = {"MICRON": 30, "RETAIN": 30, "GAMENet": 30, "Transformer": 30, "SafeDrug": 8, "MoleRec": 8}
 """Model -> at most this many epochs; the last two take most of a minute each."""
 LEAST, PATIENCE, RISE = 10, 4, 0.001
 """A model has levelled off when, after LEAST epochs, PATIENCE in a row brought no RISE of its Jaccard."""

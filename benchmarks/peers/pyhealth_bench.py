@@ -9,7 +9,9 @@ That environment (PyHealth 1.1.6 pins pandas < 2 and imports torchvision, mne an
 torchvision is stubbed: no image is touched. PyHealth downloads its ATC table; here the cohort's own interactions and
 one molecule a class stand in for it, so that every model sees the same knowledge. Times are process CPU seconds on one
 thread of PyHealth's models, tokenizers and data loader; the loop around them is the plain one of its trainer. Building
-the dataset and the model is not counted.
+the dataset and the model is not counted. One defect is mended: on a CPU MoleRec's loss rounds its own probabilities to
+0 and 1 in place, through the memory that ``numpy()`` shares, which leaves no threshold to tune and no gradient to its
+interactions; on a GPU, and here, it rounds a copy.
 
 Every epoch is a whole one. A part of the first would mislead: SafeDrug and MoleRec count interactions in a Python loop
 over all pairs of predicted drugs at every step, and MoleRec predicts all 131 drugs at first, which makes its first
@@ -68,6 +70,23 @@ class Atc:
         return code[:4]
 
 
+class Shielded(torch.Tensor):
+    """Probabilities whose ``detach`` is a copy, so that writing to it leaves them as they are."""
+
+    def detach(self):
+        return super().detach().clone()
+
+
+def shield(layer):
+    """Make the loss of a MoleRecLayer round a copy of the probabilities."""
+    loss = layer.calc_loss
+
+    def calc_loss(logits, y_prob, *arguments):
+        return loss(logits, y_prob.as_subclass(Shielded), *arguments).as_subclass(torch.Tensor)
+
+    layer.calc_loss = calc_loss
+
+
 def samples(dump, name):
     """PyHealth's dataset of the dumped visits."""
     from pyhealth.datasets import SampleEHRDataset
@@ -88,7 +107,10 @@ def build(name, dataset):
     if name in ("RETAIN", "Transformer"):
         return getattr(models, name)(dataset, feature_keys=["conditions", "procedures", "drugs_hist"],
                                      label_key="drugs", mode="multilabel", embedding_dim=64)
-    return getattr(models, name)(dataset, embedding_dim=64, hidden_dim=64)
+    model = getattr(models, name)(dataset, embedding_dim=64, hidden_dim=64)
+    if name == "MoleRec":
+        shield(model.layer)
+    return model
 
 
 def train(model, loader, optimizer):
