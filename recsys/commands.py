@@ -180,9 +180,9 @@ def compare(
     if by not in ("visit", "patient"):
         raise UsageError(f"--by {by!r} is neither visit nor patient")
     settings = load_settings()
-    report = read_report(settings, first)
+    rows, report = run_compare(settings, first, second, by=by, draws=draws), read_report(settings, first)
     output.say(f"{report['cohort']}; {report['visits']} test visits of {report['patients']} patients")
-    output.emit(run_compare(settings, first, second, by=by, draws=draws), form)
+    output.emit(rows, form)
 
 
 @app.command(epilog="Example: mkmed recsys recommend --visit patient.json --explain --picture reasons.svg")
@@ -218,7 +218,7 @@ def recommend(
         output.write(json.dumps(output.plain(document), ensure_ascii=False, indent=1))
         return
     for kind, codes in answer.unknown.items():
-        output.say(f"unknown {kind} codes, without influence: {', '.join(codes)}")
+        output.say(f"unknown {kind} codes, without influence: {', '.join(dict.fromkeys(codes))}")
     if form is Format.csv:
         output.emit(csv_rows(answer, reasons, limit), form, columns=CSV_COLUMNS)
         return
@@ -247,8 +247,7 @@ def reproduce(
     from kb.db.engine import open_engine
     from kb.settings import load_settings
     from recsys import reproduce as comparison
-    from recsys.cohort_files import list_cohorts, load_cohort
-    from recsys.prepare import prepare as run_prepare
+    from recsys.cohort_files import load_cohort
 
     settings, name = load_settings(), cohort or form
     wanted = comparison.comparison(name, seeds, recommender or tuple(comparison.ARMS), assign or [])
@@ -257,10 +256,8 @@ def reproduce(
         return
     engine = open_engine(settings)
     comparison.fill_knowledge(engine, settings, output.say)
-    if name not in list_cohorts(settings):
-        with engine.connect() as connection:
-            run_prepare(form=form, root=root, name=name, connection=connection, min_visits=min_visits,
-                        allow_subset=allow_subset, settings=settings)
+    comparison.prepare_missing(engine, settings, form=form, root=root, name=name, min_visits=min_visits,
+                               allow_subset=allow_subset)
     output.say(f"{load_cohort(name, settings).fingerprint}; {len(wanted)} trainings")
     for done in comparison.train_missing(settings, engine, wanted, jobs):
         output.say(f"{done.arm}, seed {done.config.seed}: done")

@@ -61,6 +61,10 @@ def prepare(
     reader = FORMATS[form]
     if root is None and form != "synthetic":
         raise UsageError(f"format {form!r} needs the folder of the export", hint="--root ~/mimic-iii")
+    known = getattr(reader, "options", ())
+    if strange := sorted(set(options or {}) - set(known)):
+        raise UsageError(f"format {form!r} has no option {strange[0]!r}",
+                         hint=f"it has {', '.join(known)}" if known else "it has none")
     if min_visits < 1 or set(requires or ()) - set(KINDS):
         raise UsageError("min-visits is 1 or more, and a visit can require: " + ", ".join(KINDS))
     recorded = reader.read((root or Path()).expanduser(), options or {})

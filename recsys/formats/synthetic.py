@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kb.errors import UsageError
 from recsys.cohort import KINDS
 from recsys.formats.contract import CodePairs, Ledger, Recorded
 from recsys.generators import GENERATORS
@@ -23,12 +24,13 @@ class Synthetic:
     name = "synthetic"
     requires: tuple[str, ...] = ("diagnosis", "procedure", "medication")
     published: Mapping[str, Mapping[str, int]] = {}
+    options = ("design", "patients", "seed")
 
     def read(self, root: Path, options: Mapping[str, Any]) -> Recorded:
         """A generated population; the cohort shape of MIMIC-III unless ``patients`` says otherwise."""
         design = str(options.get("design", "clusters"))
-        shape = Shape().scaled(int(options["patients"])) if "patients" in options else Shape()
-        seeds = {"seed": int(options["seed"])} if "seed" in options else {}
+        shape = Shape().scaled(_whole("patients", options["patients"])) if "patients" in options else Shape()
+        seeds = {"seed": _whole("seed", options["seed"])} if "seed" in options else {}
         made = GENERATORS[design](shape=shape, **seeds)
         ledger = Ledger()
         ledger.read("visits", made.visits)
@@ -42,6 +44,14 @@ class Synthetic:
                                     np.ones(len(table.values), np.int64), names)
         return Recorded(made.visit_patient.astype(np.int64), made.visit_time, pairs, ledger, "visits", made.patients,
                         {"design": design, "seed": made.provenance["seed"]})
+
+
+def _whole(name: str, value: Any) -> int:
+    """The whole number of an option; raises UsageError for anything else, and for fewer than 1 patient."""
+    text = str(value)
+    if not text.isdigit() or (name == "patients" and int(text) < 1):
+        raise UsageError(f"option {name} cannot be {text!r}", hint=f"it takes a whole number: {name}=500")
+    return int(text)
 
 
 FORMAT = Synthetic()

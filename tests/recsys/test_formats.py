@@ -395,3 +395,25 @@ def test_a_ledger_that_does_not_add_up_is_refused():
     assert {(loss.reason, loss.rows) for loss in ledger.settled({"t": 2})} == {(KEPT, 2), ("why", 1)}
     with pytest.raises(DataError, match="3 rows were read, but 2"):
         ledger.settled({"t": 1})
+
+
+@pytest.mark.parametrize(("form", "options", "said"), [
+    ("synthetic", {"desing": "guidelines"}, "no option 'desing'"), ("synthetic", {"patients": "x"}, "cannot be 'x'"),
+    ("synthetic", {"patients": "0"}, "cannot be '0'"), ("synthetic", {"design": "cluster"}, "cluster"),
+    ("mimic3", {"seed": "1"}, "no option 'seed'"),
+])
+def test_an_option_that_a_format_does_not_have_is_refused(made, tmp_path, form, options, said):
+    with pytest.raises(MkmedError, match=said):
+        prepare(form=form, root=made, options=options, settings=load_settings(home=tmp_path / "home"))
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_dry_run_counts_everything_and_writes_nothing(tmp_path):
+    home = load_settings(home=tmp_path)
+    arguments = {"form": "synthetic", "options": {"patients": "40"}, "settings": home}
+    dry = prepare(**arguments, dry_run=True)
+    assert dry.folder is None and not list(tmp_path.iterdir())
+    wet = prepare(**arguments)
+    assert wet.cohort.fingerprint == dry.cohort.fingerprint and (wet.folder / "cohort.npz").exists()
+    for row in wet.accounting:
+        assert row["read"] == sum(other["rows"] for other in wet.accounting if other["table"] == row["table"])
