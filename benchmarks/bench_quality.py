@@ -31,7 +31,7 @@ import torch
 from recsys_data import bare_knowledge, make_cohort, make_data
 
 from kb.output import emit, say
-from recsys.bootstrap import PatientSums, paired
+from recsys.bootstrap import PatientSums, paired, together
 from recsys.cohort import Cohort, encode
 from recsys.config import from_json
 from recsys.evaluate import evaluate
@@ -77,8 +77,8 @@ def job(design: str, seed: int, name: str, settings: dict[str, Any], knowledge: 
 
 def pooled(results: list[dict[str, Any]], rule: str) -> PatientSums:
     """The per-patient sums of all seeds, one after another."""
-    parts = [[np.asarray(part) for part in result[rule]["sums"]] for result in sorted(results, key=lambda r: r["seed"])]
-    return PatientSums(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return together([PatientSums(*(np.asarray(part) for part in result[rule]["sums"]))
+                     for result in sorted(results, key=lambda r: r["seed"])])
 
 
 def summarise(results: list[dict[str, Any]], reference: str = "mkmed") -> list[dict[str, Any]]:

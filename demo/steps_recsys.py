@@ -57,16 +57,12 @@ def _finished(demo: Demo) -> dict[str, Path]:
     """The newest finished run folder of each wanted recommender, on the cohort and vectors as they are now."""
     from embed.store import published_run
     from recsys.cohort_files import load_cohort
-    from recsys.run_folders import runs_folder
+    from recsys.run_folders import find_finished
 
     cohort, vectors = str(load_cohort(TRAINED_ON, demo.settings).fingerprint), str(published_run(demo.engine))
-    found = {}
-    for path in sorted(runs_folder(demo.settings).glob("*/report.json"), key=lambda p: p.stat().st_mtime):
-        report = json.loads(path.read_text())
-        wanted = recommender_config(demo, report["recommender"]).as_json()
-        if (report["config"], report["cohort"], report["vectors"]) == (wanted, cohort, vectors):
-            found[report["recommender"]] = path.parent
-    return found
+    found = {name: find_finished(demo.settings, recommender_config(demo, name), cohort, vectors)
+             for name in demo.scale.recommenders}
+    return {name: folder for name, folder in found.items() if folder is not None}
 
 
 def _trained(demo: Demo) -> str | None:

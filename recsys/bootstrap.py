@@ -6,7 +6,8 @@ once; every draw is then a weighted sum, so a thousand draws cost one matrix pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -37,6 +38,12 @@ class PatientSums:
             scores = weights @ (self.sums / self.visits[:, None]) / weights.sum(1, keepdims=True)
         rates = weights @ self.interacting / np.maximum(weights @ self.pairs, 1e-12)
         return np.column_stack([scores, rates])
+
+
+def together(parts: Sequence[PatientSums]) -> PatientSums:
+    """The sums of several evaluations, one after another: seeds pooled for one interval."""
+    names = [field.name for field in fields(PatientSums)]
+    return PatientSums(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def patient_sums(table: dict[str, np.ndarray], patient_of: np.ndarray) -> PatientSums:
