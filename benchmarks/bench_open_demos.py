@@ -136,6 +136,7 @@ def main() -> None:
     engine, found = open_engine(settings), []
     with tempfile.TemporaryDirectory() as home:
         aside = settings.model_copy(update={"home": Path(home)})
+        aside.runs.symlink_to(settings.runs)  # the embedding run, which is read only
         for form in options.only:
             root = Path(given[form]).expanduser() if form in given else data_path(FOLDERS[form])
             found += measure(form, root, options.seeds, engine, aside)
