@@ -10,7 +10,7 @@ MADE   := $(VENV)/.made
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install test lint demo bench torture clean
+.PHONY: help venv install test lint demo bench torture declared clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -49,6 +49,9 @@ bench: $(READY) ## Measure everything that the documentation quotes.
 
 torture: $(READY) ## Kill ingest and PostgreSQL again and again, and fill disks.
 	@$(BIN)/python -m pytest -m torture tests/torture -rs -s
+
+declared: ## Install the wheel alone in a fresh environment and run the quick demo there.
+	@PYTHON=$(PYTHON) .ci/declared
 
 clean: ## Remove the environment and caches; data in MKMED_HOME stays.
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -31,28 +31,52 @@ def declared(extra=None):
     return {norm(re.match(r"[\w.-]+", line).group()) for line in lines}
 
 
-def imported():
-    """distribution -> files that import it, for everything that is neither ours nor Python's."""
+def imported_names(path):
+    """The top-level packages that a file imports anywhere in it, Python's own and ours left out."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {*ROOMS, "cli", "tests", "benchmarks", "__future__"}
+
+
+def imported(files, beside=frozenset()):
+    """distribution -> files that import it; ``beside`` are modules that lie in the folder of the script."""
     names = packages_distributions()
     found = {}
-    files = [ROOT / "cli.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
     for path in files:
-        for node in ast.walk(ast.parse(path.read_text())):
-            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else (
-                [node.module] if isinstance(node, ast.ImportFrom) and node.module else [])
-            for module in {m.partition(".")[0] for m in modules}:
-                if module in sys.stdlib_module_names or module in (*ROOMS, "cli", "__future__"):
-                    continue
-                for distribution in names.get(module, [module]):
-                    found.setdefault(norm(distribution), set()).add(path.relative_to(ROOT).as_posix())
+        for module in imported_names(path) - beside:
+            for distribution in names.get(module, [module]):
+                found.setdefault(norm(distribution), set()).add(path.relative_to(ROOT).as_posix())
     return found
 
 
+def python_files(*folders):
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
 def test_nothing_undeclared_is_imported():
+    files = [ROOT / "cli.py", *python_files(*ROOMS)]
     known = declared() | {norm(k) for k in BROUGHT} | {norm(k) for k in OPTIONAL}
-    undeclared = {name: files for name, files in imported().items()
+    undeclared = {name: files for name, files in imported(files).items()
                   if name not in known and not all(file.startswith("demo/build/") for file in files)}
     assert undeclared == {}
+
+
+def test_tests_benchmarks_and_page_generators_import_what_dev_brings():
+    """Peers are apart: a peer's packages conflict with ours, so each says in its file how to make its environment."""
+    files = [path for path in python_files("tests", "benchmarks", "docs", "demo/build") if "peers" not in path.parts]
+    assert len(files) > 100
+    known = declared() | declared("dev") | declared("pretrained") | declared("omop")
+    found = imported(files, beside={path.stem for path in files})
+    assert {name: where for name, where in found.items() if name not in known} == {}
+
+
+def test_an_import_that_is_not_declared_would_be_seen(tmp_path):
+    (tmp_path / "x.py").write_text("import os, torchvision.io\nfrom .near import y\ndef f():\n    from e3nn import o3\n")
+    assert imported_names(tmp_path / "x.py") == {"torchvision", "e3nn"}
 
 
 def test_an_extra_is_declared_where_it_is_said_to_be():

@@ -283,7 +283,7 @@ def test_several_processes_share_the_work(engine: Engine, tmp_path: Path) -> Non
 
 
 def test_ctrl_c_keeps_what_came_and_goes_on_later(engine: Engine, tmp_path: Path) -> None:
-    with StandIn(NO_LIMITS, latency=0.1) as standin:
+    with StandIn(NO_LIMITS, latency=0.25) as standin:
         worker = SPAWN.Process(target=_child, args=(engine.url, standin.url, tmp_path, EVERY, None))
         worker.start()
         while standin.guard.served < 30 and worker.is_alive():
