@@ -10,7 +10,7 @@ import typer
 
 from kb import output
 
-app = typer.Typer(help="Run the whole path on the bundled open data.")
+app = typer.Typer(add_completion=False, help="Run the whole path on the bundled open data.")
 
 
 @app.command(epilog="Example: mkmed demo   ·   mkmed demo --quick")

@@ -172,7 +172,7 @@ def show(
 @app.command(epilog="Example: mkmed kb search statin")
 def search(
     text: Annotated[str, typer.Argument(help="Part of a name.")],
-    limit: Annotated[int, typer.Option(min=1)] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many drugs.")] = 20,
     form: FormatOption = Format.table,
 ) -> None:
     """Find drugs by a part of a name."""
@@ -244,7 +244,10 @@ def sources(
 
 
 @app.command(epilog="Example: mkmed kb jobs --limit 5")
-def jobs(limit: Annotated[int, typer.Option(min=1)] = 20, form: FormatOption = Format.table) -> None:
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, help="At most this many runs.")] = 20,
+    form: FormatOption = Format.table,
+) -> None:
     """List the ingest runs, newest first: status, counts, error."""
     from kb.db.engine import open_engine
     from kb.runs import list_runs

@@ -11,8 +11,8 @@ from kb.settings import load_settings
 
 FormatOption = Annotated[Format, typer.Option("--format", help="How the answer is written.")]
 
-doctor_app = typer.Typer()
-status_app = typer.Typer()
+doctor_app = typer.Typer(add_completion=False)
+status_app = typer.Typer(add_completion=False)
 
 
 @doctor_app.command(epilog="""\b

@@ -9,7 +9,7 @@ import typer
 
 from kb import output
 
-app = typer.Typer(help="Write the results as one self-contained HTML page.")
+app = typer.Typer(add_completion=False, help="Write the results as one self-contained HTML page.")
 
 
 @app.command(epilog="Example: mkmed report --out report.html   ·   mkmed report --visit patient.json")

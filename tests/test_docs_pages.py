@@ -28,6 +28,7 @@ def test_every_command_has_help_and_an_example():
         assert command.help, path
         found = generate_cli.examples(command)
         assert any(" ".join(path) in example for example in found), path
+        assert [p.name for p in command.params if not p.help] == [], path
 
 
 def test_links_between_pages_lead_somewhere():
