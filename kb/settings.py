@@ -7,8 +7,10 @@ platform's data directory.
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Any
 
 import platformdirs
@@ -77,12 +79,19 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def _load(_environment: tuple[tuple[str, str], ...]) -> Settings:
+    file = default_home() / "config.toml"
     try:
         return Settings()  # type: ignore[call-arg]
+    except (TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}", hint="a line reads name = value, text in quotes") from None
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        place = f" or {field} in {default_home() / 'config.toml'}" if field != "home" else " to a folder of yours"
+        if first["type"] == "extra_forbidden":
+            known = list(Settings.model_fields)
+            near = get_close_matches(field, known, n=1) or [f"one of: {', '.join(known)}"]
+            raise ConfigError(f"{file} has {field!r}, which is no setting", hint=f"did you mean {near[0]}?") from None
+        place = f" or {field} in {file}" if field != "home" else " to a folder of yours"
         raise ConfigError(
             f"setting {field!r} is wrong: {first['msg'].removeprefix('Value error, ')}",
             hint=f"set MKMED_{field.upper()}{place}",

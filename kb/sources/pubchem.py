@@ -35,6 +35,8 @@ MAX_THREADS = 12
 BYTES = {Modality.image: 12_000, Modality.text: 8_000, Modality.structure: 5_000}
 IDENTITY_BYTES = 2_500
 REQUESTS_A_BATCH = 3
+TOLD = 10
+"""Of what is unknown to PubChem, as many are named."""
 ALONE = 0.1
 """The part of conformers that are asked for alone: salts, and what a list leaves out."""
 
@@ -105,6 +107,19 @@ class PubChem(Source):
             known = known_questions(connection, self.name, [f"{CID}:{cid}" for cid in cids])
         drugs = sorted({found.drug_id for found in known.values() if found.drug_id is not None})
         Cells(job, asker, crew).fill(wanted, drugs)
+        _tell_unknown(job, questions)
+
+
+def _tell_unknown(job: Job, questions: Sequence[Question]) -> None:
+    """Say what of the user's led to no compound, and count it."""
+    with job.transaction() as connection:
+        known = known_questions(connection, job.source.name, [q.key for q in questions])
+    unknown = sorted(key for key, found in known.items() if found.state in (State.absent, State.rejected))
+    job.counts["not_found"] = len(unknown)
+    if unknown:
+        more = f" and {len(unknown) - TOLD} more" if len(unknown) > TOLD else ""
+        named = ", ".join(unknown[:TOLD])
+        output.say(f"PubChem knows no compound for {len(unknown)} of {len(questions)}: {named}{more}")
 
 
 def _modalities(job: Job) -> list[Modality]:

@@ -16,7 +16,7 @@ from kb import doctor, status
 from kb.db import space
 from kb.db.server import Server
 from kb.doctor import Verdict, examine
-from kb.errors import DiskFull
+from kb.errors import ConfigError, DiskFull
 from kb.settings import load_settings
 
 Usage = namedtuple("Usage", "total used free")
@@ -164,3 +164,25 @@ def test_reserve_takes_an_eighth_at_most_and_is_given_up_once(tmp_path: Path, mo
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 1 << 20))
     space.lay_ballast(tmp_path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize(("content", "message", "hint"), [
+    ("workers = \n", "is not TOML: Invalid value", "name = value"),
+    ("wrokers = 2\n", "'wrokers', which is no setting", "did you mean workers?"),
+    ("nonsense = 2\n", "'nonsense', which is no setting", "pubchem_url"),
+    ("workers = 0\n", "setting 'workers' is wrong", "config.toml"),
+])
+def test_a_mistake_in_the_file_is_told(tmp_path, monkeypatch, content, message, hint):
+    monkeypatch.setenv("MKMED_HOME", str(tmp_path))
+    (tmp_path / "config.toml").write_text(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_settings()
+    assert hint in str(caught.value.hint)
+
+
+def test_settings_come_from_the_file_and_the_environment_wins(tmp_path, monkeypatch):
+    monkeypatch.setenv("MKMED_HOME", str(tmp_path))
+    (tmp_path / "config.toml").write_text("workers = 3\nrequests_per_second = 2.5\n")
+    monkeypatch.setenv("MKMED_REQUESTS_PER_SECOND", "1.5")
+    settings = load_settings()
+    assert (settings.workers, settings.requests_per_second) == (3, 1.5)
