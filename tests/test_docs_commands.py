@@ -215,7 +215,9 @@ def test_the_roles_of_the_database_page(reader):
     assert done.returncode == 0, done.stderr
 
 
-def test_every_query_is_run():
+def test_every_query_is_run_and_every_output_is_found():
+    assert len(generate_outputs.SHOWN.findall((ROOT / "README.md").read_text())) == len(
+        [block for block in pages.blocks("text") if block.page == "README.md"]) >= 5
     assert {block.page for block in pages.blocks("sql")} == {"README.md", "docs/sql.md", "docs/database.md"}
 
 
