@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from kb.errors import DiskFull, Interrupted, MkmedError
-from kb.output import complain, say, set_quiet, write
+from kb.output import complain, open_streams, say, set_quiet, write
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "kb": ("kb.commands:app", "The knowledge base: ingest, coverage, show, search, export."),
@@ -155,6 +155,7 @@ def _terminate(number: int, _frame: object) -> None:
 def main() -> None:
     """Run the program and leave with its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    open_streams()
     sys.exit(run())
 
 

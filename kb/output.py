@@ -97,6 +97,23 @@ def _cell(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
 
 
+LEAST_COLUMN = 8
+"""Letters that a column of a table keeps on a narrow terminal."""
+
+
+def open_streams() -> None:
+    """Make stdout and stderr take every letter: UTF-8 into files and pipes, a question mark on terminals without it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller: what is written goes nowhere
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - for the process's life
+        elif isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            if stream.isatty():
+                stream.reconfigure(errors="replace")
+            else:
+                stream.reconfigure(encoding="utf-8")
+
+
 def csv_safe(value: Any) -> Any:
     """The value, with text that a spreadsheet would run as a formula made inert (CWE-1236)."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\0"):
@@ -135,9 +152,14 @@ def _table(rows: list[dict[str, Any]], names: Sequence[str], title: str | None) 
     for name in names:
         numeric = all(isinstance(row.get(name), int | float) or row.get(name) is None for row in rows)
         table.add_column(name, justify="right" if rows and numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(row.get(name))) for name in names))
-    _console(stderr=False).print(table)
+    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+    for row_cells in cells:
+        table.add_row(*map(Text, row_cells))
+    console = _console(stderr=False)
+    # On a narrow terminal the terminal may break lines; columns of one letter nobody can read.
+    longest = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    console.width = max(console.width, sum(min(length, LEAST_COLUMN) + 3 for length in longest))
+    console.print(table)
 
 
 @contextmanager

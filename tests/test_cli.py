@@ -99,6 +99,37 @@ def test_unknown_command_and_option_are_usage_errors() -> None:
         assert answer.stderr.startswith("error: ") and "--help" in answer.stderr and answer.stdout == ""
 
 
+@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+def test_a_shell_without_utf8_gets_utf8_data(environment) -> None:
+    answer = subprocess.run([sys.executable, "-m", "cli", "kb", "sources", "--known"], capture_output=True, timeout=120,
+                            env=os.environ | environment, cwd=Path(cli.__file__).parent)
+    assert answer.returncode == 0, answer.stderr
+    assert "─" in answer.stdout.decode("utf-8")
+
+
+def test_a_closed_stdout_is_no_failure() -> None:
+    answer = subprocess.run(["sh", "-c", f"{sys.executable} -m cli kb sources --known >&-"], capture_output=True, timeout=120,
+                            cwd=Path(cli.__file__).parent, text=True)
+    assert answer.returncode == 0 and answer.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_data_that_find_no_space_say_so() -> None:
+    with Path("/dev/full").open("w") as full:
+        answer = subprocess.run([sys.executable, "-m", "cli", "kb", "sources", "--known"], stdout=full, stderr=subprocess.PIPE,
+                                text=True, timeout=120, cwd=Path(cli.__file__).parent)
+    assert answer.returncode == 74 and "no space left" in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_a_narrow_terminal_keeps_columns_readable(monkeypatch, capsys) -> None:
+    from kb.output import emit
+
+    monkeypatch.setenv("COLUMNS", "20")
+    emit([{"modality": "structure", "drugs": 40, "share": 0.775, "source": "rdkit", "state": "present"}])
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("modality", "drugs", "share", "source", "state", "rdkit", "present"))
+
+
 def test_version_is_data() -> None:
     answer = mkmed("--version")
     assert answer.returncode == 0 and answer.stdout.startswith("mkmed ") and answer.stderr == ""

@@ -6,6 +6,7 @@ folder holds the home's path, so that a database whose home was removed can be t
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 MARK = "home"
@@ -26,6 +27,7 @@ def home_of(root: Path) -> Path | None:
 
 def abandoned(folder: Path) -> list[Path]:
     """The databases in ``folder`` whose home is not there any more."""
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    readable = folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
+    found = sorted(folder.iterdir()) if readable else []
     homes = {root: home_of(root) for root in found}
     return [root for root, home in homes.items() if home is not None and not home.exists()]
