@@ -26,6 +26,7 @@ from recsys.knowledge import mean_vector
 from recsys.recommend import WARNING, Patient, RecommenderService, Visit
 from recsys.recommenders.contract import NeuralRecommender
 from recsys.recommenders.layers import DrugTable
+from recsys.threads import one_thread
 
 BY_FUSION = "change of the logit when left out; vectors by the embedding run's own fusion"
 BY_MEAN = "change of the logit when left out; vectors as means of their modalities, for want of the run's fusion"
@@ -74,6 +75,7 @@ class Explanation:
                        for smiles, share in self.fragments[:3]]
 
 
+@one_thread()
 def explain(service: RecommenderService, patient: Patient, medications: Sequence[str] | None = None,
             fragments: FragmentReader | None = None) -> list[Explanation]:
     """The explanations of the given medications, of all recommended ones by default.

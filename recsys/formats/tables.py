@@ -1,4 +1,4 @@
-"""Tables of an EHR export, streamed: CSV, gzipped CSV or Parquet, columns by name in any case.
+"""Tables of an EHR export, streamed: CSV, gzipped CSV, Parquet or a DuckDB file, columns by name in any case.
 
 No cell's content ever enters a message: a malformed row is counted, a missing column is named by what was wanted.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
+DUCKDB = ".duckdb"
 _BLOCK = 4 << 20  # bytes of CSV in memory at a time
 
 
@@ -56,7 +57,13 @@ def together(columns: Sequence[Column]) -> tuple[list[tuple[str, ...]], NDArray[
 
 
 def find_table(root: Path, stem: str, folders: Sequence[str] = ("", "hosp", "icu")) -> Path | None:
-    """The file of a table under ``root`` or one of its usual folders, in any case; None where there is none."""
+    """The file of a table under ``root`` or one of its usual folders, in any case; None where there is none.
+
+    ``root`` may be a DuckDB file, or a folder with one, that holds the table.
+    """
+    for path in [root] if root.is_file() else sorted(root.glob("*" + DUCKDB)):
+        if path.suffix == DUCKDB and _duckdb_columns(path, stem):
+            return path
     for folder in folders:
         directory = root / folder
         if directory.is_dir():
@@ -73,7 +80,8 @@ def need_table(root: Path, stem: str, folders: Sequence[str] = ("", "hosp", "icu
     path = find_table(root, stem, folders)
     if path is None:
         wanted = ", ".join(stem + suffix for suffix in SUFFIXES)
-        raise NotFound(f"{root} has no table {stem!r}", hint=f"looked for {wanted} there and in hosp/")
+        raise NotFound(f"{root} has no table {stem!r}", hint=f"looked for {wanted} there and in hosp/, and for a table "
+                       f"of that name in *{DUCKDB}")
     return path
 
 
@@ -87,7 +95,9 @@ def stream(
     """
     import pyarrow as pa
 
-    batches = _parquet(path, table, wanted) if path.suffix == ".parquet" else _csv(path, table, wanted, ledger)
+    readers = {".parquet": _parquet, DUCKDB: _duckdb}
+    reader = readers.get(path.suffix)
+    batches = reader(path, table, wanted) if reader else _csv(path, table, wanted, ledger)
     try:
         for rows, arrays in batches:
             ledger.read(table, rows)
@@ -170,6 +180,42 @@ def _parquet(path: Path, table: str, wanted: Mapping[str, bool]) -> Iterator[tup
     with parquet.ParquetFile(path) as file:
         names = _positions(path, table, file.schema_arrow.names, wanted)
         for batch in file.iter_batches(batch_size=200_000, columns=list(names.values())):
+            yield batch.num_rows, {name: batch.column(original) for name, original in names.items()}
+
+
+def _connected(path: Path) -> Any:
+    """A connection to a DuckDB file that can only read."""
+    try:
+        import duckdb
+    except ImportError:
+        raise DataError(f"{path.name} is a DuckDB file, and duckdb is not installed",
+                        hint="pip install 'mkmed[omop]'") from None
+    try:
+        return duckdb.connect(str(path), read_only=True)
+    except duckdb.Error:
+        raise DataError(f"{path.name} cannot be opened as a DuckDB file",
+                        hint="is it whole, and not open for writing elsewhere?") from None
+
+
+def _duckdb_columns(path: Path, table: str) -> list[tuple[str, ...]]:
+    """(catalogue, schema, table, column) of a table's columns, by its name in any case; empty where it is not there."""
+    query = ("SELECT table_catalog, table_schema, table_name, column_name FROM information_schema.columns"
+             " WHERE lower(table_name) = ? AND table_catalog = current_database()"
+             " ORDER BY table_schema, ordinal_position")
+    with _connected(path) as database:
+        found: list[tuple[str, ...]] = database.execute(query, [table.lower()]).fetchall()
+    return [row for row in found if row[:3] == found[0][:3]]
+
+
+def _duckdb(path: Path, table: str, wanted: Mapping[str, bool]) -> Iterator[tuple[int, dict[str, Any]]]:
+    columns = _duckdb_columns(path, table)
+    names = _positions(path, table, [column for *_, column in columns], wanted)
+    chosen, where = ([f'"{text}"' for text in part] for part in (names.values(), columns[0][:3]))
+    query = f"SELECT {', '.join(chosen)} FROM {'.'.join(where)}"  # noqa: S608 - names from its catalogue
+    with _connected(path) as database:
+        relation = database.sql(query)
+        reader = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader  # as older versions call it
+        for batch in reader(200_000):
             yield batch.num_rows, {name: batch.column(original) for name, original in names.items()}
 
 

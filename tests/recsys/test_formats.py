@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -90,6 +91,33 @@ def test_the_two_forms_of_the_mimic4_demo_agree():
     for kind in KINDS:
         names = [set(r.pairs[kind].names) for r in (rebuilt, events)]
         assert len(names[0] ^ names[1]) <= 0.01 * len(names[0] | names[1])
+
+
+@pytest.fixture(scope="module")
+def duck(tmp_path_factory):
+    """The bundled OMOP extract as a DuckDB file, with the types that a database gives its columns."""
+    path = tmp_path_factory.mktemp("duck") / "cdm.duckdb"
+    with duckdb.connect(str(path)) as database:
+        database.execute("CREATE SCHEMA cdm.cdm")
+        for table in (DATA / FOLDERS["omop"]).glob("*.csv.gz"):
+            name = table.name.removesuffix(".csv.gz").upper()
+            database.execute(f"CREATE TABLE cdm.cdm.{name} AS SELECT * FROM read_csv('{table}')")
+    return path
+
+
+def test_a_duckdb_file_gives_the_same_cohort_as_its_tables(duck):
+    expected = cohort_from("omop", read("omop"))
+    for root in (duck, duck.parent):
+        found = cohort_from("omop", read("omop", root))
+        assert found.fingerprint == expected.fingerprint and found.accounting == expected.accounting
+
+
+def test_a_duckdb_file_without_the_table_or_broken_is_named(duck, tmp_path):
+    with pytest.raises(NotFound, match="admissions"):
+        read("mimic3", duck)
+    (tmp_path / "bad.duckdb").write_bytes(b"no database" * 1000)
+    with pytest.raises(DataError, match=r"bad\.duckdb cannot be opened"):
+        read("omop", tmp_path)
 
 
 # A made MIMIC-III of three patients: 7 has no visit, 5's later visit has the smaller number, 6 has a broken row.
