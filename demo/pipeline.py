@@ -7,12 +7,14 @@ demo that was killed goes on where it stopped, and a changed setting or bundle m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb import output
+from kb.errors import Busy
 from kb.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,13 +98,31 @@ def run_demo(settings: Settings, scale: Scale) -> Path:
     demo = Demo(settings, scale, open_engine(settings))
     demo.seconds.append({"step": "database", "seconds": time.perf_counter() - begun, "": "ready"})
     todo = steps()
-    for number, step in enumerate(todo, 1):
-        _run(demo, step, f"[{number}/{len(todo)}]")
+    with _alone(settings.home):
+        for number, step in enumerate(todo, 1):
+            _run(demo, step, f"[{number}/{len(todo)}]")
     demo.engine.dispose()
     total = time.perf_counter() - begun
     rows = [*demo.seconds, {"step": "total", "seconds": total, "": ""}]
     output.emit([row | {"seconds": round(row["seconds"], 1)} for row in rows], title="where the time went")
     return settings.home / "report.html"
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Keep a second demo out of the same home, where both would train the same; the lock ends with the process."""
+    import filelock
+
+    lock = filelock.FileLock(home / "demo.lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise Busy(f"another mkmed demo is at work in {home}", hint="wait for it, or set MKMED_HOME to another folder"
+                   ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _few_threads() -> None:

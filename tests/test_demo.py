@@ -10,7 +10,7 @@ from demo import pipeline, steps_embed, steps_kb, steps_recsys
 from demo.clearing import clear
 from demo.paths import patient_path
 from demo.pipeline import FULL, QUICK, Demo, Scale, Step, demo_settings, steps
-from kb.errors import NotFound
+from kb.errors import Busy, NotFound
 from kb.settings import load_settings
 
 TINY = Scale("tiny", 30, ("metformin", "warfarin", "insulin human"), 5, ("graph.features=neighbourhood", "text.model=scratch", "image.model=scratch", "train.epochs=2", "modalities=text,graph",
@@ -96,6 +96,15 @@ def test_a_changed_setting_brings_back_its_own_step(demo, trained_on_mimic):
     assert steps_recsys._trained(demo) and not steps_recsys._trained(longer)
     assert not steps_kb._computed(replace(demo, scale=replace(TINY, pictures=9)))
     assert not steps_kb._corpus_done(replace(demo, scale=FULL))
+
+
+def test_a_second_demo_in_the_same_home_waits_outside(tmp_path):
+    with pipeline._alone(tmp_path):
+        with pytest.raises(Busy, match="another mkmed demo") as error, pipeline._alone(tmp_path):
+            raise AssertionError("two at work")
+        assert "MKMED_HOME" in error.value.hint
+    with pipeline._alone(tmp_path):
+        pass
 
 
 def test_clearing_leaves_the_report(tmp_path):
