@@ -34,7 +34,7 @@ class Shell:
     def run(self, script: str, **more: str) -> subprocess.CompletedProcess[str]:
         """The finished script; it stops at the first command that fails."""
         return subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=self.folder, capture_output=True, text=True,
-                              timeout=180, stdin=subprocess.DEVNULL, env={**self.environment, **more})
+                              timeout=600, stdin=subprocess.DEVNULL, env={**self.environment, **more})
 
 
 @contextmanager
