@@ -1,6 +1,7 @@
 """The whole path on every open demo: rows accounted for, cohort, five splits, four recommenders, pooled over patients.
 
-    python benchmarks/bench_open_demos.py [--seeds 5] [--only mimic3 eicu] [--root mimic4=~/mimic-iv-demo]
+    python benchmarks/bench_open_demos.py [--seeds 5] [--only mimic3 eicu]
+    python benchmarks/bench_open_demos.py --only omop --root omop=~/eunomia.duckdb --name open_demos_gibleed
 
 Needs a filled knowledge base and published vectors (``mkmed kb ingest --source corpus``, ``mkmed embed pretrain``); the
 cohorts themselves go to a temporary folder. The data are the bundled extracts, or the folder that ``--root`` names.
@@ -124,11 +125,12 @@ def rows(form: str, cohort: Cohort, seeds: int, tested: dict[str, PatientSums]) 
 
 
 def main() -> None:
-    """Run and write benchmarks/results/open_demos.json."""
+    """Run and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=list(FOLDERS), default=list(FOLDERS))
     parser.add_argument("--root", action="append", default=[], help="format=folder, in place of the bundled extract")
+    parser.add_argument("--name", default="open_demos", help="name of the file below benchmarks/results")
     options = parser.parse_args()
     torch.set_num_threads(1)
     given = dict(text.partition("=")[::2] for text in options.root)
@@ -140,7 +142,7 @@ def main() -> None:
         for form in options.only:
             root = Path(given[form]).expanduser() if form in given else data_path(FOLDERS[form])
             found += measure(form, root, options.seeds, engine, aside)
-            report("open_demos", found, shown=False, command="python benchmarks/bench_open_demos.py",
+            report(options.name, found, shown=False, command="python benchmarks/bench_open_demos.py",
                    rule="the best on validation patients at a DDI rate of at most 0.06")
     shown = ("data", "patients", "visits", "medication", "kept", "lost", "tested", "recommender", "jaccard", "95 %",
              "÷ popularity", "ddi_rate", "a visit", "ours − it")

@@ -22,7 +22,8 @@ RunOption = Annotated[str, typer.Option("--run", "-r", help="Run id or its begin
 def prepare(
     form: Annotated[str, typer.Option("--format", help="EHR format: mimic3, mimic4, eicu, omop, meds, synthea, "
                                                        "synthetic.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the export, plain or .gz files.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the export: CSV, plain or .gz, Parquet, or a .duckdb "
+                                                   "file.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the cohort; the format's by default.")] = None,
     level: Annotated[str, typer.Option(help="ATC level 1 to 5, or ingredient.")] = "3",
     min_visits: Annotated[int, typer.Option(min=1, help="Patients with fewer visits are left out, and counted.")] = 2,

@@ -1,5 +1,5 @@
 """OMOP CDM 5.x: visit_occurrence, condition_occurrence, procedure_occurrence, drug_exposure, concept, and where there
-person and concept_ancestor, each as CSV or Parquet.
+person and concept_ancestor, each as CSV or Parquet, or all in one DuckDB file.
 
 A visit is a ``visit_occurrence_id``. One that events name but ``visit_occurrence`` does not have becomes a visit at its
 earliest event, and is counted (extracts such as Eunomia's hold few visit rows). Conditions and procedures are the
