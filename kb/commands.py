@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
+ALWAYS_COUNTED = ("drugs", "rows", "requests")
+"""What the summary of an ingest tells even where it is 0: a finished one that runs again says so by that."""
 
 
 @app.command(epilog="Example: mkmed kb ingest --source corpus   ·   mkmed kb ingest --source pubchem --ids cids.txt")
@@ -68,7 +70,8 @@ def ingest(
         output.emit([_plan_row(plan(engine, settings, source, options))], form)
         return
     summary = run_ingest(engine, settings, source, options)
-    row = {"source": summary.source, "seconds": round(summary.seconds, 1), **summary.counts, "run": summary.run_id}
+    counts = {**dict.fromkeys(ALWAYS_COUNTED, 0), **summary.counts}
+    row = {"source": summary.source, "seconds": round(summary.seconds, 1), **counts, "run": summary.run_id}
     output.emit([row], form)
 
 
@@ -262,16 +265,17 @@ def merges(
     undo: Annotated[
         int | None, typer.Option(help="Take back the merge with this number; the record stays apart.")
     ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest first.")] = 100,
     form: FormatOption = Format.table,
 ) -> None:
     """List how records moved between drugs, or take one move back."""
     from kb.db.engine import open_engine
     from kb.runs import finish_run, start_run
-    from kb.unmerge import list_merges, undo_merge
+    from kb.unmerge import COLUMNS, list_merges, undo_merge
 
     with open_engine().begin() as connection:
         if undo is not None:
             run_id = start_run(connection, "ingest", name="undo merge", config={"merge": undo})
             output.say(f"the record is {undo_merge(connection, undo, run_id)} again")
             finish_run(connection, run_id, "complete")
-        output.emit(list_merges(connection), form)
+        output.emit(list_merges(connection, limit), form, columns=COLUMNS)

@@ -36,6 +36,7 @@ class Failure:
 
 def _serve(pipe: Any, position: Any, began: Any, function: str, memory: int) -> None:
     """A child's life: take a list of items, answer with a list of results, until told None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
     module, _, name = function.partition(":")
     work: Callable[[Any], Any] = getattr(import_module(module), name)
     _die_with_parent()
@@ -184,6 +185,7 @@ def _shares(items: Iterable[Any], size: int) -> Iterator[list[tuple[int, Any]]]:
 
 def run_here(function: str, items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
     """Like ``Crew.map``, in this process and without limits."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
     module, _, name = function.partition(":")
     work: Callable[[Any], Any] = getattr(import_module(module), name)
     for number, item in enumerate(items):

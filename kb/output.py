@@ -115,7 +115,9 @@ def open_streams() -> None:
 
 
 def csv_safe(value: Any) -> Any:
-    """The value, with text that a spreadsheet would run as a formula made inert (CWE-1236)."""
+    """The value as one CSV cell: lists as JSON, and text that a spreadsheet would run made inert (CWE-1236)."""
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\0"):
         return "'" + value.replace("\0", "")
     return value

@@ -12,6 +12,9 @@ from kb.identity import IDENTITY_LOCK, apply_identities, claims_for
 from kb.resolve import Claim, resolve
 from kb.schema.identity import drug_merge, drug_record
 
+COLUMNS = tuple(drug_merge.c.keys())
+"""What is told of a merge."""
+
 
 def list_merges(connection: Connection, limit: int = 100) -> list[dict[str, Any]]:
     """The logged moves of records between drugs, newest first."""
