@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small_cohort import make_encoded, make_knowledge, sides
 
 from kb.errors import DataError, NotFound
@@ -110,6 +111,19 @@ def test_code_shares_are_what_leaving_the_code_out_changes(service: RecommenderS
     whole, without = (logit(service.probabilities(service.histories([p])[0]))[0, row]
                       for p in (patient, Patient(tuple(visits))))
     assert strongest.change == pytest.approx(whole - without, abs=1e-4)
+
+
+def test_explaining_takes_one_thread_and_gives_the_others_back(service: RecommenderService, trained: Trained,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = torch.get_num_threads(), []
+    plain = service.probabilities
+    monkeypatch.setattr(service, "probabilities", lambda visits: (seen.append(torch.get_num_threads()), plain(visits))[1])
+    torch.set_num_threads(2)
+    try:
+        explain(service, patient_of(trained))
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_modality_shares_are_zero_for_what_a_vector_does_not_rest_on(service: RecommenderService,

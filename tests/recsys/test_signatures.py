@@ -12,7 +12,7 @@ from recsys.generators import clusters, guidelines
 from recsys.generators.population import Shape
 from recsys.metrics import average_precision
 from recsys.registry import RECOMMENDERS
-from recsys.runs import fit, load_data
+from recsys.runs import Data, fit, load_data
 from recsys.signatures import attention_entropy, signatures, training_signatures
 
 SPIKE, UNSAFE, UNIFORM, RARE = "lower learning_rate", "too low; raise kappa", "near uniform", "weak on rare"
@@ -65,7 +65,7 @@ def test_rare_medications_ranked_as_by_chance_are_named_with_their_lack_of_knowl
 
 def test_fragment_attention_that_learns_nothing_is_named():
     encoded = make_encoded()
-    train, validation, _ = sides(encoded)
+    train, validation, test = sides(encoded)
     model = RECOMMENDERS["molerec"](train.sizes, make_knowledge(encoded), from_json({"recommender": "molerec", "dim": 8}))
     for name, weight in model.network.named_parameters():
         if name.startswith("pieces"):  # fragments that all look alike
@@ -74,10 +74,10 @@ def test_fragment_attention_that_learns_nothing_is_named():
     assert attention_entropy(model) > 0.98
     row = {"loss": 1.0, "loss_max": 1.0, "jaccard": 0.3, "epoch": 3, "attention_entropy": attention_entropy(model)}
     assert any(UNIFORM in line for line in training_signatures([row] * 3))
-    model = RECOMMENDERS["molerec"](train.sizes, make_knowledge(encoded),
-                                    from_json({"recommender": "molerec", "dim": 8, "epochs": 6, "learning_rate": 0.05}))
-    model.fit(train, validation)
-    assert attention_entropy(model) < 0.98
+    config = from_json({"recommender": "molerec", "dim": 8, "epochs": 6, "learning_rate": 0.05, "batch": 8})
+    fitted = fit(config, Data(encoded, train, validation, test, make_knowledge(encoded)))
+    model, last = fitted.recommender, fitted.rows[-1]
+    assert 0 < last["attention_entropy"] < 0.98 and attention_entropy(model) < 0.98
     report = evaluate(model, train, validation, choose(model, validation)).report
     assert not any(UNIFORM in line for line in signatures([], report, model))
     assert attention_entropy(RECOMMENDERS["popularity"](train.sizes, make_knowledge(encoded), from_json({}))) is None
