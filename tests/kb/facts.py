@@ -32,6 +32,18 @@ NC = Licence("CC-BY-NC-4.0", "CC BY-NC 4.0", "non-commercial")
 METFORMIN = "XZWYZXLIPXDOLR-UHFFFAOYSA-N"
 ASPIRIN = "BSYNRYMUTXBXSQ-UHFFFAOYSA-N"
 
+Rows = list[tuple[str, str, str]]
+TRIPLES: Rows = [
+    ("Gene::5595;5594", "GpBP", "Biological Process::GO:1"),
+    ("Compound::DB00945", "DDI", "Compound::DB00331"),
+    ("Compound::DB00945", "DDI", "Compound::DB00331"),
+    ("Compound::DB00945", "DDI", "Compound::DB00945"),
+    ("Gene::", "GpBP", "Biological Process::GO:1"),
+    ("Gene::NaN", "GpBP", "Biological Process::GO:2"),
+    ("Compound::MESH:C002480|MESH:C113043", "DDI", "Compound::CHEMBL25"),
+]
+"""A duplicate, a self loop, two empty ids, and ids that list several values."""
+
 
 class Hand(Source):
     """A source whose records are written by hand."""

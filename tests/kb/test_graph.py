@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from facts import TRIPLES, Rows
 from sqlalchemy import Connection, Engine, text
 
 from kb.db import migrate
@@ -24,16 +25,6 @@ from kb.runs import start_run
 from kb.verify import verify
 from kb.write import write_batch
 
-Rows = list[tuple[str, str, str]]
-ROWS: Rows = [
-    ("Gene::5595;5594", "GpBP", "Biological Process::GO:1"),
-    ("Compound::DB00945", "DDI", "Compound::DB00331"),
-    ("Compound::DB00945", "DDI", "Compound::DB00331"),
-    ("Compound::DB00945", "DDI", "Compound::DB00945"),
-    ("Gene::", "GpBP", "Biological Process::GO:1"),
-    ("Gene::NaN", "GpBP", "Biological Process::GO:2"),
-    ("Compound::MESH:C002480|MESH:C113043", "DDI", "Compound::CHEMBL25"),
-]
 RELATIONS = {name: Relation(name, "Gene", "Biological Process", "test", "CC0-1.0") for name in ("GpBP", "DDI", "r")}
 ASPIRIN, ASPIRIN_LIKE = "BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "BSYNRYMUTXBXSQ-GFCCVEGCSA-N"
 
@@ -93,12 +84,12 @@ def named(engine: Engine) -> list[tuple[Any, ...]]:
 
 
 def test_loads_and_loading_again_changes_nothing(engine: Engine) -> None:
-    first = load(engine, "one", ROWS, labels={"Compound::DB00945": "aspirin"})
+    first = load(engine, "one", TRIPLES, labels={"Compound::DB00945": "aspirin"})
     assert first.new_triples == 5 and first.entities == 8
     assert ("Compound::DB00945", "DDI", "Compound::DB00945") in named(engine)
     assert fetch(engine, "SELECT label FROM mkmed.kg_entity WHERE name = 'Compound::DB00945'") == [("aspirin",)]
     before = everything(engine)
-    assert load(engine, "one", ROWS[::-1], labels={"Compound::DB00945": "aspirin"}).new_triples == 0
+    assert load(engine, "one", TRIPLES[::-1], labels={"Compound::DB00945": "aspirin"}).new_triples == 0
     assert everything(engine) == before
 
 
@@ -108,8 +99,8 @@ def test_keys_are_rebuilt_as_the_migrations_made_them(engine: Engine, monkeypatc
         SELECT indexname, indexdef, true FROM pg_indexes WHERE tablename = 'kg_triple' ORDER BY 1, 2"""
     before = fetch(engine, query)
     monkeypatch.setattr("kb.graph_tables.REBUILD_FROM", 1)
-    load(engine, "one", ROWS)
-    load(engine, "two", [("Gene::1", "r", "Gene::2"), *ROWS], b"y")
+    load(engine, "one", TRIPLES)
+    load(engine, "two", [("Gene::1", "r", "Gene::2"), *TRIPLES], b"y")
     assert fetch(engine, query) == before
     assert migrate.check(engine) == []
 
@@ -119,10 +110,10 @@ def test_the_order_of_files_makes_no_difference(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, rebuild_from: int
 ) -> None:
     monkeypatch.setattr("kb.graph_tables.REBUILD_FROM", rebuild_from)
-    parts = [ROWS[:4], ROWS[3:], [("Gene::1", "r", "Gene::2"), ("Compound::DB00945", "r", "Gene::1")]]
+    parts = [TRIPLES[:4], TRIPLES[3:], [("Gene::1", "r", "Gene::2"), ("Compound::DB00945", "r", "Gene::1")]]
     for number, part in enumerate(parts):
         load(engine, "one", part, bytes([number]))
-    assert named(engine) == sorted({row for row in ROWS if "Gene::" not in row} | set(parts[2]))
+    assert named(engine) == sorted({row for row in TRIPLES if "Gene::" not in row} | set(parts[2]))
     owner = fetch(engine, "SELECT name, artifact FROM mkmed.kg_relation ORDER BY 1")
     for number, part in reversed(list(enumerate(parts))):
         load(engine, "one", part, bytes([number]))
@@ -130,15 +121,15 @@ def test_the_order_of_files_makes_no_difference(
 
 
 def test_a_relation_is_credited_to_the_file_that_has_most_of_it(engine: Engine) -> None:
-    load(engine, "one", ROWS[1:2])
-    load(engine, "two", ROWS, b"all")
+    load(engine, "one", TRIPLES[1:2])
+    load(engine, "two", TRIPLES, b"all")
     assert fetch(engine, "SELECT source FROM mkmed.kg_relation WHERE name = 'DDI'") == [("two",)]
-    load(engine, "one", ROWS[1:2])
+    load(engine, "one", TRIPLES[1:2])
     assert fetch(engine, "SELECT source FROM mkmed.kg_relation WHERE name = 'DDI'") == [("two",)]
 
 
 def test_a_changed_graph_is_noticed_and_healed(engine: Engine) -> None:
-    load(engine, "one", ROWS)
+    load(engine, "one", TRIPLES)
     load(engine, "two", [("Gene::1", "r", "Gene::2")], b"y")
     sha = document("one").sha256
     with engine.connect() as connection:
@@ -151,7 +142,7 @@ def test_a_changed_graph_is_noticed_and_healed(engine: Engine) -> None:
         with engine.begin() as connection:
             assert connection.execute(text(damage)).rowcount == 1
             assert not is_loaded(connection, "one", sha)
-        load(engine, "one", ROWS)
+        load(engine, "one", TRIPLES)
         assert set(kept) <= set(named(engine))
         with engine.connect() as connection:
             assert is_loaded(connection, "one", sha) and is_loaded(connection, "two", document("two", b"y").sha256)
@@ -185,7 +176,7 @@ CELLS = """SELECT r.key, c.state, c.evidence, encode(c.artifact, 'hex') FROM mkm
 def test_links_and_cells(engine: Engine, drugs_first: bool) -> None:
     if drugs_first:
         add_drugs(engine, *LINKED)
-    load(engine, "one", ROWS)
+    load(engine, "one", TRIPLES)
     if not drugs_first:
         add_drugs(engine, *LINKED)
         with engine.begin() as connection:
@@ -207,15 +198,15 @@ def test_links_and_cells(engine: Engine, drugs_first: bool) -> None:
 
 def test_a_part_of_a_graph_proves_no_absence(engine: Engine) -> None:
     add_drugs(engine, *LINKED)
-    load(engine, "one", ROWS, complete=False)
+    load(engine, "one", TRIPLES, complete=False)
     assert {row[1] for row in fetch(engine, CELLS)} == {"present"}
-    load(engine, "one", ROWS, complete=True)
+    load(engine, "one", TRIPLES, complete=True)
     assert ("drugbank:DB99999", "absent") in {row[:2] for row in fetch(engine, CELLS)}
 
 
 def test_a_link_without_ground_is_taken_back(engine: Engine) -> None:
     add_drugs(engine, LINKED[0])
-    load(engine, "one", ROWS, complete=False)
+    load(engine, "one", TRIPLES, complete=False)
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM mkmed.identifier"))
         assert relink(connection, run(connection)).removed == 1
@@ -226,7 +217,7 @@ def test_a_link_without_ground_is_taken_back(engine: Engine) -> None:
 def test_a_drug_in_one_graph_is_absent_from_the_other(engine: Engine) -> None:
     add_drugs(engine, LINKED[0])
     load(engine, "one", [("Compound::DB00001", "r", "Gene::1")])
-    load(engine, "two", ROWS, b"y")
+    load(engine, "two", TRIPLES, b"y")
     states = fetch(engine, "SELECT source, state FROM mkmed.cell WHERE modality = 'graph' ORDER BY 1")
     assert states == [("one", "absent"), ("two", "present")]
 
@@ -257,7 +248,7 @@ with engine_for(parse(sys.argv[1])).begin() as connection:
 
 @pytest.mark.parametrize("stop", ["_drop_keys", "_build_keys", "_write_step", "relink"])
 def test_a_kill_leaves_the_old_graph(engine: Engine, stop: str) -> None:
-    load(engine, "one", ROWS)
+    load(engine, "one", TRIPLES)
     before = everything(engine)
     arguments = [sys.executable, "-c", CHILD, bare(engine.url), str(Path(__file__).parent), stop]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:

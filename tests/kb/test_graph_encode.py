@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from facts import TRIPLES, Rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,20 +14,9 @@ from kb.errors import DataError
 from kb.graph_encode import encode_rows
 from kb.graph_names import aliases_of, form_of
 
-Rows = list[tuple[str, str, str]]
-ROWS: Rows = [
-    ("Gene::5595;5594", "GpBP", "Biological Process::GO:1"),
-    ("Compound::DB00945", "DDI", "Compound::DB00331"),
-    ("Compound::DB00945", "DDI", "Compound::DB00331"),
-    ("Compound::DB00945", "DDI", "Compound::DB00945"),
-    ("Gene::", "GpBP", "Biological Process::GO:1"),
-    ("Gene::NaN", "GpBP", "Biological Process::GO:2"),
-    ("Compound::MESH:C002480|MESH:C113043", "DDI", "Compound::CHEMBL25"),
-]
-
 
 def test_counts_what_it_drops() -> None:
-    coded = encode_rows(ROWS)
+    coded = encode_rows(TRIPLES)
     assert (coded.counts.rows, coded.counts.duplicates, coded.counts.empty_ids) == (7, 1, 1)
     assert (coded.counts.self_loops, coded.counts.kept) == (1, 5)
     assert "Gene::NaN" in coded.entities and "Gene::" not in coded.entities

@@ -1,21 +1,18 @@
 """Medications' knowledge from a real knowledge base and a published run, and a training run recorded in it."""
 
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from by_hand import DOCUMENT, write
 from sqlalchemy import text
 
 from embed import store
 from kb.errors import DataError, NotFound
 from kb.identifiers import Identifier
-from kb.ingest import register_source
 from kb.query import drugs
-from kb.records import AtcRecord, Batch, Document, DrugRecord, InteractionRecord, Licence
+from kb.records import DrugRecord, InteractionRecord
 from kb.runs import start_run
 from kb.settings import Settings
-from kb.sources.contract import Plan, Source
-from kb.write import write_batch
 from recsys.cohort_files import save_cohort
 from recsys.config import from_json
 from recsys.drug_knowledge import bundled_knowledge, read_knowledge
@@ -32,31 +29,12 @@ ROWS = {ASPIRIN: ("Aspirin", "CC(=O)Oc1ccccc1C(=O)O", ("B01AC06", "N02BA01")),
 MEDICATIONS = ("ATC:A10A", "ATC:B01A", "ATC:N02B", "ATC:C03C", f"DRUG:inchikey:{KEYS[WARFARIN]}")
 
 
-class Hand(Source):
-    """A source written by hand."""
-
-    name, title, url, origin = "hand", "by hand", "https://example.org/hand", "user"
-    licences = (Licence("CC0-1.0", "CC0 1.0", "open", "https://creativecommons.org/publicdomain/zero/1.0/"),)
-
-    def plan(self, job):
-        return Plan(0)
-
-    def ingest(self, job):
-        raise NotImplementedError
-
-
 @pytest.fixture(scope="module")
 def filled(database):
-    document = Document("hand", "https://example.org/list", "text/plain", "CC0-1.0", "somebody",
-                        datetime(2026, 1, 1, tzinfo=UTC), "test", payload=b"drugs")
-    records = [DrugRecord(key, name, document, smiles=smiles, inchikey=KEYS.get(key), identifiers=(Identifier.parse(key),))
+    records = [DrugRecord(key, name, DOCUMENT, smiles=smiles, inchikey=KEYS.get(key), identifiers=(Identifier.parse(key),))
                for key, (name, smiles, _) in ROWS.items()]
-    atc = [AtcRecord(key, document, code) for key, (*_, codes) in ROWS.items() for code in codes]
-    pairs = [InteractionRecord(WARFARIN, ASPIRIN, document, "NDF-RT", "CC0-1.0", "Critical")]
-    with database.begin() as connection:
-        register_source(connection, Hand())
-        run = start_run(connection, "ingest")
-        write_batch(connection, run, "hand", Batch(drugs=records, atc=atc, interactions=pairs))
+    pairs = [InteractionRecord(WARFARIN, ASPIRIN, DOCUMENT, "NDF-RT", "CC0-1.0", "Critical")]
+    write(database, records, {key: codes for key, (*_, codes) in ROWS.items()}, pairs)
     return database
 
 

@@ -1,21 +1,17 @@
 """From orders to medications through a real knowledge base, and a cohort prepared end to end."""
 
 import hashlib
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from by_hand import DOCUMENT, write
 from sqlalchemy import text
 
 from kb.errors import UsageError
 from kb.identifiers import Identifier
-from kb.ingest import register_source
-from kb.records import AtcRecord, Batch, Document, DrugRecord, Licence, Name
-from kb.runs import start_run
+from kb.records import DrugRecord, Name
 from kb.settings import load_settings
-from kb.sources.contract import Plan, Source
-from kb.write import write_batch
 from recsys.cohort_files import load_cohort
 from recsys.formats.contract import CodePairs
 from recsys.generators.clusters import generate
@@ -38,33 +34,14 @@ DRUGS = {  # key: (name, synonyms, identifiers, ATC codes)
 }
 
 
-class Hand(Source):
-    """A source written by hand."""
-
-    name, title, url, origin = "hand", "by hand", "https://example.org/hand", "user"
-    licences = (Licence("CC0-1.0", "CC0 1.0", "open", "https://creativecommons.org/publicdomain/zero/1.0/"),)
-
-    def plan(self, job):
-        return Plan(0)
-
-    def ingest(self, job):
-        raise NotImplementedError
-
-
 @pytest.fixture(scope="module")
 def filled(database):
-    document = Document("hand", "https://example.org/list", "text/plain", "CC0-1.0", "somebody",
-                        datetime(2026, 1, 1, tzinfo=UTC), "test", payload=b"drugs")
     records = [
-        DrugRecord(key, name, document, identifiers=tuple(Identifier.parse(i) for i in (key, *identifiers)),
+        DrugRecord(key, name, DOCUMENT, identifiers=tuple(Identifier.parse(i) for i in (key, *identifiers)),
                    names=tuple(Name(n) for n in synonyms))
         for key, (name, synonyms, identifiers, _) in DRUGS.items()
     ]
-    atc = [AtcRecord(key, document, code) for key, (*_, codes) in DRUGS.items() for code in codes]
-    with database.begin() as connection:
-        register_source(connection, Hand())
-        run = start_run(connection, "ingest")
-        write_batch(connection, run, "hand", Batch(drugs=records, atc=atc))
+    write(database, records, {key: codes for key, (*_, codes) in DRUGS.items()})
     return database
 
 
