@@ -11,22 +11,18 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
-import json
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from record import peak_mib, report, scratch_home
+from ingest_child import finish, start
+from record import report, scratch_home
 from sqlalchemy import text
 
 from kb import output
 from kb.db.engine import open_engine
-from kb.ingest import ingest
-from kb.settings import load_settings
-from kb.sources.contract import IngestOptions
 from kb.sources.pubchem_files import open_bulk, records
 from kb.verify import verify
 
@@ -57,29 +53,6 @@ def make(path: Path, sources: list[Path], compounds: int) -> None:
             out.write(f"{record}$$$$\n")
 
 
-def child(path: Path) -> None:
-    """One ingest in a process of its own; prints seconds, peak MiB and what the run counted."""
-    settings = load_settings()
-    engine = open_engine(settings)
-    begun = time.perf_counter()
-    summary = ingest(engine, settings, "pubchem-bulk", IngestOptions(path=path))
-    seconds = time.perf_counter() - begun
-    output.write(json.dumps({"seconds": seconds, "mib": peak_mib(), "counts": summary.counts}))
-
-
-def start(path: Path) -> subprocess.Popen[str]:
-    """A process that ingests the file."""
-    return subprocess.Popen([sys.executable, __file__, "--child", str(path)], stdout=subprocess.PIPE, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> dict:
-    """What the process said; raises when it failed."""
-    said, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"the ingest ended with {process.returncode}")
-    return json.loads(said)
-
-
 def read_only(path: Path) -> float:
     """Seconds of RDKit's reader over the whole file."""
     from rdkit import Chem, RDLogger
@@ -105,14 +78,14 @@ def measure(home: Path, sources: list[Path], compounds: int) -> dict:
     make(path, sources, compounds)
     drugs_now()
     begun = time.perf_counter()
-    process = start(path)
+    process = start("pubchem-bulk", path)
     while drugs_now() < 0.4 * compounds and process.poll() is None:
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     killed_after, kept = time.perf_counter() - begun, drugs_now()
-    resumed = finish(start(path))
-    again = finish(start(path))
+    resumed = finish(start("pubchem-bulk", path))
+    again = finish(start("pubchem-bulk", path))
     with open_engine().connect() as connection:
         broken = sum(len(check.broken) for check in verify(connection))
     return {
@@ -158,11 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=Path, nargs="+", default=[SAMPLE], help="SD files of real PubChem records")
     parser.add_argument("--compounds", type=int, default=100_000)
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        child(options.child)
-        return
     with scratch_home() as home:
         holds = conclude(measure(home, options.records, options.compounds))
     sys.exit(0 if holds else 1)

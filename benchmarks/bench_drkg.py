@@ -8,24 +8,20 @@ in the same run on the same server: sorted, encoded triples by binary COPY, a pr
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 from drkg_like import make
-from record import peak_mib, report, scratch_home
+from ingest_child import finish, start
+from record import report, scratch_home
 from sqlalchemy import Engine, text
 
 from kb import output
 from kb.db.copy import copy_arrays
 from kb.db.engine import open_engine
 from kb.graph import CodedTriples
-from kb.ingest import ingest
-from kb.settings import load_settings
-from kb.sources.contract import IngestOptions
 from kb.sources.drkg_read import read_triples
 
 LIMITS = {"first ingest": 3.5, "second ingest": 1.5}
@@ -76,25 +72,6 @@ def add_drugs(engine: Engine, triples: CodedTriples) -> None:
             connection.execute(text(statement), {"names": chosen})
 
 
-def child(path: Path) -> None:
-    """One ingest in a process of its own; prints seconds, peak MiB, and what the run counted."""
-    settings = load_settings()
-    engine = open_engine(settings)
-    before = peak_mib()
-    begun = time.perf_counter()
-    summary = ingest(engine, settings, "drkg", IngestOptions(path=path))
-    seconds = time.perf_counter() - begun
-    found = {"seconds": seconds, "mib": peak_mib(), "mib_before": before, "counts": summary.counts}
-    output.write(json.dumps(found))
-
-
-def run_child(path: Path) -> dict:
-    """What ``child`` says, from a new process."""
-    command = [sys.executable, __file__, "--child", str(path)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    return json.loads(done.stdout)
-
-
 def state(engine: Engine) -> str:
     """A digest over everything that an ingest may write, but for the runs."""
     tables = ("kg_triple", "kg_entity", "kg_relation", "kg_alias", "drug_entity", "cell", "lookup", "artifact")
@@ -118,15 +95,15 @@ def measure(home: Path, entities: Path | None, keep: Path | None) -> dict:
     engine = open_engine()
     add_drugs(engine, triples)
     floors = [floor(engine, triples)]
-    first = run_child(path)
+    first = finish(start("drkg", path))
     floors.append(floor(engine, triples))
     left = state(engine)
-    second = run_child(path)
+    second = finish(start("drkg", path))
     unchanged = state(engine) == left
     floors.append(floor(engine, triples))
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM mkmed.kg_triple WHERE head % 1000 = 1"))
-    healed = run_child(path)
+    healed = finish(start("drkg", path))
     with engine.connect() as connection:
         count = connection.scalar(text("SELECT count(*) FROM mkmed.kg_triple"))
     engine.dispose()
@@ -174,11 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entities", type=Path, help="DRKG's embed/entities.tsv")
     parser.add_argument("--keep", type=Path, help="where the synthetic file lies, or shall lie, beyond this run")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        child(options.child)
-        return
     with scratch_home() as home:
         holds = conclude(measure(home, options.entities, options.keep))
     sys.exit(0 if holds else 1)

@@ -1,4 +1,4 @@
-"""What benchmarks share: a database of their own, children that tell their memory, and how they end.
+"""What benchmarks share: a database of their own, and how they end.
 
 A benchmark ends with its rows as a table on stdout, and as JSON with the machine and versions under ``results/``.
 """
@@ -56,12 +56,6 @@ def scratch_home() -> Iterator[Path]:
             embedded(home).stop(force=True)
             del os.environ["MKMED_HOME"]
             os.environ.update({name: value for name, value in kept.items() if value is not None})
-
-
-def peak_mib() -> float:
-    """The largest resident size of this process; ``ru_maxrss`` would begin with the parent's."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def report(
