@@ -20,7 +20,7 @@ from recsys.recommenders.molecules import MedicationEncoder, medication_molecule
 
 
 class SafedrugNetwork(Network):
-    """Global match LN(σ(q·molecule) + W σ(·)) times a local match through a fragment-masked linear layer."""
+    """Global match LN(σ(q·molecule/√D) + W σ(·)) times a local match through a fragment-masked linear layer."""
 
     mask: torch.Tensor
 
@@ -42,7 +42,8 @@ class SafedrugNetwork(Network):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits [N, K]."""
         query = self.query(batch)
-        match = torch.sigmoid(query @ self.encoder().t())
+        # scaled, unlike the paper's: with normalised atoms the sigmoid is else at rest and nothing is learned
+        match = torch.sigmoid(query @ self.encoder().t() / query.shape[1] ** 0.5)
         whole = self.norm(match + self.mix(match))
         local = F.linear(torch.sigmoid(self.fragment(query)), self.local * self.mask, self.bias)
         return whole * local
@@ -56,7 +57,7 @@ class Safedrug(NeuralRecommender):
     @classmethod
     def defaults(cls, mode: str) -> dict[str, Any]:
         """Its own step size and regularisation; interactions are held down by the choice of medications alone."""
-        return {"batch": 64, "learning_rate": 2e-3, "code_dropout": 0.2, "weight_decay": 0.01, "ddi_loss": False}
+        return {"batch": 64, "learning_rate": 5e-3, "code_dropout": 0.2, "weight_decay": 0.01, "ddi_loss": False}
 
     def build(self) -> Network:
         """A fresh network."""
