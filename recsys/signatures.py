@@ -111,7 +111,9 @@ def attention_entropy(recommender: Recommender) -> float | None:
 
     Medications with a single fragment say nothing and are left out.
     """
-    attention = getattr(recommender.network, "attention", None) if isinstance(recommender, NeuralRecommender) else None
+    network = recommender.network if isinstance(recommender, NeuralRecommender) else None
+    parts = (network, getattr(network, "drugs", None))  # of the recommender itself, or of the encoder in its table
+    attention = next((found for part in parts if (found := getattr(part, "attention", None)) is not None), None)
     if attention is None:
         return None
     weights = attention[(attention > 0).sum(1) > 1].double()

@@ -85,6 +85,23 @@ class EncodedTable(DrugTable):
             everything = torch.arange(parts.tower.items.n)
             table = make_table(ANCHOR, parts.tower.items, everything.numpy(), torch.device("cpu"))
             self.inputs = table.inputs(everything)[1]
+        self._weight: Tensor | None = None
+        if isinstance(part := getattr(module, "attention", None), nn.Module):
+            part.register_forward_hook(self._notice)
+
+    def _notice(self, _module: nn.Module, _inputs: Any, output: tuple[Tensor, Tensor]) -> None:
+        self._weight = output[1].detach()
+
+    @property
+    def attention(self) -> Tensor | None:
+        """float32[molecules, S]: how much each molecule took from each of its fragments when last encoded, or None."""
+        if self._weight is None or self.inputs is None:
+            return None
+        molecule = self.inputs["fragment_molecule"]
+        count = torch.bincount(molecule, minlength=len(self.encoded))
+        place = torch.arange(len(molecule)) - (count.cumsum(0) - count)[molecule]
+        padded = torch.zeros(len(count), int(count.max()))
+        return padded.index_put((molecule, place), self._weight)
 
     def encode(self) -> Tensor:
         """[K, D]: the medications' vectors by the encoder and the fusion as they are now."""

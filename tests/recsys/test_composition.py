@@ -31,6 +31,7 @@ from recsys.fragments import fragment_reader
 from recsys.recommend import Patient, RecommenderService, Visit
 from recsys.recommenders.encoded import EncodedTable
 from recsys.registry import RECOMMENDERS
+from recsys.signatures import attention_entropy
 
 TOWERS = {"molecule": {"hidden": 8, "depth": 1, "fragments": True, "fragment_depth": 1, "heads": 2,
                        "fingerprint_width": 0, "fingerprint_hidden": 8, "dropout": 0.3},
@@ -187,6 +188,10 @@ def test_an_encoded_table_begins_at_the_published_vectors_and_learns(setting, kn
     assert len(calls) - steps <= 3 + 1 + 1  # after each epoch, at the end, and for the knowledge that is kept
     moved = [max(float(p.detach().abs().max()) for p in part.change.values()) for part in (table.encoder, table.fusion)]
     assert min(moved) > 1e-4, moved
+    attention = table.attention
+    assert attention.shape[0] == len(knowledge.composition.tower.drugs) and attention.shape[1] > 1
+    torch.testing.assert_close(attention.sum(1), torch.ones(len(attention)))  # each molecule's fragments share one
+    assert 0 < attention_entropy(model) <= 1
     gap = np.abs(model.knowledge.vectors - knowledge.vectors)[known]
     assert gap.max() > 1e-3
     np.testing.assert_allclose(model.knowledge.composition.vectors()[known], model.knowledge.vectors[known], atol=1e-5)
