@@ -33,7 +33,7 @@ def test_all_arms_are_compared_seed_after_seed_with_their_own_settings():
     assert modes["mkmed"] == ("mkmed", "corrected") and modes["mkmed reference"] == ("mkmed", "reference")
     assert {item.config.split for item in plan} == {"reference"}
     rates = {item.arm: item.config.learning_rate for item in plan}
-    assert rates["safedrug"] < rates["retain"]  # each brings its own defaults
+    assert rates["micron"] < rates["retain"]  # each brings its own defaults
     assert {item.config.learning_rate for item in comparison("any", 1, assignments=("learning_rate=0.5",))} == {0.5}
 
 
