@@ -38,6 +38,8 @@ def figures() -> list[tuple[str, str, str]]:
     ann = row(store, vectors=100000, way="mkmed HNSW, ef_search 200")
     quality, ours = result("quality")["A"]["rows"], row(latency, recommender="mkmed")
     best, logistic = (row(quality, recommender=name, rule="safe") for name in ("mkmed", "logistic_history"))
+    sooner = result("recsys")["plateau"][0]
+    peer = sooner["goal"].partition(":")[0].removeprefix("PyHealth ")
     fetch = row(result("pubchem")["rows"], client="mkmed", processes=1)
     first = row(drkg["rows"], what="first ingest")
     return [
@@ -54,6 +56,8 @@ def figures() -> list[tuple[str, str, str]]:
         ("requests to a stand-in for PubChem",
          f"{fetch['of permitted']:.0%} of the permitted rate", "bench_pubchem.py"),
         ("a recommendation, one patient", f"{ours['p50 ms']:.1f} ms (median)", "bench_latency.py"),
+        (f"CPU time until {peer}, PyHealth's best model, is matched on 6,350 synthetic patients",
+         f"{sooner['mkmed CPU s']:.1f} s; {peer} itself {sooner['its CPU s']:.0f} s", "bench_recsys.py"),
         ("Jaccard on synthetic patients at a DDI rate of 0.06",
          f"{best['jaccard']:.3f} mkmed, {logistic['jaccard']:.3f} logistic regression with history",
          "bench_quality.py"),

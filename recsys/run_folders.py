@@ -99,6 +99,7 @@ def list_run_folders(settings: Settings) -> list[dict[str, Any]]:
         done = json.loads(report.read_text()) if report.exists() else {}
         means = done.get("per_visit", {})
         rows.append({"run": path.parent.name, "recommender": config["recommender"], "cohort": config["cohort"],
+                     "fingerprint": done.get("cohort", "").rpartition(", ")[2] or None,
                      "mode": config["mode"], "vectors": config["vectors"], "seed": config["seed"],
                      "epochs": len(read_metrics(path.parent)), "jaccard": means.get("jaccard"),
                      "ddi_rate": means.get("ddi_rate"),

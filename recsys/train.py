@@ -95,7 +95,7 @@ def _epoch(network: Network, optimizer: torch.optim.Optimizer, train: Histories,
             bad += 1
             if bad >= BAD_STEPS:
                 raise TrainingDiverged(f"the loss was not finite for {bad} steps (epoch {epoch + 1})",
-                                       hint="lower learning_rate; the best epoch so far is kept in best.pt")
+                                       hint="lower learning_rate; the best epoch so far is kept in last.pt")
             continue
         bad = 0
         optimizer.step()
