@@ -8,6 +8,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from itertools import count
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     temporary = getattr(config, "_tmp_path_factory", None)
     if temporary is not None:
         _remove_databases_apart(Path(home), temporary.getbasetemp())
-    shutil.rmtree(home, ignore_errors=True)
+    # after multiprocessing's own folder in there, which goes at -100 and complains when it is gone
+    Finalize(None, shutil.rmtree, (home, True), exitpriority=-200)
     os.environ.pop(HOME_VARIABLE, None)
 
 

@@ -88,8 +88,11 @@ class Handler(BaseHTTPRequestHandler):
         self._answer({})
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode("utf-8", "replace")
-        if not self.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length).decode("utf-8", "replace")
+        if len(body) < length:  # the client was killed in the middle of it; a form is ASCII
+            self.close_connection = True
+        elif not self.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
             self._send(fault_body("PUGREST.BadRequest", "POST needs a form", 400))
         else:
             self._answer(dict(parse_qsl(body)))
