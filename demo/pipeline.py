@@ -49,7 +49,7 @@ BIOLOGICS = ("insulin human", "insulin lispro", "insulin glargine", "insulin asp
 FULL = Scale("full", None, (), None, ("train.epochs=15",), ("mimic3", "mimic4", "eicu"),
              ("popularity", "repeat_last", "logistic", "logistic_history", "mkmed"), 25,
              ablation=("train.epochs=3",))
-QUICK = Scale("quick", 1500, BIOLOGICS, 300,
+QUICK = Scale("quick", 1200, BIOLOGICS, 300,
               ("train.epochs=6", "text.window=64", "modalities=image,text,structure,graph",
                "graph.features=neighbourhood"),
               ("eicu",), ("popularity", "logistic", "mkmed"), 10)
