@@ -1,4 +1,4 @@
-"""Writes the README's table of figures from benchmarks/results: ``python docs/generate_figures.py``."""
+"""Writes tables of figures into README and docs from benchmarks/results: ``python docs/generate_figures.py``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 def result(name: str) -> dict[str, Any]:
@@ -64,17 +63,58 @@ def figures() -> list[tuple[str, str, str]]:
     ]
 
 
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table as Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def table() -> str:
-    """The table as Markdown."""
-    lines = [f"| {what} | {figure} | `python benchmarks/{command}` |" for what, figure, command in figures()]
-    return "\n".join([BEGIN, "| what | figure | command |", "|---|---|---|", *lines, END])
+    """The README's table."""
+    return markdown(["what", "figure", "command"],
+                    [[what, figure, f"`python benchmarks/{command}`"] for what, figure, command in figures()])
+
+
+NAMES = {"mkmed": "**mkmed**", "mkmed reference": "mkmed, `mode=reference`", "logistic": "logistic regression",
+         "logistic_history": "logistic regression with history", "repeat_last": "repeat last", "retain": "RETAIN",
+         "gamenet": "GAMENet", "safedrug": "SafeDrug", "molerec": "MoleRec", "micron": "MICRON"}
+
+
+def quality(design: str) -> str:
+    """Every recommender on one synthetic cohort, best first."""
+    rows = result("quality")[design]["rows"]
+    free = {r["recommender"]: r for r in rows if r["rule"] == "free"}
+    safe = sorted((r for r in rows if r["rule"] == "safe"), key=lambda r: -r["jaccard"])
+    return markdown(
+        ["", "Jaccard, free", "Jaccard, safe", "DDI rate", "PRAUC", "F1", "medications", "first visit", "rare",
+         "mkmed − it"],
+        [[NAMES.get(r["recommender"], r["recommender"]), f"{free[r['recommender']]['jaccard']:.3f}",
+          f"{r['jaccard']:.3f} ± {r['± seeds']:.3f}", f"{r['ddi_rate']:.3f}", f"{r['prauc']:.3f}", f"{r['f1']:.3f}",
+          f"{r['medications']:.1f}", f"{r['first visit']:.3f}", f"{r['rare AP']:.3f}", r.get("ours − it") or ""]
+         for r in safe])
+
+
+def vectors() -> str:
+    """What the recommender has of the medications' vectors, on both synthetic cohorts."""
+    found = {design: [r for r in result("quality_ablation")[design]["rows"] if r["rule"] == "free"] for design in "AB"}
+    return markdown(
+        ["vectors of the medications", "A", "published − it", "B", "published − it"],
+        [[a["recommender"], f"{a['jaccard']:.4f}", a.get("ours − it") or "", f"{b['jaccard']:.4f}",
+          b.get("ours − it") or ""] for a, b in zip(found["A"], found["B"], strict=True)])
+
+
+BLOCKS = {"figures": table, "quality A": lambda: quality("A"), "quality B": lambda: quality("B"), "vectors": vectors}
+PAGES = ("README.md", "docs/results.md")
 
 
 def filled(text: str) -> str:
-    """The page with its table as it would be now."""
-    return re.sub(f"{BEGIN}.*?{END}", lambda _: table(), text, flags=re.DOTALL)
+    """The page with its tables as they would be now."""
+    return re.sub("<!-- ([a-zA-Z ]+) -->\n.*?<!-- end of \\1 -->",
+                  lambda found: f"<!-- {found[1]} -->\n{BLOCKS[found[1]]()}\n<!-- end of {found[1]} -->", text,
+                  flags=re.DOTALL)
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        path = ROOT / page
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")

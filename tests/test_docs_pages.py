@@ -17,8 +17,12 @@ def test_the_page_of_commands_is_fresh():
 
 
 def test_the_figures_are_those_of_the_last_benchmarks():
-    text = (ROOT / "README.md").read_text()
-    assert generate_figures.filled(text) == text, "python docs/generate_figures.py"
+    seen = set()
+    for page in generate_figures.PAGES:
+        text = (ROOT / page).read_text()
+        assert generate_figures.filled(text) == text, "python docs/generate_figures.py"
+        seen |= set(re.findall("<!-- end of (.*) -->", text))
+    assert seen == set(generate_figures.BLOCKS)
     for _, _, command in generate_figures.figures():
         assert (ROOT / "benchmarks" / command).is_file()
 
