@@ -9,6 +9,7 @@ import csv
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,7 @@ def _parquet(folder: Path, tables: Tables, raw: bool) -> dict[str, int]:
 
 def _sqlite(path: Path, tables: Tables, raw: bool) -> dict[str, int]:
     counts = {}
-    database = sqlite3.connect(path)
-    with database:
+    with closing(sqlite3.connect(path)) as database, database:
         for name, rows in tables.items():
             counts[name] = 0
             for row in rows():
@@ -154,5 +154,4 @@ def _sqlite(path: Path, tables: Tables, raw: bool) -> dict[str, int]:
                     statement = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(row))})'  # noqa: S608
                 database.execute(statement, [_flat(value) for value in row.values()])
                 counts[name] += 1
-    database.close()
     return counts

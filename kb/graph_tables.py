@@ -195,14 +195,14 @@ def _build_keys(connection: Connection, *, frozen: bool) -> None:
     Of frozen rows the tails are checked in the order of the second index, which needs no heap then: hashing them in
     the order of the heads misses the processor's caches.
     """
-    connection.execute(AddConstraint(kg_triple.primary_key))
+    connection.execute(AddConstraint(kg_triple.primary_key, isolate_from_table=False))
     for index in kg_triple.indexes:
         connection.execute(CreateIndex(index))
     analyze(connection)
     for key in FOREIGN_KEYS:
         ordered = frozen and list(key.column_keys) == ["tail"]
         connection.execute(text(f"SET LOCAL enable_hashjoin TO {'off' if ordered else 'DEFAULT'}"))
-        connection.execute(AddConstraint(key))
+        connection.execute(AddConstraint(key, isolate_from_table=False))
     connection.execute(text("SET LOCAL enable_hashjoin TO DEFAULT"))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from facts import TRIPLES, Rows
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.schema import CreateTable
 
 from kb.db import migrate
 from kb.db.address import bare
@@ -22,6 +23,7 @@ from kb.graph_link import count_forms
 from kb.identifiers import Identifier
 from kb.records import Batch, Document, DrugRecord
 from kb.runs import start_run
+from kb.schema.graph import kg_triple
 from kb.verify import verify
 from kb.write import write_batch
 
@@ -97,12 +99,13 @@ def test_keys_are_rebuilt_as_the_migrations_made_them(engine: Engine, monkeypatc
     query = """SELECT conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint
         WHERE conrelid = 'mkmed.kg_triple'::regclass UNION ALL
         SELECT indexname, indexdef, true FROM pg_indexes WHERE tablename = 'kg_triple' ORDER BY 1, 2"""
-    before = fetch(engine, query)
+    before, declared = fetch(engine, query), str(CreateTable(kg_triple))
     monkeypatch.setattr("kb.graph_tables.REBUILD_FROM", 1)
     load(engine, "one", TRIPLES)
     load(engine, "two", [("Gene::1", "r", "Gene::2"), *TRIPLES], b"y")
     assert fetch(engine, query) == before
     assert migrate.check(engine) == []
+    assert str(CreateTable(kg_triple)) == declared and declared.count("FOREIGN KEY") == 3
 
 
 @pytest.mark.parametrize("rebuild_from", [1, 10_000])

@@ -3,6 +3,7 @@
 import csv
 import json
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -96,7 +97,8 @@ def test_export_in_every_format(filled, tmp_path):
         with pytest.raises(UsageError):
             export(connection, tmp_path / "x", ExportFormat.csv, tables=("drug; drop",))
         export(connection, tmp_path / "open", ExportFormat.jsonl, tables=("texts",), open_only=True)
-    assert sqlite3.connect(tmp_path / "sqlite").execute("SELECT count(*) FROM texts").fetchone() == (2,)
+    with closing(sqlite3.connect(tmp_path / "sqlite")) as exported:
+        assert exported.execute("SELECT count(*) FROM texts").fetchone() == (2,)
     assert pq.read_table(tmp_path / "parquet" / "texts.parquet").num_rows == 2
     lines = (tmp_path / "open" / "texts.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["Metformin"]
