@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import pytest
 
+from tests.databases import HOME_VARIABLE, maintain
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from kb.db.server import Server
 
-HOME_VARIABLE = "MKMED_TEST_HOME"
 TEMPLATE = "mkmed_template"
 FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "64MB",
         "max_connections": "100", "autovacuum": "off"}
@@ -138,27 +139,11 @@ def _fresh(server: Server, template: str = TEMPLATE) -> Iterator[Engine]:
     from kb.db.engine import engine_for, url_of
 
     name = f"t_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}_{next(_numbers)}"
-    _maintain(server, f'CREATE DATABASE "{name}" TEMPLATE {template}')
+    maintain(server, f'CREATE DATABASE "{name}" TEMPLATE {template}')
     engine = engine_for(url_of(server, name))
     yield engine
     engine.dispose()
-    _maintain(server, f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-def _maintain(server: Server, statement: str) -> None:
-    from kb.db.server import connect
-
-    running = server.running()
-    assert running is not None, "the test server died"
-    # Only one session at a time may copy the template.
-    with filelock.FileLock(server.home / "template.lock"):
-        connection = connect(running.socket, "postgres")
-        connection.autocommit = True
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-        finally:
-            connection.close()
+    maintain(server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
@@ -176,11 +161,6 @@ def database_environment(database: Engine, monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("MKMED_DATABASE_URL", bare(database.url))
     monkeypatch.setenv("MKMED_HOME", str(tmp_path))
     return database
-
-
-def roles_lock() -> filelock.FileLock:
-    """A lock to hold while roles are made or changed: they belong to the server, which all workers of xdist share."""
-    return filelock.FileLock(Path(os.environ[HOME_VARIABLE]) / "roles.lock")
 
 
 LOCAL = ("127.", "::1", "localhost", "0.0.0.0")

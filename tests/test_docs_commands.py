@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 import typer
-from conftest import _maintain, roles_lock
 
 import cli
+from tests.databases import maintain, roles_lock
 from tests.handbook import library, pages, shell
 from tests.handbook.pages import ROOT
 
@@ -48,7 +48,7 @@ SMALLER = [
 ]
 ELSEWHERE = [
     # (what stands on the page, who runs it)
-    (r"^make (demo|test|install|lint|torture|bench)", "make: continuous integration; the targets are checked here"),
+    (r"^make (demo|test|install|lint|torture|bench|declared)", "make: continuous integration; the targets are checked here"),
     (r"^torchrun ", "several devices: two processes in tests/embed/test_distributed.py"),
     (r"^pip |^PIP_EXTRA", "needs a package index: tests/test_install.py builds the wheel and installs it"),
     (r"^python benchmarks/", "minutes to hours: `make bench`; the options are checked here"),
@@ -150,13 +150,13 @@ def reader(filled, database, server):
 
     database.dispose()
     name = f"{database.url.database}_page"
-    _maintain(server, f'CREATE DATABASE "{name}" TEMPLATE "{database.url.database}"')
+    maintain(server, f'CREATE DATABASE "{name}" TEMPLATE "{database.url.database}"')
     shutil.copytree(filled.folder / "filled", filled.folder / "home", symlinks=True)
     url = bare(database.url.set(database=name))
     yield replace(filled, environment={**filled.environment, "MKMED_HOME": str(filled.folder / "home"),
                                        "MKMED_DATABASE_URL": url, "DATABASE": url})
     shutil.rmtree(filled.folder / "home", ignore_errors=True)
-    _maintain(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+    maintain(server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 def ids(reader):

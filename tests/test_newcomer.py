@@ -251,7 +251,7 @@ def test_a_home_that_cannot_be_made(monkeypatch, capsys, tmp_path):
         assert cli.run(command) == 2
         said = capsys.readouterr().err
         assert "cannot be made" in said and "hint: set MKMED_HOME to a folder of yours" in said and "Traceback" not in said
-    assert cli.run(["doctor"]) == 1
+    assert cli.run(["doctor", "--format", "json"]) == 1
     assert "cannot be written" in capsys.readouterr().out
 
 

@@ -7,10 +7,10 @@ from hashlib import sha256
 
 import psycopg2
 import pytest
-from conftest import roles_lock
 from sqlalchemy import Engine, text
 
 from kb.db.roles import create_roles
+from tests.databases import roles_lock
 
 RUN = "00000000-0000-0000-0000-000000000001"
 OPEN, CLOSED = b"open", b"non-commercial"
