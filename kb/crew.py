@@ -37,8 +37,7 @@ class Failure:
 def _serve(pipe: Any, position: Any, began: Any, function: str, memory: int) -> None:
     """A child's life: take a list of items, answer with a list of results, until told None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
-    module, _, name = function.partition(":")
-    work: Callable[[Any], Any] = getattr(import_module(module), name)
+    work = _named(function)
     _die_with_parent()
     _limit_memory(memory)
     try:
@@ -52,6 +51,13 @@ def _serve(pipe: Any, position: Any, began: Any, function: str, memory: int) -> 
             pipe.send(results)
     except (EOFError, BrokenPipeError):
         return  # the parent is gone
+
+
+def _named(function: str) -> Callable[[Any], Any]:
+    """The function "module:name"."""
+    module, _, name = function.partition(":")
+    work: Callable[[Any], Any] = getattr(import_module(module), name)
+    return work
 
 
 def attempt(work: Callable[[Any], Any], item: Any) -> Any:
@@ -185,8 +191,6 @@ def _shares(items: Iterable[Any], size: int) -> Iterator[list[tuple[int, Any]]]:
 
 def run_here(function: str, items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
     """Like ``Crew.map``, in this process and without limits."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
-    module, _, name = function.partition(":")
-    work: Callable[[Any], Any] = getattr(import_module(module), name)
+    work = _named(function)
     for number, item in enumerate(items):
         yield number, attempt(work, item)

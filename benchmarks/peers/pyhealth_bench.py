@@ -114,7 +114,7 @@ def build(name, dataset):
 
 
 def train(model, loader, optimizer):
-    """CPU seconds of an epoch."""
+    """CPU seconds of one epoch, as the library's trainer goes through it."""
     model.train()
     begun = time.process_time()
     for batch in loader:
@@ -133,19 +133,6 @@ def scores(model, loader):
     with torch.no_grad():
         out = np.concatenate([model(**batch)["y_prob"].numpy() for batch in loader])
     return out, time.process_time() - begun
-
-
-def train_epoch(model, loader, optimizer):
-    """CPU seconds of one epoch, as the library's trainer goes through it."""
-    model.train()
-    begun = time.process_time()
-    for batch in loader:
-        loss = model(**batch)["loss"]
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        optimizer.zero_grad()
-    return time.process_time() - begun
 
 
 def main():
