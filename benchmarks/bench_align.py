@@ -26,19 +26,19 @@ from record import report
 
 from demo.paths import data_path
 from embed.config import PretrainConfig, load_config
-from embed.data import Dataset, Table, make_table
 from embed.features.cache import FeatureCache
 from embed.features.fingerprint import fingerprints
 from embed.features.molecule import featurise
 from embed.features.packed import Packed, vectors
 from embed.features.radius import conformers
-from embed.inputs import Inputs, build_inputs
-from embed.model import build_model
 from embed.registry import IMAGE_MODELS, TEXT_MODELS
 from embed.source import Corpus, Item
-from embed.train import Job, Progress, step
+from embed.training.data import Dataset, Table, make_table
+from embed.training.inputs import Inputs, build_inputs
+from embed.training.loop import Job, Progress, step
+from embed.training.model import build_model
 from kb.properties import PROPERTIES
-from kb.query import Triples
+from kb.query.read import Triples
 
 TARGET = 30.0
 CPU = torch.device("cpu")

@@ -23,8 +23,8 @@ from sqlalchemy import text
 
 from kb import output
 from kb.db.engine import open_engine
-from kb.sources.pubchem_files import open_bulk, records
-from kb.verify import verify
+from kb.ledger.verify import verify
+from kb.sources.pubchem.files import open_bulk, records
 
 SAMPLE = Path(__file__).parents[1] / "tests" / "data" / "pubchem_bulk" / "Compound_sample.sdf.gz"
 LIMIT_MIB = 1024

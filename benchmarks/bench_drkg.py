@@ -21,8 +21,8 @@ from sqlalchemy import Engine, text
 from kb import output
 from kb.db.copy import copy_arrays
 from kb.db.engine import open_engine
-from kb.graph import CodedTriples
-from kb.sources.drkg_read import read_triples
+from kb.graph.load import CodedTriples
+from kb.sources.drkg.read import read_triples
 
 LIMITS = {"first ingest": 3.5, "second ingest": 1.5}
 LIMIT_MIB = 1536

@@ -34,12 +34,12 @@ COUNTS = ("drugs", "queries", "positives")
 
 def one_seed(seed: int, sets: Sequence[str], paper: bool) -> dict[str, Any]:
     """The evaluation of one training, with its seconds."""
-    from embed import store
     from embed.config import load_config
     from embed.config import paper as paper_config
     from embed.evaluation.run import evaluate
-    from embed.loaded import load_run
-    from embed.pretrain import pretrain
+    from embed.runs import store
+    from embed.runs.loaded import load_run
+    from embed.training.job import pretrain
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from record import report
 
 from kb.bundle import Bundle
-from kb.crew import Crew, run_here
-from kb.sources.rdkit import TASKS
+from kb.ingest.processes import Crew, run_here
+from kb.sources.rdkit.source import TASKS
 
 SHARE_OF_CONFORMERS = 10
 """A conformer takes some hundred times as long as the rest, so fewer are made."""

@@ -19,10 +19,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from kb.output import emit
-from recsys.cohort import Cohort, Encoded, Ragged, encode
+from recsys.cohorts.cohort import Cohort, Encoded, Ragged, encode
+from recsys.cohorts.tasks import STAY, patient_split, previous_visit
 from recsys.generators import GENERATORS
 from recsys.generators.classes import class_interactions
-from recsys.tasks import STAY, patient_split, previous_visit
 
 REFERENCE = {
     "A": {"popularity": 0.382, "LR current": 0.446, "LR + previous": 0.482, "repeat last": 0.50, "DDI rate": 0.085},

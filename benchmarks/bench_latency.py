@@ -21,11 +21,11 @@ import torch
 from recsys_data import make_cohort, make_data
 
 from kb.output import emit
-from recsys.checkpoint import Trained
-from recsys.config import from_json
-from recsys.explain import explain
-from recsys.recommend import Patient, RecommenderService, Visit
-from recsys.runs import Data, fit, peak_rss_mb
+from recsys.answers.explain import explain
+from recsys.answers.recommend import Patient, RecommenderService, Visit
+from recsys.experiments.checkpoint import Trained
+from recsys.experiments.config import from_json
+from recsys.experiments.runs import Data, fit, peak_rss_mb
 
 RESULTS = Path(__file__).parent / "results"
 

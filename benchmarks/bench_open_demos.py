@@ -33,12 +33,12 @@ from kb.db.engine import open_engine
 from kb.errors import DataError
 from kb.output import emit, say
 from kb.settings import Settings, load_settings
-from recsys.bootstrap import NAMES, PatientSums, intervals, paired
-from recsys.cohort import Cohort
-from recsys.config import from_json
-from recsys.evaluate import evaluate
-from recsys.prepare import prepare
-from recsys.runs import Data, fit, load_data
+from recsys.cohorts.cohort import Cohort
+from recsys.cohorts.prepare import prepare
+from recsys.experiments.bootstrap import NAMES, PatientSums, intervals, paired
+from recsys.experiments.config import from_json
+from recsys.experiments.evaluate import evaluate
+from recsys.experiments.runs import Data, fit, load_data
 
 FOLDERS = {"mimic3": "ehr_mimic3_demo", "mimic4": "ehr_mimic4_demo", "meds": "ehr_mimic4_demo_meds",
            "eicu": "ehr_eicu_demo", "omop": "ehr_omop_gibleed", "synthea": "ehr_synthea"}

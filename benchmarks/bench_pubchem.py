@@ -25,9 +25,9 @@ sys.path.append(str(Path(__file__).parents[1]))  # for the stand-in of the tests
 
 
 from kb.errors import Transient
+from kb.http.client import Answer, Request, Transport
 from kb.output import say
 from kb.settings import load_settings
-from kb.transport import Answer, Request, Transport
 from tests.standin import catalogue
 from tests.standin.limits import Limits
 from tests.standin.server import StandIn

@@ -31,13 +31,13 @@ import torch
 from recsys_data import bare_knowledge, make_cohort, make_data
 
 from kb.output import emit, say
-from recsys.bootstrap import PatientSums, paired, together
-from recsys.cohort import Cohort, encode
-from recsys.config import from_json
-from recsys.evaluate import evaluate
-from recsys.knowledge import Knowledge, mean_vector, with_modalities, with_random_vectors
-from recsys.runs import fit
-from recsys.tasks import patient_split
+from recsys.cohorts.cohort import Cohort, encode
+from recsys.cohorts.tasks import patient_split
+from recsys.experiments.bootstrap import PatientSums, paired, together
+from recsys.experiments.config import from_json
+from recsys.experiments.evaluate import evaluate
+from recsys.experiments.runs import fit
+from recsys.knowledge.table import Knowledge, mean_vector, with_modalities, with_random_vectors
 
 RESULTS = Path(__file__).parent / "results"
 ARMS: dict[str, dict[str, Any]] = {
@@ -115,7 +115,7 @@ def _mean(some: list[dict[str, Any]], rule: str, table: str, start: str, metric:
 def ablations(design: str, seed: int) -> dict[str, Knowledge]:
     """Arms of knowledge from the published store: fused, learned, random, 1 to all modalities, and one removed."""
     from kb.db.engine import open_engine
-    from recsys.drug_knowledge import read_knowledge
+    from recsys.knowledge.gather import read_knowledge
 
     encoded = encode(_cohort(design), patient_split(_cohort(design), seed))
     codes = encoded.vocabularies["medication"].codes

@@ -34,12 +34,12 @@ import torch
 from recsys_data import dump_for_peers, make_cohort, make_data
 
 from kb.output import emit, say
-from recsys.batches import Histories
-from recsys.config import from_json
-from recsys.decode import tune_threshold
-from recsys.evaluate import evaluate
-from recsys.losses import accuracy_loss
-from recsys.runs import Data, fit, peak_rss_mb
+from recsys.cohorts.batches import Histories
+from recsys.experiments.config import from_json
+from recsys.experiments.decode import tune_threshold
+from recsys.experiments.evaluate import evaluate
+from recsys.experiments.losses import accuracy_loss
+from recsys.experiments.runs import Data, fit, peak_rss_mb
 
 RESULTS = Path(__file__).parent / "results"
 PEERS = {"MICRON": 30, "RETAIN": 30, "GAMENet": 30, "Transformer": 30, "SafeDrug": 8, "MoleRec": 8}

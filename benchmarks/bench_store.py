@@ -33,7 +33,7 @@ def clustered(rng: np.random.Generator, rows: int, centres: NDArray[np.float32])
 
 def make_drugs(engine: Engine, rows: int) -> tuple[uuid.UUID, NDArray[np.int64]]:
     """A run and the ids of ``rows`` bare drugs for the vectors to hang on."""
-    from kb.runs import start_run
+    from kb.ingest.runs import start_run
 
     with engine.begin() as connection:
         run_id = start_run(connection, "pretrain", name="bench")
@@ -155,7 +155,7 @@ def through_sql(
 
 def measure(engine: Engine, rows: int) -> list[dict[str, Any]]:
     """One row of figures for each way to search ``rows`` vectors."""
-    from embed import store
+    from embed.runs import store
 
     rng = np.random.default_rng(rows)
     centres = clustered(rng, max(rows // 50, 20), rng.normal(size=(200, WIDTH)).astype(np.float32))

@@ -23,8 +23,8 @@ from pykeen.triples import CoreTriplesFactory
 from record import report
 
 from demo.paths import data_path
-from embed import kge
 from embed.config import GraphConfig
+from embed.training import kge
 
 TARGET = 3.5
 ENTITIES, RELATIONS, TRIPLES, DIMENSION = 97_238, 107, 5_874_261, 64

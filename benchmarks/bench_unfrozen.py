@@ -22,17 +22,17 @@ import torch
 from record import report
 from recsys_data import bare_knowledge, make_cohort, make_data
 
-from embed.run_folder import pretrain_folder
+from embed.runs.folder import pretrain_folder
 from kb.db.engine import open_engine
 from kb.output import say
 from kb.settings import load_settings
-from recsys.bootstrap import PatientSums, paired
-from recsys.cohort import Cohort, encode
-from recsys.config import from_json
-from recsys.drug_knowledge import read_knowledge
-from recsys.evaluate import evaluate
-from recsys.runs import Data, fit
-from recsys.tasks import patient_split
+from recsys.cohorts.cohort import Cohort, encode
+from recsys.cohorts.tasks import patient_split
+from recsys.experiments.bootstrap import PatientSums, paired
+from recsys.experiments.config import from_json
+from recsys.experiments.evaluate import evaluate
+from recsys.experiments.runs import Data, fit
+from recsys.knowledge.gather import read_knowledge
 
 ARMS: dict[str, dict[str, Any]] = {"frozen": {}, "vectors unfrozen": {"frozen": False},
                                    "encoder and fusion unfrozen": {"frozen": False, "encoder": True}}

@@ -2,7 +2,7 @@
 
 Rows a relation are the published ones where they are published; a pair of types' remainder is split geometrically over
 its other relations. Entities are drawn by a truncated power law. The file meets every number of
-``kb/sources/drkg_contract.py``, so that loading it takes the same path as loading DRKG. Entity names are read from
+``kb/sources/drkg/contract.py``, so that loading it takes the same path as loading DRKG. Entity names are read from
 DRKG's own ``embed/entities.tsv`` where that is given, else made in the same forms.
 """
 
@@ -16,10 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute, csv
 
-from kb.graph_encode import entity_type
-from kb.graph_tables import Relation
-from kb.sources import drkg_contract as contract
-from kb.sources.drkg_read import known_relations
+from kb.graph.encode import entity_type
+from kb.graph.tables import Relation
+from kb.sources.drkg import contract
+from kb.sources.drkg.read import known_relations
 
 Ids = NDArray[np.int64]
 

@@ -38,7 +38,7 @@ def peak_mib() -> float:
 def main(source: str, path: Path) -> None:
     """Ingest and tell."""
     from kb.db.engine import open_engine
-    from kb.ingest import ingest
+    from kb.ingest.engine import ingest
     from kb.settings import load_settings
     from kb.sources.contract import IngestOptions
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.batches import Histories, histories
-from recsys.cohort import Cohort, Encoded, encode
-from recsys.ddi import Interactions
+from recsys.cohorts.batches import Histories, histories
+from recsys.cohorts.cohort import Cohort, Encoded, encode
+from recsys.cohorts.tasks import patient_split
+from recsys.experiments.runs import Data
 from recsys.generators import clusters, guidelines
 from recsys.generators.classes import class_interactions
-from recsys.knowledge import Knowledge, no_knowledge
-from recsys.runs import Data
-from recsys.tasks import patient_split
+from recsys.knowledge.table import Knowledge, no_knowledge
+from recsys.orders.interactions import Interactions
 
 DESIGNS = {"A": clusters.generate, "B": guidelines.generate}
 

@@ -26,7 +26,7 @@ def pretrain_config(scale: Scale) -> PretrainConfig:
 
 def published_folder(demo: Demo) -> Path | None:
     """The folder of the published run, or None."""
-    from embed.loaded import find_run_folder
+    from embed.runs.loaded import find_run_folder
     from kb.errors import NotFound
 
     try:
@@ -65,8 +65,8 @@ def _newer_drugs(demo: Demo, run_id: str) -> bool:
 def _unfinished(demo: Demo) -> str | None:
     """The latest run with the wanted configuration that was stopped after an epoch, to go on with."""
     from embed.config import to_json
-    from embed.run_folder import pretrain_folder
-    from kb.runs import list_runs
+    from embed.runs.folder import pretrain_folder
+    from kb.ingest.runs import list_runs
 
     with demo.engine.connect() as connection:
         rows = list_runs(connection, "pretrain", 1)
@@ -78,7 +78,7 @@ def _unfinished(demo: Demo) -> str | None:
 
 
 def _pretrain(demo: Demo) -> None:
-    from embed.pretrain import pretrain
+    from embed.training.job import pretrain
 
     resume, config = _unfinished(demo), pretrain_config(demo.scale)
     if resume:
@@ -105,7 +105,7 @@ def _evaluated(demo: Demo) -> str | None:
 
 def _evaluate(demo: Demo) -> None:
     from embed.evaluation.run import evaluate
-    from embed.loaded import load_run
+    from embed.runs.loaded import load_run
 
     evaluate(demo.engine, load_run(demo.engine, demo.settings))
 
@@ -126,7 +126,7 @@ def _mapped(demo: Demo) -> str | None:
 
 def _map(demo: Demo) -> None:
     from embed.atlas import draw_map
-    from embed.loaded import find_run_folder
+    from embed.runs.loaded import find_run_folder
 
     draw_map(demo.engine, find_run_folder(demo.engine, demo.settings, "published") / "map.svg", coded_only=True)
 
@@ -141,8 +141,8 @@ def _ablated(demo: Demo) -> str | None:
 
 
 def _ablate(demo: Demo) -> None:
-    from embed.ablation import ablate, readable
     from embed.config import load_config
+    from embed.evaluation.ablation import ablate, readable
 
     config = load_config(None, ["device=cpu", *demo.scale.pretrain, *demo.scale.ablation])
     report = ablate(demo.engine, demo.settings, config, seeds=(0,))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def _corpus_done(demo: Demo) -> str | None:
     """The last file that an ingest of the corpus marks, whole or as limited; a new bundle has other marks."""
     from kb.bundle import Bundle
-    from kb.ledger import read_lookups
+    from kb.ledger.cells import read_lookups
 
     sha = Bundle.open().manifest["atc.tsv.gz"]["sha256"]
     marks = {f"atc.tsv.gz:{sha}"} | ({f"atc.tsv.gz:{sha}:first {demo.scale.drugs}"} if demo.scale.drugs else set())
@@ -34,7 +34,7 @@ def _is_there(connection: Connection, name: str) -> bool:
 
 def _graph_loaded(demo: Demo) -> bool:
     from kb.bundle import Bundle
-    from kb.graph import is_loaded
+    from kb.graph.load import is_loaded
 
     digest = bytes.fromhex(Bundle.open().manifest["kg_triples.tsv.gz"]["sha256"])
     with demo.engine.connect() as connection:
@@ -42,7 +42,7 @@ def _graph_loaded(demo: Demo) -> bool:
 
 
 def _ingest_corpus(demo: Demo) -> None:
-    from kb.ingest import ingest
+    from kb.ingest.engine import ingest
 
     summary = ingest(demo.engine, demo.settings, "corpus", IngestOptions(limit=demo.scale.drugs))
     if demo.scale.also:
@@ -69,7 +69,7 @@ def _computed(demo: Demo) -> str | None:
 
 
 def _compute(demo: Demo) -> None:
-    from kb.ingest import ingest
+    from kb.ingest.engine import ingest
 
     options = IngestOptions(limit=demo.scale.pictures, modalities=("property", "image"))
     summary = ingest(demo.engine, demo.settings, "rdkit", options)
@@ -77,7 +77,7 @@ def _compute(demo: Demo) -> None:
 
 
 def _show_coverage(demo: Demo) -> None:
-    from kb.coverage import bucket_rows, buckets, draw, save
+    from kb.ledger.coverage import bucket_rows, buckets, draw, save
 
     with demo.engine.connect() as connection:
         found = buckets(connection)
@@ -87,7 +87,7 @@ def _show_coverage(demo: Demo) -> None:
 
 def _verify(demo: Demo) -> None:
     from kb.errors import DataError
-    from kb.verify import verify
+    from kb.ledger.verify import verify
 
     with demo.engine.connect() as connection:
         checks = verify(connection)

@@ -9,22 +9,22 @@ from typing import Any
 from demo.pipeline import Demo, Step
 from demo.steps_kb import bundled
 from kb import output
-from recsys.config import Config
+from recsys.experiments.config import Config
 
 TRAINED_ON = "eicu"
 """The bundled set with the most patients; the MIMIC demos are prepared to show their accounting."""
 
 
 def _prepared(demo: Demo) -> str | None:
-    from recsys.cohort_files import list_cohorts
+    from recsys.cohorts.files import list_cohorts
 
     here = set(list_cohorts(demo.settings))
     return "cohorts are there" if here >= set(demo.scale.cohorts) else None
 
 
 def _prepare(demo: Demo) -> None:
-    from recsys.cohort_files import list_cohorts
-    from recsys.prepare import prepare
+    from recsys.cohorts.files import list_cohorts
+    from recsys.cohorts.prepare import prepare
 
     for name in sorted(set(demo.scale.cohorts) - set(list_cohorts(demo.settings))):
         with demo.engine.connect() as connection:
@@ -33,7 +33,7 @@ def _prepare(demo: Demo) -> None:
 
 
 def _show_cohorts(demo: Demo) -> None:
-    from recsys.cohort_files import load_cohort
+    from recsys.cohorts.files import load_cohort
 
     rows: list[dict[str, Any]] = []
     for name in demo.scale.cohorts:
@@ -48,16 +48,16 @@ def _show_cohorts(demo: Demo) -> None:
 
 def recommender_config(demo: Demo, name: str) -> Config:
     """The configuration of one recommender."""
-    from recsys.config import from_json
+    from recsys.experiments.config import from_json
 
     return from_json({"recommender": name, "cohort": TRAINED_ON, "epochs": demo.scale.recommender_epochs})
 
 
 def _finished(demo: Demo) -> dict[str, Path]:
     """The newest finished run folder of each wanted recommender, on the cohort and vectors as they are now."""
-    from embed.store import published_run
-    from recsys.cohort_files import load_cohort
-    from recsys.run_folders import find_finished
+    from embed.runs.store import published_run
+    from recsys.cohorts.files import load_cohort
+    from recsys.experiments.run_folders import find_finished
 
     cohort, vectors = str(load_cohort(TRAINED_ON, demo.settings).fingerprint), str(published_run(demo.engine))
     found = {name: find_finished(demo.settings, recommender_config(demo, name), cohort, vectors)
@@ -70,7 +70,7 @@ def _trained(demo: Demo) -> str | None:
 
 
 def _train(demo: Demo) -> None:
-    from recsys.runs import train_run
+    from recsys.experiments.runs import train_run
 
     found = _finished(demo)
     for name in demo.scale.recommenders:
@@ -97,7 +97,7 @@ def _show_recommenders(demo: Demo) -> None:
 
 
 def _compare(demo: Demo) -> None:
-    from recsys.compare import compare
+    from recsys.experiments.compare import compare
 
     found = _finished(demo)
     baseline = next(name for name in ("logistic_history", "logistic") if name in found)

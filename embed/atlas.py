@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
-from embed import store
-from kb import query
+from embed.runs import store
 from kb.errors import UsageError
 from kb.pictures import require_format
+from kb.query import read as query
 
 ATC_NAMES = {
     "A": "alimentary, metabolism",

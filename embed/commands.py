@@ -51,14 +51,14 @@ def pretrain(
     if print_config:
         output.write(to_toml(loaded))
         return
-    from embed import pretrain as job
+    from embed.training import job
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
     settings = load_settings()
     engine = open_engine(settings)
     if dry_run:
-        from embed.estimate import estimate
+        from embed.training.estimate import estimate
 
         output.emit([asdict(estimate(engine, settings, loaded))], form)
         return
@@ -113,8 +113,8 @@ def query(
     """List the drugs nearest to a text or a molecule that need not be in the knowledge base."""
     if (text is None) == (smiles is None):
         raise UsageError("give either --text or --smiles", hint='mkmed embed query --text "lowers blood glucose"')
-    from embed.inference import TrainedRun
-    from embed.loaded import find_run_folder
+    from embed.runs.inference import TrainedRun
+    from embed.runs.loaded import find_run_folder
     from embed.search import nearest
     from kb.db.engine import open_engine
     from kb.settings import load_settings
@@ -129,7 +129,7 @@ def query(
 @app.command(epilog="Example: mkmed embed runs")
 def runs(form: FormatOption = Format.table) -> None:
     """List the embedding runs, newest first; one of them is published."""
-    from embed.store import list_runs
+    from embed.runs.store import list_runs
     from kb.db.engine import open_engine
 
     with open_engine().connect() as connection:
@@ -144,7 +144,7 @@ def runs(form: FormatOption = Format.table) -> None:
 @app.command(epilog="Example: mkmed embed publish 4f1c")
 def publish(run: Annotated[str, typer.Argument(help="The start of the run's id.")]) -> None:
     """Make a run the one that views, functions and the recommender read."""
-    from embed import store
+    from embed.runs import store
     from kb.db.engine import open_engine
 
     engine = open_engine()
@@ -157,7 +157,7 @@ def publish(run: Annotated[str, typer.Argument(help="The start of the run's id."
 @app.command(epilog="Example: mkmed embed drop 4f1c")
 def drop(run: Annotated[str, typer.Argument(help="The start of the run's id.")]) -> None:
     """Remove a run's vectors from the database; its folder stays."""
-    from embed import store
+    from embed.runs import store
     from kb.db.engine import open_engine
 
     engine = open_engine()
@@ -175,7 +175,7 @@ def evaluate(
 ) -> None:
     """Measure a run on held-out drugs beside chance, an untrained model and simple baselines."""
     from embed.evaluation.run import evaluate as run_evaluate
-    from embed.loaded import load_run
+    from embed.runs.loaded import load_run
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
@@ -199,9 +199,9 @@ def ablate(
     form: FormatOption = Format.table,
 ) -> None:
     """Train with 1 to 5 modalities, and on all drugs against those that have everything; table and picture."""
-    from embed.ablation import ablate as run_ablate
-    from embed.ablation import readable
     from embed.config import load_config
+    from embed.evaluation.ablation import ablate as run_ablate
+    from embed.evaluation.ablation import readable
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
@@ -228,7 +228,7 @@ def map_(
 ) -> None:
     """Draw the published vectors in two dimensions."""
     from embed.atlas import draw_map
-    from embed.loaded import find_run_folder
+    from embed.runs.loaded import find_run_folder
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 

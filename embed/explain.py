@@ -15,11 +15,11 @@ from rdkit import Chem
 from rdkit.Chem import BRICS
 from sqlalchemy import Engine
 
-from embed import store
-from embed.inference import TrainedRun
-from embed.loaded import find_run_folder
-from kb import query
+from embed.runs import store
+from embed.runs.inference import TrainedRun
+from embed.runs.loaded import find_run_folder
 from kb.errors import NotFound
+from kb.query import read as query
 from kb.settings import Settings
 
 

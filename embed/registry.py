@@ -19,9 +19,9 @@ ENCODERS: Registry[Any] = Registry("encoder", {
 })
 
 FUSIONS: Registry[Any] = Registry("fusion", {
-    "weighted": "embed.fusion:WeightedFusion",
-    "gated": "embed.fusion:GatedFusion",
-    "mixed": "embed.fusion:MixedFusion",
+    "weighted": "embed.alignment.fusion:WeightedFusion",
+    "gated": "embed.alignment.fusion:GatedFusion",
+    "mixed": "embed.alignment.fusion:MixedFusion",
 })
 
 TEXT_MODELS: Registry[Any] = Registry("text model", {

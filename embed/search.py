@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from embed import store
+from embed.runs import store
 from kb.errors import DatabaseError, NotFound
-from kb.query import find_drug
+from kb.query.read import find_drug
 
 
 def neighbours(

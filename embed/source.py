@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
-from kb import query
-from kb.query import Triples
+from kb.query import read as query
+from kb.query.read import Triples
 
 PREFERENCE = ("pubchem", "ccd", "corpus", "rdkit")
 """Where several sources have a picture or conformer of a drug, the first of these wins; computed comes last."""

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from kb.errors import ContractViolation, NotFound
-from kb.records import Document
+from kb.ingest.records import Document
 
 MEDIA_TYPES = {".tsv.gz": "text/tab-separated-values+gzip", ".sdf.gz": "chemical/x-mdl-sdfile+gzip"}
 

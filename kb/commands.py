@@ -46,8 +46,8 @@ def ingest(
 ) -> None:
     """Collect from a source into the knowledge base; may be stopped and run again at any time."""
     from kb.db.engine import open_engine
-    from kb.ingest import ingest as run_ingest
-    from kb.ingest import plan
+    from kb.ingest.engine import ingest as run_ingest
+    from kb.ingest.engine import plan
     from kb.settings import load_settings
     from kb.sources.contract import IngestOptions
 
@@ -113,9 +113,9 @@ def coverage(
     form: FormatOption = Format.table,
 ) -> None:
     """Print the bucket matrix: which combinations of modalities the drugs have, and how many of each."""
-    from kb.coverage import bucket_rows, buckets, draw, save
     from kb.db.engine import open_engine
-    from kb.ledger import count_states
+    from kb.ledger.cells import count_states
+    from kb.ledger.coverage import bucket_rows, buckets, draw, save
 
     with open_engine().connect() as connection:
         if by_source:
@@ -132,7 +132,7 @@ def coverage(
 def verify(form: FormatOption = Format.table) -> None:
     """Run the invariants I1-I7; exit 1 and print the rows that break one."""
     from kb.db.engine import open_engine
-    from kb.verify import verify as run_verify
+    from kb.ledger.verify import verify as run_verify
 
     with open_engine().connect() as connection:
         checks = run_verify(connection)
@@ -157,7 +157,7 @@ def show(
 ) -> None:
     """Print everything known of a drug, each fact with its source."""
     from kb.db.engine import open_engine
-    from kb.show import describe
+    from kb.query.show import describe
 
     with open_engine().connect() as connection:
         head, sections = describe(connection, drug)
@@ -180,7 +180,7 @@ def search(
 ) -> None:
     """Find drugs by a part of a name."""
     from kb.db.engine import open_engine
-    from kb.show import search as run_search
+    from kb.query.show import search as run_search
 
     with open_engine().connect() as connection:
         output.emit(
@@ -203,8 +203,8 @@ def export(
 ) -> None:
     """Write the knowledge base elsewhere, licences included."""
     from kb.db.engine import open_engine
-    from kb.export import TABLES, ExportFormat
-    from kb.export import export as run_export
+    from kb.query.export import TABLES, ExportFormat
+    from kb.query.export import export as run_export
 
     if as_ not in set(ExportFormat):
         raise UsageError(f"unknown format {as_!r}", hint=f"known: {', '.join(ExportFormat)}")
@@ -240,7 +240,7 @@ def sources(
         )
         return
     from kb.db.engine import open_engine
-    from kb.show import sources as read_sources
+    from kb.query.show import sources as read_sources
 
     with open_engine().connect() as connection:
         output.emit(read_sources(connection), form)
@@ -253,7 +253,7 @@ def jobs(
 ) -> None:
     """List the ingest runs, newest first: status, counts, error."""
     from kb.db.engine import open_engine
-    from kb.runs import list_runs
+    from kb.ingest.runs import list_runs
 
     with open_engine().connect() as connection:
         rows = list_runs(connection, "ingest", limit)
@@ -270,8 +270,8 @@ def merges(
 ) -> None:
     """List how records moved between drugs, or take one move back."""
     from kb.db.engine import open_engine
-    from kb.runs import finish_run, start_run
-    from kb.unmerge import COLUMNS, list_merges, undo_merge
+    from kb.identity.undo import COLUMNS, list_merges, undo_merge
+    from kb.ingest.runs import finish_run, start_run
 
     with open_engine().begin() as connection:
         if undo is not None:

@@ -46,7 +46,7 @@ def status(form: FormatOption = Format.table) -> None:
     import json
     from dataclasses import asdict
 
-    from kb.status import take_stock
+    from kb.query.status import take_stock
 
     stock = take_stock(load_settings())
     if form is Format.json:

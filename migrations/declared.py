@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from sqlalchemy import MetaData
 
 SCHEMA = "mkmed"
-SCHEMA_MODULES = ("kb.schema", "embed.schema")
+SCHEMA_MODULES = ("kb.schema", "embed.runs.schema")
 """Modules with a ``METADATA`` on schema ``mkmed``; one that is not installed is left out."""
 
 

@@ -37,7 +37,7 @@ def prepare(
     """Make a cohort of an EHR export, every row accounted for; patient data stays on this disk."""
     from kb.db.engine import open_engine
     from kb.settings import load_settings
-    from recsys.prepare import prepare as run_prepare
+    from recsys.cohorts.prepare import prepare as run_prepare
 
     settings = load_settings()
     arguments: dict[str, Any] = {"form": form, "root": root, "name": name, "level": level, "min_visits": min_visits,
@@ -81,7 +81,7 @@ def train(
     import json
 
     from kb.settings import load_settings
-    from recsys.config import load_config
+    from recsys.experiments.config import load_config
     from recsys.registry import RECOMMENDERS
 
     chosen = [f"recommender={recommender}"] if recommender else []
@@ -92,8 +92,8 @@ def train(
     if print_config:
         output.write(json.dumps(values.as_json(), indent=1))
         return
-    from recsys.evaluate import headline
-    from recsys.runs import plan, train_run
+    from recsys.experiments.evaluate import headline
+    from recsys.experiments.runs import plan, train_run
 
     engine = _engine(settings, values)
     if dry_run:
@@ -110,7 +110,7 @@ def train(
 
 def _resumed(settings: Any, run: str, config: Path | None, assigned: list[str]) -> Any:
     """The configuration that a run began with; raises UsageError when another one is asked for."""
-    from recsys.run_folders import read_config
+    from recsys.experiments.run_folders import read_config
 
     if config is not None or assigned:
         raise UsageError("a resumed run goes on with its own settings", hint="leave --config, --set and the like out")
@@ -120,7 +120,7 @@ def _resumed(settings: Any, run: str, config: Path | None, assigned: list[str]) 
 def _engine(settings: Any, config: Any) -> Any:
     """The database, or None when a synthetic cohort is trained with learned vectors and none is running."""
     from kb.db.engine import open_engine
-    from recsys.cohort_files import load_cohort
+    from recsys.cohorts.files import load_cohort
 
     synthetic = load_cohort(config.cohort, settings).provenance.get("format") == "synthetic"
     return None if synthetic and config.vectors == "learned" else open_engine(settings)
@@ -136,7 +136,7 @@ class _Follow:
         self.said: set[str] = set()
 
     def __call__(self, row: dict[str, Any]) -> None:
-        from recsys.signatures import training_signatures
+        from recsys.experiments.signatures import training_signatures
 
         self.rows.append(row)
         note = f"Jaccard {row['jaccard']:.4f}" if "jaccard" in row else ""
@@ -156,7 +156,7 @@ def evaluate(
 ) -> None:
     """Print the evaluation of a run on its test patients, with 95 % bootstrap intervals."""
     from kb.settings import load_settings
-    from recsys.run_folders import read_report, report_rows
+    from recsys.experiments.run_folders import read_report, report_rows
 
     report = read_report(load_settings(), run)
     output.say(f"{report['cohort']}; {report['visits']} test visits of {report['patients']} patients; DDI matrix "
@@ -175,8 +175,8 @@ def compare(
 ) -> None:
     """Print the paired bootstrap of the difference between two runs on the same patients."""
     from kb.settings import load_settings
-    from recsys.compare import compare as run_compare
-    from recsys.run_folders import read_report
+    from recsys.experiments.compare import compare as run_compare
+    from recsys.experiments.run_folders import read_report
 
     if by not in ("visit", "patient"):
         raise UsageError(f"--by {by!r} is neither visit nor patient")
@@ -201,9 +201,9 @@ def recommend(
     import json
 
     from kb.settings import load_settings
-    from recsys.explain import draw, explain_with_fragments
-    from recsys.listing import CSV_COLUMNS, avoided_rows, csv_rows, recommended_rows
-    from recsys.recommend import WARNING, RecommenderService, read_patient
+    from recsys.answers.explain import draw, explain_with_fragments
+    from recsys.answers.listing import CSV_COLUMNS, avoided_rows, csv_rows, recommended_rows
+    from recsys.answers.recommend import WARNING, RecommenderService, read_patient
 
     settings = load_settings()
     patient = read_patient(visit)
@@ -247,8 +247,8 @@ def reproduce(
     """Fill the papers' table on one cohort: prepare it, train every recommender, compare; goes on where it was."""
     from kb.db.engine import open_engine
     from kb.settings import load_settings
-    from recsys import reproduce as comparison
-    from recsys.cohort_files import load_cohort
+    from recsys.cohorts.files import load_cohort
+    from recsys.experiments import reproduce as comparison
 
     settings, name = load_settings(), cohort or form
     wanted = comparison.comparison(name, seeds, recommender or tuple(comparison.ARMS), assign or [])
@@ -269,7 +269,7 @@ def reproduce(
 def runs(form: FormatOption = Format.table) -> None:
     """List the recommender runs on this disk, newest first."""
     from kb.settings import load_settings
-    from recsys.run_folders import list_run_folders
+    from recsys.experiments.run_folders import list_run_folders
 
     output.emit(list_run_folders(load_settings()), form)
 
@@ -278,7 +278,7 @@ def runs(form: FormatOption = Format.table) -> None:
 def cohorts(form: FormatOption = Format.table) -> None:
     """List the prepared cohorts on this disk with their fingerprints."""
     from kb.settings import load_settings
-    from recsys.cohort_files import list_cohorts, load_cohort
+    from recsys.cohorts.files import list_cohorts, load_cohort
 
     settings = load_settings()
     output.emit([{"cohort": name, "fingerprint": str(load_cohort(name, settings).fingerprint)}

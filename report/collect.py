@@ -15,12 +15,12 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from embed import store
-from kb.coverage import Bucket, bucket_rows, buckets
+from embed.runs import store
 from kb.errors import NotFound
-from kb.runs import program_version
+from kb.ingest.runs import program_version
+from kb.ledger.coverage import Bucket, bucket_rows, buckets
+from kb.query.show import sources
 from kb.settings import Settings
-from kb.show import sources
 
 PACKAGES = ("torch", "torch-geometric", "pykeen", "rdkit", "sqlalchemy", "pgvector", "transformers", "numpy")
 NEIGHBOURS_OF = ("metformin", "warfarin", "insulin human")
@@ -123,7 +123,7 @@ def _embedding(engine: Engine, settings: Settings, findings: Findings) -> None:
 
 
 def _recommenders(settings: Settings, findings: Findings) -> None:
-    from recsys.run_folders import runs_folder
+    from recsys.experiments.run_folders import runs_folder
 
     folders = sorted((p.parent for p in runs_folder(settings).glob("*/report.json")), key=lambda p: p.stat().st_mtime)
     if not folders:

@@ -10,8 +10,8 @@ from kb.output import plain
 from kb.settings import Settings
 
 if TYPE_CHECKING:
-    from recsys.explain import Explanation
-    from recsys.recommend import RecommenderService
+    from recsys.answers.explain import Explanation
+    from recsys.answers.recommend import RecommenderService
 
 FILE = "recommendation.json"
 REASONS = 4
@@ -23,9 +23,9 @@ def explain_patient(settings: Settings, visit: Path, run: str = "") -> dict[str,
     ``visit`` is a patient as ``mkmed recsys recommend --visit`` takes it; its ``about`` says in words who that is. Of
     the patient only that text and the codes among the reasons are written.
     """
-    from recsys.explain import explain_with_fragments
-    from recsys.recommend import RecommenderService, read_patient
-    from recsys.threads import one_thread
+    from recsys.answers.explain import explain_with_fragments
+    from recsys.answers.recommend import RecommenderService, read_patient
+    from recsys.experiments.threads import one_thread
 
     patient, service = read_patient(visit), RecommenderService.open(settings, run)
     answer = service.recommend(patient)

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from kb.coverage import draw
+from kb.ledger.coverage import draw
 from report.collect import Findings
 
 METRICS = ("jaccard", "f1", "prauc", "ddi_rate", "medications")

@@ -1,4 +1,4 @@
-"""The house rules that a machine can hold: one direction of imports, light entry points, small files and bodies."""
+"""The house rules that a machine can hold: one direction of imports, light entry points."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ ROOMS = {"kb": 0, "migrations": 0, "embed": 1, "recsys": 2, "report": 3, "demo":
 """Each room's storey: an import may go down or stay, never up. ``migrations`` may look at every schema."""
 HEAVY = {"torch", "torch_geometric", "pykeen", "rdkit", "pandas", "matplotlib", "sklearn", "scipy", "transformers",
          "pyarrow", "PIL", "pubchempy"}
-FILE_LINES, BODY_LINES = 300, 40
 
 
 def sources() -> list[Path]:
@@ -97,19 +96,6 @@ def test_no_import_cycles() -> None:
 
     for name in sorted(graph):
         visit(name, ())
-
-
-@pytest.mark.parametrize("path", sources(), ids=module_name)
-def test_files_and_bodies_stay_small(path: Path) -> None:
-    if module_name(path).startswith("migrations.versions"):
-        return  # generated, and frozen once released
-    text = path.read_text()
-    assert len(text.splitlines()) <= FILE_LINES
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
-            length = (node.end_lineno or 0) - first.lineno + 1
-            assert length <= BODY_LINES, f"{node.name} has {length} lines"
 
 
 @pytest.mark.parametrize("path", sources(), ids=module_name)

@@ -34,11 +34,11 @@ def test_the_page_has_one_file_of_each_kind():
 
 
 def test_a_source(plug_in, database, tmp_path):
-    from kb.ingest import ingest
+    from kb.ingest.engine import ingest
+    from kb.ledger.verify import verify
     from kb.settings import load_settings
     from kb.sources import SOURCES
     from kb.sources.contract import IngestOptions
-    from kb.verify import verify
 
     name = plug_in("house_notes", SOURCES)
     notes = tmp_path / "notes.tsv"
@@ -69,11 +69,11 @@ def test_a_tower_learns_and_comes_back_from_its_checkpoint(plug_in, tmp_path):
     import torch
     from small_corpus import dataset
 
-    from embed import checkpoint
     from embed.config import PretrainConfig, TrainConfig
-    from embed.model import build_model, embed_all, rebuild_model
     from embed.registry import ENCODERS
-    from embed.train import Job, fit
+    from embed.runs import checkpoint
+    from embed.training.loop import Job, fit
+    from embed.training.model import build_model, embed_all, rebuild_model
 
     plug_in("straight", ENCODERS)
     torch.set_num_threads(1)
@@ -92,8 +92,8 @@ def test_a_tower_learns_and_comes_back_from_its_checkpoint(plug_in, tmp_path):
 
 def test_an_ehr_format(plug_in, tmp_path):
     from kb.settings import load_settings
+    from recsys.cohorts.prepare import prepare
     from recsys.formats import FORMATS
-    from recsys.prepare import prepare
 
     name = plug_in("clinic", FORMATS)
     (tmp_path / "visits.csv").write_text("patient,day,diagnoses,procedures,medications\n"
@@ -108,11 +108,11 @@ def test_an_ehr_format(plug_in, tmp_path):
 
 def test_a_recommender(plug_in, tmp_path):
     from kb.settings import load_settings
-    from recsys.config import from_json
-    from recsys.prepare import prepare
-    from recsys.recommend import Patient, RecommenderService, Visit
+    from recsys.answers.recommend import Patient, RecommenderService, Visit
+    from recsys.cohorts.prepare import prepare
+    from recsys.experiments.config import from_json
+    from recsys.experiments.runs import train_run
     from recsys.registry import RECOMMENDERS
-    from recsys.runs import train_run
 
     name, settings = plug_in("by_visit", RECOMMENDERS), load_settings(home=tmp_path)
     prepare(form="synthetic", options={"patients": "150"}, settings=settings)

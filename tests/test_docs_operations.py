@@ -21,7 +21,7 @@ def counts(engine):
 
 
 def test_backup_and_restore(database_environment, tmp_path):
-    from kb.write import write_batch
+    from kb.ingest.write import write_batch
 
     with database_environment.begin() as connection:
         write_batch(connection, begin(connection), Hand.name, small_batch())

@@ -18,10 +18,10 @@ EXAMPLES = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "sql.md").read_text(
 
 @pytest.fixture(scope="module")
 def filled(database):
-    from embed import store
-    from kb.graph import load_triples  # noqa: F401 - the graph's loader must at least import
-    from kb.runs import start_run
-    from kb.write import write_batch
+    from embed.runs import store
+    from kb.graph.load import load_triples  # noqa: F401 - the graph's loader must at least import
+    from kb.ingest.runs import start_run
+    from kb.ingest.write import write_batch
 
     with database.begin() as connection:
         run_id = begin(connection)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module", autouse=True)
 def filled(database):
-    from kb.write import write_batch
+    from kb.ingest.write import write_batch
 
     with database.begin() as connection:
         write_batch(connection, begin(connection), Hand.name, small_batch())
@@ -157,7 +157,7 @@ def test_a_wrong_database_url(told, monkeypatch, url):
 def test_a_wrong_pubchem_url(told, monkeypatch, tmp_path):
     monkeypatch.setenv("MKMED_PUBCHEM_URL", "http://127.0.0.1:9/rest")
     monkeypatch.setenv("MKMED_REQUEST_DEADLINE", "1")
-    from kb import transport
+    from kb.http import client as transport
 
     patient = transport.policy_for
     monkeypatch.setattr(transport, "policy_for", lambda *given: replace(patient(*given), attempts=3, first_wait=0.05))

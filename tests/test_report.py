@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kb.coverage import Bucket
+from kb.ledger.coverage import Bucket
 from kb.settings import load_settings
 from report import page
 from report.collect import Findings, collect, versions

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.evaluation.classes import cosine, tanimoto
-from embed.inputs import Inputs
 from embed.registry import ANCHOR
+from embed.training.inputs import Inputs
 
 EIGHT_PROPERTIES = (
     "mol_weight",

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
-from embed.checkpoint import write_atomically
 from embed.evaluation.baselines import baselines
 from embed.evaluation.classes import cosine, nearest_class
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
 from embed.evaluation.retrieval import retrieve_both_ways
-from embed.loaded import Embedded, Loaded, embed_drugs
-from embed.model import build_model
-from kb import query
+from embed.runs.checkpoint import write_atomically
+from embed.runs.loaded import Embedded, Loaded, embed_drugs
+from embed.training.model import build_model
 from kb.output import plain
+from kb.query import read as query
 
 INDICATIONS = ("CtD", "CpD", "indication", "treats")
 """Relations whose name holds one of these say what a drug is given for."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, hstack
 
-from kb.query import Triples
+from kb.query.read import Triples
 
 DRUG = "Compound"
 """The entity type through which no second step goes: a drug's neighbour's neighbour is not its own mechanism."""

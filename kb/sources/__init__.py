@@ -6,14 +6,14 @@ from kb.sources.contract import Source
 SOURCES: Registry[type[Source]] = Registry(
     "source",
     {
-        "corpus": "kb.sources.corpus:Corpus",
-        "pubchem": "kb.sources.pubchem:PubChem",
-        "pubchem-bulk": "kb.sources.pubchem_bulk:PubChemBulk",
-        "drkg": "kb.sources.drkg:Drkg",
+        "corpus": "kb.sources.corpus.source:Corpus",
+        "pubchem": "kb.sources.pubchem.source:PubChem",
+        "pubchem-bulk": "kb.sources.pubchem.bulk:PubChemBulk",
+        "drkg": "kb.sources.drkg.source:Drkg",
         "interactions": "kb.sources.interactions:Interactions",
         "atc": "kb.sources.atc:Atc",
-        "tabular": "kb.sources.tabular:Tabular",
-        "rdkit": "kb.sources.rdkit:RdkitSource",
+        "tabular": "kb.sources.tables.source:Tabular",
+        "rdkit": "kb.sources.rdkit.source:RdkitSource",
     },
 )
 

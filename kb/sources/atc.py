@@ -12,11 +12,11 @@ from typing import ClassVar
 
 from kb.bundle import Bundle
 from kb.errors import DataError, UsageError
-from kb.identifiers import Identifier
-from kb.records import AtcClassRecord, AtcRecord, Batch, Document, Licence
-from kb.sources.pubchem_rules import BY_SA
-from kb.sources.table import USER, Table
-from kb.sources.table_source import TableSource
+from kb.identity.identifiers import Identifier
+from kb.ingest.records import AtcClassRecord, AtcRecord, Batch, Document, Licence
+from kb.sources.pubchem.rules import BY_SA
+from kb.sources.tables.columns import TableSource
+from kb.sources.tables.read import USER, Table
 
 
 class Atc(TableSource):

@@ -1,7 +1,7 @@
 """What a source is: its name, its licences, an estimate, and a way to hand over its data chunk by chunk.
 
-A source reads and parses; it never writes tables. ``Job`` (``kb.ingest``) gives it a connection to read what is due,
-and writes each batch with the ledger in one transaction.
+A source reads and parses; it never writes tables. ``Job`` (``kb.ingest.engine``) gives it a connection to read what is
+due, and writes each batch with the ledger in one transaction.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from kb.errors import UsageError
-from kb.records import Licence
+from kb.ingest.records import Licence
 
 if TYPE_CHECKING:
-    from kb.ingest import Job
-    from kb.records import Batch
+    from kb.ingest.engine import Job
+    from kb.ingest.records import Batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from kb.bundle import Bundle
-from kb.records import Batch, Document, InteractionRecord, Licence
-from kb.sources.pubchem_rules import US_GOVERNMENT
-from kb.sources.table import USER
-from kb.sources.table_source import TableSource
+from kb.ingest.records import Batch, Document, InteractionRecord, Licence
+from kb.sources.pubchem.rules import US_GOVERNMENT
+from kb.sources.tables.columns import TableSource
+from kb.sources.tables.read import USER
 
 SIDES = ("drugbank_a", "drugbank_b")
 """The bundled table's columns of drugs."""

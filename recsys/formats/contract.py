@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kb.errors import DataError
-from recsys.cohort import KINDS, Loss
+from recsys.cohorts.cohort import KINDS, Loss
 
 Int64 = NDArray[np.int64]
 

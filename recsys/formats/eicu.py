@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from kb.normalise import tidy
-from recsys.codes import icd_of_either_version
-from recsys.drug_names import medication_key
 from recsys.formats.contract import Interner, Ledger, Recorded
 from recsys.formats.rows import Coded, VisitReader, Visits, read_codes
 from recsys.formats.tables import need_table, stream, together
+from recsys.orders.codes import icd_of_either_version
+from recsys.orders.names import medication_key
 
 COLUMNS = ("patientunitstayid", "uniquepid", "hospitaldischargeyear", "age", "patienthealthsystemstayid",
            "hospitaladmitoffset", "unitvisitnumber")

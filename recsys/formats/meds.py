@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kb.errors import DataError, NotFound
-from recsys.codes import icd, prefixed
-from recsys.cohort import KINDS
-from recsys.drug_names import medication_key
+from recsys.cohorts.cohort import KINDS
 from recsys.formats.contract import Int64, Ledger, PairCounter, Recorded
 from recsys.formats.rows import add_coded
+from recsys.orders.codes import icd, prefixed
+from recsys.orders.names import medication_key
 
 TABLE = "events"
 _NEVER = 1 << 40

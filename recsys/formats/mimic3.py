@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recsys.codes import prefixed
-from recsys.drug_names import medication_key
 from recsys.formats.contract import Ledger, Recorded
 from recsys.formats.rows import Coded, read_codes, read_patients, read_visits
 from recsys.formats.tables import find_table, need_table, seconds
+from recsys.orders.codes import prefixed
+from recsys.orders.names import medication_key
 
 NOT_A_CODE = "not a code of its system"
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recsys.codes import icd
-from recsys.drug_names import medication_key
 from recsys.formats.contract import Ledger, Recorded
 from recsys.formats.mimic3 import NOT_A_CODE
 from recsys.formats.rows import Coded, read_codes, read_patients, read_visits
 from recsys.formats.tables import find_table, need_table, seconds
+from recsys.orders.codes import icd
+from recsys.orders.names import medication_key
 
 
 def versioned(procedure: bool) -> Callable[[tuple[str, ...]], Coded]:

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from recsys.codes import prefixed
-from recsys.drug_names import medication_key
 from recsys.formats.contract import CodePairs, Interner, Ledger, Recorded
 from recsys.formats.rows import Coded, VisitReader, Visits, read_codes, read_patients
 from recsys.formats.tables import find_table, need_table, seconds, stream, together
+from recsys.orders.codes import prefixed
+from recsys.orders.names import medication_key
 
 EVENTS = {
     "condition_occurrence": ("condition_concept_id", "condition_start_date"),

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recsys.drug_names import medication_key
 from recsys.formats.contract import Ledger, Recorded
 from recsys.formats.mimic3 import one_code
 from recsys.formats.rows import Coded, read_codes, read_patients, read_visits
 from recsys.formats.tables import find_table, need_table, seconds
+from recsys.orders.names import medication_key
 
 FOLDERS = ("", "csv", "output/csv")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kb.errors import UsageError
-from recsys.cohort import KINDS
+from recsys.cohorts.cohort import KINDS
 from recsys.formats.contract import CodePairs, Ledger, Recorded
 from recsys.generators import GENERATORS
 from recsys.generators.population import Shape

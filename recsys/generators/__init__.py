@@ -9,7 +9,7 @@ from kb.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from recsys.cohort import Cohort
+    from recsys.cohorts.cohort import Cohort
 
 GENERATORS: Registry[Callable[..., Cohort]] = Registry(
     "generator",

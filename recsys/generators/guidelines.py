@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.cohort import Cohort
+from recsys.cohorts.cohort import Cohort
 from recsys.generators.classes import atc_classes, class_interactions, relatedness
 from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, choose, zipf
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kb.errors import UsageError
-from recsys.cohort import KINDS, Cohort, Loss, Ragged, Vocabulary
+from recsys.cohorts.cohort import KINDS, Cohort, Loss, Ragged, Vocabulary
 from recsys.generators.classes import atc_classes
 
 BLOCK = 4096  # patients drawn together: bounds the memory whatever the size

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from recsys.batches import Batch, Histories, Sizes
-from recsys.config import Config
-from recsys.knowledge import Knowledge
+from recsys.cohorts.batches import Batch, Histories, Sizes
+from recsys.experiments.config import Config
+from recsys.experiments.threads import one_thread
+from recsys.knowledge.table import Knowledge
 from recsys.recommenders.layers import DrugTable
-from recsys.threads import one_thread
 
 Log = Callable[[dict[str, Any]], None]
 """Called with one row of metrics after each epoch."""
@@ -101,8 +101,8 @@ class NeuralRecommender(Recommender):
 
     def fit(self, train: Histories, validation: Histories, *, log: Log | None = None,
             folder: Path | None = None, resume: bool = False) -> None:
-        """Train with recsys.train and keep the weights of the best validation epoch."""
-        from recsys.train import fit_network
+        """Train with recsys.experiments.train and keep the weights of the best validation epoch."""
+        from recsys.experiments.train import fit_network
 
         self.network.observe(train)
         with one_thread():

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from embed.data import make_table
 from embed.registry import ANCHOR, ENCODERS
+from embed.training.data import make_table
 from kb.errors import ConfigError
-from recsys.composition import Composition, join
-from recsys.config import Config
-from recsys.knowledge import Knowledge
+from recsys.experiments.config import Config
+from recsys.knowledge.composition import Composition, join
+from recsys.knowledge.table import Knowledge
 from recsys.recommenders.layers import DrugTable
 
 RATE = 0.1

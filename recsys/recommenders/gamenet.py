@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from recsys.batches import Batch, Histories, Sizes
-from recsys.config import Config
-from recsys.knowledge import Knowledge
+from recsys.cohorts.batches import Batch, Histories, Sizes
+from recsys.experiments.config import Config
+from recsys.knowledge.table import Knowledge
 from recsys.recommenders.contract import Network, NeuralRecommender
 from recsys.recommenders.layers import Dropout, PatientQuery
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recsys.batches import Bag, Batch, Sizes
-from recsys.config import Config
-from recsys.knowledge import Knowledge
+from recsys.cohorts.batches import Bag, Batch, Sizes
+from recsys.experiments.config import Config
+from recsys.knowledge.table import Knowledge
 
 
 def kept(shape: Sequence[int], rate: float) -> torch.Tensor:

@@ -11,9 +11,9 @@ from scipy import sparse
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from recsys.batches import Histories
-from recsys.cohort import Ragged
-from recsys.decode import tune_threshold
+from recsys.cohorts.batches import Histories
+from recsys.cohorts.cohort import Ragged
+from recsys.experiments.decode import tune_threshold
 from recsys.recommenders.contract import Log, Recommender
 
 PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from recsys.batches import Histories
+from recsys.cohorts.batches import Histories
 from recsys.recommenders.logistic import Logistic
 
 

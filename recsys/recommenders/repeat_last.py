@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recsys.batches import Histories
+from recsys.cohorts.batches import Histories
 from recsys.recommenders.contract import Log, Recommender
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from recsys.batches import Batch, Sizes
-from recsys.config import Config
+from recsys.cohorts.batches import Batch, Sizes
+from recsys.experiments.config import Config
 from recsys.recommenders.contract import Network, NeuralRecommender
 from recsys.recommenders.layers import CodeBag, Dropout, GroupedGRU
 

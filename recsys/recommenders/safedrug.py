@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recsys.batches import Batch, Sizes
-from recsys.config import Config
-from recsys.knowledge import Knowledge
+from recsys.cohorts.batches import Batch, Sizes
+from recsys.experiments.config import Config
+from recsys.knowledge.table import Knowledge
 from recsys.recommenders.contract import Network, NeuralRecommender
 from recsys.recommenders.layers import PatientQuery
 from recsys.recommenders.molecules import MedicationEncoder, medication_molecules

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from small_corpus import dataset
 
-from embed import distributed
+from embed.alignment.objective import Relation
 from embed.config import PretrainConfig, TrainConfig
-from embed.model import build_model
-from embed.objective import Relation
-from embed.train import Job, Progress, step
+from embed.training import distributed
+from embed.training.loop import Job, Progress, step
+from embed.training.model import build_model
 
 
 def main(target: str) -> None:

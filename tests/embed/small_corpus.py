@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from embed.data import Dataset, make_table
 from embed.features.molecule import featurise
 from embed.features.packed import Packed, vectors
+from embed.training.data import Dataset, make_table
 
 SMILES = [
     "CC(=O)Oc1ccccc1C(=O)O", "CC(=O)Nc1ccc(O)cc1", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C", "CN(C)C(=N)N=C(N)N",

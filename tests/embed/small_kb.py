@@ -10,8 +10,8 @@ from rdkit.Chem.Draw import rdMolDraw2D
 from small_corpus import SMILES
 from sqlalchemy import Engine, text
 
-from kb.ingest import register_source
-from kb.records import (
+from kb.ingest.engine import register_source
+from kb.ingest.records import (
     Batch,
     ConformerRecord,
     Document,
@@ -21,9 +21,9 @@ from kb.records import (
     PropertyRecord,
     TextRecord,
 )
-from kb.runs import start_run
+from kb.ingest.runs import start_run
+from kb.ingest.write import write_batch
 from kb.sources.contract import Plan, Source
-from kb.write import write_batch
 
 CC0 = Licence("CC0-1.0", "CC0 1.0", "open")
 NO_STRUCTURE = ("insulin", "heparin")

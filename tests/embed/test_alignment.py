@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from embed.alignment import LogitScale, info_nce, late_fusion, relation, same_substance
+from embed.alignment.loss import LogitScale, info_nce, late_fusion, relation, same_substance
 
 
 def unit(n, d=5, seed=0):

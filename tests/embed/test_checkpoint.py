@@ -9,7 +9,7 @@ import json
 import pytest
 import torch
 
-from embed import checkpoint
+from embed.runs import checkpoint
 from kb.errors import CheckpointError
 
 

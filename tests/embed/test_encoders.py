@@ -9,13 +9,13 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 from small_corpus import SMILES, molecules
 
-from embed.data import make_table
 from embed.encoders.molecule import FragmentAttention, MoleculeEncoder
 from embed.encoders.property import PropertyEncoder
 from embed.encoders.structure import GvpMessage
 from embed.features.packed import Packed, vectors
 from embed.features.radius import conformers, neighbours
 from embed.registry import ANCHOR, ENCODERS
+from embed.training.data import make_table
 from kb.modalities import MODALITIES
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from embed.fusion import drop_modalities
+from embed.alignment.fusion import drop_modalities
 from embed.registry import FUSIONS
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embed import kge
 from embed.config import GraphConfig, PretrainConfig
+from embed.training import kge
 from kb.errors import ConfigError, DataError
-from kb.query import Triples
+from kb.query.read import Triples
 
 G = GraphConfig(dimension=16, epochs=8, batch_size=4, learning_rate=0.05, negatives=4)
 

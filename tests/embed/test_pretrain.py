@@ -12,14 +12,15 @@ import torch
 from small_kb import NO_STRUCTURE, NOTHING, fill
 from sqlalchemy import text
 
-from embed import pretrain as job
-from embed import run_folder, store
 from embed.config import load_config
-from embed.estimate import estimate
-from embed.inference import TrainedRun
+from embed.runs import folder as run_folder
+from embed.runs import store
+from embed.runs.inference import TrainedRun
 from embed.source import read_corpus
-from kb import query
+from embed.training import job
+from embed.training.estimate import estimate
 from kb.errors import ConfigError, DataError, Interrupted, NotFound, TrainingDiverged, UsageError
+from kb.query import read as query
 from kb.settings import load_settings
 
 QUICK = ("text.model=scratch", "image.model=scratch", "train.epochs=3", "train.batch_size=16", "image.components=8",
@@ -107,7 +108,7 @@ def test_one_seed_one_result_and_resume_equals_uninterrupted(filled, home, finis
 
 
 def test_what_diverges_is_never_published(filled, home, finished, monkeypatch):
-    import embed.train as loop
+    import embed.training.loop as loop
 
     real = loop.objective
     monkeypatch.setattr(loop, "objective", lambda *a: {k: v * float("inf") for k, v in real(*a).items()})

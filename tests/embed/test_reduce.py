@@ -7,7 +7,7 @@ from scipy.sparse import csr_array
 
 from embed.features import reduce
 from embed.features.neighbourhood import neighbourhoods
-from kb.query import Triples
+from kb.query.read import Triples
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 12)).astype(np.float32) * 3 + 1

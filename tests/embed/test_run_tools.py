@@ -10,14 +10,15 @@ from rdkit import Chem
 from small_kb import NO_STRUCTURE, fill
 from sqlalchemy import text
 
-from embed import ablation, explain
-from embed import pretrain as job
+from embed import explain
 from embed.atlas import draw_map, project
 from embed.config import load_config
+from embed.evaluation import ablation
 from embed.evaluation import run as evaluation
-from embed.inference import TrainedRun
-from embed.loaded import embed_drugs, load_run
+from embed.runs.inference import TrainedRun
+from embed.runs.loaded import embed_drugs, load_run
 from embed.search import nearest, neighbours
+from embed.training import job
 from kb.errors import CheckpointError, NotFound, UsageError
 from kb.settings import load_settings
 
@@ -92,7 +93,7 @@ def test_a_run_whose_features_changed_is_refused(filled, home, finished):
 
 
 def test_the_loaded_run_gives_the_stored_vectors(filled, home, finished):
-    from embed import store
+    from embed.runs import store
 
     loaded = load_run(filled, home)
     fused, stored = embed_drugs(loaded.model, loaded).fused, store.read_published(filled)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_corpus import SMILES
 
-from embed.split import families, scaffolds, split_by_family
+from embed.training.split import families, scaffolds, split_by_family
 
 
 def test_scaffold_and_substance_tie_even_in_steps():

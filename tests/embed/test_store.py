@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from embed import store
+from embed.runs import store
 from kb.errors import DataError, NotFound, UsageError
-from kb.runs import start_run
-from kb.verify import verify
+from kb.ingest.runs import start_run
+from kb.ledger.verify import verify
 
 DRUGS = 600
 
@@ -201,7 +201,7 @@ def test_killed_while_writing_leaves_no_trace(database, drugs, published):
         run_id = start_run(connection, "pretrain")
     script = textwrap.dedent(f"""
         import os, signal, uuid, numpy as np
-        from embed import store
+        from embed.runs import store
         from kb.db.engine import engine_for
         from sqlalchemy import make_url
         engine = engine_for(make_url({database.url.render_as_string(hide_password=False)!r}))

@@ -11,11 +11,11 @@ import pytest
 import torch
 from small_corpus import dataset
 
-from embed import checkpoint
 from embed.config import LossConfig, PretrainConfig, TrainConfig
 from embed.evaluation.retrieval import retrieve
-from embed.model import build_model, embed_all, rebuild_model
-from embed.train import Job, fit, validate
+from embed.runs import checkpoint
+from embed.training.loop import Job, fit, validate
+from embed.training.model import build_model, embed_all, rebuild_model
 from kb.errors import TrainingDiverged
 
 
@@ -142,7 +142,7 @@ def test_nan_stops_after_three_bad_steps(tmp_path):
 
 
 def test_one_bad_step_is_survived(tmp_path, monkeypatch):
-    import embed.train as loop
+    import embed.training.loop as loop
 
     real = loop.objective
     calls = []

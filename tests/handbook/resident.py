@@ -16,8 +16,8 @@ import sys
 from importlib import import_module
 
 IMPORTED = ("torch", "rdkit.Chem", "pandas", "sklearn", "matplotlib.figure", "sqlalchemy", "psycopg2", "transformers",
-            "cli", "kb.commands", "kb.ingest", "kb.doctor", "embed.commands", "embed.pretrain", "embed.evaluation.run",
-            "embed.ablation", "recsys.commands", "recsys.runs", "recsys.recommend", "report.page", "demo.commands")
+            "cli", "kb.commands", "kb.ingest.engine", "kb.doctor", "embed.commands", "embed.training.job", "embed.evaluation.run",
+            "embed.evaluation.ablation", "recsys.commands", "recsys.experiments.runs", "recsys.answers.recommend", "report.page", "demo.commands")
 
 
 def main(path: str, plugs: list[str]) -> None:

@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from kb.identifiers import Identifier
-from kb.ingest import register_source
-from kb.modalities import State
-from kb.records import (
+from kb.identity.identifiers import Identifier
+from kb.ingest.engine import register_source
+from kb.ingest.records import (
     AtcRecord,
     Batch,
     ConformerRecord,
@@ -24,7 +23,8 @@ from kb.records import (
     PropertyRecord,
     TextRecord,
 )
-from kb.runs import start_run
+from kb.ingest.runs import start_run
+from kb.modalities import State
 from kb.sources.contract import Plan, Source
 
 CC0 = Licence("CC0-1.0", "CC0 1.0", "open", "https://creativecommons.org/publicdomain/zero/1.0/")

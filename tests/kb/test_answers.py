@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kb.errors import SourceError, Transient, TransportError
-from kb.sources.answers import Expected, Kind, Verdict, classify, judged, parse_fault
-from kb.sources.pubchem_parse import TAGS
-from kb.transport import Answer
+from kb.http.client import Answer
+from kb.sources.pubchem.answers import Expected, Kind, Verdict, classify, judged, parse_fault
+from kb.sources.pubchem.parse import TAGS
 from tests.standin.faults import LIES, Reply, fault_body
 from tests.standin.server import route
 

@@ -12,12 +12,12 @@ from sqlalchemy import Connection, Engine, text
 from demo.paths import data_path
 from kb.bundle import Bundle
 from kb.errors import ContractViolation, NotFound
-from kb.identifiers import Identifier
-from kb.ingest import Summary, ingest
-from kb.query import availability, drugs, find_drug
+from kb.identity.identifiers import Identifier
+from kb.ingest.engine import Summary, ingest
+from kb.ledger.verify import verify
+from kb.query.read import availability, drugs, find_drug
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
-from kb.verify import verify
 
 
 def run(engine: Engine, source: str = "corpus", **options: object) -> Summary:

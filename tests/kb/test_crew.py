@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from kb.crew import Crew, run_here
+from kb.ingest.processes import Crew, run_here
 
 
 def interrupted(item: str) -> str:

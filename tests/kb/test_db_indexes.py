@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from kb.db import migrate
 from kb.errors import DatabaseUnavailable
-from kb.verify import verify
+from kb.ledger.verify import verify
 
 LICENCES = "INSERT INTO mkmed.licence (id, title, share) VALUES ('a', 'same', 'open'), ('b', 'same', 'open')"
 

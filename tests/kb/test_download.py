@@ -9,7 +9,7 @@ import pytest
 from slow_server import address, serving
 
 from kb.errors import Transient, TransportError, UsageError
-from kb.sources.download import Limits, download
+from kb.http.download import Limits, download
 
 QUICK = Limits(size=10 << 20, seconds=5.0, pause=0.01)
 BODY = bytes(range(256)) * 4000

@@ -14,13 +14,14 @@ from slow_server import address, serving
 from sqlalchemy import Engine, text
 
 from kb.errors import ContractViolation, SourceError, UsageError
-from kb.graph import encode_rows
-from kb.ingest import Summary, ingest, plan
+from kb.graph.load import encode_rows
+from kb.ingest.engine import Summary, ingest, plan
 from kb.settings import Settings
-from kb.sources import drkg_contract, drkg_read
 from kb.sources.contract import IngestOptions
-from kb.sources.drkg import Drkg
-from kb.sources.drkg_read import describe_relations, known_relations, read_triples
+from kb.sources.drkg import contract as drkg_contract
+from kb.sources.drkg import read as drkg_read
+from kb.sources.drkg.read import describe_relations, known_relations, read_triples
+from kb.sources.drkg.source import Drkg
 
 ROWS = [
     ("Gene::2157", "bioarx::HumGenHumGen:Gene:Gene", "Gene::2157"),

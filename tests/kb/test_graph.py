@@ -18,14 +18,14 @@ from sqlalchemy.schema import CreateTable
 from kb.db import migrate
 from kb.db.address import bare
 from kb.errors import DataError
-from kb.graph import GraphCounts, Relation, encode_rows, is_loaded, load_triples, relink
-from kb.graph_link import count_forms
-from kb.identifiers import Identifier
-from kb.records import Batch, Document, DrugRecord
-from kb.runs import start_run
+from kb.graph.link import count_forms
+from kb.graph.load import GraphCounts, Relation, encode_rows, is_loaded, load_triples, relink
+from kb.identity.identifiers import Identifier
+from kb.ingest.records import Batch, Document, DrugRecord
+from kb.ingest.runs import start_run
+from kb.ingest.write import write_batch
+from kb.ledger.verify import verify
 from kb.schema.graph import kg_triple
-from kb.verify import verify
-from kb.write import write_batch
 
 RELATIONS = {name: Relation(name, "Gene", "Biological Process", "test", "CC0-1.0") for name in ("GpBP", "DDI", "r")}
 ASPIRIN, ASPIRIN_LIKE = "BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "BSYNRYMUTXBXSQ-GFCCVEGCSA-N"
@@ -100,7 +100,7 @@ def test_keys_are_rebuilt_as_the_migrations_made_them(engine: Engine, monkeypatc
         WHERE conrelid = 'mkmed.kg_triple'::regclass UNION ALL
         SELECT indexname, indexdef, true FROM pg_indexes WHERE tablename = 'kg_triple' ORDER BY 1, 2"""
     before, declared = fetch(engine, query), str(CreateTable(kg_triple))
-    monkeypatch.setattr("kb.graph_tables.REBUILD_FROM", 1)
+    monkeypatch.setattr("kb.graph.tables.REBUILD_FROM", 1)
     load(engine, "one", TRIPLES)
     load(engine, "two", [("Gene::1", "r", "Gene::2"), *TRIPLES], b"y")
     assert fetch(engine, query) == before
@@ -112,7 +112,7 @@ def test_keys_are_rebuilt_as_the_migrations_made_them(engine: Engine, monkeypatc
 def test_the_order_of_files_makes_no_difference(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, rebuild_from: int
 ) -> None:
-    monkeypatch.setattr("kb.graph_tables.REBUILD_FROM", rebuild_from)
+    monkeypatch.setattr("kb.graph.tables.REBUILD_FROM", rebuild_from)
     parts = [TRIPLES[:4], TRIPLES[3:], [("Gene::1", "r", "Gene::2"), ("Compound::DB00945", "r", "Gene::1")]]
     for number, part in enumerate(parts):
         load(engine, "one", part, bytes([number]))
@@ -230,8 +230,9 @@ import sys
 from sqlalchemy import text
 from kb.db.address import parse
 from kb.db.engine import engine_for
-from kb import graph, graph_tables
-from kb.graph import Relation, encode_rows, load_triples
+from kb.graph import load as graph
+from kb.graph import tables as graph_tables
+from kb.graph.load import Relation, encode_rows, load_triples
 sys.path.insert(0, sys.argv[2])
 from test_graph import document, run
 graph_tables.REBUILD_FROM = 1

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kb.errors import DataError
-from kb.graph_encode import encode_rows
-from kb.graph_names import aliases_of, form_of
+from kb.graph.encode import encode_rows
+from kb.graph.names import aliases_of, form_of
 
 
 def test_counts_what_it_drops() -> None:

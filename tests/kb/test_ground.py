@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import Engine, text
 
 import cli
-from kb import doctor, status
+from kb import doctor
 from kb.db import space
 from kb.db.server import Server
 from kb.doctor import Verdict, examine
 from kb.errors import ConfigError, DiskFull
+from kb.query import status
 from kb.settings import load_settings
 
 Usage = namedtuple("Usage", "total used free")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kb.errors import DataError
-from kb.identifiers import Identifier, ndc_was_padded, normalise_ndc, recognise
+from kb.identity.identifiers import Identifier, ndc_was_padded, normalise_ndc, recognise
 from kb.normalise import clean, clean_json, tidy
 
 

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import Engine, text
 
 from kb.errors import UsageError
-from kb.ingest import Summary, ingest
-from kb.query import find_drug, interactions
+from kb.ingest.engine import Summary, ingest
+from kb.ledger.verify import verify
+from kb.query.read import find_drug, interactions
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
-from kb.verify import verify
 
 
 def run(engine: Engine, source: str = "interactions", **options: object) -> Summary:

@@ -16,11 +16,11 @@ import pytest
 from sqlalchemy import Engine, text
 
 from kb.errors import Blocked, Incomplete, MkmedError, SourceError, Transient, UsageError
-from kb.ingest import Summary, ingest, plan
-from kb.records import Document
+from kb.ingest.engine import Summary, ingest, plan
+from kb.ingest.records import Document
+from kb.ledger.verify import verify
 from kb.sources.contract import IngestOptions
-from kb.sources.pubchem import PubChem
-from kb.verify import verify
+from kb.sources.pubchem.source import PubChem
 from tests.standin import catalogue
 from tests.standin.quick import FAST, NO_LIMITS, settings_in
 from tests.standin.server import StandIn
@@ -204,7 +204,7 @@ def test_refresh_fetches_what_is_old_and_learns(engine: Engine, tmp_path: Path, 
 
 
 def test_a_mistake_of_ours_is_raised(engine: Engine, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("kb.sources.pubchem_ask.COMPOUND", "/pug/compounds")
+    monkeypatch.setattr("kb.sources.pubchem.ask.COMPOUND", "/pug/compounds")
     with StandIn(NO_LIMITS) as standin, pytest.raises(SourceError, match="rejects the request"):
         run(engine, standin, tmp_path)
     assert rows(engine, "SELECT count(*) FROM cell") == [(0,)]

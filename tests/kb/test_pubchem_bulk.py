@@ -12,12 +12,12 @@ import pytest
 from sqlalchemy import Engine, text
 
 from kb.errors import SourceError, UsageError
-from kb.ingest import Summary, ingest, plan
+from kb.ingest.engine import Summary, ingest, plan
+from kb.ledger.verify import verify
 from kb.settings import Settings
-from kb.sources import pubchem_bulk
 from kb.sources.contract import IngestOptions
-from kb.sources.pubchem_files import Table, find_files
-from kb.verify import verify
+from kb.sources.pubchem import bulk as pubchem_bulk
+from kb.sources.pubchem.files import Table, find_files
 
 DATA = Path(__file__).parents[1] / "data"
 SAMPLE = DATA / "pubchem_bulk" / "Compound_sample.sdf.gz"

@@ -14,10 +14,10 @@ from sqlalchemy import Engine
 
 from kb.errors import Blocked, Incomplete, MkmedError, TransportError
 from kb.modalities import State
-from kb.sources.answers_body import BodyError
-from kb.sources.pubchem import PubChem
-from kb.sources.pubchem_ask import Asker, Reply
-from kb.sources.pubchem_parse import TAGS
+from kb.sources.pubchem.ask import Asker, Reply
+from kb.sources.pubchem.bodies import BodyError
+from kb.sources.pubchem.parse import TAGS
+from kb.sources.pubchem.source import PubChem
 from tests.kb.test_pubchem import POLICY, SOME, cells, rows, run, sound
 from tests.standin import catalogue
 from tests.standin.faults import LIES, WIRE

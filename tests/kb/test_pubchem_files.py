@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kb.errors import DataError
-from kb.sources import pubchem_files
-from kb.sources.pubchem_files import lines, records
-from kb.sources.pubchem_sdf import parse_flat, parse_line
+from kb.sources.pubchem import files as pubchem_files
+from kb.sources.pubchem.files import lines, records
+from kb.sources.pubchem.sdf import parse_flat, parse_line
 
 SAMPLE = Path(__file__).parents[1] / "data" / "pubchem_bulk" / "Compound_sample.sdf.gz"
 PARTS = [part for part in gzip.decompress(SAMPLE.read_bytes()).split(b"$$$$\n") if part]
@@ -101,7 +101,7 @@ BOMB = """
 import sys
 from pathlib import Path
 from kb.errors import SourceError
-from kb.sources.pubchem_files import open_bulk, records
+from kb.sources.pubchem.files import open_bulk, records
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 before = peak()

@@ -22,11 +22,11 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Engine, text
 
-import kb.ingest
-import kb.write
+import kb.ingest.engine
+import kb.ingest.write
 from kb.errors import Incomplete, MkmedError
-from kb.faults import POINTS
-from kb.sources.pubchem import PubChem
+from kb.ingest.crash import POINTS
+from kb.sources.pubchem.source import PubChem
 from tests.kb.test_pubchem import POLICY, cells, rows, run, sound
 from tests.standin import catalogue
 from tests.standin.quick import NO_LIMITS
@@ -101,8 +101,8 @@ class Ledger(RuleBasedStateMachine):
                     raise Killed
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(kb.ingest, "crash_at", crash_at)
-            patch.setattr(kb.write, "crash_at", crash_at)
+            patch.setattr(kb.ingest.engine, "crash_at", crash_at)
+            patch.setattr(kb.ingest.write, "crash_at", crash_at)
             try:
                 self._run(ids)
             except Killed:

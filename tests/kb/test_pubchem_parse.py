@@ -9,11 +9,11 @@ import pytest
 
 from kb.errors import DataError
 from kb.properties import PROPERTIES
-from kb.sources.answers import Expected, Kind, Verdict, classify
-from kb.sources.answers_body import BodyError, split_sdf
-from kb.sources.pubchem_identity import canonical_smiles, drug_record, is_cas
-from kb.sources.pubchem_keys import Question, read_question
-from kb.sources.pubchem_parse import (
+from kb.sources.pubchem.answers import Expected, Kind, Verdict, classify
+from kb.sources.pubchem.bodies import BodyError, split_sdf
+from kb.sources.pubchem.identity import canonical_smiles, drug_record, is_cas
+from kb.sources.pubchem.keys import Question, read_question
+from kb.sources.pubchem.parse import (
     NUMBERS,
     TAGS,
     check_composition,
@@ -26,7 +26,7 @@ from kb.sources.pubchem_parse import (
     parse_view,
     png_size,
 )
-from kb.sources.pubchem_rules import licence_of, three_d_rule
+from kb.sources.pubchem.rules import licence_of, three_d_rule
 from tests.standin import catalogue
 
 RECORDED = Path(__file__).parents[1] / "data" / "pubchem" / "recorded"

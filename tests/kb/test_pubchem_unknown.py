@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from kb.ingest import ingest
+from kb.ingest.engine import ingest
 from kb.sources.contract import IngestOptions
-from kb.sources.pubchem import PubChem
+from kb.sources.pubchem.source import PubChem
 from tests.standin.quick import FAST, NO_LIMITS, settings_in
 from tests.standin.server import StandIn
 

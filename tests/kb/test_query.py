@@ -11,12 +11,12 @@ import pytest
 from facts import METFORMIN, begin, small_batch
 from sqlalchemy import text
 
-from kb import query
-from kb.coverage import bucket_rows, buckets, draw, save
 from kb.errors import NotFound, UsageError
-from kb.export import TABLES, ExportFormat, export
-from kb.show import describe, search, sources
-from kb.write import write_batch
+from kb.ingest.write import write_batch
+from kb.ledger.coverage import bucket_rows, buckets, draw, save
+from kb.query import read as query
+from kb.query.export import TABLES, ExportFormat, export
+from kb.query.show import describe, search, sources
 
 
 @pytest.fixture(scope="module")

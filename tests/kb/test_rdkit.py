@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 from sqlalchemy import Engine, text
 
-from kb.crew import Crew, Failure, run_here
 from kb.errors import DataError, Incomplete, UsageError
-from kb.ingest import Summary, ingest, plan
+from kb.ingest.engine import Summary, ingest, plan
+from kb.ingest.processes import Crew, Failure, run_here
+from kb.ledger.verify import verify
 from kb.modalities import Modality
-from kb.query import conformers, find_drug, images, properties
+from kb.query.read import conformers, find_drug, images, properties
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
-from kb.sources.rdkit_compute import IMAGE_SIZE, compute_properties, depict, embed, property_payload
-from kb.verify import verify
+from kb.sources.rdkit.compute import IMAGE_SIZE, compute_properties, depict, embed, property_payload
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 
@@ -113,7 +113,7 @@ def test_crew_survives_memory_hunger_and_crashes() -> None:
 
 def test_parallel_and_plain_path_agree() -> None:
     smiles = [ASPIRIN, "", "CN(C)C(=N)N=C(N)N", "C" * 2000, "[Na+].[Cl-]"] * 3
-    function = "kb.sources.rdkit_compute:depict"
+    function = "kb.sources.rdkit.compute:depict"
     with Crew(function, 2) as crew:
         parallel = dict(crew.map(smiles, share=4))
     assert parallel == dict(run_here(function, smiles))
@@ -219,7 +219,7 @@ def test_monstrous_structures_are_rejected_with_a_reason(fresh_database: Engine)
 
 
 def test_failures_are_told_and_can_be_tried_again(fresh_database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kb.sources import rdkit as source
+    from kb.sources.rdkit import source
 
     run(fresh_database, "corpus", limit=2)
     task = source.TASKS[Modality.image]

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from kb.errors import UsageError
-from kb.ingest import Summary, ingest, plan
-from kb.query import conformers, drugs, find_drug, properties, texts
+from kb.ingest.engine import Summary, ingest, plan
+from kb.ledger.verify import verify
+from kb.query.read import conformers, drugs, find_drug, properties, texts
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
-from kb.sources.rdkit_compute import embed
-from kb.verify import verify
+from kb.sources.rdkit.compute import embed
 
 COLUMNS = {"key": "Id", "name": "Name", "smiles": "SMILES", "identifier.cas": "CAS", "property.xlogp": "LogP",
            "text": "Description", "atc": "ATC", "synonym": "Other names"}

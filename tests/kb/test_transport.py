@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kb.errors import ConfigError, Transient, TransportError
-from kb.transport import Answer, Request, Transport, parse_retry_after, policy_for
+from kb.http.client import Answer, Request, Transport, parse_retry_after, policy_for
 from tests.standin import catalogue
 from tests.standin.faults import WIRE
 from tests.standin.quick import FAST, NO_LIMITS, settings_in, transport_to

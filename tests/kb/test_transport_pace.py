@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kb.errors import Blocked, Interrupted, Transient
-from kb.transport import Answer, Request
-from kb.transport_pace import Colour, Pace, Policy, parse_throttle
+from kb.http.client import Answer, Request
+from kb.http.pace import Colour, Pace, Policy, parse_throttle
 from tests.standin.limits import Limits
 from tests.standin.quick import FAST, NO_LIMITS, transport_to
 from tests.standin.server import StandIn

@@ -7,16 +7,16 @@ from facts import ASPIRIN, Identifier, begin, document, insulin, metformin, smal
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
-from kb import query
 from kb.errors import NotFound
-from kb.ledger import CellWrite, claim_cells, count_states, open_cells, write_cells
+from kb.identity.undo import list_merges, undo_merge
+from kb.ingest.records import Batch, DrugRecord, Outcome, PropertyRecord
+from kb.ingest.write import write_batch
+from kb.ledger.cells import CellWrite, claim_cells, count_states, open_cells, write_cells
+from kb.ledger.verify import verify
 from kb.modalities import State
-from kb.records import Batch, DrugRecord, Outcome, PropertyRecord
+from kb.query import read as query
 from kb.schema.identity import drug, drug_merge
 from kb.schema.ledger import artifact, cell
-from kb.unmerge import list_merges, undo_merge
-from kb.verify import verify
-from kb.write import write_batch
 
 
 @pytest.fixture

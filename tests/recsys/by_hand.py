@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from kb.ingest import register_source
-from kb.records import AtcRecord, Batch, Document, DrugRecord, InteractionRecord, Licence
-from kb.runs import start_run
+from kb.ingest.engine import register_source
+from kb.ingest.records import AtcRecord, Batch, Document, DrugRecord, InteractionRecord, Licence
+from kb.ingest.runs import start_run
+from kb.ingest.write import write_batch
 from kb.sources.contract import Plan, Source
-from kb.write import write_batch
 
 DOCUMENT = Document("hand", "https://example.org/list", "text/plain", "CC0-1.0", "somebody",
                     datetime(2026, 1, 1, tzinfo=UTC), "test", payload=b"drugs")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.batches import Histories, histories
-from recsys.cohort import Cohort, Encoded, Ragged, Vocabulary, encode
-from recsys.ddi import from_pairs
-from recsys.knowledge import Knowledge
-from recsys.tasks import STAY, Task, patient_split
+from recsys.cohorts.batches import Histories, histories
+from recsys.cohorts.cohort import Cohort, Encoded, Ragged, Vocabulary, encode
+from recsys.cohorts.tasks import STAY, Task, patient_split
+from recsys.knowledge.table import Knowledge
+from recsys.orders.interactions import from_pairs
 
 
 def make_cohort(patients: int = 60, sizes: tuple[int, int, int] = (40, 20, 16), seed: int = 0,

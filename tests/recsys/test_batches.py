@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_cohort import make_cohort, make_encoded, sides
 
-from recsys.batches import histories
-from recsys.cohort import Cohort, Ragged, encode
-from recsys.tasks import ORDER_TIME, STAY, patient_split
+from recsys.cohorts.batches import histories
+from recsys.cohorts.cohort import Cohort, Ragged, encode
+from recsys.cohorts.tasks import ORDER_TIME, STAY, patient_split
 
 
 def test_every_visit_is_in_exactly_one_batch() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kb.errors import DataError
-from recsys.bootstrap import NAMES, intervals, literature, paired, patient_sums
-from recsys.metrics import visit_metrics
+from recsys.experiments.bootstrap import NAMES, intervals, literature, paired, patient_sums
+from recsys.experiments.metrics import visit_metrics
 
 
 def table(seed: int, shift: float = 0.0, patients: int = 120) -> tuple[dict[str, np.ndarray], np.ndarray]:

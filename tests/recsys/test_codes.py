@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.codes import SYSTEMS, icd, icd_of_either_version, prefixed
-from recsys.drug_names import medication_key, name_candidates, shorthand
+from recsys.orders.codes import SYSTEMS, icd, icd_of_either_version, prefixed
+from recsys.orders.names import medication_key, name_candidates, shorthand
 
 
 @given(st.sampled_from(sorted(SYSTEMS)), st.text(max_size=12))

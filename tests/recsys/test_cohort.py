@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from kb.errors import DataError, NotFound, UsageError
 from kb.settings import load_settings
-from recsys.cohort import KINDS, Cohort, Loss, Ragged, Split, Vocabulary, encode
-from recsys.cohort_files import cohorts_folder, list_cohorts, load_cohort, save_cohort
+from recsys.cohorts.cohort import KINDS, Cohort, Loss, Ragged, Split, Vocabulary, encode
+from recsys.cohorts.files import cohorts_folder, list_cohorts, load_cohort, save_cohort
 
 rows = st.lists(st.sets(st.integers(0, 30), max_size=6).map(sorted), max_size=12)
 

@@ -8,30 +8,30 @@ import torch
 from small_cohort import make_encoded, sides
 from test_drug_knowledge import MEDICATIONS, ROWS, filled  # noqa: F401
 
-from embed import checkpoint, store
 from embed.config import load_config, to_json
-from embed.data import make_table
 from embed.features import molecule
-from embed.model import AlignmentModel
-from embed.run_folder import pretrain_folder
+from embed.runs import checkpoint, store
+from embed.runs.folder import pretrain_folder
+from embed.training.data import make_table
+from embed.training.model import AlignmentModel
 from kb.errors import ConfigError
-from kb.query import drugs
-from kb.runs import start_run
+from kb.ingest.runs import start_run
+from kb.query.read import drugs
 from kb.settings import Settings
-from recsys.batches import Sizes
-from recsys.calibration import Platt
-from recsys.checkpoint import Trained, load_recommender, save_recommender
-from recsys.config import from_json
-from recsys.config import load_config as recommender_config
-from recsys.ddi import from_pairs
-from recsys.decode import Decision, logit
-from recsys.drug_knowledge import read_knowledge
-from recsys.explain import BY_FUSION, BY_MEAN, explain
-from recsys.fragments import fragment_reader
-from recsys.recommend import Patient, RecommenderService, Visit
+from recsys.answers.explain import BY_FUSION, BY_MEAN, explain
+from recsys.answers.fragments import fragment_reader
+from recsys.answers.recommend import Patient, RecommenderService, Visit
+from recsys.cohorts.batches import Sizes
+from recsys.experiments.calibration import Platt
+from recsys.experiments.checkpoint import Trained, load_recommender, save_recommender
+from recsys.experiments.config import from_json
+from recsys.experiments.config import load_config as recommender_config
+from recsys.experiments.decode import Decision, logit
+from recsys.experiments.signatures import attention_entropy
+from recsys.knowledge.gather import read_knowledge
+from recsys.orders.interactions import from_pairs
 from recsys.recommenders.encoded import EncodedTable
 from recsys.registry import RECOMMENDERS
-from recsys.signatures import attention_entropy
 
 TOWERS = {"molecule": {"hidden": 8, "depth": 1, "fragments": True, "fragment_depth": 1, "heads": 2,
                        "fingerprint_width": 0, "fingerprint_hidden": 8, "dropout": 0.3},

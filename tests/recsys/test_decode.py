@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from recsys.calibration import brier, calibration_error, fit_platt, reliability
-from recsys.ddi import ddi_rate
-from recsys.decode import GRID, Decision, logit, select, threshold_curve, tune, tune_threshold
-from recsys.metrics import set_metrics
+from recsys.experiments.calibration import brier, calibration_error, fit_platt, reliability
+from recsys.experiments.decode import GRID, Decision, logit, select, threshold_curve, tune, tune_threshold
+from recsys.experiments.metrics import set_metrics
+from recsys.orders.interactions import ddi_rate
 
 
 def draw(seed: int = 0, visits: int = 200, width: int = 14) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

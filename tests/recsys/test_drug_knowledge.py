@@ -6,19 +6,19 @@ import pytest
 from by_hand import DOCUMENT, write
 from sqlalchemy import text
 
-from embed import store
+from embed.runs import store
 from kb.errors import DataError, NotFound
-from kb.identifiers import Identifier
-from kb.query import drugs
-from kb.records import DrugRecord, InteractionRecord
-from kb.runs import start_run
+from kb.identity.identifiers import Identifier
+from kb.ingest.records import DrugRecord, InteractionRecord
+from kb.ingest.runs import start_run
+from kb.query.read import drugs
 from kb.settings import Settings
-from recsys.cohort_files import save_cohort
-from recsys.config import from_json
-from recsys.drug_knowledge import bundled_knowledge, read_knowledge
+from recsys.cohorts.files import save_cohort
+from recsys.experiments.config import from_json
+from recsys.experiments.runs import train_run
 from recsys.generators import clusters
 from recsys.generators.population import Shape
-from recsys.runs import train_run
+from recsys.knowledge.gather import bundled_knowledge, read_knowledge
 
 ASPIRIN, WARFARIN, INSULIN, CLOPIDOGREL = "drugbank:DB00945", "drugbank:DB00682", "drugbank:DB00030", "drugbank:DB00758"
 KEYS = {ASPIRIN: "BSYNRYMUTXBXSQ-UHFFFAOYSA-N", WARFARIN: "PJVWKTKQMONHTI-UHFFFAOYSA-N"}

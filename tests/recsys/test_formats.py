@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from kb.errors import DataError, MkmedError, NotFound, UnknownName
 from kb.settings import load_settings
-from recsys.cohort import KINDS
+from recsys.cohorts.cohort import KINDS
+from recsys.cohorts.prepare import choose, prepare
 from recsys.formats import FORMATS, contract
 from recsys.formats.contract import DUPLICATE, KEPT, Ledger, PairCounter, check_counts
 from recsys.formats.meds import recognise
 from recsys.formats.tables import seconds, stream
-from recsys.medications import MedicationMap, map_orders
-from recsys.prepare import choose, prepare
+from recsys.orders.medications import MedicationMap, map_orders
 
 DATA = Path(__file__).parents[2] / "demo" / "data"
 FOLDERS = {

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from kb.errors import UnknownName, UsageError
-from recsys.cohort import KINDS
+from recsys.cohorts.cohort import KINDS
+from recsys.cohorts.tasks import previous_visit
 from recsys.generators import GENERATORS, clusters, guidelines
 from recsys.generators.classes import atc_classes, class_interactions, relatedness
 from recsys.generators.population import Shape
-from recsys.tasks import previous_visit
 
 SMALL = Shape(300, 720, 12, 300, 200, 60)
 

@@ -12,23 +12,23 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from embed import checkpoint
+from embed.runs import checkpoint
 from kb.settings import Settings
-from recsys.cohort_files import save_cohort
+from recsys.cohorts.files import save_cohort
 from recsys.commands import app
-from recsys.config import from_json
+from recsys.experiments.config import from_json
+from recsys.experiments.run_folders import find_folder, forget_unsaved_epochs, read_metrics
+from recsys.experiments.runs import train_run
 from recsys.generators import clusters
 from recsys.generators.population import Shape
-from recsys.run_folders import find_folder, forget_unsaved_epochs, read_metrics
-from recsys.runs import train_run
 
 SETTINGS = {"cohort": "killed", "vectors": "learned", "epochs": 6, "dim": 16, "batch": 8, "least_steps": 1}
 CHILD = """
 import sys, json
 from pathlib import Path
 from kb.settings import Settings
-from recsys.config import from_json
-from recsys.runs import train_run
+from recsys.experiments.config import from_json
+from recsys.experiments.runs import train_run
 train_run(from_json(json.loads(sys.argv[2])), Settings(home=Path(sys.argv[1])),
           log=lambda row: print(row["epoch"], flush=True))
 """

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recsys.losses import DdiControl, expected_ddi_rate, multilabel_margin, pair_penalty
+from recsys.experiments.losses import DdiControl, expected_ddi_rate, multilabel_margin, pair_penalty
+from recsys.experiments.train import clip_gradients
 from recsys.recommenders.layers import Dropout, GroupedGRU, kept
-from recsys.train import clip_gradients
 
 
 def test_margin_in_closed_form_equals_torch_and_its_gradient() -> None:

@@ -9,15 +9,15 @@ from by_hand import DOCUMENT, write
 from sqlalchemy import text
 
 from kb.errors import UsageError
-from kb.identifiers import Identifier
-from kb.records import DrugRecord, Name
+from kb.identity.identifiers import Identifier
+from kb.ingest.records import DrugRecord, Name
 from kb.settings import load_settings
-from recsys.cohort_files import load_cohort
+from recsys.cohorts.files import load_cohort
+from recsys.cohorts.prepare import prepare
 from recsys.formats.contract import CodePairs
 from recsys.generators.clusters import generate
 from recsys.generators.population import Shape
-from recsys.medications import NO_ATC, NO_DRUG, TOO_COARSE, MedicationMap, by_route, map_orders, read_map
-from recsys.prepare import prepare
+from recsys.orders.medications import NO_ATC, NO_DRUG, TOO_COARSE, MedicationMap, by_route, map_orders, read_map
 
 DATA = Path(__file__).parents[2] / "demo" / "data"
 DRUGS = {  # key: (name, synonyms, identifiers, ATC codes)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from recsys.ddi import ddi_rate, from_pairs
-from recsys.metrics import average_precision, set_metrics, summary, visit_metrics
+from recsys.experiments.metrics import average_precision, set_metrics, summary, visit_metrics
+from recsys.orders.interactions import ddi_rate, from_pairs
 
 
 def draw(seed: int, visits: int = 30, width: int = 12, levels: int = 6) -> tuple[np.ndarray, np.ndarray]:

@@ -10,12 +10,12 @@ import torch
 from small_cohort import make_encoded, make_knowledge, sides
 
 from kb.errors import DataError, NotFound
-from recsys.calibration import Platt
-from recsys.checkpoint import Trained
-from recsys.config import from_json
-from recsys.decode import Decision, logit
-from recsys.explain import draw, explain
-from recsys.recommend import WARNING, Patient, RecommenderService, Visit, parse_patient, read_patient
+from recsys.answers.explain import draw, explain
+from recsys.answers.recommend import WARNING, Patient, RecommenderService, Visit, parse_patient, read_patient
+from recsys.experiments.calibration import Platt
+from recsys.experiments.checkpoint import Trained
+from recsys.experiments.config import from_json
+from recsys.experiments.decode import Decision, logit
 from recsys.registry import RECOMMENDERS
 
 
@@ -196,7 +196,7 @@ class CountingEncoder:
 
 def test_a_fragment_is_what_the_molecule_loses_without_it(tmp_path: Path) -> None:
     from kb.settings import Settings
-    from recsys.fragments import fragment_changes, fragment_reader
+    from recsys.answers.fragments import fragment_changes, fragment_reader
 
     found = dict(fragment_changes(CountingEncoder(), ["CC(=O)Oc1ccccc1C(=O)O", "CC", "no molecule"]))
     assert found and all(change.shape == (3, 2) and (change <= 0).all() for change in found.values())

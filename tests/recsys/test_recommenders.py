@@ -8,12 +8,12 @@ import torch
 from small_cohort import make_encoded, make_knowledge, sides
 
 from kb.errors import CheckpointError, TrainingDiverged
-from recsys.batches import Histories
-from recsys.calibration import Platt
-from recsys.checkpoint import Trained, load_recommender, save_recommender
-from recsys.cohort import Ragged
-from recsys.config import from_json
-from recsys.decode import Decision, tune_threshold
+from recsys.cohorts.batches import Histories
+from recsys.cohorts.cohort import Ragged
+from recsys.experiments.calibration import Platt
+from recsys.experiments.checkpoint import Trained, load_recommender, save_recommender
+from recsys.experiments.config import from_json
+from recsys.experiments.decode import Decision, tune_threshold
 from recsys.recommenders.contract import NeuralRecommender, Recommender, predict
 from recsys.registry import RECOMMENDERS
 

@@ -7,11 +7,11 @@ import pytest
 
 from kb.errors import NotFound
 from kb.settings import Settings
-from recsys.cohort_files import save_cohort
+from recsys.cohorts.files import save_cohort
+from recsys.experiments.reproduce import ARMS, comparison, comparison_rows, finished, train_missing
+from recsys.experiments.run_folders import list_run_folders
 from recsys.generators import clusters
 from recsys.generators.population import Shape
-from recsys.reproduce import ARMS, comparison, comparison_rows, finished, train_missing
-from recsys.run_folders import list_run_folders
 
 SMALL = ("vectors=learned", "epochs=2", "dim=8", "batch=16")
 

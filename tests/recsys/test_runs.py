@@ -13,18 +13,18 @@ from typer.testing import CliRunner
 
 from kb.errors import ConfigError, DataError, NotFound
 from kb.settings import Settings
-from recsys.cohort_files import load_cohort, save_cohort
+from recsys.cohorts.files import load_cohort, save_cohort
 from recsys.commands import app
-from recsys.compare import compare
-from recsys.config import Config, from_json, load_config
-from recsys.evaluate import choose, evaluate
+from recsys.experiments.compare import compare
+from recsys.experiments.config import Config, from_json, load_config
+from recsys.experiments.evaluate import choose, evaluate
+from recsys.experiments.run_folders import find_folder, list_run_folders, load_run, read_metrics, read_sums, report_rows
+from recsys.experiments.runs import load_data, train_run
+from recsys.experiments.signatures import signatures, training_signatures
 from recsys.generators import clusters
 from recsys.generators.population import Shape
-from recsys.knowledge import no_knowledge, with_modalities, with_random_vectors
+from recsys.knowledge.table import no_knowledge, with_modalities, with_random_vectors
 from recsys.registry import RECOMMENDERS
-from recsys.run_folders import find_folder, list_run_folders, load_run, read_metrics, read_sums, report_rows
-from recsys.runs import load_data, train_run
-from recsys.signatures import signatures, training_signatures
 
 
 @pytest.fixture(scope="module")

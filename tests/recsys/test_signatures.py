@@ -5,15 +5,15 @@ import torch
 from small_cohort import make_encoded, make_knowledge, sides
 
 from kb.settings import Settings
-from recsys.cohort_files import save_cohort
-from recsys.config import from_json
-from recsys.evaluate import choose, evaluate, random_average_precision
+from recsys.cohorts.files import save_cohort
+from recsys.experiments.config import from_json
+from recsys.experiments.evaluate import choose, evaluate, random_average_precision
+from recsys.experiments.metrics import average_precision
+from recsys.experiments.runs import Data, fit, load_data
+from recsys.experiments.signatures import attention_entropy, signatures, training_signatures
 from recsys.generators import clusters, guidelines
 from recsys.generators.population import Shape
-from recsys.metrics import average_precision
 from recsys.registry import RECOMMENDERS
-from recsys.runs import Data, fit, load_data
-from recsys.signatures import attention_entropy, signatures, training_signatures
 
 SPIKE, UNSAFE, UNIFORM, RARE = "lower learning_rate", "too low; raise kappa", "near uniform", "weak on rare"
 KINDS = {SPIKE, UNSAFE, UNIFORM, RARE}

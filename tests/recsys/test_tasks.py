@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from test_cohort import cohort_of
 
 from kb.errors import DataError, UnknownName, UsageError
-from recsys.cohort import KINDS, encode
-from recsys.tasks import TASKS, patient_split, previous_visit, reference_split, split_cohort, temporal_split
+from recsys.cohorts.cohort import KINDS, encode
+from recsys.cohorts.tasks import TASKS, patient_split, previous_visit, reference_split, split_cohort, temporal_split
 
 
 def marked(visits_of):

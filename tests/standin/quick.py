@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from kb.http.client import Transport
+from kb.http.pace import Policy
 from kb.settings import Settings, load_settings
-from kb.transport import Transport
-from kb.transport_pace import Policy
 from tests.standin.limits import Limits
 
 FAST = Policy(per_second=400, per_minute=100_000, red_per_second=100, server_seconds=1e6, first_pause=0.05,

@@ -10,14 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-from embed import checkpoint
+from embed.runs import checkpoint
 
 ROOT = Path(__file__).parents[2]
 KILLS = 25
 SAVER = """
 import sys, torch
 from pathlib import Path
-from embed import checkpoint
+from embed.runs import checkpoint
 folder, start = Path(sys.argv[1]), int(sys.argv[2])
 for step in range(start, start + 100_000):
     checkpoint.save(folder / "last.pt", {"w": torch.full((200_000,), float(step))}, {"step": step})

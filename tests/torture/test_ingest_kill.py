@@ -21,7 +21,7 @@ from pathlib import Path
 from harness import ROOT, torture_home
 from sqlalchemy import Engine, text
 
-from kb.faults import POINTS
+from kb.ingest.crash import POINTS
 from kb.output import say
 from tests.standin import catalogue
 from tests.standin.quick import FAST, NO_LIMITS
@@ -32,7 +32,7 @@ KILLS_AMONG_OTHERS = 20
 LATENCY = 0.01
 ENDPOINTS = {"image": "png", "text": "view", "property": "property"}
 QUICK = replace(FAST, per_second=1000, blocks=10**6, attempts=6, deadline=20.0, connect=10.0)
-PRELOAD = ["cli", "kb.commands", "kb.ingest", "kb.db.engine", "kb.db.migrate", "alembic.command", "kb.sources.pubchem",
+PRELOAD = ["cli", "kb.commands", "kb.ingest.engine", "kb.db.engine", "kb.db.migrate", "alembic.command", "kb.sources.pubchem.source",
            "rdkit.Chem", "tests.standin.quick"]
 
 
@@ -46,7 +46,7 @@ def command(home: str, url: str, ids: str, crash_at: str, *options: str) -> None
     if crash_at:
         os.environ["MKMED_TEST_CRASH_AT"] = crash_at
     from cli import main
-    from kb.sources.pubchem import PubChem
+    from kb.sources.pubchem.source import PubChem
 
     PubChem.policy = QUICK
     sys.argv = ["mkmed", "kb", "ingest", "--source", "pubchem", "--ids", ids, *options]
@@ -63,7 +63,7 @@ class Round:
 
     def check(self) -> None:
         """The invariants hold, and nothing committed was asked for again."""
-        from kb.verify import verify
+        from kb.ledger.verify import verify
 
         with self.engine.begin() as connection:
             broken = [check for check in verify(connection) if check.broken]

@@ -1,0 +1,203 @@
+"""The pretraining loop, to be read from top to bottom.
+
+Everything random in an epoch comes from (seed, epoch) alone, so a run that was stopped after any epoch and resumed from
+``last.pt`` goes through the same numbers as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embed.alignment.objective import Relation, objective, teacher
+from embed.config import PretrainConfig, to_json
+from embed.evaluation.retrieval import retrieve
+from embed.runs import checkpoint
+from embed.training import distributed
+from embed.training.data import Dataset
+from embed.training.model import AlignmentModel
+from kb.errors import DataError, TrainingDiverged
+
+LEAST_VALIDATION_PAIRS = 10
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it is in the checkpoint."""
+
+    epoch: int = 0
+    step: int = 0
+    best: float = -1.0
+    best_epoch: int = -1
+    bad_steps: int = 0
+
+
+@dataclass
+class Job:
+    """All that one run needs, ready on one device."""
+
+    model: AlignmentModel
+    data: Dataset
+    config: PretrainConfig
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    folder: Path
+    relations: list[Relation] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Tensors saved beside the weights: the projections of frozen features."""
+    on_epoch: Callable[[dict[str, Any]], None] = lambda metrics: None
+
+
+def seed_of(*parts: int) -> int:
+    """One 63-bit seed from several numbers."""
+    return int(np.random.SeedSequence([p & 0xFFFFFFFF for p in parts]).generate_state(1, np.uint64)[0]) >> 1
+
+
+def fit(job: Job, resume: bool = False) -> Progress:
+    """Train until the epochs or the patience are spent; ``best.pt`` in the folder is the best validation epoch.
+
+    Raises TrainingDiverged after ``bad_steps`` consecutive steps whose loss or gradient is not finite.
+    """
+    model, config, train = job.model, job.config, job.config.train
+    if len(job.train) < 2:
+        raise DataError(f"only {len(job.train)} drugs to train on", hint="ingest more drugs, or use --arm all")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay)
+    at = _restore(job, optimizer) if resume else Progress()
+    steps = max(1, len(job.train) // _batch_size(job))
+    while at.epoch < train.epochs and at.epoch - 1 - max(at.best_epoch, 0) < train.patience:
+        started = time.perf_counter()
+        torch.manual_seed(seed_of(config.seed, at.epoch))
+        shuffle = torch.Generator().manual_seed(seed_of(config.seed, at.epoch, 1))
+        order = torch.randperm(len(job.train), generator=shuffle)
+        model.train()
+        sums: dict[str, float] = {}
+        for number in range(steps):
+            rows = torch.from_numpy(job.train)[order[number * _batch_size(job):][:_batch_size(job)]]
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, at.step, steps * train.epochs)
+            terms = step(job, optimizer, rows, at)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value / steps
+            at.step += 1
+        seconds = time.perf_counter() - started
+        metrics = {"epoch": at.epoch, "loss": sum(sums.values()), **{f"loss.{k}": v for k, v in sums.items()},
+                   **validate(job), "seconds": seconds, "drugs_per_second": steps * _batch_size(job) / seconds}
+        # An epoch of bad steps only has learned nothing; without validation pairs the last epoch is as good as any.
+        better = bool(sums) and (metrics["score"] > at.best or not metrics["validated"])
+        if better:
+            at.best, at.best_epoch = metrics["score"], at.epoch
+        at.epoch += 1
+        if distributed.rank() == 0:
+            _keep(job, optimizer, at, metrics, better)
+            job.on_epoch(metrics)
+    return at
+
+
+def _batch_size(job: Job) -> int:
+    """Drugs a step over all processes: the configured number, or all of a smaller set, a multiple of the processes."""
+    world = distributed.world()
+    return max(1, min(job.config.train.batch_size, len(job.train)) // world) * world
+
+
+def learning_rate(config: PretrainConfig, step: int, total: int) -> float:
+    """Linear warm-up, then a cosine to (almost) zero."""
+    peak, warmup = config.train.learning_rate, config.train.warmup
+    return peak * min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * step / max(1, total))) + 1e-6
+
+
+def step(job: Job, optimizer: torch.optim.Optimizer, rows: Tensor, at: Progress) -> dict[str, float]:
+    """The loss terms of one optimiser step on the drugs at ``rows``; a step that is not finite changes nothing."""
+    model, config = job.model, job.config
+    device = job.data.group.device
+    share = len(rows) // distributed.world()
+    own = rows[distributed.rank() * share:][:share].to(device)
+    batch = job.data.batch(own)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half_precision(config, device)):
+        z = model(batch)
+    z, present, group = (distributed.gather(part) for part in (z, batch.present, batch.group))
+    drugs = rows.to(device)
+    same = group[:, None] == group[None, :]
+    target = teacher(job.relations, drugs, same, config.loss) if job.relations else None
+    generator = torch.Generator().manual_seed(seed_of(config.seed, at.step, 2))
+    terms = objective(model, config.loss, z, present, group, target, config.train.modality_dropout, generator)
+    if not terms:
+        return {}
+    loss = torch.stack(list(terms.values())).sum()
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    distributed.sum_gradients(model.towers.parameters(), [p for n, p in model.named_parameters()
+                                                          if not n.startswith("towers.")])
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.train.clip)
+    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        at.bad_steps += 1
+        if at.bad_steps >= config.train.bad_steps:
+            raise TrainingDiverged(
+                f"the loss or its gradient was not finite in {at.bad_steps} steps in a row (step {at.step})",
+                hint="nothing was published; lower train.learning_rate, or look for extreme property values")
+        return {}
+    at.bad_steps = 0
+    optimizer.step()
+    return {name: float(value.detach()) for name, value in terms.items()}
+
+
+def half_precision(config: PretrainConfig, device: torch.device) -> bool:
+    """Whether the towers run in bf16 on this device."""
+    return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+
+
+@torch.no_grad()
+def validate(job: Job) -> dict[str, Any]:
+    """Retrieval between the molecule and each modality on the validation drugs, both ways, and their mean as score."""
+    model, data = job.model, job.data
+    model.eval()
+    batch = data.batch(torch.from_numpy(job.validation).to(data.group.device))
+    z, present, group = (part.cpu().numpy() for part in (model(batch), batch.present, batch.group))
+    out: dict[str, Any] = {}
+    found = []
+    for m, name in enumerate(model.names[1:], start=1):
+        rows = np.flatnonzero(present[:, 0] & present[:, m])
+        out[f"temperature.{name}"] = 1.0 / float(model.scales[name]())
+        if len(rows) < LEAST_VALIDATION_PAIRS:
+            continue
+        for a, b in ((0, m), (m, 0)):
+            scores = retrieve(z[rows, a], z[rows, b], group[rows]).figures()
+            found.append(scores)
+            out[f"{model.names[a]}->{model.names[b]}"] = scores
+    for key in ("recall@1", "recall@10", "mrr"):
+        out[key] = float(np.mean([scores[key] for scores in found])) if found else 0.0
+    out["validated"] = len(found)
+    # Recall alone moves in steps of one drug; the reciprocal rank tells near ties apart.
+    out["score"] = (out["recall@10"] + out["mrr"]) / 2
+    return out
+
+
+def _keep(job: Job, optimizer: torch.optim.Optimizer, at: Progress, metrics: dict[str, Any], better: bool) -> None:
+    meta = {"model": job.model.kwargs, "config": to_json(job.config), "progress": vars(at)}
+    weights = {"model": job.model.state_dict(), "extra": job.extra}
+    if better:
+        checkpoint.save(job.folder / "best.pt", weights, meta)
+    with (job.folder / "metrics.jsonl").open("a") as stream:
+        stream.write(json.dumps(metrics) + "\n")
+    checkpoint.save(job.folder / "last.pt", {**weights, "optimizer": optimizer.state_dict()}, meta)
+
+
+def _restore(job: Job, optimizer: torch.optim.Optimizer) -> Progress:
+    tensors, meta = checkpoint.load(job.folder / "last.pt")
+    job.model.load_state_dict(tensors["model"])
+    optimizer.load_state_dict(tensors["optimizer"])
+    at = Progress(**meta["progress"])
+    path = job.folder / "metrics.jsonl"
+    if path.exists() and distributed.rank() == 0:
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["epoch"] < at.epoch]
+        checkpoint.write_atomically(path, "".join(line + "\n" for line in lines).encode())
+    return at

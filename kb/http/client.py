@@ -1,0 +1,275 @@
+"""HTTP as mkmed speaks it: polite, bounded, patient and honest about what came back.
+
+The rate limit and the pauses are shared by all processes of this machine (kb/http/pace.py). Retries stand outside
+the limiter, so each of them waits for its slot as well. An answer is whatever arrived completely; what it means is
+decided by the caller's ``judge``, never by its status alone.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.cookiejar import DefaultCookiePolicy
+from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import tenacity
+import urllib3
+
+from kb.errors import ConfigError, Transient, TransportError
+from kb.http.pace import Pace, Policy, parse_throttle
+from kb.http.reasons import reason
+from kb.http.wire import PoliteAdapter, read_body
+from kb.output import say
+from kb.settings import Settings
+
+T = TypeVar("T")
+
+MAX_REDIRECTS = 2
+TELL_SECONDS = 60.0
+REFUSALS = (429, 503)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: a path below the base URL, query ``params``, and a ``form`` (which makes it a POST)."""
+
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] | None = None
+    cap: int = 32 * 2**20
+    """The most decoded bytes that the answer may have."""
+
+    @property
+    def method(self) -> str:
+        """``POST`` with a form, else ``GET``."""
+        return "GET" if self.form is None else "POST"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, complete and decoded."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    retrieved_at: datetime
+    elapsed: float
+    departed: float
+    """When the request left, in monotonic seconds."""
+
+
+class _Session(requests.Session):
+    """A session that leaves redirects to us: requests would read their bodies without a bound."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: nothing is followed."""
+        return None
+
+
+class Transport:
+    """One service: its base URL, its pace, and a pool of connections that threads may share."""
+
+    def __init__(self, base_url: str, settings: Settings, *, policy: Policy | None = None,
+                 connections: int = 16) -> None:
+        self._base = base_url.rstrip("/")
+        self._origin = _origin(self._base)
+        self._told = -TELL_SECONDS
+        self.policy = policy or policy_for(base_url, settings)
+        settings.cache.mkdir(parents=True, exist_ok=True)
+        host = urlsplit(self._base).netloc
+        self.pace = Pace(settings.cache / "pace.sqlite", host, self.policy)
+        self._session = _Session()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.trust_env = not _is_loopback(self._base)
+        self._session.headers.update({"User-Agent": _user_agent(settings), "Accept-Encoding": "gzip"})
+        self._adapter = PoliteAdapter(settings.cache / "slots.sqlite", self.policy, self.pace, connections)
+        self._session.mount("https://", self._adapter)
+        self._session.mount("http://", self._adapter)
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def sent(self) -> int:
+        """How many requests have left, those that failed included."""
+        return self._adapter.sent
+
+    def close(self) -> None:
+        """Wake waiting threads with Interrupted and close connections and files."""
+        self.pace.stop()
+        self._session.close()
+        self.pace.close()
+
+    def fetch(self, request: Request, judge: Callable[[Answer], T]) -> T:
+        """What ``judge`` makes of the answer; asked again, politely, as long as something raises Transient.
+
+        A Transient with ``retry_after`` means that the service is busy: every process pauses. Raises Transient when all
+        attempts are used up, Blocked when the service keeps refusing, TransportError when repeating cannot help.
+        """
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Transient),
+            stop=tenacity.stop_after_attempt(self.policy.attempts)
+            | tenacity.stop_after_delay(self.policy.give_up_after),
+            wait=tenacity.wait_exponential(self.policy.first_wait, 60.0)
+            + tenacity.wait_random(0, self.policy.first_wait),
+            sleep=self.pace.sleep,
+            before_sleep=self._tell,
+            reraise=True,
+        )
+        return retrying(self._attempt, request, judge)
+
+    def _tell(self, state: tenacity.RetryCallState) -> None:
+        """Say what fails, once a minute at most, from the second failure of one request on."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        now = time.monotonic()
+        if isinstance(error, Transient) and state.attempt_number > 1 and now > self._told + TELL_SECONDS:
+            self._told = now
+            say(f"{error.message}; trying again (attempt {state.attempt_number} of {self.policy.attempts})")
+
+    def _attempt(self, request: Request, judge: Callable[[Answer], T]) -> T:
+        answer = self.send(request)
+        throttle = parse_throttle(answer.headers.get("X-Throttling-Control"))
+        retry_after = parse_retry_after(answer.headers.get("Retry-After"))
+        try:
+            verdict = judge(answer)
+        except Transient as error:
+            if answer.status in REFUSALS or throttle.blocked or error.retry_after is not None:
+                self.pace.refused(answer.departed, max(retry_after or 0.0, error.retry_after or 0.0))
+            raise
+        if answer.status in REFUSALS or throttle.blocked:
+            self.pace.refused(answer.departed, retry_after)
+        else:
+            self.pace.heard(throttle.colour)
+        return verdict
+
+    def send(self, request: Request) -> Answer:
+        """One answer, complete, without judging it.
+
+        At most two redirects are followed, and only within the origin and to the same question: an answer to another
+        path or query would be taken for what was asked.
+        """
+        url = self._base + request.path
+        params: Mapping[str, str] | None = request.params
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = self._exchange(request, url, params)
+            location = answer.headers.get("Location")
+            if answer.status not in (301, 302, 303, 307, 308) or not location:
+                return answer
+            url, params = urljoin(answer.url, location), None
+            if not (_same_origin(url, self._origin) and _same_question(url, answer.url, request.path)):
+                raise TransportError(f"{self.pace.host} redirected to another place, which was refused")
+        raise TransportError(f"{self.pace.host} redirected more than {MAX_REDIRECTS} times")
+
+    def _exchange(self, request: Request, url: str, params: Mapping[str, str] | None) -> Answer:
+        policy = self.policy
+        try:
+            response = self._session.request(
+                request.method, url, params=dict(params) if params else None, data=request.form, stream=True,
+                allow_redirects=False, timeout=(policy.connect, policy.deadline),
+            )
+        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+            raise Transient(f"{self.pace.host} could not be asked: {reason(error)}") from error
+        except requests.RequestException as error:
+            raise TransportError(f"{self.pace.host} could not be asked: {reason(error)}") from error
+        return self._receive(response, request.cap)
+
+    def _receive(self, response: requests.Response, cap: int) -> Answer:
+        ticket = response.ticket  # type: ignore[attr-defined]
+        deadline = response.deadline  # type: ignore[attr-defined]
+        try:
+            body = read_body(response, cap)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, zlib.error) as error:
+            late = "was not complete at the deadline" if deadline.passed else f"broke off: {reason(error)}"
+            raise Transient(f"the answer of {self.pace.host} {late}") from error
+        finally:
+            deadline.cancel()
+            response.close()
+            self.pace.arrive(ticket)
+        return Answer(
+            url=str(response.url), status=response.status_code, headers=response.headers, body=body,
+            retrieved_at=datetime.now(UTC), elapsed=time.monotonic() - ticket[1], departed=ticket[1],
+        )
+
+
+def policy_for(base_url: str, settings: Settings) -> Policy:
+    """The policy that the settings ask for; raises ConfigError where it would break PubChem's limits."""
+    if settings.requests_per_second > 5 and urlsplit(base_url).hostname == "pubchem.ncbi.nlm.nih.gov":
+        raise ConfigError("PubChem permits at most 5 requests a second", hint="set MKMED_REQUESTS_PER_SECOND=4")
+    return Policy(
+        per_second=settings.requests_per_second,
+        per_minute=max(380, round(settings.requests_per_second * 60)),
+        deadline=settings.request_deadline,
+        connect=min(10.0, settings.request_deadline),
+    )
+
+
+def parse_retry_after(header: str | None) -> float | None:
+    """Seconds to wait, from a ``Retry-After`` header in either of its two forms; None if there is no sense in it."""
+    if not header:
+        return None
+    if header.strip().isascii() and header.strip().isdigit():
+        return float(header.strip()[:9])
+    try:
+        moment = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _parts(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port; raises ConfigError for what mkmed does not speak."""
+    try:
+        scheme, host, port = _parts(url)
+    except ValueError:
+        scheme, host, port = "", "", 0
+    if not host or not (scheme == "https" or (scheme == "http" and _is_loopback(url))):
+        raise ConfigError(f"cannot ask {scheme or '?'}://{host or '?'}",
+                          hint="give an https:// URL; plain http is for this machine only")
+    return scheme, host, port
+
+
+def _same_origin(url: str, origin: tuple[str, str, int]) -> bool:
+    try:
+        return _parts(url) == origin
+    except ValueError:  # not a URL at all
+        return False
+
+
+def _same_question(url: str, asked: str, path: str) -> bool:
+    return urlsplit(url).path.endswith(path) and urlsplit(url).query == urlsplit(asked).query
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _user_agent(settings: Settings) -> str:
+    try:
+        release = version("mkmed")
+    except PackageNotFoundError:
+        release = "0"
+    contact = "".join(c for c in settings.contact if c.isprintable() and c.isascii())
+    return f"mkmed/{release}" + (f" (+{contact})" if contact else "")

@@ -1,0 +1,206 @@
+"""What a source hands over: documents as they came, and frozen records parsed from them.
+
+A record without a document cannot be made, so every row that reaches the database has source, licence, time and
+sha256. ``Batch`` is what one transaction writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from kb.identity.identifiers import Identifier
+from kb.modalities import FACETS, State
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """A licence; ``share`` is one of open, attribution, share-alike, non-commercial, restricted, unknown."""
+
+    id: str
+    title: str
+    share: str
+    url: str | None = None
+    attribution: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A payload as it came, or a file by its ``uri``; ``retrieved_at`` is aware, in UTC."""
+
+    source: str
+    url: str
+    media_type: str
+    licence: str
+    attribution: str
+    retrieved_at: datetime
+    parser: str
+    payload: bytes | None = None
+    uri: str | None = None
+    sha256: bytes = b""
+    size: int = 0
+    http_status: int | None = None
+    upstream_version: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.payload is None) == (self.uri is None):
+            raise ValueError("a document has either a payload or a uri")
+        if self.retrieved_at.tzinfo is None:
+            raise ValueError("retrieved_at must be an aware time")
+        if self.payload is not None:
+            object.__setattr__(self, "sha256", hashlib.sha256(self.payload).digest())
+            object.__setattr__(self, "size", len(self.payload))
+        if len(self.sha256) != 32:
+            raise ValueError("a document kept by uri needs its sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A drug's name; ``kind`` is preferred, synonym, brand or iupac."""
+
+    text: str
+    kind: str = "synonym"
+
+
+@dataclass(frozen=True, slots=True)
+class DrugRecord:
+    """A source's claim that a drug exists: its key there, and everything that identifies it.
+
+    ``smiles`` is canonical and ``inchikey`` computed from it or stated by the source; ``key`` is ``namespace:value``.
+    """
+
+    key: str
+    name: str
+    document: Document
+    kind: str = "unknown"
+    smiles: str | None = None
+    inchikey: str | None = None
+    formula: str | None = None
+    identifiers: tuple[Identifier, ...] = ()
+    names: tuple[Name, ...] = ()
+
+
+DrugRef = str | int
+"""Which drug a record is about: the ``key`` of a DrugRecord of the same source, or a ``drug.id``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """A picture; the document's payload is the picture itself. ``width`` and ``height`` in pixels."""
+
+    drug: DrugRef
+    document: Document
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextRecord:
+    """A description with its own provider and licence."""
+
+    drug: DrugRef
+    document: Document
+    provider: str
+    content: str
+    licence: str
+    heading: str = ""
+    url: str | None = None
+    is_note: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConformerRecord:
+    """A 3D conformer as an MDL V2000 block with hydrogens, ångström; ``energy`` in kcal/mol."""
+
+    drug: DrugRef
+    document: Document
+    molblock: str
+    heavy_atoms: int
+    method: str
+    energy: float | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyRecord:
+    """Numbers by their canonical names (``kb.properties.PROPERTIES``)."""
+
+    drug: DrugRef
+    document: Document
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class AtcRecord:
+    """An ATC code of a drug, at any level (usually 5)."""
+
+    drug: DrugRef
+    document: Document
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class AtcClassRecord:
+    """The name of an ATC class, at any level."""
+
+    code: str
+    name: str
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class InteractionRecord:
+    """A drug–drug interaction; severity in the provider's own words."""
+
+    drug_a: DrugRef
+    drug_b: DrugRef
+    document: Document
+    provider: str
+    licence: str
+    severity: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a cell without data: absent (with evidence), failed, rejected or withheld (with the error)."""
+
+    drug: DrugRef
+    modality: str
+    state: State
+    evidence: str | None = None
+    error: str | None = None
+    document: Document | None = None
+
+    def __post_init__(self) -> None:
+        if self.modality not in FACETS:
+            raise ValueError(f"{self.modality!r} is not one of {FACETS}")
+        if self.state is State.absent and not self.evidence:
+            raise ValueError("absent needs evidence: a parsed NotFound or a structural rule")
+        if self.state in (State.failed, State.rejected, State.withheld) and not self.error:
+            raise ValueError(f"{self.state} needs an error")
+        if self.state is State.present:
+            raise ValueError("present is written with its data, not as an outcome")
+
+
+Record = DrugRecord | ImageRecord | TextRecord | ConformerRecord | PropertyRecord | AtcRecord | InteractionRecord
+
+
+@dataclass(slots=True)
+class Batch:
+    """Everything that one transaction writes; ``requests`` counts what was asked of the network."""
+
+    drugs: list[DrugRecord] = field(default_factory=list)
+    payloads: list[ImageRecord | TextRecord | ConformerRecord | PropertyRecord] = field(default_factory=list)
+    atc: list[AtcRecord] = field(default_factory=list)
+    atc_classes: list[AtcClassRecord] = field(default_factory=list)
+    interactions: list[InteractionRecord] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    documents: list[Document] = field(default_factory=list)
+    requests: int = 0
+
+    def __len__(self) -> int:
+        facts = len(self.atc) + len(self.atc_classes) + len(self.interactions)
+        return len(self.drugs) + len(self.payloads) + facts + len(self.outcomes)

@@ -1,0 +1,55 @@
+"""What a refresh forgets, in the transaction in which it learns better.
+
+A cell and its data change together: data of a cell that is found absent now would be a contradiction (I3a), and so
+would a cell that names another artifact than its data (I4). So what an earlier run knew of a cell is taken away first,
+and then the rules of a first ingest hold: of two documents for one cell the same is kept, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, delete, null, select, tuple_, update
+
+from kb.ledger.cells import CellWrite
+from kb.modalities import Modality, State
+from kb.schema.ledger import cell
+from kb.schema.payloads import conformer, description, image, property_set
+
+PAYLOADS = {
+    Modality.image: image,
+    Modality.text: description,
+    Modality.structure: conformer,
+    Modality.property: property_set,
+}
+"""The table that holds each modality's data; the graph's belongs to the graph."""
+
+
+def forget(connection: Connection, run_id: uuid.UUID, source: str, learned: Iterable[CellWrite]) -> None:
+    """Take away what earlier runs knew of the cells that this run has learned something of.
+
+    A failure is nothing learned, so it hides nothing; and what this run wrote itself stays. Data of an artifact that
+    comes again stays as it is.
+    """
+    news = {(w.drug_id, str(w.modality)) for w in learned if w.state not in (State.failed, State.unknown)}
+    if not news:
+        return
+    kept = [(w.drug_id, w.artifact) for w in learned if w.state == State.present]
+    older = connection.execute(
+        select(cell.c.drug_id, cell.c.modality)
+        .where(cell.c.source == source, cell.c.run_id != run_id)
+        .where(tuple_(cell.c.drug_id, cell.c.modality).in_(sorted(news)))
+        .order_by(cell.c.drug_id, cell.c.modality)
+        .with_for_update()
+    ).all()
+    for modality, table in PAYLOADS.items():
+        drugs = [row.drug_id for row in older if row.modality == modality]
+        if drugs:
+            outdated = table.c.drug_id.in_(drugs) & tuple_(table.c.drug_id, table.c.artifact).not_in(kept)
+            connection.execute(delete(table).where(table.c.source == source, outdated))
+    connection.execute(
+        update(cell)
+        .where(cell.c.source == source, tuple_(cell.c.drug_id, cell.c.modality).in_([tuple(row) for row in older]))
+        .values(state=State.unknown, artifact=null(), evidence=null(), last_error=null())
+    )

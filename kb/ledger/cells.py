@@ -1,0 +1,207 @@
+"""The ledger: which modality of which drug each source has, written in the transaction of the data it describes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, select
+from sqlalchemy.dialects.postgresql import insert
+
+from kb.db.many import insert_many
+from kb.modalities import State
+from kb.schema.ledger import cell, lookup
+
+
+@dataclass(frozen=True, slots=True)
+class CellWrite:
+    """One cell's new state; ``artifact`` is the sha256 of what proves it."""
+
+    drug_id: int
+    modality: str
+    state: State
+    artifact: bytes | None = None
+    evidence: str | None = None
+    error: str | None = None
+
+
+_STRENGTH = {State.present: 3, State.absent: 2, State.withheld: 2, State.rejected: 2, State.failed: 1, State.unknown: 0}
+
+
+def open_cells(
+    connection: Connection, run_id: uuid.UUID, source: str, drug_ids: Iterable[int], modalities: Sequence[str]
+) -> None:
+    """Make a cell in state ``unknown`` for every drug and modality that has none yet."""
+    rows = [
+        {"drug_id": d, "modality": str(m), "source": source, "state": State.unknown, "run_id": run_id}
+        for d in drug_ids
+        for m in modalities
+    ]
+    if rows:
+        insert_many(connection, insert(cell).on_conflict_do_nothing(), rows)
+
+
+def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: Iterable[CellWrite]) -> int:
+    """The number of cells written or left as they were.
+
+    Knowledge only grows: present beats absent, rejected and withheld, which beat failed, which beats unknown. Of two
+    artifacts for one cell the smaller sha256 is kept, as ``kb.ingest.write`` does with the data.
+    """
+    best: dict[tuple[int, str], CellWrite] = {}
+    for write in writes:
+        here = (write.drug_id, str(write.modality))
+        if here not in best or _STRENGTH[write.state] > _STRENGTH[best[here].state]:
+            best[here] = write
+    rows = [
+        {
+            "drug_id": w.drug_id,
+            "modality": str(w.modality),
+            "source": source,
+            "state": w.state,
+            "attempts": 1,
+            "last_error": w.error,
+            "evidence": w.evidence,
+            "artifact": w.artifact,
+            "run_id": run_id,
+        }
+        for _, w in sorted(best.items())
+    ]
+    if rows:
+        _upsert_cells(connection, rows)
+    return len(rows)
+
+
+def _upsert_cells(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    statement = insert(cell)
+    new = statement.excluded
+    old_strength, new_strength = _strength(cell.c.state), _strength(new.state)
+    wins = (
+        (new_strength > old_strength)
+        | ((new.state == State.failed) & (cell.c.state == State.failed))
+        | ((new.state == State.present) & (cell.c.state == State.present) & (new.artifact < cell.c.artifact))
+    )
+    insert_many(
+        connection,
+        statement.on_conflict_do_update(
+            index_elements=["drug_id", "modality", "source"],
+            set_={
+                "state": new.state,
+                "attempts": cell.c.attempts + 1,
+                "last_error": new.last_error,
+                "evidence": new.evidence,
+                "artifact": new.artifact,
+                "run_id": new.run_id,
+                "updated_at": func.now(),
+            },
+            where=wins,
+        ),
+        rows,
+    )
+
+
+def _strength(state: ColumnElement[str]) -> ColumnElement[int]:
+    return case(*((state == s, strength) for s, strength in _STRENGTH.items()), else_=0)
+
+
+def claim_cells(
+    connection: Connection,
+    source: str,
+    modality: str,
+    limit: int,
+    *,
+    retry_failed: bool = False,
+    refresh_days: float | None = None,
+    since: datetime | None = None,
+    drug_ids: Sequence[int] | None = None,
+) -> list[int]:
+    """Up to ``limit`` drug ids whose cell is to be filled, locked until the transaction ends.
+
+    Rows that another process has locked are passed over (``FOR UPDATE SKIP LOCKED``), so any number of processes may
+    work on one source. Failed cells come again only with ``retry_failed`` and once a run (``since`` is its start).
+    """
+    query = due_cells(source, modality, retry_failed=retry_failed, refresh_days=refresh_days, since=since)
+    if drug_ids is not None:
+        query = query.where(cell.c.drug_id.in_(list(drug_ids)))
+    query = query.order_by(cell.c.drug_id).limit(limit).with_for_update(skip_locked=True)
+    return list(connection.scalars(query))
+
+
+def due_cells(
+    source: str,
+    modality: str,
+    *,
+    retry_failed: bool = False,
+    refresh_days: float | None = None,
+    since: datetime | None = None,
+) -> Select[tuple[int]]:
+    """The query for the drug ids whose cell is unknown, or failed and to be retried, or older than ``refresh_days``."""
+    due = cell.c.state == State.unknown
+    if retry_failed:
+        again = cell.c.state == State.failed
+        due = due | (again & (cell.c.updated_at < since) if since is not None else again)
+    if refresh_days is not None:
+        due = due | (cell.c.updated_at < datetime.now(UTC) - timedelta(days=refresh_days))
+    return select(cell.c.drug_id).where(cell.c.source == source, cell.c.modality == str(modality), due)
+
+
+def write_lookup(
+    connection: Connection,
+    run_id: uuid.UUID,
+    source: str,
+    key: str,
+    state: State,
+    *,
+    drug_id: int | None = None,
+    evidence: str | None = None,
+    error: str | None = None,
+) -> None:
+    """Record what became of something that was asked for, or that a part of a file was read."""
+    statement = insert(lookup).values(
+        source=source,
+        key=key,
+        state=state,
+        drug_id=drug_id,
+        attempts=1,
+        evidence=evidence,
+        last_error=error,
+        run_id=run_id,
+    )
+    new = statement.excluded
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["source", "key"],
+            set_={
+                "state": new.state,
+                "drug_id": new.drug_id,
+                "attempts": lookup.c.attempts + 1,
+                "evidence": new.evidence,
+                "last_error": new.last_error,
+                "run_id": new.run_id,
+                "updated_at": func.now(),
+            },
+        )
+    )
+
+
+def read_lookups(connection: Connection, source: str, keys: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+    """What is known of earlier look-ups of a source, by key: ``state``, ``drug_id``, ``updated_at``."""
+    query = select(lookup.c.key, lookup.c.state, lookup.c.drug_id, lookup.c.updated_at).where(lookup.c.source == source)
+    if keys is not None:
+        query = query.where(lookup.c.key.in_(list(keys)))
+    return {row["key"]: dict(row) for row in connection.execute(query).mappings()}
+
+
+def count_states(connection: Connection, source: str | None = None) -> list[dict[str, Any]]:
+    """Cells by source, modality and state; one row a (source, modality) with one column a state."""
+    columns = [func.sum(case((cell.c.state == s, 1), else_=0)).label(s.value) for s in State]
+    query = (
+        select(cell.c.source, cell.c.modality, *columns, func.count().label("cells"))
+        .group_by(cell.c.source, cell.c.modality)
+        .order_by(literal_column("1"), literal_column("2"))
+    )
+    if source:
+        query = query.where(cell.c.source == source)
+    return [dict(row) for row in connection.execute(query).mappings()]

@@ -1,0 +1,286 @@
+"""The read API of the knowledge base: plain dataclasses and arrays, streamed where they are large.
+
+``embed`` and ``recsys`` read through these functions only. Rows come in the order of ``drug.id``, so that the same
+knowledge base gives the same arrays.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Select, func, select, text
+
+from kb.db.copy import copy_out
+from kb.errors import NotFound
+from kb.identity.identifiers import NAMESPACES, Identifier, near_namespace
+from kb.modalities import MODALITIES
+from kb.schema.graph import atc_class, drug_atc, drug_entity, interaction, kg_entity, kg_relation
+from kb.schema.identity import drug, drug_name, identifier
+from kb.schema.ledger import artifact
+from kb.schema.payloads import conformer, description, image
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Drugs:
+    """All drugs, column by column; ``ids`` ascend."""
+
+    ids: Ids
+    identities: list[str]
+    names: list[str]
+    smiles: list[str | None]
+    inchikeys: list[str | None]
+    kinds: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class DrugText:
+    """One description; ``sha256`` is that of the text itself, in hex."""
+
+    drug_id: int
+    source: str
+    provider: str
+    text: str
+    is_note: bool
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrugImage:
+    """One picture as the bytes that came, with their sha256 in hex."""
+
+    drug_id: int
+    source: str
+    png: bytes
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrugConformer:
+    """One conformer as an MDL block with hydrogens (ångström), with the artifact's sha256 in hex."""
+
+    drug_id: int
+    source: str
+    molblock: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """Numeric properties: ``values`` is [N, F] with NaN where a drug has none."""
+
+    drug_ids: Ids
+    names: list[str]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Triples:
+    """The knowledge graph as indices into ``entities`` and ``relations``; ``entity_ids`` are the database's."""
+
+    head: NDArray[np.int32]
+    relation: NDArray[np.int32]
+    tail: NDArray[np.int32]
+    entities: list[str]
+    entity_types: list[str]
+    entity_ids: NDArray[np.int32]
+    relations: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """The bucket matrix: ``mask`` is [N, 5] in the order of ``modalities``."""
+
+    drug_ids: Ids
+    modalities: tuple[str, ...]
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Interactions:
+    """Drug–drug interactions; ``drug_a`` < ``drug_b``."""
+
+    drug_a: Ids
+    drug_b: Ids
+    severity: list[str]
+    provider: list[str]
+
+
+def drugs(connection: Connection) -> Drugs:
+    """Every drug, biologics and others without a structure included."""
+    rows = connection.execute(
+        select(drug.c.id, drug.c.identity, drug.c.name, drug.c.smiles, drug.c.inchikey, drug.c.kind).order_by(drug.c.id)
+    ).all()
+    ids, identities, names, smiles, inchikeys, kinds = (
+        (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 6
+    )
+    return Drugs(np.asarray(ids, np.int64), identities, names, smiles, inchikeys, kinds)
+
+
+def _stream(connection: Connection, query: Select, size: int = 500) -> Iterator[Sequence]:
+    """The rows of a query through a server-side cursor, so that memory stays bounded."""
+    yield from connection.execution_options(yield_per=size, stream_results=True).execute(query)
+
+
+def texts(connection: Connection, *, notes: bool = False) -> Iterator[DrugText]:
+    """Every description; indexing notes only when asked for."""
+    t = description.c
+    query = select(t.drug_id, t.source, t.provider, t.content, t.is_note, func.encode(t.content_sha256, "hex"))
+    if not notes:
+        query = query.where(~t.is_note)
+    for row in _stream(connection, query.order_by(t.drug_id, t.source, t.provider, t.content_sha256)):
+        yield DrugText(*row)
+
+
+def images(connection: Connection) -> Iterator[DrugImage]:
+    """Every picture."""
+    query = (
+        select(image.c.drug_id, image.c.source, artifact.c.payload, func.encode(artifact.c.sha256, "hex"))
+        .join(artifact, artifact.c.sha256 == image.c.artifact)
+        .where(artifact.c.payload.is_not(None))
+        .order_by(image.c.drug_id, image.c.source)
+    )
+    for drug_id, source, payload, sha256 in _stream(connection, query, 200):
+        yield DrugImage(drug_id, source, bytes(payload), sha256)
+
+
+def conformers(connection: Connection) -> Iterator[DrugConformer]:
+    """Every conformer; several sources may have one of the same drug."""
+    c = conformer.c
+    query = select(
+        c.drug_id, c.source, c.molblock, func.encode(func.sha256(func.convert_to(c.molblock, "UTF8")), "hex")
+    )
+    for row in _stream(connection, query.order_by(c.drug_id, c.source)):
+        yield DrugConformer(*row)
+
+
+def properties(connection: Connection) -> Properties:
+    """The properties of every drug that has any; where several sources give one number, fetched wins over computed."""
+    rows = connection.execute(
+        text("""
+            SELECT drug_id, e.key, (array_agg((e.value)::float8 ORDER BY s.origin = 'computed', s.name))[1]
+            FROM mkmed.property_set p JOIN mkmed.source s ON s.name = p.source
+            CROSS JOIN LATERAL jsonb_each_text(p.values) e GROUP BY drug_id, e.key ORDER BY drug_id, e.key""")
+    ).all()
+    ids = np.unique(np.asarray([row[0] for row in rows], np.int64))
+    names = sorted({row[1] for row in rows})
+    column = {name: i for i, name in enumerate(names)}
+    values = np.full((len(ids), len(names)), np.nan)
+    if rows:
+        values[np.searchsorted(ids, [row[0] for row in rows]), [column[row[1]] for row in rows]] = [
+            row[2] for row in rows
+        ]
+    return Properties(ids, names, values)
+
+
+def triples(
+    connection: Connection, *, exclude_relations: Sequence[str] = (), exclude_entity_types: Sequence[str] = ()
+) -> Triples:
+    """The graph without the named relations and without triples that touch the named entity types."""
+    entities = connection.execute(
+        select(kg_entity.c.id, kg_entity.c.name, kg_entity.c.type).order_by(kg_entity.c.id)
+    ).all()
+    kept_entities = [e for e in entities if e[2] not in exclude_entity_types]
+    relations = connection.execute(select(kg_relation.c.id, kg_relation.c.name).order_by(kg_relation.c.id)).all()
+    kept_relations = [r for r in relations if r[1] not in exclude_relations]
+    columns = copy_out(connection, "SELECT head, relation, tail FROM mkmed.kg_triple ORDER BY head, relation, tail")
+    rows = np.stack([columns[name] for name in ("head", "relation", "tail")], axis=1).astype(np.int32)
+    ids = np.asarray([e[0] for e in kept_entities], np.int32)
+    relation_ids = np.asarray([r[0] for r in kept_relations], np.int32)
+    keep = np.isin(rows[:, 0], ids) & np.isin(rows[:, 2], ids) & np.isin(rows[:, 1], relation_ids)
+    rows = rows[keep]
+    return Triples(
+        head=np.searchsorted(ids, rows[:, 0]).astype(np.int32),
+        relation=np.searchsorted(relation_ids, rows[:, 1]).astype(np.int32),
+        tail=np.searchsorted(ids, rows[:, 2]).astype(np.int32),
+        entities=[e[1] for e in kept_entities],
+        entity_types=[e[2] for e in kept_entities],
+        entity_ids=ids,
+        relations=[r[1] for r in kept_relations],
+    )
+
+
+def drug_entities(connection: Connection, *, weak: bool = False) -> tuple[Ids, NDArray[np.int32]]:
+    """Pairs of drug id and database entity id; skeleton-only links only when asked for."""
+    query = select(drug_entity.c.drug_id, drug_entity.c.entity_id).order_by(
+        drug_entity.c.drug_id, drug_entity.c.entity_id
+    )
+    if not weak:
+        query = query.where(~drug_entity.c.weak)
+    rows = np.asarray(connection.execute(query).all(), np.int64).reshape(-1, 2)
+    return rows[:, 0], rows[:, 1].astype(np.int32)
+
+
+def availability(connection: Connection) -> Availability:
+    """Which modalities each drug has in any source."""
+    columns = ", ".join(MODALITIES)
+    rows = connection.execute(text(f"SELECT drug_id, {columns} FROM mkmed.bucket ORDER BY drug_id")).all()  # noqa: S608
+    table = np.asarray([tuple(row) for row in rows], np.int64).reshape(-1, len(MODALITIES) + 1)
+    return Availability(table[:, 0].copy(), tuple(m.value for m in MODALITIES), table[:, 1:].astype(bool))
+
+
+def atc(connection: Connection) -> list[tuple[int, str]]:
+    """Pairs of drug id and ATC code, usually at level 5 (seven characters)."""
+    query = select(drug_atc.c.drug_id, drug_atc.c.code).distinct().order_by(drug_atc.c.drug_id, drug_atc.c.code)
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def atc_classes(connection: Connection) -> list[tuple[str, str]]:
+    """Pairs of ATC code and name, of the classes at any level that have a name."""
+    query = select(atc_class.c.code, atc_class.c.name).where(atc_class.c.name.is_not(None)).order_by(atc_class.c.code)
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def interactions(connection: Connection) -> Interactions:
+    """Every interaction, once a pair and provider."""
+    i = interaction.c
+    rows = connection.execute(
+        select(i.drug_a, i.drug_b, i.severity, i.provider).order_by(i.drug_a, i.drug_b, i.provider)
+    ).all()
+    return Interactions(
+        np.asarray([r[0] for r in rows], np.int64),
+        np.asarray([r[1] for r in rows], np.int64),
+        [r[2] or "" for r in rows],
+        [r[3] for r in rows],
+    )
+
+
+def identifiers(connection: Connection, namespace: str) -> list[tuple[int, str]]:
+    """Pairs of drug id and value in one namespace."""
+    query = select(identifier.c.drug_id, identifier.c.value).where(identifier.c.namespace == namespace).distinct()
+    return [(row[0], row[1]) for row in connection.execute(query.order_by(identifier.c.value, identifier.c.drug_id))]
+
+
+def names(connection: Connection) -> list[tuple[int, str]]:
+    """Pairs of drug id and lower-case name or synonym."""
+    query = select(drug_name.c.drug_id, drug_name.c.name_key).distinct()
+    return [(row[0], row[1]) for row in connection.execute(query.order_by(drug_name.c.name_key, drug_name.c.drug_id))]
+
+
+def find_drug(connection: Connection, wanted: str) -> int:
+    """The id of the drug with this name, synonym, InChIKey or ``namespace:value``; raises NotFound with near names."""
+    wanted = wanted.strip()
+    found = connection.scalar(select(func.mkmed.find_drug(wanted)))
+    if found is not None:
+        return int(found)
+    namespace, colon, _ = wanted.partition(":")
+    if colon and namespace.lower() in NAMESPACES and namespace.lower() != "user":
+        Identifier.parse(wanted)
+    prefix = wanted.lower()[:3]
+    near = connection.scalars(
+        select(drug_name.c.name_key)
+        .where(drug_name.c.name_key.startswith(prefix, autoescape=True))
+        .distinct()
+        .limit(5000)
+    ).all()
+    close = difflib.get_close_matches(wanted.lower(), near, n=3, cutoff=0.6)
+    meant = f"did you mean {' or '.join(close)}?" if close else "mkmed kb search TEXT finds names that contain a text"
+    if colon and " " not in namespace and namespace.lower() not in NAMESPACES and not close:
+        meant = near_namespace(namespace)
+    raise NotFound(f"no drug {wanted!r} in the knowledge base", hint=meant)
+

@@ -1,0 +1,4 @@
+"""The bundled open corpus.
+
+Import from it: ``source``.
+"""

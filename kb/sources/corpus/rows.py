@@ -1,0 +1,164 @@
+"""Reads the bundle's tables into records; every reader is a pure function of the files and the drug ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from sqlalchemy import Connection, select
+
+from kb.bundle import Bundle
+from kb.identity.identifiers import Identifier
+from kb.ingest.records import (
+    Batch,
+    ConformerRecord,
+    Document,
+    DrugRecord,
+    Licence,
+    Name,
+    Outcome,
+    PropertyRecord,
+    TextRecord,
+)
+from kb.modalities import Modality, State
+from kb.properties import PROPERTIES
+from kb.schema.identity import drug_record
+from kb.sources.contract import Origin
+from kb.sources.pubchem.rules import BY, BY_SA, CC0, US_GOVERNMENT
+from kb.sources.pubchem.rules import PUBCHEM as NCBI
+
+PARSER = "corpus/1"
+WORDNET = Licence(
+    "LicenseRef-WordNet-3.0",
+    "WordNet 3.0 licence",
+    "attribution",
+    "https://wordnet.princeton.edu/license-and-commercial-use",
+    "WordNet 3.0, Princeton University",
+)
+DGIDB = Licence(
+    "LicenseRef-DGIdb",
+    "DGIdb: terms of its open sources",
+    "attribution",
+    "https://www.dgidb.org/about",
+    "DGIdb, Washington University",
+)
+LICENCES = (BY_SA, BY, CC0, US_GOVERNMENT, NCBI, WORDNET, DGIDB)
+
+PUBCHEM = Origin("pubchem", "PubChem", "https://pubchem.ncbi.nlm.nih.gov", "fetched", (NCBI,))
+CCD = Origin("ccd", "wwPDB Chemical Component Dictionary", "https://www.wwpdb.org/data/ccd", "bundled", (CC0,))
+
+
+def drugs(bundle: Bundle, document: Document) -> Iterator[DrugRecord]:
+    """Every drug of the corpus, the best described first."""
+    for row in bundle.rows("drugs.tsv.gz"):
+        yield DrugRecord(
+            key=row["key"],
+            name=row["name"],
+            document=document,
+            kind=row["kind"],
+            smiles=row["smiles"] or None,
+            inchikey=row["inchikey"] or None,
+            formula=row["formula"] or None,
+            identifiers=tuple(Identifier.parse(text) for text in _list(row["identifiers"])),
+            names=tuple(Name(text) for text in _list(row["synonyms"])),
+        )
+
+
+def _list(cell: str) -> list[str]:
+    return cell.split(" | ") if cell else []
+
+
+def handles(record: DrugRecord) -> set[str]:
+    """Everything that a user may call the drug by, in small letters."""
+    known = {record.key, record.name, record.inchikey or record.key, *(n.text for n in record.names)}
+    for identifier in record.identifiers:
+        known |= {str(identifier), identifier.value}
+    return {text.lower() for text in known}
+
+
+def drug_ids(connection: Connection) -> dict[str, int]:
+    """The ``drug.id`` of every record key of the corpus that is in the database."""
+    query = select(drug_record.c.key, drug_record.c.drug_id).where(drug_record.c.source == "corpus")
+    return {key: drug_id for key, drug_id in connection.execute(query)}  # noqa: C416 - rows are not pairs to mypy
+
+
+def texts(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+    """All descriptions, each with its provider and its own licence."""
+    document = bundle.document("texts.tsv.gz", "corpus", PARSER)
+    return Batch(
+        payloads=[
+            TextRecord(
+                drug=ids[row["key"]],
+                document=document,
+                provider=row["provider"],
+                content=row["content"],
+                licence=row["licence"],
+                heading=row["heading"],
+                is_note=row["is_note"] == "1",
+            )
+            for row in bundle.rows("texts.tsv.gz")
+            if row["key"] in ids
+        ]
+    )
+
+
+def pubchem_properties(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+    """The properties that PubChem computed, as recorded."""
+    document = bundle.document("properties_pubchem.tsv.gz", "pubchem", PARSER)
+    return Batch(
+        payloads=[
+            PropertyRecord(
+                ids[row["key"]], document, {name: float(row[name]) for name in PROPERTIES if row.get(name)}
+            )
+            for row in bundle.rows("properties_pubchem.tsv.gz")
+            if row["key"] in ids
+        ]
+    )
+
+
+def _conformers(bundle: Bundle, file: str, source: str, ids: Mapping[str, int]) -> Batch:
+    document = bundle.document(file, source, PARSER)
+    batch = Batch()
+    for key, block, items in bundle.molecules(file):
+        if key in ids:
+            heavy = sum(line[31:34].strip() != "H" for line in _atom_lines(block))
+            note = f"component {items['CCD']}" if "CCD" in items else None
+            batch.payloads.append(
+                ConformerRecord(ids[key], document, block, heavy, items["METHOD"], energy=None, note=note)
+            )
+    return batch
+
+
+def _atom_lines(block: str) -> list[str]:
+    """The atom lines of a V2000 block; the count stands in the first three columns of line 4."""
+    lines = block.split("\n")
+    return lines[4 : 4 + int(lines[3][:3])]
+
+
+def ccd_conformers(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+    """The coordinates of the Chemical Component Dictionary; drugs with a SMILES that is not in it are absent there."""
+    batch = _conformers(bundle, "conformers_ccd.sdf.gz", "ccd", ids)
+    document = bundle.document("conformers_ccd.sdf.gz", "ccd", PARSER)
+    have = {record.drug for record in batch.payloads}
+    lacking = f"rule:no-component-with-this-inchikey conformers_ccd.sdf.gz sha256={document.sha256.hex()[:16]}"
+    looked_up = {ids[row["key"]] for row in bundle.rows("drugs.tsv.gz") if row["smiles"] and row["key"] in ids}
+    batch.outcomes = [
+        Outcome(drug, Modality.structure, State.absent, evidence=lacking, document=document)
+        for drug in sorted(looked_up)
+        if drug not in have
+    ]
+    return batch
+
+
+def rdkit_conformers(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+    """The conformers that were computed beforehand, by the method that the source ``rdkit`` uses."""
+    return _conformers(bundle, "conformers_rdkit.sdf.gz", "rdkit", ids)
+
+
+Step = Callable[[Bundle, Mapping[str, int]], Batch]
+STEPS: tuple[tuple[str, str, Step], ...] = (
+    ("texts.tsv.gz", "corpus", texts),
+    ("properties_pubchem.tsv.gz", "pubchem", pubchem_properties),
+    ("conformers_ccd.sdf.gz", "ccd", ccd_conformers),
+    ("conformers_rdkit.sdf.gz", "rdkit", rdkit_conformers),
+)
+"""File, the source that its rows are filed under, and its reader."""

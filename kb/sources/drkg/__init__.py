@@ -1,0 +1,4 @@
+"""DRKG, the Drug Repurposing Knowledge Graph: its reader, its published counts, the source.
+
+Import from it: ``source``.
+"""

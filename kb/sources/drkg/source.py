@@ -1,0 +1,143 @@
+"""DRKG, the Drug Repurposing Knowledge Graph (Ioannidis et al. 2020): 5.9 million triples from seven providers.
+
+The licence is the provider's, relation by relation; most of it is for non-commercial use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from kb import output
+from kb.errors import UsageError
+from kb.graph.load import GraphCounts, count_forms, is_loaded, load_triples, relink
+from kb.http.download import download
+from kb.ingest.records import Document, Licence
+from kb.modalities import Modality
+from kb.sources.capped import is_gzip, sha256_of
+from kb.sources.contract import Plan, Source
+from kb.sources.drkg import contract as drkg_contract
+from kb.sources.drkg.read import UNKNOWN_LICENCE, describe_relations, read_triples
+
+if TYPE_CHECKING:
+    from kb.ingest.engine import Job
+
+HOME = "https://github.com/gnn4dr/DRKG"
+FILE = "https://dgl-data.s3-us-west-2.amazonaws.com/dataset/DRKG/drkg.tar.gz"
+CITATION = "Ioannidis et al., DRKG: Drug Repurposing Knowledge Graph for Covid-19 (2020)"
+TRIPLES_PER_SECOND = 350_000
+PLAIN_ROW, PACKED_ROW = 65, 5
+"""Bytes a row, for the estimate."""
+STAGES = 4
+
+
+class Drkg(Source):
+    """Reads ``drkg.tsv`` (or ``drkg.tar.gz``) as a whole, checks it against the published counts, and loads it."""
+
+    name: ClassVar[str] = "drkg"
+    title: ClassVar[str] = "Drug Repurposing Knowledge Graph"
+    url: ClassVar[str] = HOME
+    origin: ClassVar[str] = "fetched"
+    modalities: ClassVar[tuple[str, ...]] = (Modality.graph,)
+    needs_path: ClassVar[bool] = True
+    licences: ClassVar[tuple[Licence, ...]] = (
+        Licence("LicenseRef-DRKG", "DRKG: by relation, mostly non-commercial", "non-commercial", HOME),
+        Licence("Apache-2.0", "Apache License 2.0", "open", "https://www.apache.org/licenses/LICENSE-2.0"),
+        Licence(
+            "CC-BY-NC-4.0",
+            "Creative Commons Attribution NonCommercial 4.0",
+            "non-commercial",
+            "https://creativecommons.org/licenses/by-nc/4.0/",
+        ),
+        Licence(
+            "CC-BY-NC-SA-4.0",
+            "Creative Commons Attribution NonCommercial ShareAlike 4.0",
+            "non-commercial",
+            "https://creativecommons.org/licenses/by-nc-sa/4.0/",
+        ),
+        Licence("LicenseRef-Hetionet", "Hetionet: mixed, by upstream source", "unknown", "https://het.io/"),
+        Licence("LicenseRef-DGIdb", "DGIdb: mixed, by upstream source", "unknown", "https://www.dgidb.org/downloads"),
+        Licence("LicenseRef-DRKG-bibliography", "DRKG bibliography: non-commercial use", "non-commercial", HOME),
+        Licence(UNKNOWN_LICENCE, "not one of DRKG's relations: licence not known", "unknown", HOME),
+    )
+
+    def plan(self, job: Job) -> Plan:
+        """Estimated from the file's size; the time is what 350,000 triples a second take."""
+        if job.options.path is None and job.options.url:
+            return Plan(1, requests=1, notes=("the file's size is known once it is asked for",))
+        path = self.path(job)
+        size = path.stat().st_size
+        rows = min(drkg_contract.ROWS, 1 + size // (PACKED_ROW if is_gzip(path) else PLAIN_ROW))
+        return Plan(rows, seconds=rows / TRIPLES_PER_SECOND, bytes=size, notes=("estimated from the file's size",))
+
+    def ingest(self, job: Job) -> None:
+        """Load the file in one transaction, or find that it is loaded and link drugs that came since."""
+        if job.options.ids is not None or job.options.limit is not None:
+            raise UsageError("drkg is loaded as a whole", hint="cut the file and pass --allow-subset")
+        job.expect(STAGES)
+        path = self._file(job)
+        digest = sha256_of(path)
+        job.advance(note="hashed")
+        with job.engine.connect() as connection:
+            loaded = is_loaded(connection, self.name, digest)
+        if loaded:
+            with job.transaction() as connection:
+                links = relink(connection, job.run_id)
+            output.say(f"{path.name} is loaded already; {links.changes:,} links and cells changed")
+            job.counts["rows"] += links.changes
+            job.advance(STAGES - 1)
+            return
+        self._load(job, path, digest)
+
+    def _file(self, job: Job) -> Path:
+        """The file that the user gave, or the one at ``--url``, downloaded once."""
+        if job.options.path is None and job.options.url:
+            job.counts["requests"] += 1
+            agent = f"mkmed ({job.settings.contact or 'no contact given'})"
+            return download(job.options.url, job.settings.cache / "downloads", agent=agent)
+        return self.path(job)
+
+    def _load(self, job: Job, path: Path, digest: bytes) -> None:
+        triples = read_triples(path)
+        job.advance(note="read")
+        relations = describe_relations(triples)
+        checks = drkg_contract.check(triples, relations)
+        if not job.options.allow_subset:
+            drkg_contract.require(checks)
+        job.advance(note="checked")
+        document = Document(
+            source=self.name,
+            url=job.options.url or path.absolute().as_uri(),
+            media_type="text/tab-separated-values" if path.suffix == ".tsv" else "application/gzip",
+            licence=self.licences[0].id,
+            attribution=CITATION,
+            retrieved_at=datetime.now(UTC),
+            parser="drkg/1",
+            uri=path.absolute().as_uri(),
+            sha256=digest,
+            size=path.stat().st_size,
+        )
+        with job.transaction() as connection:
+            counts = load_triples(
+                connection, job.run_id, document, triples, relations, complete=all(c.passed for c in checks)
+            )
+            forms = count_forms(connection)
+        self._report(job, counts)
+        for form in forms:
+            output.say(f"  {form.form:<20} {form.entities:>7,} drug entities, {form.linked:>6,} linked")
+        job.advance(note="loaded")
+
+    def _report(self, job: Job, counts: GraphCounts) -> None:
+        """Say and count what came of the file."""
+        read, links = counts.read, counts.links
+        output.say(
+            f"{read.rows:,} rows: {read.kept:,} distinct triples, {counts.new_triples:,} of them new ({read.duplicates}"
+            f" duplicates and {read.empty_ids} rows with an empty id dropped, {read.self_loops:,} self loops kept);"
+            f" {counts.entities:,} entities, {counts.relations} relations; {links.present:,} drugs present,"
+            f" {links.absent:,} absent"
+        )
+        job.counts.update({f"read_{k}": v for k, v in asdict(read).items()})
+        job.counts.update({"rows": counts.new_triples, "present": links.present, "absent": links.absent})
+        job.counts.update({"entities": counts.entities, "relations": counts.relations})

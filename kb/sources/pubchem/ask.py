@@ -1,0 +1,135 @@
+"""What PubChem is asked, one method a question: each gives the judged answers as documents with provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from kb.errors import SourceError
+from kb.http.client import Answer, Request, Transport
+from kb.ingest.records import Document
+from kb.sources.pubchem.answers import CAPS, Expected, Judgement, Kind, Verdict, classify, judged
+from kb.sources.pubchem.rules import PUBCHEM
+
+PARSER = "kb.sources.pubchem.parse/1"
+COMPOUND = "/pug/compound"
+VIEW_HEADING = "Record Description"
+IMAGE_SIZE = "large"
+"""300 x 300 pixels."""
+BATCH = 100
+"""CIDs a POST; PubChem sets no limit but 30 s of running time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A present or absent answer; ``evidence`` is the fault that proves absence."""
+
+    present: bool
+    document: Document
+    evidence: str
+
+    @property
+    def body(self) -> bytes:
+        """The answer's bytes."""
+        return self.document.payload or b""
+
+
+class _TooSlow(SourceError):
+    """A list took longer than the service permits: ask in halves."""
+
+
+class Asker:
+    """PubChem by its questions, over one transport."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+
+    def _ask(self, request: Request, expected: Expected, *, of: str = "", splittable: bool = False) -> Reply:
+        def judge(answer: Answer) -> Reply:
+            if splittable and _timed_out(answer, expected):
+                raise _TooSlow("the list is too long for one request")
+            judgement = judged(answer, expected)
+            return Reply(judgement.verdict is Verdict.present, _document(answer, of), judgement.reason)
+
+        return self.transport.fetch(request, judge)
+
+    def _ask_list(self, cids: Sequence[int], kind: Kind, tags: tuple[str, ...], build: Callable[[str], Request]
+                  ) -> list[Reply]:
+        """The replies to one question about many CIDs, in as many requests as the service has time for."""
+        listed = ",".join(map(str, cids))
+        expected = Expected(kind, frozenset(cids), tags, partial=len(cids) > 1)
+        try:
+            return [self._ask(build(listed), expected, of=f"cid={listed}", splittable=len(cids) > 1)]
+        except _TooSlow:
+            half = len(cids) // 2
+            return [*self._ask_list(cids[:half], kind, tags, build), *self._ask_list(cids[half:], kind, tags, build)]
+
+    def properties(self, cids: Sequence[int], tags: Sequence[str]) -> list[Reply]:
+        """Property tables of the CIDs; those that PubChem does not know are missing from them."""
+        path = f"{COMPOUND}/cid/property/{','.join(tags)}/JSON"
+        return self._ask_list(cids, Kind.properties, tuple(tags), lambda c: Request(path, form={"cid": c}))
+
+    def record(self, cid: int) -> Reply:
+        """The full record of one CID."""
+        return self._ask(Request(f"{COMPOUND}/cid/{cid}/JSON"), Expected(Kind.records, frozenset({cid})))
+
+    def lists(self, cids: Sequence[int], operation: str, tag: str) -> list[Reply]:
+        """``synonyms`` (tag Synonym) or ``xrefs/RN`` (tag RN) of the CIDs."""
+        path = f"{COMPOUND}/cid/{operation}/JSON"
+        return self._ask_list(cids, Kind.information, (tag,), lambda c: Request(path, form={"cid": c}))
+
+    def conformers(self, cids: Sequence[int]) -> list[Reply]:
+        """SD files with the 3D conformers of those CIDs that have one."""
+        def build(listed: str) -> Request:
+            return Request(f"{COMPOUND}/cid/SDF", {"record_type": "3d"}, {"cid": listed}, CAPS[Kind.sdf])
+
+        return self._ask_list(cids, Kind.sdf, ("3D",), build)
+
+    def image(self, cid: int) -> Reply:
+        """The 2D depiction of one CID."""
+        request = Request(f"{COMPOUND}/cid/{cid}/PNG", {"record_type": "2d", "image_size": IMAGE_SIZE},
+                          cap=CAPS[Kind.png])
+        return self._ask(request, Expected(Kind.png))
+
+    def view(self, cid: int, heading: str = VIEW_HEADING) -> Reply:
+        """The PUG View record of one CID below one heading."""
+        request = Request(f"/pug_view/data/compound/{cid}/JSON", {"heading": heading})
+        return self._ask(request, Expected(Kind.view, frozenset({cid})))
+
+    def parent(self, cid: int) -> Reply:
+        """The parent compound of a salt or mixture, as a list of CIDs."""
+        request = Request(f"{COMPOUND}/cid/cids/JSON", {"cids_type": "parent"}, {"cid": str(cid)})
+        return self._ask(request, Expected(Kind.identifiers))
+
+    def find(self, namespace: str, value: str) -> Reply:
+        """CIDs by ``name``, ``smiles``, ``inchikey`` or ``drugbank``; free text goes by POST, never in the path."""
+        if namespace == "drugbank":
+            request = Request(f"/pug/substance/sourceid/DrugBank/{quote(value, safe='')}/cids/JSON")
+        elif namespace == "inchikey":
+            request = Request(f"{COMPOUND}/inchikey/{quote(value, safe='')}/cids/JSON")
+        else:
+            request = Request(f"{COMPOUND}/{namespace}/cids/JSON", form={namespace: value})
+        return self._ask(request, Expected(Kind.identifiers))
+
+
+def _timed_out(answer: Answer, expected: Expected) -> bool:
+    judgement: Judgement = classify(answer.status, answer.headers, answer.body, expected)
+    return judgement.verdict is Verdict.retry and (
+        answer.status == 504 or (judgement.fault is not None and judgement.fault.code == "Timeout")
+    )
+
+
+def _document(answer: Answer, of: str) -> Document:
+    headers = {key.lower(): value for key, value in answer.headers.items()}
+    return Document(
+        source="pubchem",
+        url=answer.url + (f"#{of}" if of else ""),
+        media_type=headers.get("content-type", "application/octet-stream").split(";")[0].strip(),
+        licence=PUBCHEM.id,
+        attribution=PUBCHEM.attribution,
+        retrieved_at=answer.retrieved_at,
+        parser=PARSER,
+        payload=answer.body,
+        http_status=answer.status,
+    )

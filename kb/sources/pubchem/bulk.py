@@ -1,0 +1,236 @@
+"""PubChem's bulk files from disk, streamed: 2D and 3D SD files and the ``CID-…`` tables of Extras, a folder at a time.
+
+``--path`` is one file or a folder. The 2D records say who the compounds are (without them ``CID-InChI-Key``, else
+``CID-SMILES`` does); titles, synonyms and parents are looked up in the tables beside them, which PubChem sorts by CID.
+Every part of a file is committed with its mark, so a run that was stopped goes on with the next part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from kb import output
+from kb.errors import DataError
+from kb.graph.load import relink
+from kb.ingest.records import Batch, Document, Licence, Outcome, PropertyRecord
+from kb.modalities import Modality, State
+from kb.sources.capped import sha256_of
+from kb.sources.contract import Plan, Source
+from kb.sources.pubchem.bulk_3d import file_rejected, load_conformers
+from kb.sources.pubchem.files import BulkFiles, Table, find_files, lines, open_bulk, records
+from kb.sources.pubchem.identity import drug_record, is_cas
+from kb.sources.pubchem.parse import Compound
+from kb.sources.pubchem.rules import PUBCHEM, three_d_rule
+from kb.sources.pubchem.sdf import cid_of, parse_flat, parse_line, smiles_of
+
+if TYPE_CHECKING:
+    from kb.ingest.engine import Job
+
+PART = 2_000
+"""Compounds a transaction."""
+SDF_BYTES, LINE_BYTES = 700, 25
+"""Packed bytes of a record and of a line, for the estimate."""
+PER_SECOND = 1_000
+ATTRIBUTION = "PubChem, National Library of Medicine (US)"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One main file on its way in: how it is split and parsed, and what it is filed under."""
+
+    path: Path
+    document: Document
+    split: Callable[..., Iterator[bytes | None]]
+    parse: Callable[[bytes], Compound]
+    wanted: frozenset[int] | None
+    mark: str
+
+
+class PubChemBulk(Source):
+    """Reads what was downloaded from PubChem's FTP site; needs no network."""
+
+    name: ClassVar[str] = "pubchem-bulk"
+    title: ClassVar[str] = "PubChem bulk files"
+    url: ClassVar[str] = "https://ftp.ncbi.nlm.nih.gov/pubchem/"
+    origin: ClassVar[str] = "fetched"
+    licences: ClassVar[tuple[Licence, ...]] = (PUBCHEM,)
+    modalities: ClassVar[tuple[str, ...]] = (Modality.property, Modality.structure)
+    needs_path: ClassVar[bool] = True
+
+    def plan(self, job: Job) -> Plan:
+        """Estimated from the files' sizes."""
+        files = find_files(self.path(job))
+        mains = _mains(files)
+        compounds = sum(path.stat().st_size // (SDF_BYTES if role == "flat" else LINE_BYTES) for path, role in mains)
+        compounds = min(compounds, job.options.limit or compounds)
+        size = sum(p.stat().st_size for p in (*files.flat, *files.spatial, *files.tables.values()))
+        return Plan(compounds, seconds=compounds / PER_SECOND, bytes=size, notes=("estimated from the files' sizes",))
+
+    def ingest(self, job: Job) -> None:
+        """Write all parts that are not there yet; then 3D conformers, then links to the graph."""
+        files = find_files(self.path(job))
+        job.expect(self.plan(job).keys)
+        began = time.monotonic()
+        wanted = _wanted(job.options.ids)
+        left = job.options.limit
+        with ExitStack() as stack:
+            tables = {role: stack.enter_context(closing(Table(p))) for role, p in files.tables.items()}
+            sides = hashlib.sha256(b"".join(sha256_of(p) for _, p in sorted(files.tables.items()))).hexdigest()[:8]
+            for path, role in _mains(files):
+                reading = _reading(path, role, wanted, sides)
+                taken = self._read(job, reading, tables, left)
+                left = None if left is None else left - taken
+            skipped = sum(table.skipped for table in tables.values())
+        if skipped:
+            output.say(f"{skipped:,} lines of the tables were not CID TAB value and were passed over")
+        self._say_rate(job, time.monotonic() - began)
+        for path in files.spatial:
+            load_conformers(job, path, document_of(path, "pubchem-bulk-3d/1"), files.tables.get("parent"), wanted)
+        with job.transaction() as connection:
+            relink(connection, job.run_id)
+
+    def _read(self, job: Job, reading: Reading, tables: Mapping[str, Table], limit: int | None) -> int:
+        """How many compounds the file gave (or had given before), up to ``limit``."""
+        taken = 0
+        with open_bulk(reading.path) as stream, ThreadPoolExecutor(1) as ahead:
+            raw_parts = self._parts(job, reading, reading.split(stream), limit)
+            # The next part is parsed while PostgreSQL writes this one; never more than two are in memory.
+            coming = ahead.submit(_next_batch, raw_parts, reading, tables)
+            while (part := coming.result()) is not None:
+                coming = ahead.submit(_next_batch, raw_parts, reading, tables)
+                taken += part.size
+                if part.batch is not None:
+                    filed = file_rejected(job, reading.path, reading.document, part.rejected)
+                    job.write(part.batch, done=part.key, also=filed)
+                job.advance(part.size, note="" if part.batch else "already there")
+        return taken
+
+    def _parts(
+        self, job: Job, reading: Reading, parts: Iterator[bytes | None], limit: int | None
+    ) -> Iterator[tuple[str, int, list[bytes | None], bool]]:
+        """Mark, start and raw records of every part up to ``limit``, and whether it is to be parsed at all."""
+        for start in count(0, PART):
+            size = PART if limit is None else min(PART, limit - start)
+            raw = list(islice(parts, max(0, size)))
+            if not raw:
+                return
+            key = f"{reading.mark}:{start}-{start + size}"
+            yield key, start, raw, not job.is_done(key)
+
+    def _say_rate(self, job: Job, seconds: float) -> None:
+        written, rejected = job.counts["drugs"], job.counts["rejected"]
+        if written or rejected:
+            rate = written / max(seconds, 1e-9)
+            output.say(f"{written:,} compounds in {seconds:.1f} s: {rate:,.0f} a second; {rejected:,} parts rejected")
+
+
+def _mains(files: BulkFiles) -> list[tuple[Path, str]]:
+    """The files that say who the compounds are, each with its role."""
+    if files.flat:
+        return [(path, "flat") for path in files.flat]
+    roles = [role for role in ("inchikey", "smiles") if role in files.tables]
+    return [(files.tables[role], role) for role in roles[:1]]
+
+
+def _reading(path: Path, role: str, wanted: frozenset[int] | None, sides: str) -> Reading:
+    document = document_of(path, "pubchem-bulk/1")
+    chosen = "" if wanted is None else hashlib.sha256(repr(sorted(wanted)).encode()).hexdigest()[:8]
+    mark = f"bulk:{document.sha256.hex()[:24]}:{sides}:{chosen}"
+    if role == "flat":
+        return Reading(path, document, records, parse_flat, wanted, mark)
+    return Reading(path, document, lines, partial(parse_line, role=role), wanted, mark)
+
+
+def document_of(path: Path, parser: str) -> Document:
+    """The file itself as a document, kept by its address on disk."""
+    return Document(
+        source=PubChemBulk.name,
+        url=path.absolute().as_uri(),
+        media_type="application/gzip" if path.suffix == ".gz" else "chemical/x-mdl-sdfile",
+        licence=PUBCHEM.id,
+        attribution=ATTRIBUTION,
+        retrieved_at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
+        parser=parser,
+        uri=path.absolute().as_uri(),
+        sha256=sha256_of(path),
+        size=path.stat().st_size,
+    )
+
+
+def _wanted(ids: Sequence[str] | None) -> frozenset[int] | None:
+    """The CIDs that the user asked for, None for all."""
+    return None if ids is None else frozenset(cid_of(text.rpartition(":")[2]) for text in ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some records of a file, parsed; ``batch`` is None where they were committed before."""
+
+    key: str
+    size: int
+    batch: Batch | None
+    rejected: Mapping[int, str]
+
+
+def _next_batch(
+    parts: Iterator[tuple[str, int, list[bytes | None], bool]], reading: Reading, tables: Mapping[str, Table]
+) -> Part | None:
+    """The next part of a file, None at its end."""
+    following = next(parts, None)
+    if following is None:
+        return None
+    key, start, raw, due = following
+    batch, rejected = _batch(reading, raw, start, tables) if due else (None, {})
+    return Part(key, len(raw), batch, rejected)
+
+
+def _batch(
+    reading: Reading, raw: Sequence[bytes | None], start: int, tables: Mapping[str, Table]
+) -> tuple[Batch, dict[int, str]]:
+    """The records of one part, and by number the reasons why some could not be read."""
+    found: dict[int, Compound] = {}
+    rejected: dict[int, str] = {}
+    for number, part in enumerate(raw, start + 1):
+        try:
+            if part is None:
+                raise DataError("longer than any record may be")
+            compound = reading.parse(part)
+        except DataError as error:
+            rejected[number] = error.message
+            continue
+        if reading.wanted is None or compound.cid in reading.wanted:
+            found[compound.cid] = compound
+    sides = {role: table.of(list(found)) for role, table in tables.items() if role != "parent"}
+    batch = Batch(documents=[reading.document])
+    for cid, compound in sorted(found.items()):
+        _add(batch, _complete(compound, sides), sides.get("synonym", {}).get(cid, []), reading.document)
+    return batch, rejected
+
+
+def _complete(compound: Compound, sides: Mapping[str, Mapping[int, list[str]]]) -> Compound:
+    """The compound with the title and the SMILES of the tables, where it has none of its own."""
+    title = sides.get("title", {}).get(compound.cid, [""])[0].strip() or compound.title
+    smiles = compound.smiles or smiles_of(sides.get("smiles", {}).get(compound.cid, [""])[0])
+    return replace(compound, title=title, smiles=smiles)
+
+
+def _add(batch: Batch, compound: Compound, synonyms: Sequence[str], document: Document) -> None:
+    """Put the compound's records into the batch: identity, properties, and whether it can have a conformer at all."""
+    record = drug_record(compound, document, synonyms, [text for text in synonyms if is_cas(text)])
+    batch.drugs.append(record)
+    if compound.values:
+        batch.payloads.append(PropertyRecord(record.key, document, compound.values))
+    if compound.formula and compound.units == 1:
+        rule = three_d_rule(compound.values, compound.formula)
+        if rule:
+            batch.outcomes.append(Outcome(record.key, Modality.structure, State.absent, evidence=rule))

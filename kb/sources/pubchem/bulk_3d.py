@@ -1,0 +1,113 @@
+"""The 3D half of PubChem's bulk files: one conformer a compound, for drugs that are in the knowledge base already.
+
+A 3D record has no InChIKey, so it says nothing about identity: the drug is found by its CID. A salt has no conformer of
+its own and takes its parent's, which ``CID-Parent`` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, select
+
+from kb import output
+from kb.ingest.records import Batch, ConformerRecord, Document
+from kb.ledger.cells import write_lookup
+from kb.modalities import State
+from kb.schema.identity import identifier
+from kb.schema.payloads import conformer
+from kb.sources.pubchem.bodies import BodyError
+from kb.sources.pubchem.cells import METHOD
+from kb.sources.pubchem.files import lines, open_bulk, records
+from kb.sources.pubchem.parse import parse_conformer
+
+if TYPE_CHECKING:
+    from kb.ingest.engine import Job
+
+PART = 1_000
+CID = "pubchem.compound"
+
+
+def load_conformers(
+    job: Job, path: Path, document: Document, parents: Path | None, wanted: frozenset[int] | None
+) -> None:
+    """Write the conformers of all drugs that are known by CID; those of unknown compounds are counted."""
+    drugs = _drugs_of(job, parents, wanted)
+    unknown = 0
+    with open_bulk(path) as stream:
+        parts = records(stream)
+        for start in count(0, PART):
+            raw = list(islice(parts, PART))
+            if not raw:
+                break
+            batch, rejected = Batch(documents=[document]), dict[int, str]()
+            for number, part in enumerate(raw, start + 1):
+                try:
+                    found = _conformers(part, drugs, document)
+                except (BodyError, ValueError, IndexError) as error:
+                    rejected[number] = str(error) or type(error).__name__
+                    continue
+                unknown += not found
+                batch.payloads += found
+            mark = f"bulk3d:{document.sha256.hex()[:24]}:{start}"
+            if batch.payloads or not job.is_done(mark):
+                job.write(batch, done=mark, also=file_rejected(job, path, document, rejected))
+            job.advance(len(raw))
+    if unknown:
+        output.say(f"{unknown:,} conformers of {path.name} are of compounds that need none, or are no drugs here")
+
+
+def _drugs_of(job: Job, parents: Path | None, wanted: frozenset[int] | None) -> dict[int, list[tuple[int, str | None]]]:
+    """By CID the drugs without a conformer that it serves, each with a note when it is the parent's."""
+    query = select(identifier.c.value, identifier.c.drug_id).where(identifier.c.namespace == CID).distinct()
+    has = select(conformer.c.drug_id).where(conformer.c.source == job.source.name)
+    with job.engine.connect() as connection:
+        every = {int(value): drug_id for value, drug_id in connection.execute(query)}
+        served = set() if job.refresh else set(connection.scalars(has))
+    due = {c: d for c, d in every.items() if d not in served and (wanted is None or c in wanted)}
+    drugs: dict[int, list[tuple[int, str | None]]] = {cid: [(drug_id, None)] for cid, drug_id in due.items()}
+    for child, parent in _parents(parents):
+        if child in due and parent != child and every.get(parent) != due[child]:
+            drugs.setdefault(parent, []).append((due[child], f"of the parent compound, {CID}:{parent}"))
+    return drugs
+
+
+def _parents(path: Path | None) -> Iterator[tuple[int, int]]:
+    """Pairs of CID and parent's CID."""
+    if path is None:
+        return
+    with open_bulk(path) as stream:
+        for line in lines(stream):
+            child, _, parent = (line or b"").partition(b"\t")
+            if child.isdigit() and parent.isdigit():
+                yield int(child), int(parent)
+
+
+def _conformers(
+    part: bytes | None, drugs: Mapping[int, list[tuple[int, str | None]]], document: Document
+) -> list[ConformerRecord]:
+    """The records of one conformer, one a drug that it serves."""
+    if part is None:
+        raise BodyError("longer than any record may be")
+    parsed = parse_conformer(part.decode("utf-8"))
+    return [
+        ConformerRecord(drug_id, document, parsed.molblock, parsed.heavy_atoms, METHOD, parsed.energy, note)
+        for drug_id, note in drugs.get(parsed.cid, [])
+    ]
+
+
+def file_rejected(
+    job: Job, path: Path, document: Document, rejected: Mapping[int, str]
+) -> Callable[[Connection, Mapping[str, int]], None]:
+    """What files every part of a file that was refused, under its number and with the reason, in a transaction."""
+
+    def write(connection: Connection, _: Mapping[str, int]) -> None:
+        for number, reason in sorted(rejected.items()):
+            key = f"{path.name}:{document.sha256.hex()[:12]}:{number}"
+            write_lookup(connection, job.run_id, document.source, key, State.rejected, error=reason[:500])
+        job.counts["rejected"] += len(rejected)
+
+    return write

@@ -1,0 +1,220 @@
+"""What can be computed when no source has it: properties, depictions and conformers, marked as computed.
+
+Works through the ledger's cells of source ``rdkit``, so that any number of processes may share the work, a killed run
+goes on where it was, and what failed can be tried again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import Connection, exists, select, text
+
+from kb.errors import UsageError
+from kb.ingest.processes import Crew, Failure
+from kb.ingest.records import Batch, ConformerRecord, Document, ImageRecord, Licence, Outcome, PropertyRecord
+from kb.ledger.cells import claim_cells, due_cells
+from kb.modalities import Modality, State
+from kb.schema.identity import drug
+from kb.schema.ledger import cell
+from kb.schema.payloads import conformer
+from kb.sources.contract import Plan, Source
+from kb.sources.pubchem.rules import CC0
+from kb.sources.rdkit.compute import EMBED_SECONDS, IMAGE_SIZE
+
+if TYPE_CHECKING:
+    from kb.ingest.engine import Job
+
+NO_STRUCTURE = "rule:no-structure"
+_COMPUTE = "kb.sources.rdkit.compute"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How one modality is computed: the function, drugs a transaction and a share, and seconds a drug (one core)."""
+
+    function: str
+    batch: int
+    share: int
+    wall: float
+    seconds: float
+    bytes: int
+
+
+TASKS: dict[Modality, Task] = {
+    Modality.property: Task(f"{_COMPUTE}:property_payload", 2000, 32, 10.0, 0.002, 600),
+    Modality.image: Task(f"{_COMPUTE}:depict", 1000, 16, 10.0, 0.005, 7_000),
+    Modality.structure: Task(f"{_COMPUTE}:embed", 200, 2, 1.5 * EMBED_SECONDS, 0.3, 5_000),
+}
+
+
+class RdkitSource(Source):
+    """Computes with RDKit whatever drugs with a SMILES lack."""
+
+    name = "rdkit"
+    title = "computed with RDKit"
+    url = "https://www.rdkit.org"
+    origin = "computed"
+    licences: ClassVar[tuple[Licence, ...]] = (CC0,)
+    modalities = tuple(TASKS)
+
+    def plan(self, job: Job) -> Plan:
+        """Cells to fill, and the time on the given number of processes."""
+        with job.transaction() as connection:
+            due = {m: len(computable(connection, job, m)) for m in _wanted(job)}
+        seconds = sum(TASKS[m].seconds * n for m, n in due.items()) / _processes(job)
+        size = sum(TASKS[m].bytes * n for m, n in due.items())
+        notes = tuple(f"{m}: {n} drugs" for m, n in due.items())
+        return Plan(sum(due.values()), seconds=seconds, bytes=size, notes=notes)
+
+    def ingest(self, job: Job) -> None:
+        """Open the cells that can be computed, then fill them, cheapest modality first."""
+        with job.transaction() as connection:
+            open_computable(connection, job)
+            due = {m: computable(connection, job, m) for m in _wanted(job)}
+        job.expect(sum(map(len, due.values())))
+        for modality, ids in due.items():
+            if ids:
+                task = TASKS[modality]
+                with Crew(task.function, _processes(job), wall=task.wall) as crew:
+                    for start in range(0, len(ids), task.batch):
+                        self._fill(job, modality, crew, ids[start : start + task.batch])
+
+    def _fill(self, job: Job, modality: Modality, crew: Crew, ids: Sequence[int]) -> None:
+        """Claim what no other process has claimed of these drugs, compute it and write it."""
+        with job.transaction() as connection:
+            claimed = claim_cells(
+                connection,
+                self.name,
+                modality,
+                len(ids),
+                retry_failed=job.options.retry_failed,
+                refresh_days=job.options.refresh_days,
+                since=job.started_at,
+                drug_ids=ids,
+            )
+            query = select(drug.c.id, drug.c.smiles).where(drug.c.id.in_(claimed)).order_by(drug.c.id)
+            pairs = [(drug_id, smiles) for drug_id, smiles in connection.execute(query) if smiles]
+            if pairs:
+                job.write_in(connection, compute(crew, modality, pairs))
+        job.advance(len(ids), note=modality)
+
+
+def compute(crew: Crew, modality: Modality, drugs: Sequence[tuple[int, str]]) -> Batch:
+    """The records and outcomes for (drug id, SMILES) pairs, in their order."""
+    batch = Batch()
+    results = dict(crew.map((smiles for _, smiles in drugs), TASKS[modality].share))
+    for number, (drug_id, smiles) in enumerate(drugs):
+        result = results[number]
+        if isinstance(result, Failure):
+            state = State.rejected if result.refused else State.failed
+            batch.outcomes.append(Outcome(drug_id, modality, state, error=result.reason))
+        else:
+            batch.payloads.append(_RECORDS[modality](drug_id, smiles, result))
+    return batch
+
+
+def _document(payload: bytes, media_type: str, smiles: str) -> Document:
+    return Document(
+        source=RdkitSource.name,
+        url=f"computed:{smiles[:500]}",
+        media_type=media_type,
+        licence=CC0.id,
+        attribution="computed with RDKit from the drug's SMILES",
+        retrieved_at=datetime.now(UTC),
+        parser="rdkit/1",
+        payload=payload,
+        upstream_version=version("rdkit"),
+    )
+
+
+def _property(drug_id: int, smiles: str, result: bytes) -> PropertyRecord:
+    return PropertyRecord(drug_id, _document(result, "application/json", smiles), json.loads(result))
+
+
+def _image(drug_id: int, smiles: str, result: bytes) -> ImageRecord:
+    return ImageRecord(drug_id, _document(result, "image/png", smiles), IMAGE_SIZE, IMAGE_SIZE)
+
+
+def _conformer(drug_id: int, smiles: str, result: Any) -> ConformerRecord:
+    document = _document(result.molblock.encode(), "chemical/x-mdl-molfile", smiles)
+    return ConformerRecord(drug_id, document, result.molblock, result.heavy_atoms, result.method, result.energy)
+
+
+_RECORDS: dict[Modality, Callable[[int, str, Any], PropertyRecord | ImageRecord | ConformerRecord]] = {
+    Modality.property: _property,
+    Modality.image: _image,
+    Modality.structure: _conformer,
+}
+
+
+_OPEN = """
+INSERT INTO mkmed.cell AS c (drug_id, modality, source, state, evidence, run_id)
+SELECT d.id, m.modality, 'rdkit', CASE WHEN d.smiles IS NULL THEN 'absent' ELSE 'unknown' END,
+       CASE WHEN d.smiles IS NULL THEN :rule END, :run
+FROM mkmed.drug d CROSS JOIN unnest(CAST(:modalities AS text[])) AS m (modality)
+WHERE NOT (m.modality = 'structure' AND d.smiles IS NOT NULL AND EXISTS (
+    SELECT FROM mkmed.conformer f WHERE f.drug_id = d.id AND f.source <> 'rdkit'))
+ORDER BY 1, 2
+ON CONFLICT (drug_id, modality, source) DO UPDATE SET state = 'unknown', evidence = NULL, updated_at = now(),
+    run_id = excluded.run_id
+WHERE c.state = 'absent' AND c.evidence = :rule AND excluded.state = 'unknown'
+"""
+
+
+def open_computable(connection: Connection, job: Job) -> None:
+    """Make a cell for every drug and wanted modality: unknown with a SMILES, absent by rule without one.
+
+    A drug that got its SMILES since is opened again. A conformer is computed only where no source has one.
+    """
+    connection.execute(
+        text(_OPEN), {"rule": NO_STRUCTURE, "run": job.run_id, "modalities": [m.value for m in _wanted(job)]}
+    )
+
+
+def _wanted(job: Job) -> list[Modality]:
+    """The modalities asked for, cheapest first; all three when none is named."""
+    asked = job.options.modalities
+    unknown = [m for m in asked or () if m not in TASKS]
+    if unknown:
+        raise UsageError(f"rdkit does not compute {unknown[0]!r}", hint=f"it computes {', '.join(TASKS)}")
+    return [m for m in TASKS if asked is None or m in asked]
+
+
+def _chosen(connection: Connection, job: Job) -> list[int] | None:
+    """The drug ids that ``--ids`` names, or None for all."""
+    if job.options.ids is None:
+        return None
+    from kb.query.read import find_drug
+
+    return sorted({find_drug(connection, given) for given in job.options.ids})
+
+
+def computable(connection: Connection, job: Job, modality: Modality) -> list[int]:
+    """The drugs that an ingest would compute the modality of, in order; writes nothing."""
+    due = due_cells(
+        RdkitSource.name,
+        modality,
+        retry_failed=job.options.retry_failed,
+        refresh_days=job.options.refresh_days,
+        since=job.started_at,
+    )
+    here = (cell.c.drug_id == drug.c.id) & (cell.c.modality == modality.value) & (cell.c.source == RdkitSource.name)
+    closed = exists().where(here, cell.c.evidence.is_distinct_from(NO_STRUCTURE))
+    query = select(drug.c.id).where(drug.c.smiles.is_not(None), drug.c.id.in_(due) | ~closed).order_by(drug.c.id)
+    if modality is Modality.structure:
+        fetched = exists().where(conformer.c.drug_id == drug.c.id, conformer.c.source != RdkitSource.name)
+        query = query.where(drug.c.id.in_(due) | ~fetched)
+    chosen = _chosen(connection, job)
+    if chosen is not None:
+        query = query.where(drug.c.id.in_(chosen))
+    return list(connection.scalars(query.limit(job.options.limit)))
+
+
+def _processes(job: Job) -> int:
+    return job.options.workers or job.settings.workers

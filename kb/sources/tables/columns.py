@@ -1,0 +1,117 @@
+"""What sources share that have a bundled table and take the user's own instead: columns, drugs, rejected rows."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from sqlalchemy import Connection
+
+from kb import output
+from kb.bundle import Bundle
+from kb.errors import UsageError
+from kb.ingest.records import Batch, Document
+from kb.sources.contract import Plan, Source
+from kb.sources.tables.read import Problem, Table, file_document, find_drugs, replace_problems
+
+if TYPE_CHECKING:
+    from kb.ingest.engine import Job
+
+SECONDS_A_ROW = 5e-4
+
+
+class TableSource(Source):
+    """A source that writes facts about drugs that are known already, out of one table."""
+
+    bundled_file: ClassVar[str]
+    parser: ClassVar[str]
+    roles: ClassVar[tuple[str, ...]]
+    """What a column may be; ``--column role=header`` maps other headers onto these."""
+    required: ClassVar[tuple[str, ...]]
+    drug_roles: ClassVar[tuple[str, ...]]
+    """The roles whose cells name drugs, by ``namespace:value`` or by name."""
+
+    @abstractmethod
+    def keys(self, bundle: Bundle) -> set[str]:
+        """The drugs that the bundled table is about, as ``namespace:value``."""
+
+    @abstractmethod
+    def bundled(self, bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+        """What the bundled table says of the drugs in ``ids``, by ``namespace:value``."""
+
+    @abstractmethod
+    def take(self, batch: Batch, row: Mapping[str, str], ids: Mapping[str, int], document: Document) -> str | None:
+        """Add one row of the user's to the batch; or the reason why it cannot be. ``ids`` has lower-case handles."""
+
+    def check(self, table: Table, rows: Sequence[Mapping[str, str]]) -> None:
+        """Raise UsageError for a table that cannot be meant; every table may be, by default."""
+
+    def plan(self, job: Job) -> Plan:
+        """The rows and bytes of the table."""
+        if job.options.path is None:
+            bundle = Bundle.open()
+            rows = int(bundle.manifest[self.bundled_file]["rows"])
+            size = (bundle.folder / self.bundled_file).stat().st_size
+        else:
+            table = Table(self.path(job))
+            self._columns(job, table)
+            rows, size = sum(1 for _ in table.rows()) + len(table.problems), table.path.stat().st_size
+        return Plan(rows, seconds=rows * SECONDS_A_ROW, bytes=size)
+
+    def ingest(self, job: Job) -> None:
+        """Write the bundled table or the user's; one that was written with as many known drugs is passed over."""
+        if job.options.path is None:
+            self._from_bundle(job)
+        else:
+            self._from_file(job)
+
+    def _from_bundle(self, job: Job) -> None:
+        bundle = Bundle.open()
+        keys = self.keys(bundle)
+        with job.transaction() as connection:
+            found = find_drugs(connection, list(keys))
+        ids = {key: found[key.lower()] for key in keys if key.lower() in found}
+        # More drugs may be known the next time, so the mark tells how many were.
+        mark = f"{self.bundled_file}:{bundle.manifest[self.bundled_file]['sha256']}:{len(ids)} drugs"
+        if not job.is_done(mark):
+            job.write(self.bundled(bundle, ids), done=mark)
+            output.say(f"{len(ids)} of the {len(keys)} drugs of {self.bundled_file} are known")
+
+    def _columns(self, job: Job, table: Table) -> dict[str, str]:
+        """The header of every role; raises UsageError for an unknown role and for a column that is not there."""
+        given = job.options.columns
+        unknown = next((role for role in given if role not in self.roles), None)
+        if unknown is not None:
+            raise UsageError(f"unknown role {unknown!r}", hint=f"{self.name} knows: {', '.join(self.roles)}")
+        columns = {role: given.get(role, role) for role in self.roles}
+        table.require({role: columns[role] for role in (*self.required, *given)})
+        return columns
+
+    def _from_file(self, job: Job) -> None:
+        table = Table(self.path(job))
+        columns, document = self._columns(job, table), file_document(table.path, self.name, self.parser)
+        rows = {n: {role: cells.get(columns[role], "").strip() for role in self.roles} for n, cells in table.rows()}
+        self.check(table, list(rows.values()))
+        with job.transaction() as connection:
+            ids = find_drugs(connection, [row[role] for row in rows.values() for role in self.drug_roles])
+        said = "|".join(f"{role}={column}" for role, column in columns.items())
+        mark = f"{document.sha256.hex()}:{said}:{len(ids)} drugs"
+        if job.is_done(mark):
+            return
+        batch = Batch(documents=[document])
+        for number, row in rows.items():
+            reason = self.take(batch, row, ids, document)
+            if reason:
+                table.problems.append(Problem(number, reason))
+        self._commit(job, batch, mark, table.problems)
+
+    def _commit(self, job: Job, batch: Batch, mark: str, problems: Sequence[Problem]) -> None:
+        def also(connection: Connection, _: Mapping[str, int]) -> None:
+            replace_problems(connection, job.run_id, self.name, batch.documents[0], problems)
+
+        job.write(batch, done=mark, also=also)
+        job.counts["rejected"] += len(problems)
+        if problems:
+            first = problems[0]
+            output.say(f"{len(problems)} rows rejected; the first is row {first.row}: {first.reason}")

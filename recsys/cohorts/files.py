@@ -1,0 +1,97 @@
+"""Cohorts on the user's disk: ``<home>/cohorts/<name>/{cohort.npz, cohort.json}``, readable by the user alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import tempfile
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from kb.errors import DataError, NotFound, UsageError
+from kb.output import plain
+from kb.settings import Settings, load_settings
+from recsys.cohorts.cohort import KINDS, Cohort, Loss, Ragged, Vocabulary
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def cohorts_folder(settings: Settings | None = None) -> Path:
+    """The only folder that patient data is ever written to."""
+    return (settings or load_settings()).home / "cohorts"
+
+
+def _folder(name: str, settings: Settings | None) -> Path:
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no cohort name", hint="letters, digits, '.', '_' and '-', at most 64")
+    return cohorts_folder(settings) / name
+
+
+def _replace(path: Path, payload: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
+    """Write a cohort and return its folder; an older cohort of the same name is replaced."""
+    folder = _folder(cohort.name, settings)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    arrays = {"visit_patient": cohort.visit_patient, "visit_time": cohort.visit_time}
+    for kind in KINDS:
+        arrays[f"{kind}_indptr"] = cohort.codes[kind].indptr
+        arrays[f"{kind}_values"] = cohort.codes[kind].values
+    with tempfile.TemporaryFile(dir=folder) as buffer:
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        buffer.seek(0)
+        _replace(folder / "cohort.npz", buffer.read())
+    document = {
+        "name": cohort.name,
+        "fingerprint": asdict(cohort.fingerprint),
+        "vocabularies": {kind: list(cohort.vocabularies[kind].codes) for kind in KINDS},
+        "accounting": [asdict(loss) for loss in cohort.accounting],
+        "provenance": plain(cohort.provenance),
+    }
+    _replace(folder / "cohort.json", json.dumps(document, ensure_ascii=False, indent=1).encode())
+    return folder
+
+
+def load_cohort(name: str, settings: Settings | None = None) -> Cohort:
+    """The cohort of that name; raises NotFound, or DataError when its files were altered."""
+    folder = _folder(name, settings)
+    if not (folder / "cohort.json").exists():
+        known = ", ".join(list_cohorts(settings)) or "none yet"
+        raise NotFound(f"there is no cohort {name!r}", hint=f"mkmed recsys prepare; known: {known}")
+    document = json.loads((folder / "cohort.json").read_text())
+    try:
+        with np.load(io.BytesIO((folder / "cohort.npz").read_bytes()), allow_pickle=False) as arrays:
+            cohort = Cohort(
+                name=document["name"],
+                visit_patient=arrays["visit_patient"],
+                visit_time=arrays["visit_time"],
+                codes={kind: Ragged(arrays[f"{kind}_indptr"], arrays[f"{kind}_values"]) for kind in KINDS},
+                vocabularies={kind: Vocabulary(tuple(document["vocabularies"][kind])) for kind in KINDS},
+                accounting=tuple(Loss(**row) for row in document["accounting"]),
+                provenance=document["provenance"],
+            )
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        raise DataError(f"cohort {name!r}: its files cannot be read", hint="run mkmed recsys prepare again") from None
+    if cohort.fingerprint.sha256 != document["fingerprint"]["sha256"]:
+        raise DataError(f"cohort {name!r}: arrays and description differ", hint="run mkmed recsys prepare again")
+    return cohort
+
+
+def list_cohorts(settings: Settings | None = None) -> list[str]:
+    """The names of the cohorts on this disk, sorted."""
+    return sorted(path.parent.name for path in cohorts_folder(settings).glob("*/cohort.json"))

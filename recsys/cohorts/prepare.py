@@ -1,0 +1,198 @@
+"""``mkmed recsys prepare``: an EHR export becomes a cohort, with every row accounted for.
+
+Order of the choices, which the literature's scripts have the wrong way round: codes are mapped first, then visits that
+lack a needed kind are left out, and only then patients with too few visits, so that no one-visit patient comes back in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from kb.errors import ContractViolation, DataError, UsageError
+from kb.settings import Settings
+from recsys.cohorts.cohort import KINDS, Cohort, Ragged, Vocabulary
+from recsys.cohorts.files import save_cohort
+from recsys.formats import FORMATS
+from recsys.formats.contract import Check, CodePairs, Recorded, check_counts
+from recsys.orders.medications import Mapped, MedicationMap, check_level, map_orders, read_map
+
+KEEP = 0
+RARE = 5  # free text that fewer rows have is not shown: it might say something about a patient
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A cohort, and what a user should see of how it came to be; ``folder`` is None after a dry run."""
+
+    cohort: Cohort
+    folder: Path | None
+    checks: list[Check]
+    unmapped: list[dict[str, Any]]
+
+    @property
+    def accounting(self) -> list[dict[str, Any]]:
+        """The rows of the accounting for a listing, each beside the rows that were read of its table."""
+        read: Counter[str] = Counter()
+        for loss in self.cohort.accounting:
+            read[loss.table] += loss.rows
+        return [{**asdict(loss), "read": read[loss.table]} for loss in self.cohort.accounting]
+
+
+def prepare(
+    *, form: str, root: Path | None = None, connection: Connection | None = None, name: str | None = None,
+    level: str = "3", min_visits: int = 2, requires: Sequence[str] | None = None, allow_subset: bool = False,
+    options: Mapping[str, Any] | None = None, settings: Settings | None = None, dry_run: bool = False,
+) -> Prepared:
+    """Read an export, choose the cohort, check it and, unless ``dry_run``, save it.
+
+    ``form`` is an EHR format; ``connection`` to the knowledge base is needed unless the export has ATC codes itself.
+    Raises ContractViolation when files that look like a full published set have other row counts, unless
+    ``allow_subset``; DataError when nothing is left.
+    """
+    check_level(level)
+    reader = FORMATS[form]
+    if root is None and form != "synthetic":
+        raise UsageError(f"format {form!r} needs the folder of the export", hint="--root ~/mimic-iii")
+    known = getattr(reader, "options", ())
+    if strange := sorted(set(options or {}) - set(known)):
+        raise UsageError(f"format {form!r} has no option {strange[0]!r}",
+                         hint=f"it has {', '.join(known)}" if known else "it has none")
+    if min_visits < 1 or set(requires or ()) - set(KINDS):
+        raise UsageError("min-visits is 1 or more, and a visit can require: " + ", ".join(KINDS))
+    recorded = reader.read((root or Path()).expanduser(), options or {})
+    checks = check_counts(reader.published, recorded.ledger.rows)
+    failed = [check for check in checks if check.verdict == "FAILED"]
+    if failed and not allow_subset:
+        first = failed[0]
+        raise ContractViolation(
+            f"{first.dataset} {first.table}: {first.found} rows, published are {first.published}",
+            hint="the download is incomplete or another version; --allow-subset takes it as it is",
+        )
+    medications = read_map(connection, level) if connection is not None else MedicationMap(level)
+    mapped = map_orders(recorded.pairs["medication"], medications)
+    cohort = choose(name or form, recorded, mapped, tuple(requires or reader.requires), min_visits)
+    cohort.provenance.update(
+        format=form, level=level, min_visits=min_visits, requires=list(requires or reader.requires),
+        options=dict(options or {}), checks=[asdict(check) | {"verdict": check.verdict} for check in checks],
+    )
+    folder = None if dry_run else save_cohort(cohort, settings)
+    return Prepared(cohort, folder, checks, shown_unmapped(mapped))
+
+
+def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str], min_visits: int) -> Cohort:
+    """The cohort of the visits that have every needed kind, of patients that have enough such visits."""
+    ledger = recorded.ledger
+    pairs = {**recorded.pairs, "medication": mapped.pairs}
+    for why, rows in mapped.lost.items():
+        ledger.lose(mapped.pairs.table, why, rows)
+    fate, reasons = _fates(recorded, pairs, requires, min_visits)
+    if not (fate == KEEP).any():
+        found = Counter(reasons[i] for i in fate.tolist())
+        raise DataError(
+            f"no patient is left of {recorded.patients}: "
+            + "; ".join(f"{count} x {why}" for why, count in found.most_common()),
+            hint="is the knowledge base filled? else try --min-visits 1 or --require diagnosis,medication",
+        )
+    kept = _account(recorded, pairs, fate, reasons)
+    return _cohort(name, recorded, pairs, fate == KEEP, mapped, kept)
+
+
+def _fates(
+    recorded: Recorded, pairs: Mapping[str, CodePairs], requires: Sequence[str], min_visits: int
+) -> tuple[NDArray[np.int64], list[str]]:
+    """What becomes of each visit, as an index into the reasons; ``KEEP`` is the first of them."""
+    visits = len(recorded.visit_patient)
+    fate = np.full(visits, KEEP)
+    reasons = ["kept"]
+    for kind in requires:
+        lacking = (fate == KEEP) & (np.bincount(pairs[kind].visits, minlength=visits) == 0)
+        fate[lacking] = len(reasons)
+        reasons.append(f"visit without a {kind}")
+    patients = int(recorded.visit_patient.max(initial=-1)) + 1
+    enough = np.bincount(recorded.visit_patient[fate == KEEP], minlength=patients) >= min_visits
+    fate[(fate == KEEP) & ~enough[recorded.visit_patient]] = len(reasons)
+    reasons.append(f"patient with fewer than {min_visits} such visits")
+    return fate, reasons
+
+
+def _account(
+    recorded: Recorded, pairs: Mapping[str, CodePairs], fate: NDArray[np.int64], reasons: Sequence[str]
+) -> Counter[str]:
+    """Count what the left-out visits take with them; gives the rows that are kept, by table."""
+    ledger, keep = recorded.ledger, fate == KEEP
+    kept: Counter[str] = Counter()
+    tables = [(recorded.visit_table, fate, np.ones(len(fate), np.int64))]
+    tables += [(pairs[kind].table, fate[pairs[kind].visits], pairs[kind].rows) for kind in KINDS]
+    for table, fates, rows in tables:
+        for why, count in enumerate(np.bincount(fates, weights=rows, minlength=len(reasons)).astype(int).tolist()):
+            if why == KEEP:
+                kept[table] += count
+            else:
+                ledger.lose(table, reasons[why], count)
+    for patients in {"patients", "person", "subjects"} & set(ledger.rows):
+        with_visit = len(np.unique(recorded.visit_patient))
+        chosen = len(np.unique(recorded.visit_patient[keep]))
+        already = sum(rows for (where, _), rows in ledger.losses.items() if where == patients)
+        ledger.lose(patients, "patient without a visit", ledger.rows[patients] - already - with_visit)
+        ledger.lose(patients, "no visit of the patient is kept", with_visit - chosen)
+        kept[patients] = chosen
+    return kept
+
+
+def _cohort(
+    name: str, recorded: Recorded, pairs: Mapping[str, CodePairs], keep: NDArray[np.bool_], mapped: Mapped,
+    kept: Mapping[str, int],
+) -> Cohort:
+    """The chosen visits in (patient, time) order, codes in the order of their names."""
+    order = np.flatnonzero(keep)
+    order = order[np.lexsort((order, recorded.visit_time[order], recorded.visit_patient[order]))]
+    place = np.full(len(keep), -1)
+    place[order] = np.arange(len(order))
+    codes: dict[str, Ragged] = {}
+    vocabularies: dict[str, Vocabulary] = {}
+    for kind in KINDS:
+        here = pairs[kind].keep(keep[pairs[kind].visits])
+        names = sorted({here.names[int(i)] for i in np.unique(here.codes)})
+        number = {text: i for i, text in enumerate(names)}
+        renumbered = np.asarray([number.get(text, -1) for text in here.names], np.int64)
+        codes[kind] = Ragged.from_pairs(place[here.visits], renumbered[here.codes], len(order))
+        vocabularies[kind] = Vocabulary(tuple(names))
+    ledger = recorded.ledger
+    provenance = {
+        "patients_in_source": recorded.patients,
+        "notes": {**recorded.notes, **{f"{table}: {remark}": rows for (table, remark), rows in ledger.notes.items()}},
+        "medication_keys": {"in": mapped.keys_in, "mapped": mapped.keys_mapped},
+    }
+    return Cohort(
+        name=name,
+        visit_patient=np.unique(recorded.visit_patient[order], return_inverse=True)[1].astype(np.int32),
+        visit_time=recorded.visit_time[order].astype(np.int64),
+        codes=codes,
+        vocabularies=vocabularies,
+        accounting=ledger.settled(kept),
+        provenance=provenance,
+    )
+
+
+def shown_unmapped(mapped: Mapped, limit: int = 50) -> list[dict[str, Any]]:
+    """The commonest orders that did not map, by name where they have one; what few rows have is only summed."""
+    rows: Counter[tuple[str, str]] = Counter()
+    for key, reason, count in mapped.unmapped:
+        parts = dict(part.split(":", 1) for part in reversed(key.split("\t")) if ":" in part)
+        rows[parts.get("NAME") or key.split("\t")[0], reason] += count
+    listed = [{"order": order, "reason": reason, "rows": n} for (order, reason), n in rows.most_common() if n >= RARE]
+    rest = [n for n in rows.values() if n < RARE]
+    if len(listed) > limit:
+        rest += [n for _, n in rows.most_common()[limit : len(listed)]]
+        listed = listed[:limit]
+    if rest:
+        listed.append({"order": f"({len(rest)} others)", "reason": "", "rows": sum(rest)})
+    return listed

@@ -1,0 +1,122 @@
+"""What is known when a medication is recommended (the task), and which patients are learned from (the split).
+
+``stay`` is the literature's retrospective task: the visit's own diagnoses (coded at discharge) and procedures (done
+during the stay) are inputs. ``order-time`` uses only what was known before the visit: earlier visits. Both see the
+medications of earlier visits alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from kb.errors import DataError, UsageError
+from kb.registry import Registry
+from recsys.cohorts.cohort import KINDS, Cohort, Encoded, Int32, Int64, Ragged, Split
+
+
+@dataclass(frozen=True)
+class Task:
+    """Which visit's codes enter at a visit: ``lag[kind]`` is 0 for its own, 1 for the visit before it."""
+
+    name: str
+    lag: Mapping[str, int]
+    first_visits: bool  # whether a patient's first visit is scored
+
+    def inputs(self, encoded: Encoded) -> dict[str, Ragged]:
+        """For each kind, one row a visit: the codes that become known at that visit.
+
+        A model that reads the rows of a patient's visits up to and including ``t`` has seen all that the task allows
+        for ``t``, and no future code.
+        """
+        before = previous_visit(encoded.cohort)
+        return {kind: encoded.codes[kind].take(before) if self.lag[kind] else encoded.codes[kind] for kind in KINDS}
+
+    def scored(self, cohort: Cohort) -> Int64:
+        """The visits for which a recommendation is asked, in cohort order."""
+        if self.first_visits:
+            return np.arange(cohort.visits, dtype=np.int64)
+        return np.flatnonzero(previous_visit(cohort) >= 0)
+
+
+STAY = Task("stay", {"diagnosis": 0, "procedure": 0, "medication": 1}, first_visits=True)
+ORDER_TIME = Task("order-time", {"diagnosis": 1, "procedure": 1, "medication": 1}, first_visits=False)
+
+TASKS: Registry[Task] = Registry(
+    "task", {"stay": "recsys.cohorts.tasks:STAY", "order-time": "recsys.cohorts.tasks:ORDER_TIME"}
+)
+
+
+def previous_visit(cohort: Cohort) -> Int64:
+    """For each visit the number of the same patient's visit before it, or -1."""
+    before = np.arange(cohort.visits, dtype=np.int64) - 1
+    before[cohort.patient_indptr[:-1]] = -1
+    return before
+
+
+def _shares(shares: tuple[float, float, float]) -> tuple[float, float]:
+    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise UsageError(f"the split's shares {shares} do not sum to 1", hint="e.g. 0.667,0.1665,0.1665")
+    return shares[0], shares[0] + shares[1]
+
+
+def patient_split(cohort: Cohort, seed: int = 0, shares: tuple[float, float, float] = (2 / 3, 1 / 6, 1 / 6)) -> Split:
+    """A random split of the patients, the same for the same seed and number of patients."""
+    first, second = _shares(shares)
+    order = np.random.default_rng(seed).permutation(cohort.patients).astype(np.int32)
+    a, b = round(first * cohort.patients), round(second * cohort.patients)
+    return _checked(order, [a, b], f"patients, seed {seed}")
+
+
+def temporal_split(cohort: Cohort, shares: tuple[float, float, float] = (2 / 3, 1 / 6, 1 / 6)) -> Split:
+    """A split of the patients by the time of their last visit: everything trained on was over before validation.
+
+    No training visit is later than the last visit of any validation or test patient's. Earlier visits of a test
+    patient may lie in the training years, as they would when a model goes into use. MIMIC shifts each patient's dates
+    by another amount, so there this split is no more than another seeded one.
+    """
+    first, second = _shares(shares)
+    last = cohort.visit_time[cohort.patient_indptr[1:] - 1]
+    order = np.argsort(last, kind="stable").astype(np.int32)
+    cuts = [round(first * cohort.patients), round(second * cohort.patients)]
+    for i, cut in enumerate(cuts):
+        while 0 < cut < cohort.patients and last[order[cut]] == last[order[cut - 1]]:
+            cut += 1  # patients whose last visits coincide stay on one side
+        cuts[i] = cut
+    return _checked(order, cuts, "time of the last visit")
+
+
+def reference_split(cohort: Cohort) -> Split:
+    """The public code's split: in file order the first 2/3 train, the middle 1/6 test, the last 1/6 validate."""
+    everyone: Int32 = np.arange(cohort.patients, dtype=np.int32)
+    a = int(cohort.patients * 2 / 3)
+    b = a + int((cohort.patients - a) / 2)
+    test_last = np.concatenate((everyone[:a], everyone[b:], everyone[a:b]))
+    return _checked(test_last, [a, a + len(everyone) - b], "reference: file order")
+
+
+def _checked(order: Int32, cuts: list[int], rule: str) -> Split:
+    train, validation, test = (np.sort(part) for part in np.split(order, cuts))
+    split = Split(train, validation, test, rule=rule)
+    if not (len(split.train) and len(split.validation) and len(split.test)):
+        raise DataError(
+            f"the split leaves a side without patients: {len(split.train)}/{len(split.validation)}/{len(split.test)}",
+            hint="the cohort is too small; take --min-visits 1 or a larger extract",
+        )
+    return split
+
+
+SPLITS = ("patients", "temporal", "reference")
+
+
+def split_cohort(cohort: Cohort, rule: str = "patients", seed: int = 0) -> Split:
+    """The split by the rule of that name: ``patients``, ``temporal`` or ``reference``."""
+    if rule == "patients":
+        return patient_split(cohort, seed)
+    if rule == "temporal":
+        return temporal_split(cohort)
+    if rule == "reference":
+        return reference_split(cohort)
+    raise UsageError(f"unknown split {rule!r}", hint=f"known: {', '.join(SPLITS)}")

@@ -1,0 +1,155 @@
+"""Recommenders and unfinished training on disk, through embed.runs.checkpoint: tensors and JSON, never a pickle.
+
+A stored recommender carries its vocabularies, its drug table and its interaction matrix, so that using it needs
+neither the database nor the cohort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from embed.runs import checkpoint
+from kb.errors import CheckpointError
+from recsys.cohorts.batches import Sizes
+from recsys.experiments.calibration import Platt
+from recsys.experiments.config import from_json
+from recsys.experiments.decode import Decision
+from recsys.knowledge.composition import Composition, Tower
+from recsys.knowledge.table import Knowledge
+from recsys.orders.interactions import Interactions
+from recsys.registry import RECOMMENDERS
+
+if TYPE_CHECKING:
+    from recsys.recommenders.contract import Network, Recommender
+
+FORMAT = 1
+
+
+@dataclass
+class Trained:
+    """A fitted recommender with all that its answers depend on."""
+
+    recommender: Recommender
+    vocabularies: Mapping[str, tuple[str, ...]]
+    decision: Decision
+    platt: Platt
+    meta: dict[str, Any] = field(default_factory=dict)
+    """The cohort's fingerprint, the run id, training frequencies, the validation row: JSON."""
+
+
+def save_recommender(path: Path, trained: Trained) -> str:
+    """Write the recommender to ``path`` and return the file's SHA-256."""
+    model, knowledge = trained.recommender, trained.recommender.knowledge
+    arrays = {"vectors": knowledge.vectors, "known": knowledge.known, "rests_on": knowledge.rests_on,
+              "interactions": knowledge.interactions.matrix}
+    if knowledge.modality_vectors is not None:
+        arrays["modality_vectors"] = knowledge.modality_vectors
+    parts = knowledge.composition
+    tensors: dict[str, Any] = {"model": model.tensors(), "knowledge": _tensors(arrays)}
+    if parts is not None:
+        own = {"medication": parts.medication, "drug": parts.drug, "z": parts.z, "present": parts.present}
+        tensors["composition"] = {"parts": _tensors(own), "weights": _tensors(parts.weights)}
+        if parts.tower is not None:
+            tensors["tower"] = {"weights": _tensors(parts.tower.weights), "drugs": torch.from_numpy(parts.tower.drugs)}
+    meta = {
+        "format": FORMAT, "recommender": model.name, "config": model.config.as_json(), "sizes": list(model.sizes),
+        "extras": model.extras(), "vocabularies": {kind: list(codes) for kind, codes in trained.vocabularies.items()},
+        "decision": list(trained.decision), "platt": list(trained.platt), "meta": trained.meta,
+        "knowledge": {"medications": list(knowledge.medications), "names": list(knowledge.names),
+                      "modalities": list(knowledge.modalities), "smiles": [list(s) for s in knowledge.smiles],
+                      "vectors_run": knowledge.vectors_run, "interactions_source": knowledge.interactions.source,
+                      "interactions_version": knowledge.interactions.version},
+        "composition": None if parts is None else {"size": parts.size, "names": list(parts.names),
+                                                   "smiles": list(parts.smiles), "fusion": parts.fusion,
+                                                   "tower": parts.tower.kwargs if parts.tower else None},
+    }
+    return checkpoint.save(path, tensors, meta)
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
+
+
+def load_recommender(path: Path) -> Trained:
+    """The recommender stored at ``path``; raises CheckpointError when it is missing, altered or of another format."""
+    tensors, meta = checkpoint.load(path)
+    if meta.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no recommender of format {FORMAT}", hint="train it again with this version")
+    parts = _composition(tensors, meta["composition"]) if meta.get("composition") else None
+    knowledge = replace(_knowledge(tensors["knowledge"], meta["knowledge"]), composition=parts)
+    if knowledge.interactions.version != meta["knowledge"]["interactions_version"]:
+        raise CheckpointError(f"{path}: the interaction matrix is not the one that the model was evaluated with")
+    model = RECOMMENDERS[meta["recommender"]](Sizes(*meta["sizes"]), knowledge, from_json(meta["config"]))
+    model.restore(tensors["model"])
+    vocabularies = {kind: tuple(codes) for kind, codes in meta["vocabularies"].items()}
+    return Trained(model, vocabularies, Decision(*meta["decision"]), Platt(*meta["platt"]), meta["meta"])
+
+
+def _knowledge(arrays: Mapping[str, torch.Tensor], words: Mapping[str, Any]) -> Knowledge:
+    alone = arrays.get("modality_vectors")
+    return Knowledge(
+        medications=tuple(words["medications"]), names=tuple(words["names"]), vectors=arrays["vectors"].numpy(),
+        known=arrays["known"].numpy(), rests_on=arrays["rests_on"].numpy(),
+        interactions=Interactions(arrays["interactions"].numpy().astype(bool), words["interactions_source"]),
+        modalities=tuple(words["modalities"]), modality_vectors=None if alone is None else alone.numpy(),
+        smiles=tuple(tuple(s) for s in words["smiles"]), vectors_run=words["vectors_run"],
+    )
+
+
+def _composition(tensors: Mapping[str, Any], words: Mapping[str, Any]) -> Composition:
+    parts, weights = (_arrays(tensors["composition"][key]) for key in ("parts", "weights"))
+    tower = None
+    if words["tower"] is not None:
+        stored = tensors["tower"]
+        tower = Tower(words["tower"], _arrays(stored["weights"]), stored["drugs"].numpy(), None)
+    return Composition(int(words["size"]), tuple(words["names"]), smiles=tuple(words["smiles"]),
+                       fusion=words["fusion"], weights=weights, tower=tower, **parts)
+
+
+def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def save_training(folder: Path, network: Network, optimizer: torch.optim.Optimizer, best: Mapping[str, Any],
+                  epochs_done: int, ddi_rate: float | None) -> None:
+    """Write ``last.pt``: weights, optimizer, and the best epoch so far with its own weights."""
+    row = {name: value for name, value in best.items() if name != "state"}
+    tensors = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best.get("state", {})}
+    checkpoint.save(folder / "last.pt", tensors, {"best": row, "epochs_done": epochs_done, "ddi_rate": ddi_rate})
+
+
+def epochs_saved(folder: Path) -> int:
+    """How many epochs the ``last.pt`` of a run folder holds; 0 without one."""
+    return int(checkpoint.load(folder / "last.pt")[1]["epochs_done"]) if _has_training(folder) else 0
+
+
+def _has_training(folder: Path) -> bool:
+    """Whether a checkpoint is there; a kill between two renames leaves only the one before it."""
+    return (folder / "last.pt").exists() or (folder / "last.previous.pt").exists()
+
+
+def resume_training(folder: Path, network: Network,
+                    optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any], float | None]:
+    """(epochs done, the best epoch's row and weights, the DDI control's rate), with network and optimizer restored.
+
+    Without a ``last.pt`` training starts from the beginning.
+    """
+    if not _has_training(folder):
+        return 0, {"jaccard": -1.0}, None
+    tensors, meta = checkpoint.load(folder / "last.pt")
+    try:
+        network.load_state_dict(tensors["network"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder / 'last.pt'} is of another shape: {str(error).splitlines()[0]}",
+                              hint="resume with the configuration that the run began with") from None
+    optimizer.load_state_dict(tensors["optimizer"])
+    best = dict(meta["best"])
+    if tensors["best"]:
+        best["state"] = tensors["best"]
+    return int(meta["epochs_done"]), best, meta["ddi_rate"]

@@ -1,0 +1,138 @@
+"""The settings of one recommender's training: TOML in, ``key=value`` on top, JSON out beside the weights."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from kb.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run; the defaults are mkmed's in the corrected mode, other recommenders name theirs."""
+
+    recommender: str = "mkmed"
+    """A name in recsys.registry.RECOMMENDERS."""
+    mode: str = "corrected"
+    """``corrected``, or ``reference``: the published model as its code has it (recommender mkmed only)."""
+    cohort: str = "synthetic"
+    """The name of a prepared cohort."""
+    task: str = "stay"
+    """``stay`` or ``order-time``; see recsys.cohorts.tasks."""
+    split: str = "patients"
+    """``patients``, ``temporal`` or ``reference``; see recsys.cohorts.tasks."""
+    seed: int = 0
+    """Seeds the split, the weights, the order of batches and dropout."""
+    epochs: int = 25
+    """Passes over the training patients."""
+    batch: int = 128
+    """Patients a step, fewer in a small cohort: see ``least_steps``."""
+    least_steps: int = 32
+    """Steps that an epoch has at least: a small cohort's batches shrink, to 8 patients at least; 1 never shrinks."""
+    learning_rate: float = 4e-3
+    """Adam's peak step size; a cosine takes it to a tenth."""
+    weight_decay: float = 0.3
+    """AdamW's decoupled decay."""
+    dim: int = 64
+    """Width of code embeddings, recurrent states and medication vectors."""
+    dropout: float = 0.3
+    """Share of units left out of the patient vector while training."""
+    code_dropout: float = 0.5
+    """Share of input codes left out while training."""
+    clip: float = 5.0
+    """The largest gradient norm."""
+    bce: float = 0.95
+    """Weight of binary cross-entropy."""
+    margin: float = 0.05
+    """Weight of the multilabel margin loss."""
+    ddi_target: float = 0.06
+    """The DDI rate aimed at; 0 switches the control off."""
+    ddi_loss: bool = True
+    """Whether the loss turns to interactions above the target; the choice of medications keeps to it either way."""
+    kappa: float = 2.5
+    """How fast the loss turns to interactions above the target."""
+    vectors: str = "published"
+    """``published`` (the store's), ``random``, or ``learned`` (none given)."""
+    frozen: bool = True
+    """Whether medication vectors stay as published; false makes them weights that start there."""
+    encoder: bool = False
+    """With ``frozen=false``, what learns is not the vectors but the embedding run's molecule encoder and fusion."""
+    patience: int = 0
+    """Epochs without a better validation Jaccard until training stops; 0 never stops early."""
+    l2: float = 0.0
+    """The logistic baselines' penalty; 0 chooses it on the validation patients."""
+    resamples: int = 1000
+    """Bootstrap draws of an evaluation."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)
+
+
+def _convert(name: str, value: Any) -> Any:
+    kinds = {f.name: type(getattr(Config(), f.name)) for f in fields(Config)}
+    if name not in kinds:
+        near = difflib.get_close_matches(name, kinds, n=1)
+        raise ConfigError(f"unknown setting {name!r}", hint=f"did you mean {near[0]!r}?" if near else
+                          f"known: {', '.join(sorted(kinds))}")
+    kind = kinds[name]
+    try:
+        if kind is bool and isinstance(value, str):
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[value.lower()]
+        if kind is int and isinstance(value, float) and value != int(value):
+            raise ValueError
+        return kind(value)
+    except (ValueError, TypeError, KeyError):
+        raise ConfigError(f"setting {name!r} cannot be {value!r}", hint=f"it takes a {kind.__name__}") from None
+
+
+def _check(config: Config) -> Config:
+    choices = {"mode": ("corrected", "reference"), "vectors": ("published", "random", "learned")}
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            raise ConfigError(f"setting {name!r} cannot be {getattr(config, name)!r}",
+                              hint=f"it takes one of {', '.join(allowed)}")
+    if config.encoder and (config.frozen or config.vectors != "published" or config.recommender != "mkmed"):
+        raise ConfigError("encoder=true trains the published vectors' encoder",
+                          hint="it goes with recommender=mkmed, vectors=published and frozen=false")
+    for name in ("epochs", "batch", "least_steps", "dim", "learning_rate", "clip"):
+        if not getattr(config, name) > 0:
+            raise ConfigError(f"setting {name!r} must be above 0")
+    for name in ("dropout", "code_dropout", "ddi_target"):
+        if not 0 <= getattr(config, name) < 1:
+            raise ConfigError(f"setting {name!r} must be at least 0 and below 1")
+    return config
+
+
+def load_config(path: Path | None = None, assignments: Sequence[str] = (), base: Config | None = None) -> Config:
+    """The configuration from a TOML file, with ``key=value`` assignments on top; raises ConfigError."""
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values.update(tomllib.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise ConfigError(f"{path} is not there", hint="leave --config out for the defaults") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from None
+    for assignment in assignments:
+        name, mark, value = assignment.partition("=")
+        if not mark:
+            raise ConfigError(f"{assignment!r} is not of the form key=value")
+        values[name.strip()] = value.strip()
+    return from_json(values, base)
+
+
+def from_json(values: Mapping[str, Any], base: Config | None = None) -> Config:
+    """The configuration with these settings on top of ``base``, by default the recommender's own; checked."""
+    converted = {name: _convert(name, value) for name, value in values.items()}
+    if base is None:
+        from recsys.registry import RECOMMENDERS
+
+        named = replace(Config(), **converted)
+        converted = dict(RECOMMENDERS[named.recommender].defaults(named.mode)) | converted
+    return _check(replace(base or Config(), **converted))

@@ -1,0 +1,176 @@
+"""The report of one recommender on one side of a split: means, intervals, calibration, and the rows that means hide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kb.errors import DataError
+from recsys.cohorts.batches import Histories
+from recsys.experiments.bootstrap import PatientSums, intervals, literature, patient_sums
+from recsys.experiments.calibration import Platt, brier, calibration_error, fit_platt, reliability
+from recsys.experiments.decode import Decision, select, tune
+from recsys.experiments.metrics import average_precision, summary, visit_metrics
+from recsys.knowledge.table import Knowledge
+from recsys.recommenders.contract import Recommender
+
+MARGIN = 0.96
+"""The rule is tuned to this share of the DDI target, so that other patients' rate stays below the target too."""
+VISIT_GROUPS = {"first": (0, 0), "second": (1, 1), "third to fifth": (2, 4), "sixth and later": (5, 10**9)}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen on the validation patients: the free rule, the rule at the DDI target, and the calibration."""
+
+    free: Decision
+    safe: Decision
+    platt: Platt
+
+
+def choose(recommender: Recommender, validation: Histories) -> Choices:
+    """The threshold with the best Jaccard, the rule with the best Jaccard at the DDI target, and Platt's numbers."""
+    keep = validation.scored
+    if not keep.any():
+        raise DataError("no validation visit is scored by this task", hint="take --task stay or a larger cohort")
+    probability, target = recommender.predict_proba(validation)[keep], validation.target[keep]
+    matrix = recommender.knowledge.interactions.matrix
+    free = tune(probability, target, matrix)
+    goal = MARGIN * recommender.config.ddi_target
+    return Choices(free, tune(probability, target, matrix, goal), fit_platt(probability, target))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A report, and the per-patient sums that a paired comparison needs."""
+
+    report: dict[str, Any]
+    sums: PatientSums
+
+
+def evaluate(recommender: Recommender, train: Histories, test: Histories, choices: Choices, *,
+             decision: Decision | None = None) -> Evaluation:
+    """The evaluation on ``test`` with the safe rule (or the given one); ``train`` only says what is rare."""
+    keep = test.scored
+    if not keep.any():
+        raise DataError("no test visit is scored by this task", hint="take --task stay or a larger cohort")
+    knowledge, draws = recommender.knowledge, recommender.config.resamples
+    matrix = knowledge.interactions.matrix
+    probability, target = recommender.predict_proba(test)[keep], test.target[keep]
+    patient_of, unseen, past = test.patient_of[keep], test.unseen[keep], test.past[keep]
+    decision = decision or choices.safe
+    chosen = select(probability, decision, matrix)
+    table = visit_metrics(probability, chosen, target, matrix, unseen)
+    sums = patient_sums(table, patient_of)
+    calibrated = choices.platt.apply(probability)
+    free = select(probability, choices.free, matrix)
+    report = {
+        "per_visit": summary(table, patient_of), "per_patient": summary(table, patient_of, by="patient"),
+        "intervals": intervals(sums, draws=draws), "intervals_per_patient": intervals(sums, by="patient", draws=draws),
+        "literature": literature(sums),
+        "free": summary(visit_metrics(probability, free, target, matrix, unseen), patient_of),
+        "truth": {"ddi_rate": summary(visit_metrics(target, target > 0, target, matrix), patient_of)["ddi_rate"],
+                  "medications": float(target.sum(1).mean()), "unseen": int(unseen.sum())},
+        "decision": decision._asdict(), "free_decision": choices.free._asdict(), "platt": choices.platt._asdict(),
+        "calibration": {"error_raw": calibration_error(probability, target), "brier_raw": brier(probability, target),
+                        "error": calibration_error(calibrated, target), "brier": brier(calibrated, target),
+                        "reliability": reliability(calibrated, target)},
+        "by_visits": by_visits(table, patient_of, past),
+        "by_rarity": by_medication(probability, chosen, target, rarity_groups(train)),
+        "by_bucket": by_medication(probability, chosen, target, bucket_groups(knowledge)),
+        "rare_without_vector": _rare_without_vector(knowledge, train),
+        "ddi": {"matrix": knowledge.interactions.version, "source": knowledge.interactions.source,
+                "target": recommender.config.ddi_target},
+        "visits": int(keep.sum()), "patients": len(sums.visits),
+    }
+    return Evaluation(report, sums)
+
+
+def by_visits(table: Mapping[str, np.ndarray], patient_of: np.ndarray, past: np.ndarray) -> dict[str, dict[str, float]]:
+    """The means over first, second, third-to-fifth and later visits."""
+    rows = {}
+    for name, (low, high) in VISIT_GROUPS.items():
+        inside = (past >= low) & (past <= high)
+        if inside.any():
+            part = {key: values[inside] for key, values in table.items()}
+            rows[name] = {**summary(part, patient_of[inside]), "visits": int(inside.sum())}
+    return rows
+
+
+def rarity_groups(train: Histories) -> dict[str, np.ndarray]:
+    """bool[K] masks by how many training visits had the medication."""
+    count = train.target[train.scored].sum(0)
+    share = count / max(int(train.scored.sum()), 1)
+    return {"rare (< 1 % of visits)": share < 0.01, "1–5 %": (share >= 0.01) & (share < 0.05),
+            "5–20 %": (share >= 0.05) & (share < 0.2), "common (≥ 20 %)": share >= 0.2}
+
+
+def bucket_groups(knowledge: Knowledge) -> dict[str, np.ndarray]:
+    """bool[K] masks by how many of the five modalities the medication's vector rests on; those without one apart.
+
+    The molecule is the anchor, no modality: a vector that rests on nothing else is in the row of 0 modalities.
+    """
+    modality = np.array([name != "molecule" for name in knowledge.modalities], bool)
+    count = knowledge.rests_on[:, modality].sum(1)
+    groups = {f"{n} modalities": knowledge.known & (count == n) for n in range(int(modality.sum()) + 1)}
+    return {"no vector": ~knowledge.known, **groups}
+
+
+def _rare_without_vector(knowledge: Knowledge, train: Histories) -> dict[str, Any]:
+    """How many rare medications have no vector in the store, and the first eight of them."""
+    rare = next(iter(rarity_groups(train).values()))
+    codes = [code for code, lacks in zip(knowledge.medications, rare & ~knowledge.known, strict=True) if lacks]
+    return {"count": len(codes), "codes": codes[:8]}
+
+
+def by_medication(probability: np.ndarray, chosen: np.ndarray, target: np.ndarray,
+                  groups: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """For each group of medications: pooled precision, recall, F1, and the mean average precision over medications.
+
+    Average precision runs down one medication's column over all visits; a medication that no visit had is left out.
+    ``chance`` is what a random order of the visits is expected to have, which is above the medication's frequency.
+    """
+    rows = {}
+    by_luck = random_average_precision((target > 0).sum(0), len(target))
+    for name, mask in groups.items():
+        if not mask.any():
+            continue
+        said, truth = chosen[:, mask], target[:, mask] > 0
+        hit = int((said & truth).sum())
+        occurs = truth.any(0)
+        area = average_precision(probability[:, mask].T[occurs], truth.T[occurs].astype(np.float32))
+        rows[name] = {
+            "medications": int(mask.sum()), "occurrences": int(truth.sum()),
+            "precision": hit / max(int(said.sum()), 1), "recall": hit / max(int(truth.sum()), 1),
+            "f1": 2 * hit / max(int(said.sum() + truth.sum()), 1),
+            "average_precision": float(area.mean()) if len(area) else 0.0,
+            "chance": float(by_luck[mask][occurs].mean()) if occurs.any() else 0.0,
+        }
+    return rows
+
+
+def random_average_precision(positives: np.ndarray, visits: int) -> np.ndarray:
+    """float64[K]: the expected average precision of a random order of ``visits`` of which ``positives`` int[K] count.
+
+    A positive lies at each rank r alike, with (n − 1)(r − 1)/(N − 1) of the other n − 1 expected above it; the mean of
+    (1 + that)/r over the ranks is (H + (n − 1)/(N − 1) · (N − H))/N, where H is the Nth harmonic number.
+    """
+    harmonic = float((1 / np.arange(1, visits + 1)).sum())
+    others = (positives - 1) / max(visits - 1, 1)
+    return np.where(positives > 0, (harmonic + others * (visits - harmonic)) / visits, 0.0)
+
+
+def headline(report: Mapping[str, Any], *, name: str = "") -> dict[str, Any]:
+    """One row for a table: the metrics over visits, Jaccard and DDI rate with their 95 % intervals."""
+    row: dict[str, Any] = {"recommender": name} if name else {}
+    for metric, value in report["per_visit"].items():
+        row[metric] = value
+        if metric in ("jaccard", "ddi_rate"):
+            low, high = report["intervals"][metric]
+            row[f"{metric} 95 %"] = f"{low:.4f}–{high:.4f}"
+    return row
+
+

@@ -1,0 +1,134 @@
+"""The run folders of recommenders on disk: finding, listing and reading them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embed.runs.checkpoint import write_atomically
+from kb.errors import NotFound, UsageError
+from kb.settings import Settings
+from recsys.experiments.bootstrap import PatientSums
+from recsys.experiments.checkpoint import Trained, epochs_saved, load_recommender
+from recsys.experiments.config import Config, from_json
+
+
+def runs_folder(settings: Settings) -> Path:
+    """The folder of all recommender runs."""
+    return settings.runs / "recsys"
+
+
+def read_config(settings: Settings, wanted: str) -> Config:
+    """The configuration that a run began with."""
+    return from_json(json.loads((find_folder(settings, wanted) / "config.json").read_text()))
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl, oldest first; a last line that a kill cut short is left out."""
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+
+
+def forget_unsaved_epochs(folder: Path) -> None:
+    """Cut the rows of epochs from metrics.jsonl that ``last.pt`` does not hold: a resumed run does them again."""
+    done = epochs_saved(folder)
+    kept = [row for row in read_metrics(folder) if int(row.get("epoch", 0)) <= done] if done else []
+    write_atomically(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+
+def read_sums(folder: Path) -> PatientSums:
+    """The per-patient sums of a run's evaluation, for paired comparisons."""
+    path = folder / "sums.npz"
+    if not path.exists():
+        raise NotFound(f"run {folder.name} has no evaluation", hint="mkmed recsys train --resume RUN finishes it")
+    with np.load(path, allow_pickle=False) as arrays:
+        return PatientSums(arrays["visits"], arrays["sums"], arrays["interacting"], arrays["pairs"])
+
+
+def find_folder(settings: Settings, wanted: str = "") -> Path:
+    """The folder of the run whose id begins with ``wanted``; the latest finished run when it is empty."""
+    folders = [path for path in runs_folder(settings).glob("*") if (path / "config.json").exists()]
+    if not wanted:
+        finished = [path for path in folders if (path / "report.json").exists()]
+        if not finished:
+            raise NotFound("there is no finished recommender run", hint="mkmed recsys train")
+        return max(finished, key=lambda path: (path / "report.json").stat().st_mtime)
+    found = [path for path in folders if path.name.startswith(wanted)]
+    if len(found) != 1:
+        raise NotFound(f"{len(found) or 'no'} recommender runs begin with {wanted!r}", hint="mkmed recsys runs")
+    return found[0]
+
+
+def read_report(settings: Settings, wanted: str = "") -> dict[str, Any]:
+    """The report of a run, the latest when ``wanted`` is empty."""
+    path = find_folder(settings, wanted) / "report.json"
+    if not path.exists():
+        raise NotFound(f"run {path.parent.name} has no report", hint="mkmed recsys train --resume RUN finishes it")
+    report: dict[str, Any] = json.loads(path.read_text())
+    return report
+
+
+def find_finished(settings: Settings, config: Config, cohort: str, vectors: str | None = None) -> Path | None:
+    """The newest finished run with exactly this configuration, on the cohort with this fingerprint.
+
+    ``vectors``, where given, is the embedding run whose vectors it must have read.
+    """
+    wanted = config.as_json()
+    for path in sorted(runs_folder(settings).glob("*/report.json"), key=lambda p: -p.stat().st_mtime):
+        report = json.loads(path.read_text())
+        if report["config"] == wanted and report["cohort"] == cohort and vectors in (None, report["vectors"]):
+            return path.parent
+    return None
+
+
+def load_run(settings: Settings, wanted: str = "") -> Trained:
+    """The trained recommender of a run."""
+    return load_recommender(find_folder(settings, wanted) / "best.pt")
+
+
+def list_run_folders(settings: Settings) -> list[dict[str, Any]]:
+    """One row a run on this disk, newest first, with its test Jaccard and DDI rate once finished."""
+    rows = []
+    for path in runs_folder(settings).glob("*/config.json"):
+        config, report = json.loads(path.read_text()), path.parent / "report.json"
+        done = json.loads(report.read_text()) if report.exists() else {}
+        means = done.get("per_visit", {})
+        rows.append({"run": path.parent.name, "recommender": config["recommender"], "cohort": config["cohort"],
+                     "fingerprint": done.get("cohort", "").rpartition(", ")[2] or None,
+                     "mode": config["mode"], "vectors": config["vectors"], "seed": config["seed"],
+                     "epochs": len(read_metrics(path.parent)), "jaccard": means.get("jaccard"),
+                     "ddi_rate": means.get("ddi_rate"),
+                     "started": datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")})
+    return sorted(rows, key=lambda row: row["started"], reverse=True)
+
+
+def report_rows(report: Mapping[str, Any], by: str = "summary") -> list[dict[str, Any]]:
+    """A report as the rows of one table; ``by`` is summary, visits, rarity, bucket, calibration or literature."""
+    if by == "summary":
+        rows = [{"mean over": "visits", **report["per_visit"]}, {"mean over": "patients", **report["per_patient"]},
+                {"mean over": "visits, no DDI rule", **report["free"]}]
+        return _with_intervals(report, rows)
+    if by == "calibration":
+        return list(report["calibration"]["reliability"])
+    if by == "literature":
+        return [{"metric": name, "mean": mean, "std of 10 draws": std}
+                for name, (mean, std) in report["literature"].items()]
+    if by not in ("visits", "rarity", "bucket"):
+        raise UsageError(f"there is no table by {by!r}",
+                         hint="summary, visits, rarity, bucket, calibration or literature")
+    label = "visit number" if by == "visits" else by  # "visits" is a column of that table
+    return [{label: name, **row} for name, row in report[f"by_{by}"].items()]
+
+
+def _with_intervals(report: Mapping[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for row, key in zip(rows, ("intervals", "intervals_per_patient"), strict=False):
+        low, high = report[key]["jaccard"]
+        row["jaccard 95 %"] = f"{low:.4f}–{high:.4f}"
+        low, high = report[key]["ddi_rate"]
+        row["ddi_rate 95 %"] = f"{low:.4f}–{high:.4f}"
+    return rows

@@ -1,0 +1,233 @@
+"""A training run from a prepared cohort to a report, and the run folders on disk.
+
+``<home>/runs/recsys/<run-id>/``: config.json, metrics.jsonl, last.pt, best.pt, env.json, report.json, sums.npz,
+curves.svg. A folder holds weights, aggregate numbers and code vocabularies; nothing of any patient.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from embed.runs.folder import pretrain_folder
+from kb.errors import ConfigError
+from kb.ingest.runs import finish_run, program_version, reopen_run, start_run
+from kb.output import plain
+from kb.settings import Settings
+from recsys.cohorts.batches import Histories, Sizes, histories
+from recsys.cohorts.cohort import KINDS, Encoded, encode
+from recsys.cohorts.files import load_cohort
+from recsys.cohorts.tasks import TASKS, split_cohort
+from recsys.experiments.checkpoint import Trained, save_recommender
+from recsys.experiments.config import Config
+from recsys.experiments.evaluate import Choices, Evaluation, choose, evaluate
+from recsys.experiments.run_folders import find_folder, forget_unsaved_epochs, read_config, read_metrics, runs_folder
+from recsys.experiments.signatures import attention_entropy, signatures
+from recsys.knowledge.table import Knowledge, with_random_vectors
+from recsys.recommenders.contract import Log, Recommender
+from recsys.registry import RECOMMENDERS
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+TOP_DIAGNOSES = 2000
+"""The literature keeps the 2,000 most frequent diagnoses."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A cohort as a recommender takes it."""
+
+    encoded: Encoded
+    train: Histories
+    validation: Histories
+    test: Histories
+    knowledge: Knowledge
+
+    @property
+    def sizes(self) -> Sizes:
+        """The sizes of the vocabularies."""
+        return self.train.sizes
+
+
+def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data:
+    """The cohort that the configuration names: split, on training vocabularies, with the medications' knowledge.
+
+    A synthetic cohort with ``vectors=learned`` needs no database; every other combination reads it.
+    """
+    cohort = load_cohort(config.cohort, settings)
+    encoded = encode(cohort, split_cohort(cohort, config.split, config.seed), top={"diagnosis": TOP_DIAGNOSES})
+    task = TASKS[config.task]
+    parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
+    codes = encoded.vocabularies["medication"].codes
+    synthetic = cohort.provenance.get("format") == "synthetic"
+    return Data(encoded, **parts, knowledge=_knowledge(config, codes, synthetic, engine, settings))
+
+
+def _knowledge(config: Config, codes: tuple[str, ...], synthetic: bool, engine: Engine | None,
+               settings: Settings) -> Knowledge:
+    from recsys.knowledge.gather import bundled_knowledge, read_knowledge
+
+    if synthetic and (engine is None or config.vectors == "learned"):
+        if config.vectors == "published":
+            raise ConfigError("published vectors need the database", hint="--set vectors=learned trains without")
+        return bundled_knowledge(codes)
+    if engine is None:
+        raise ConfigError("this cohort's interactions lie in the database", hint="mkmed db start")
+    knowledge = read_knowledge(engine, codes, vectors=config.vectors != "learned", runs=pretrain_folder(settings),
+                               encoder=config.encoder)
+    if synthetic:  # its generator was calibrated on the bundled matrix
+        knowledge = replace(knowledge, interactions=bundled_knowledge(codes).interactions)
+    return with_random_vectors(knowledge, config.seed) if config.vectors == "random" else knowledge
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained recommender with its choices, and how long it took."""
+
+    recommender: Recommender
+    choices: Choices
+    rows: list[dict[str, Any]]
+    cpu_seconds: float
+
+
+def fit(config: Config, data: Data, *, log: Log | None = None, folder: Path | None = None,
+        resume: bool = False) -> Fitted:
+    """The recommender that the configuration names, trained, with its choices on the validation patients."""
+    rows: list[dict[str, Any]] = []
+
+    def note(row: dict[str, Any]) -> None:
+        entropy = attention_entropy(model)
+        rows.append(row if entropy is None else {**row, "attention_entropy": entropy})
+        if log is not None:
+            log(rows[-1])
+
+    begun = time.process_time()
+    config = fitted_batch(config, data.train.patients)
+    model = RECOMMENDERS[config.recommender](data.sizes, data.knowledge, config)
+    model.fit(data.train, data.validation, log=note, folder=folder, resume=resume)
+    spent = time.process_time() - begun
+    return Fitted(model, choose(model, data.validation), rows, spent)
+
+
+def fitted_batch(config: Config, patients: int) -> Config:
+    """The configuration with batches small enough for ``least_steps`` steps an epoch, of 8 patients at least."""
+    return replace(config, batch=max(min(config.batch, patients // config.least_steps), min(config.batch, 8)))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    run_id: str
+    folder: Path
+    report: dict[str, Any]
+
+
+def train_run(config: Config, settings: Settings, engine: Engine | None = None, *, log: Log | None = None,
+              resume: str | None = None) -> Run:
+    """Train, evaluate on the test patients and store a run; with ``resume`` go on with the run of that id."""
+    if resume:
+        folder = find_folder(settings, resume)
+        config = read_config(settings, resume)
+        run_id = uuid.UUID(folder.name)
+    else:
+        run_id = uuid.uuid4()
+        folder = runs_folder(settings) / str(run_id)
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config.as_json(), indent=1))
+    if engine is not None:
+        with engine.begin() as connection:
+            if not (resume and reopen_run(connection, run_id)):
+                start_run(connection, "recsys", name=config.recommender, config=config.as_json(), run_id=run_id)
+    try:
+        report = _run(config, settings, engine, folder, log, resume=bool(resume))
+    except BaseException as error:
+        if engine is not None:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            with engine.begin() as connection:
+                finish_run(connection, run_id, status, error=type(error).__name__)
+        raise
+    if engine is not None:
+        with engine.begin() as connection:
+            finish_run(connection, run_id, "complete", counts=report["per_visit"])
+    return Run(str(run_id), folder, report)
+
+
+def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path, log: Log | None, *,
+         resume: bool) -> dict[str, Any]:
+    (folder / "env.json").write_text(json.dumps(environment(), indent=1))
+    data = load_data(config, settings, engine)
+    if resume:
+        forget_unsaved_epochs(folder)
+    with (folder / "metrics.jsonl").open("a" if resume else "w") as stream:
+
+        def note(row: dict[str, Any]) -> None:
+            stream.write(json.dumps(plain(row)) + "\n")
+            stream.flush()
+            if log is not None:
+                log(row)
+
+        fitted = fit(config, data, log=note, folder=folder, resume=resume)
+    result = evaluate(fitted.recommender, data.train, data.test, fitted.choices)
+    rows = read_metrics(folder)
+    report = {**result.report, "recommender": config.recommender, "mode": config.mode, "run": folder.name,
+              "config": config.as_json(), "cohort": str(data.encoded.cohort.fingerprint),
+              "split": data.encoded.split.rule, "unknown": data.encoded.unknown_of("test"),
+              "vectors": data.knowledge.vectors_run, "learned_vectors": int((~data.knowledge.known).sum()),
+              "fit_cpu_seconds": fitted.cpu_seconds, "peak_rss_mb": peak_rss_mb(),
+              "signatures": signatures(rows, result.report, fitted.recommender)}
+    _store(folder, config, data, fitted, result, report)
+    return report
+
+
+def _store(folder: Path, config: Config, data: Data, fitted: Fitted, result: Evaluation,
+           report: Mapping[str, Any]) -> None:
+    scored = data.train.scored
+    meta = {"run": folder.name, "cohort": report["cohort"], "task": config.task,
+            "frequency": [round(float(f), 6) for f in data.train.target[scored].mean(0)],
+            "free": list(fitted.choices.free), "per_visit": report["per_visit"]}
+    vocabularies = {kind: data.encoded.vocabularies[kind].codes for kind in KINDS}
+    save_recommender(folder / "best.pt", Trained(fitted.recommender, vocabularies, fitted.choices.safe,
+                                                 fitted.choices.platt, meta))
+    np.savez_compressed(folder / "sums.npz", visits=result.sums.visits, sums=result.sums.sums,
+                        interacting=result.sums.interacting, pairs=result.sums.pairs)
+    (folder / "report.json").write_text(json.dumps(plain(report), indent=1))
+    from recsys.experiments.curves import draw_curves
+
+    draw_curves(read_metrics(folder), folder / "curves.svg")
+
+
+def plan(config: Config, settings: Settings, engine: Engine | None) -> dict[str, Any]:
+    """What a run would do: sizes, steps and parameters, with everything loaded and nothing trained."""
+    data = load_data(config, settings, engine)
+    config = fitted_batch(config, data.train.patients)
+    model = RECOMMENDERS[config.recommender](data.sizes, data.knowledge, config)
+    network = getattr(model, "network", None)
+    return {"recommender": config.recommender, "cohort": str(data.encoded.cohort.fingerprint),
+            "train": f"{data.train.patients} patients, {data.train.visits} visits",
+            "validation": data.validation.patients, "test": data.test.patients,
+            "steps": -(-data.train.patients // config.batch) * config.epochs if network is not None else 0,
+            "parameters": sum(p.numel() for p in network.parameters()) if network is not None else None,
+            "vectors": data.knowledge.vectors_run, "learned_vectors": int((~data.knowledge.known).sum())}
+
+
+def environment() -> dict[str, Any]:
+    """What a run ran on."""
+    return {"mkmed": program_version(), "python": platform.python_version(), "torch": torch.__version__,
+            "numpy": np.__version__, "platform": platform.platform(), "threads": 1}
+
+
+def peak_rss_mb() -> float:
+    """The largest resident size of this process so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

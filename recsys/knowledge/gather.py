@@ -1,0 +1,135 @@
+"""The knowledge of a vocabulary of medications, gathered from the knowledge base and the vector store.
+
+A medication's vector is the normalised mean of its drugs' published vectors, over the drugs that have one, biologics
+included. Two medications interact when any drug of the one interacts with any drug of the other.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Connection, Engine
+
+from kb.errors import DataError, NotFound
+from kb.query import read as query
+from recsys.knowledge.table import Knowledge, no_knowledge
+from recsys.orders.interactions import Interactions, from_pairs
+
+
+def drugs_of(connection: Connection, medications: Sequence[str]) -> list[tuple[int, ...]]:
+    """The drug ids of each medication: ``ATC:<code at any level>`` or ``DRUG:<identity>``."""
+    by_class: dict[str, set[int]] = defaultdict(set)
+    for drug, code in query.atc(connection):
+        for length in (1, 3, 4, 5, 7):
+            by_class[f"ATC:{code[:length]}"].add(drug)
+    everything = query.drugs(connection)
+    by_identity = {f"DRUG:{identity}": (int(drug),)
+                   for drug, identity in zip(everything.ids, everything.identities, strict=True)}
+    return [by_identity.get(code) or tuple(sorted(by_class.get(code, ()))) for code in medications]
+
+
+def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: bool = True,
+                   runs: Path | None = None, encoder: bool = False) -> Knowledge:
+    """The knowledge of these medications as published now; with ``vectors`` false only interactions and molecules.
+
+    ``runs`` is the folder of the embedding runs, from which the published run's fusion is read where it is there, and
+    with ``encoder`` its molecule encoder.
+    Raises NotFound when vectors are wanted and no embedding run is published.
+    """
+    with engine.connect() as connection:
+        drugs = drugs_of(connection, medications)
+        interactions = _interactions(connection, drugs)
+        listed = query.drugs(connection)
+        classes = {f"ATC:{code}": name for code, name in query.atc_classes(connection)}
+    smiles_of = dict(zip(listed.ids.tolist(), listed.smiles, strict=True))
+    name_of = dict(zip(listed.ids.tolist(), listed.names, strict=True))
+    names = tuple(classes.get(code) or _name(code, [name_of[d] for d in ids])
+                  for code, ids in zip(medications, drugs, strict=True))
+    smiles = tuple(tuple(s for d in ids if (s := smiles_of[d])) for ids in drugs)
+    plain = no_knowledge(medications, interactions, names=names, smiles=smiles)
+    return _with_vectors(engine, plain, drugs, smiles_of, runs, encoder) if vectors else plain
+
+
+def _name(code: str, drugs: Sequence[str]) -> str:
+    """What a reader is shown for a medication whose class has no name: its drug, or a few drugs of its class."""
+    if not drugs:
+        return code
+    shown = ", ".join(sorted(drugs)[:3])
+    return shown if len(drugs) <= 3 else f"{shown} …"
+
+
+def _interactions(connection: Connection, drugs: Sequence[Sequence[int]]) -> Interactions:
+    pairs = query.interactions(connection)
+    members: dict[int, list[int]] = defaultdict(list)
+    for medication, ids in enumerate(drugs):
+        for drug in ids:
+            members[drug].append(medication)
+    found = {(i, j) for a, b in zip(pairs.drug_a.tolist(), pairs.drug_b.tolist(), strict=True)
+             for i in members.get(a, ()) for j in members.get(b, ()) if i != j}
+    source = "+".join(sorted(set(pairs.provider))) or "none in the knowledge base"
+    return from_pairs(found, len(drugs), source)
+
+
+def _with_vectors(engine: Engine, knowledge: Knowledge, drugs: Sequence[Sequence[int]],
+                  smiles_of: Mapping[int, str | None], runs: Path | None, encoder: bool) -> Knowledge:
+    from embed.runs.schema import VECTOR_KINDS
+    from embed.runs.store import published_run, read
+
+    try:
+        run = published_run(engine)
+    except NotFound as error:
+        raise NotFound(error.message, hint=f"{error.hint}; or train with --set vectors=learned") from None
+    fused = read(engine, run)
+    vectors = _means(fused.drug_ids, fused.matrix, drugs)
+    known = np.linalg.norm(vectors, axis=1) > 0
+    kinds = VECTOR_KINDS[:fused.rests_on.shape[1]]
+    rests_on = _any(fused.drug_ids, fused.rests_on, drugs)
+    alone = []
+    for kind in kinds:
+        try:
+            part = read(engine, run, kind)
+        except NotFound:
+            alone.append(np.zeros_like(vectors))
+            continue
+        alone.append(_means(part.drug_ids, part.matrix, drugs))
+    if not known.any():
+        raise DataError("none of the medications has a published vector",
+                        hint="mkmed kb ingest more drugs, then mkmed embed pretrain; or --set vectors=learned")
+    from recsys.knowledge.composition import read_composition
+
+    parts = None if runs is None else read_composition(engine, run, runs / str(run), drugs, smiles_of, vectors,
+                                                       encoder=encoder)
+    return replace(knowledge, vectors=vectors, known=known, rests_on=rests_on, modalities=tuple(map(str, kinds)),
+                   modality_vectors=np.stack(alone), vectors_run=str(run), composition=parts)
+
+
+def _means(ids: np.ndarray, matrix: np.ndarray, drugs: Sequence[Sequence[int]]) -> np.ndarray:
+    """float32[K, D]: the normalised mean over each medication's drugs that have a row; zero where none has."""
+    place = {int(drug): row for row, drug in enumerate(ids)}
+    out = np.zeros((len(drugs), matrix.shape[1]), np.float32)
+    for medication, members in enumerate(drugs):
+        rows = [place[d] for d in members if d in place]
+        if rows:
+            mean = matrix[rows].mean(0)
+            out[medication] = mean / max(float(np.linalg.norm(mean)), 1e-6)
+    return out
+
+
+def _any(ids: np.ndarray, mask: np.ndarray, drugs: Sequence[Sequence[int]]) -> np.ndarray:
+    """bool[K, M]: whether any of the medication's drugs rests on the modality."""
+    place = {int(drug): row for row, drug in enumerate(ids)}
+    rows = [[place[d] for d in members if d in place] for members in drugs]
+    return np.array([mask[r].any(0) if r else np.zeros(mask.shape[1], bool) for r in rows])
+
+
+def bundled_knowledge(medications: tuple[str, ...]) -> Knowledge:
+    """The knowledge that needs no database: interactions of ATC level-3 classes as bundled, no vectors."""
+    from recsys.generators.classes import class_interactions
+
+    classes = [code.removeprefix("ATC:") for code in medications]
+    source = "bundled NDF-RT and ONC, 5.26 % of pairs"
+    return no_knowledge(medications, Interactions(class_interactions(classes), source))

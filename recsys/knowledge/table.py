@@ -1,0 +1,89 @@
+"""What is known of the medications: their vectors and what those rest on, their interactions, their molecules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kb.errors import DataError
+from recsys.orders.interactions import Interactions
+
+if TYPE_CHECKING:
+    from recsys.knowledge.composition import Composition
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Everything of K medications that a recommender may use; stored with each model, so that it needs no database.
+
+    A medication with no vector in the store has ``known`` false: its row of ``vectors`` is zero and the model learns
+    one for it.
+    """
+
+    medications: tuple[str, ...]
+    """Codes, in the order of the vocabulary."""
+    names: tuple[str, ...]
+    vectors: np.ndarray
+    """float32[K, D], unit rows where known."""
+    known: np.ndarray
+    """bool[K]."""
+    rests_on: np.ndarray
+    """bool[K, M]: the modalities that each vector rests on, in the order of ``modalities``."""
+    interactions: Interactions
+    modalities: tuple[str, ...] = ("image", "text", "structure", "property", "graph")
+    modality_vectors: np.ndarray | None = None
+    """float32[M, K, D]: the vector of each modality alone, zero where absent; None when the store has only fused."""
+    smiles: tuple[tuple[str, ...], ...] = field(default=())
+    """The molecules of each medication; empty for biologics and unmapped ones."""
+    vectors_run: str = "none"
+    """The embedding run that the vectors come from, ``random:<seed>``, or ``none``."""
+    composition: Composition | None = None
+    """The drugs behind ``vectors`` with the run's own fusion; None where the run's weights were not at hand."""
+
+    def __post_init__(self) -> None:
+        size = len(self.medications)
+        shapes = (len(self.names), len(self.vectors), len(self.known), len(self.rests_on),
+                  len(self.interactions.matrix), len(self.smiles) or size)
+        if any(length != size for length in shapes):
+            raise DataError(f"the parts of the medications' knowledge differ in length: {size} codes, {shapes}")
+        if not np.isfinite(self.vectors).all():
+            raise DataError("a medication vector holds NaN or infinity", hint="publish the embedding run again")
+
+
+def no_knowledge(medications: tuple[str, ...], interactions: Interactions, *, width: int = 64,
+                 names: tuple[str, ...] | None = None, smiles: tuple[tuple[str, ...], ...] = ()) -> Knowledge:
+    """The knowledge of a machine without a store: every medication's vector is to be learned."""
+    size = len(medications)
+    return Knowledge(medications, names or medications, np.zeros((size, width), np.float32), np.zeros(size, bool),
+                     np.zeros((size, 5), bool), interactions, smiles=smiles)
+
+
+def with_random_vectors(knowledge: Knowledge, seed: int) -> Knowledge:
+    """The same medications with random unit vectors in place of the store's: the ablation's other arm."""
+    vectors = np.random.default_rng(seed).standard_normal(knowledge.vectors.shape).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return replace(knowledge, vectors=vectors * knowledge.known[:, None], modality_vectors=None, composition=None,
+                   vectors_run=f"random:{seed}")
+
+
+def with_modalities(knowledge: Knowledge, kept: tuple[str, ...]) -> Knowledge:
+    """The same medications knowing only these modalities; one that has none of them loses its vector.
+
+    The vector becomes the normalised mean of the modality vectors that are left.
+    """
+    if knowledge.modality_vectors is None:
+        raise DataError("the vectors of single modalities are needed to leave one out",
+                        hint="publish them with mkmed embed publish")
+    keep = np.array([name in kept for name in knowledge.modalities])
+    mask = knowledge.rests_on & keep[None, :]
+    vectors = mean_vector(knowledge.modality_vectors, mask)
+    return replace(knowledge, vectors=vectors, known=knowledge.known & mask.any(1), rests_on=mask, composition=None)
+
+
+def mean_vector(modality_vectors: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """float32[K, D]: the normalised sum over the modalities in ``mask`` bool[K, M] of [M, K, D]; zero where none."""
+    total = np.einsum("mkd,km->kd", modality_vectors, mask.astype(np.float32))
+    norm = np.linalg.norm(total, axis=1, keepdims=True)
+    return (total / np.maximum(norm, 1e-6) * mask.any(axis=1, keepdims=True)).astype(np.float32)
