@@ -1,6 +1,6 @@
 """PubChem by PUG REST and PUG View: identities, properties, pictures, descriptions and 3D conformers of compounds.
 
-Every request goes through ``kb.http.client``; every answer through ``kb.sources.pubchem.answers``. What has been committed
+Every request goes through ``kb.http.client``; every answer through ``answers``. What has been committed
 is never asked for again, so the same command goes on where the last one stopped, in any number of processes.
 Documentation: https://pubchem.ncbi.nlm.nih.gov/docs/pug-rest and https://pubchem.ncbi.nlm.nih.gov/docs/pug-view
 """
