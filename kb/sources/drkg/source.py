@@ -15,8 +15,8 @@ from kb.errors import UsageError
 from kb.graph.load import GraphCounts, count_forms, is_loaded, load_triples, relink
 from kb.http.download import download
 from kb.ingest.records import Document, Licence
+from kb.inputs import is_gzip, sha256_of
 from kb.modalities import Modality
-from kb.sources.capped import is_gzip, sha256_of
 from kb.sources.contract import Plan, Source
 from kb.sources.drkg import contract as drkg_contract
 from kb.sources.drkg.read import UNKNOWN_LICENCE, describe_relations, read_triples

@@ -23,8 +23,8 @@ from kb import output
 from kb.errors import DataError
 from kb.graph.load import relink
 from kb.ingest.records import Batch, Document, Licence, Outcome, PropertyRecord
+from kb.inputs import sha256_of
 from kb.modalities import Modality, State
-from kb.sources.capped import sha256_of
 from kb.sources.contract import Plan, Source
 from kb.sources.pubchem.bulk_3d import file_rejected, load_conformers
 from kb.sources.pubchem.files import BulkFiles, Table, find_files, lines, open_bulk, records
@@ -66,6 +66,7 @@ class PubChemBulk(Source):
     licences: ClassVar[tuple[Licence, ...]] = (PUBCHEM,)
     modalities: ClassVar[tuple[str, ...]] = (Modality.property, Modality.structure)
     needs_path: ClassVar[bool] = True
+    takes_folder: ClassVar[bool] = True
 
     def plan(self, job: Job) -> Plan:
         """Estimated from the files' sizes."""

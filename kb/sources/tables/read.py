@@ -21,11 +21,11 @@ from sqlalchemy import ARRAY, Connection, Text, cast, delete, func, select
 from kb.bundle import split_sdf
 from kb.errors import DataError, SourceError, UsageError
 from kb.ingest.records import Document, Licence
+from kb.inputs import DAMAGED
 from kb.ledger.cells import write_lookup
 from kb.modalities import State
 from kb.schema.identity import drug_name, identifier
 from kb.schema.ledger import lookup
-from kb.sources.capped import DAMAGED
 
 USER = Licence("LicenseRef-user", "The user's own data", "unknown", None, "the user")
 MAX_CELL = 1 << 20
