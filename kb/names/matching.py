@@ -175,6 +175,8 @@ def _settled(parts: Sequence[Part], lexicon: Lexicon) -> tuple[Part, ...]:
     specific = any(name != "insulin" and "insulin" in lexicon_name for name, lexicon_name in
                    ((part.name, _shown(part, lexicon)) for part in parts))
     kept = [part for part in parts if not (part.name == "insulin" and specific and len(names) > 1)]
+    kept = [part for part in kept if not (part.name in CATIONS and any(part.name in other.name.split()
+                                          for other in kept if other.name != part.name))]
     real = [part for part in kept if not part.meaning.nothing] or kept
     fluid = [all(canonical(lexicon.names.get(drug, "")) in FLUIDS for drug in part.meaning.drugs)
              and bool(part.meaning.drugs) for part in real]

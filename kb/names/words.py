@@ -31,6 +31,13 @@ geltab gelcap wafer granules granule sprinkle elix ster single multi use multido
 minibags maintenance clearance catheter dwell central line picc midline cvl cup tube can glass plastic mixed oncology
 critical care alcohol-free sugarfree sugar-free unspecified form buffered level normal ready premade additive diluent
 for of the to or a an per via by from as ie not all type route emul emulsion ivemul intralipid mg/ml gen generic brand
+abboject subl inhale inhl pgbk crea range suc peripheral lok sub blist blister respule respules mmole concentrated pwdpkt
+del rel orderable pwpk prmx package ndc aers dilution ent coat transparent dressing external rtu assess childrens final
+stock taper ptch standard physician monitored aepb odt powd top throat flushsyrg prefill crrt sprinkles tincture half
+variable enem subcu extemp irrigation irrigant hickman comfort guidelines mwsh vag supps fiber singles ring adsorbed
+corrective dosing load initial rescue loading ionized hyperkalemia oint ointmt nasl spry soluble effervescent tbef cpsr
+pref filled vaginally rectally intranasal buccal lozg loz minitab chewtab gran grn inhalr dev kwikpen flexpen solostar
+flextouch mini-bag advantage adv add-vantage addvantage excel latex viaflex galaxy range titration weight based lean
 iso osmotic isoosmotic osm iso-osm isotonic hypertonic viscous fat micronized
 """.split()) - {"intralipid", "fat", "alcohol-free", "sugarfree"}
 """Words that say how a drug is given, packed or dosed, never which drug it is."""
@@ -42,7 +49,7 @@ hydrochloride dihydrochloride monohydrochloride sulfate bisulfate phosphate diph
 bitartrate ditartrate maleate dimaleate mesylate dimesylate besylate tosylate acetate diacetate citrate fumarate
 hemifumarate gluconate lactate nitrate bromide hydrobromide chloride carbonate tromethamine monohydrate
 dihydrate trihydrate hemihydrate sesquihydrate pentahydrate hydrate anhydrous pamoate embonate palmitate decanoate
-enanthate cypionate valerate propionate furoate undecanoate caproate axetil proxetil medoxomil cilexetil hyclate etexilate
+enanthate cypionate hydroxide valerate propionate furoate undecanoate caproate axetil proxetil medoxomil cilexetil hyclate etexilate
 oxalate malate stearate gluceptate lactobionate estolate ethylsuccinate napsylate edisylate isethionate besilate mesilate
 aspartate glucuronate hydroxynaphthoate iodide benzoate trifenatate camsylate xinafoate
 arginine lysine erbumine olamine meglumine dipropionate acetonide hexacetonide acet
@@ -57,7 +64,7 @@ SPELLED = {
     "mag": "magnesium", "magnes": "magnesium", "hydrox": "hydroxide", "hydroxid": "hydroxide", "simeth": "simethicone",
     "vit": "vitamin", "vitamins": "vitamin", "mesilate": "mesylate", "besilate": "besylate", "ca": "calcium",
     "sulphur": "sulfur", "oestradiol": "estradiol", "anhydr": "anhydrous", "insuln": "insulin",
-    "insulins": "insulin", "dext": "dextrose", "vac": "vaccine", "vacc": "vaccine", "vaccines": "vaccine",
+    "insulins": "insulin", "dext": "dextrose", "alum": "aluminum", "bicar": "bicarbonate", "bicarbo": "bicarbonate", "bic": "bicarbonate", "vac": "vaccine", "vacc": "vaccine", "vaccines": "vaccine",
     "aluminium": "aluminum", "acetomenophen": "acetaminophen",
 }
 """Abbreviations and spellings of single words."""
@@ -128,6 +135,6 @@ def canonical(name: str) -> str:
 def without_salt(name: str) -> str:
     """A canonical name without the salts, hydrates and simple esters at its end; the name itself where nothing is left."""
     parts = name.split()
-    while len(parts) > 1 and (parts[-1] in SALTS or parts[-1] == "hydroxide"):
+    while len(parts) > 1 and parts[-1] in SALTS:
         parts.pop()
     return " ".join(parts)

@@ -1,0 +1,108 @@
+"""The ATC class of an ingredient as it was ordered: one, by route, form and dose.
+
+A drug of several uses has several ATC codes (hydrocortisone has eleven). Of a drug that is ordered alone, codes of
+combinations do not count; of the others the one counts whose group is given by the order's route
+(``atc_choice.tsv``), narrow uses last. An order without a route counts as systemic where the drug has a systemic code.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+from recsys.orders.routes import ANY
+
+COMBINATION = re.compile(
+    r"A02A[DFGH]|A02BD|A06AB(?:20|3)|A06AC5|A06AD(?:10|6)|A07CA|A10BD|A11[AB]|B01AC30|C02L|C03E|C07[BCDEF]|C08G|C09B|C09D|"
+    r"C10B|D01AC20|D06C|D07[BCX]|G01B|G03A[AB]|G03[EFH]|H02B|J01CR|J01E[BCDE]20|J01EE|J01R|J04AM|J05AR|M01B|N02A[GJ]|"
+    r"N04BA0[2-7]|N05CB|R01AA20|R01AB|R02AA20|R03A[HKL]|R03D[AB]2|R05DA20|R05F|S01C|S01BB|S02C|S03C")
+_NUMBERED = re.compile(r"[A-Z]\d\d[A-Z]{2}[57]\d$")  # WHO numbers combinations 50-59 and, with psycholeptics, 70-79
+
+LEVELS = {"1": 1, "2": 3, "3": 4, "4": 5, "5": 7}
+"""Characters of an ATC code at each level."""
+
+LOW_DOSE_ASPIRIN = 325.0
+"""Milligrams of aspirin up to which an order counts as antithrombotic."""
+
+
+def is_combination(code: str) -> bool:
+    """Whether an ATC code is of a combination product."""
+    return bool(COMBINATION.match(code)) or bool(_NUMBERED.match(code))
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What ``atc_choice.tsv`` says of the codes with one beginning."""
+
+    routes: frozenset[str]
+    rank: int
+    words: re.Pattern[str] | None
+
+
+_DEFAULT = Use(ANY, 0, None)
+
+
+@lru_cache(maxsize=1)
+def _uses() -> dict[str, Use]:
+    with files("recsys.orders").joinpath("atc_choice.tsv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader((line for line in stream if not line.startswith("#")), delimiter="\t"))
+    return {row["code"]: Use(frozenset(route for name in row["routes"].split()
+                                       for route in (ANY if name == "any" else {name})),
+                             int(row["rank"]), re.compile(row["words"]) if row["words"] else None) for row in rows}
+
+
+@lru_cache(maxsize=1)
+def added_codes() -> dict[str, tuple[str, ...]]:
+    """The ATC codes of drugs, by name, that the bundled table lacks."""
+    with files("recsys.orders").joinpath("atc_added.tsv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader((line for line in stream if not line.startswith("#")), delimiter="\t"))
+    return {row["name"]: tuple(row["codes"].split()) for row in rows}
+
+
+@lru_cache(maxsize=20_000)
+def use_of(code: str) -> Use:
+    """For which routes a code is, by the longest beginning of it that is listed."""
+    table = _uses()
+    return next((table[code[:size]] for size in range(len(code), 0, -1) if code[:size] in table), _DEFAULT)
+
+
+def choose(codes: Iterable[str], route: str, texts: Sequence[str], *, alone: bool = True,
+           milligrams: float = 0.0) -> str:
+    """The one ATC code of an ingredient in an order; empty where there is none.
+
+    ``route`` is one of recsys.orders.routes or empty, ``texts`` are the order's words, ``alone`` is whether the order
+    has no other ingredient. Codes that fit alike go by their order in the alphabet, which ``ambiguous`` tells.
+    """
+    ranked = _ranked(codes, route, texts, alone=alone, milligrams=milligrams)
+    return ranked[0][1] if ranked else ""
+
+
+def ambiguous(codes: Iterable[str], route: str, texts: Sequence[str], length: int, *, alone: bool = True) -> bool:
+    """Whether codes of different classes (of ``length`` characters) fit an order alike."""
+    ranked = _ranked(codes, route, texts, alone=alone)
+    return len({code[:length] for score, code in ranked if score == ranked[0][0]}) > 1 if ranked else False
+
+
+def _ranked(codes: Iterable[str], route: str, texts: Sequence[str], *, alone: bool,
+            milligrams: float = 0.0) -> list[tuple[tuple[int, ...], str]]:
+    given = sorted(set(codes))
+    single = [code for code in given if not is_combination(code)] or given
+    text = " ".join(texts)
+    found = []
+    for code in single:
+        use = use_of(code)
+        if use.words is not None and not use.words.search(text):
+            continue
+        fits = (route in use.routes) if route else bool(use.routes & ANY)
+        # a drug that has only local codes may be given there: an order that says nothing takes the highest rank
+        rank = use.rank
+        if code == "N02BA01" and milligrams > LOW_DOSE_ASPIRIN:
+            rank = 2
+        found.append(((-int(fits), -rank, -len(code)), code))
+    if not found:
+        found = [((0, 0, 0), code) for code in single]
+    return sorted(found)
