@@ -51,7 +51,7 @@ def test_both_scales_name_real_things():
 
 
 def test_the_example_is_invented_and_readable():
-    from recsys.answers.recommend import read_patient
+    from recsys.answers.patient import read_patient
 
     patient = read_patient(patient_path())
     assert len(patient.visits) == 2 and not patient.visits[-1].medication

@@ -195,7 +195,7 @@ def _store(folder: Path, config: Config, data: Data, fitted: Fitted, result: Eva
            report: Mapping[str, Any]) -> None:
     scored = data.train.scored
     meta = {"run": folder.name, "cohort": report["cohort"], "task": config.task,
-            "frequency": [round(float(f), 6) for f in data.train.target[scored].mean(0)],
+            "frequency": [round(float(f), 6) for f in data.train.frequency / max(int(scored.sum()), 1)],
             "free": list(fitted.choices.free), "per_visit": report["per_visit"]}
     vocabularies = {kind: data.encoded.vocabularies[kind].codes for kind in KINDS}
     save_recommender(folder / "best.pt", Trained(fitted.recommender, vocabularies, fitted.choices.safe,

@@ -98,7 +98,7 @@ def system_of(name: str, kind: str = DIAGNOSIS) -> str | None:
 
 
 def split_system(text: str) -> tuple[str, str]:
-    """(system as written, code as written): ``http://…|I50.9``, ``ICD10CM:I50.9``, ``ICD9CM/428.0``, ``SNOMED//22298006``.
+    """(system, code) as written: ``http://…|I50.9``, ``ICD10CM:I50.9``, ``ICD9CM/428.0``, ``SNOMED//22298006``.
 
     Without a system the first is empty. Other marks than a colon count only after a system that is known, because
     codes and free text have them too.

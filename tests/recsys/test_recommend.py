@@ -11,7 +11,8 @@ from small_cohort import make_encoded, make_knowledge, sides
 
 from kb.errors import DataError, NotFound
 from recsys.answers.explain import draw, explain
-from recsys.answers.recommend import WARNING, Patient, RecommenderService, Visit, parse_patient, read_patient
+from recsys.answers.patient import Patient, Visit, parse_patient, read_patient
+from recsys.answers.recommend import WARNING, RecommenderService
 from recsys.experiments.calibration import Platt
 from recsys.experiments.checkpoint import Trained
 from recsys.experiments.config import from_json
