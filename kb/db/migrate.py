@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 from kb.db.failures import mapped_errors, refused
 from kb.db.indexes import mend_indexes
 from kb.errors import SchemaMismatch
+from kb.ledger.licences import update_licences
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -23,7 +24,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def upgrade(engine: Engine, revision: str = "head") -> list[str]:
-    """What was mended, after the database was brought to ``revision`` in one transaction.
+    """What was mended, after the database was brought to ``revision`` in one transaction and its licences up to date.
 
     Several processes may ask at once. What is mended are indexes that a killed command left unfinished.
     """
@@ -31,7 +32,9 @@ def upgrade(engine: Engine, revision: str = "head") -> list[str]:
 
     _run(engine, lambda config: command.upgrade(config, revision))
     with mapped_errors(), engine.begin() as connection:
-        return mend_indexes(connection)
+        changed = update_licences(connection)
+        told = [f"{changed} licences changed to what this version knows of them"] if changed else []
+        return told + mend_indexes(connection)
 
 
 def downgrade(engine: Engine, revision: str) -> None:
