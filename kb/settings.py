@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from kb.errors import ConfigError
+from kb.inputs import require_regular
 
 
 def default_home() -> Path:
@@ -42,8 +43,12 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, description="an external PostgreSQL; unset means the embedded server")
     pubchem_url: str = Field("https://pubchem.ncbi.nlm.nih.gov/rest", description="base URL of PUG REST and PUG View")
     contact: str = Field("", description="an e-mail or URL sent in the User-Agent, as PubChem asks")
-    requests_per_second: float = Field(4.0, gt=0, le=5, description="politeness limit; PubChem permits 5")
-    request_deadline: float = Field(45.0, gt=0, description="seconds until a request is given up, whatever it does")
+    requests_per_second: float = Field(
+        4.0, gt=0, le=5, allow_inf_nan=False, description="politeness limit; PubChem permits 5"
+    )
+    request_deadline: float = Field(
+        45.0, gt=0, le=3600, allow_inf_nan=False, description="seconds until a request is given up, whatever it does"
+    )
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="processes for computed data")
 
     @classmethod
@@ -80,6 +85,8 @@ class Settings(BaseSettings):
 @lru_cache(maxsize=1)
 def _load(_environment: tuple[tuple[str, str], ...]) -> Settings:
     file = default_home() / "config.toml"
+    if file.exists():
+        require_regular(file, "config.toml")
     try:
         return Settings()  # type: ignore[call-arg]
     except (TOMLDecodeError, UnicodeDecodeError) as error:

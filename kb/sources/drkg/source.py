@@ -15,9 +15,9 @@ from kb.errors import UsageError
 from kb.graph.load import GraphCounts, count_forms, is_loaded, load_triples, relink
 from kb.http.download import download
 from kb.ingest.records import Document
+from kb.inputs import is_gzip, sha256_of
 from kb.licences import LICENCES, Licence
 from kb.modalities import Modality
-from kb.sources.capped import is_gzip, sha256_of
 from kb.sources.contract import Plan, Source
 from kb.sources.drkg import contract as drkg_contract
 from kb.sources.drkg.read import UNKNOWN_LICENCE, describe_relations, read_triples

@@ -23,9 +23,9 @@ from kb import output
 from kb.errors import DataError
 from kb.graph.load import relink
 from kb.ingest.records import Batch, Document, Outcome, PropertyRecord
+from kb.inputs import sha256_of
 from kb.licences import NCBI, Licence
 from kb.modalities import Modality, State
-from kb.sources.capped import sha256_of
 from kb.sources.contract import Plan, Source
 from kb.sources.pubchem.bulk_3d import file_rejected, load_conformers
 from kb.sources.pubchem.files import BulkFiles, Table, find_files, lines, open_bulk, records
@@ -67,6 +67,7 @@ class PubChemBulk(Source):
     licences: ClassVar[tuple[Licence, ...]] = (NCBI,)
     modalities: ClassVar[tuple[str, ...]] = (Modality.property, Modality.structure)
     needs_path: ClassVar[bool] = True
+    takes_folder: ClassVar[bool] = True
 
     def plan(self, job: Job) -> Plan:
         """Estimated from the files' sizes."""
