@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from kb.errors import ConfigError
 from kb.files import refuse_planted
+from kb.inputs import require_regular
 
 LONGEST_HOME = 800
 """Bytes of a home's path: PostgreSQL's own programs cut longer ones off at 1,024."""
@@ -71,8 +72,12 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, description="an external PostgreSQL; unset means the embedded server")
     pubchem_url: str = Field("https://pubchem.ncbi.nlm.nih.gov/rest", description="base URL of PUG REST and PUG View")
     contact: str = Field("", description="an e-mail or URL sent in the User-Agent, as PubChem asks")
-    requests_per_second: float = Field(4.0, gt=0, le=5, description="politeness limit; PubChem permits 5")
-    request_deadline: float = Field(45.0, gt=0, description="seconds until a request is given up, whatever it does")
+    requests_per_second: float = Field(
+        4.0, gt=0, le=5, allow_inf_nan=False, description="politeness limit; PubChem permits 5"
+    )
+    request_deadline: float = Field(
+        45.0, gt=0, le=3600, allow_inf_nan=False, description="seconds until a request is given up, whatever it does"
+    )
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="processes for computed data")
 
     @classmethod
@@ -118,6 +123,8 @@ class Settings(BaseSettings):
 def _load(_environment: tuple[tuple[str, str], ...]) -> Settings:
     refuse_planted(default_home())
     file = default_home() / "config.toml"
+    if file.exists():
+        require_regular(file, "config.toml")
     try:
         return Settings()  # type: ignore[call-arg]
     except OSError as error:

@@ -15,6 +15,7 @@ from kb.db.failures import mapped_errors, refused
 from kb.db.indexes import mend_indexes
 from kb.db.pgvector import require_pgvector
 from kb.errors import SchemaMismatch, UsageError
+from kb.ledger.licences import update_licences
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -24,7 +25,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def upgrade(engine: Engine, revision: str = "head") -> list[str]:
-    """What was mended, after the database was brought to ``revision`` in one transaction.
+    """What was mended, after the database was brought to ``revision`` in one transaction and its licences up to date.
 
     Several processes may ask at once. What is mended are indexes that a killed command left unfinished.
     """
@@ -37,7 +38,9 @@ def upgrade(engine: Engine, revision: str = "head") -> list[str]:
         known = ", ".join(revisions())
         raise UsageError(f"there is no revision {revision!r}: {error}", hint=f"known: {known}, head") from None
     with mapped_errors(), engine.begin() as connection:
-        return mend_indexes(connection)
+        changed = update_licences(connection)
+        told = [f"{changed} licences changed to what this version knows of them"] if changed else []
+        return told + mend_indexes(connection)
 
 
 def downgrade(engine: Engine, revision: str) -> None:
