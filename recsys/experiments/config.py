@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kb.errors import ConfigError
+from kb.inputs import read_text
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,7 @@ def load_config(path: Path | None = None, assignments: Sequence[str] = (), base:
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values.update(tomllib.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise ConfigError(f"{path} is not there", hint="leave --config out for the defaults") from None
+            values.update(tomllib.loads(read_text(path, "--config")))
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from None
     for assignment in assignments:
