@@ -75,7 +75,7 @@ def test_the_whole_path_small_and_again(demo, trained_on_mimic, capsys):
     first = capsys.readouterr()
     page = (demo.settings.home / "report.html").read_text()
     assert len(page) > 50_000 and "mkmed (corrected)" in page and "One seed is too few to rank the rows" in page
-    recommendation = json.loads((demo.settings.home / "recommendation.json").read_text())
+    recommendation = demo.recommendation
     assert recommendation["recommended"] and recommendation["recommended"][0]["reasons"]
     assert "medical device" in recommendation["warning"]
     for part in ("more modalities, and all drugs", "most like metformin", "most like insulin human", "recommenders on", "Jaccard", "held-out"):

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kb.errors import DataError
+from kb.inputs import read_regular
 
 FIELDS = {"diagnosis": "diagnoses", "procedure": "procedures", "medication": "medications",
           "admission": "admission_diagnoses", "home": "home_medications"}
@@ -161,29 +160,18 @@ def _moment(time: Any, number: int) -> tuple[str, Any]:
     raise DataError(f"visit {number} has a time that cannot be read: {shown}", hint=f"a time is {TIME_FORMS}")
 
 
-def read_patient(path: Path) -> Patient:
+def read_patient(path: Path, what: str = "--visit") -> Patient:
     """The patient of a JSON file in UTF-8, -16 or -32, with or without a byte order mark.
 
-    Raises DataError for a file that is not there, is no regular file, is larger than LARGEST or is not JSON.
+    Raises UsageError for what is no regular file or larger than LARGEST, DataError for what is no patient in JSON;
+    ``what`` names the option.
     """
+    data = read_regular(path, what, LARGEST)
     try:
-        return parse_patient(json.loads(_read(path), object_pairs_hook=_unique))
-    except FileNotFoundError:
-        raise DataError(f"{path} is not there", hint=EXAMPLE) from None
+        document = json.loads(data, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError among them
         raise DataError(f"{path} is not JSON: {str(error).splitlines()[0]}", hint=EXAMPLE) from None
-
-
-def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe that nobody writes to would be waited for
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise DataError(f"{path} is not a regular file", hint=EXAMPLE)
-    with os.fdopen(descriptor, "rb") as stream:
-        data = stream.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise DataError(f"{path} has more than {LARGEST} bytes", hint=EXAMPLE)
-    return data
+    return parse_patient(document)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -24,6 +24,13 @@ DOOR = "door"
 LEAST = 5
 """Training patients that a code must have to be named outside the cohort's folder."""
 
+
+
+def shown(count: int) -> int | None:
+    """A count that may be told outside the cohort's folder: None from 1 to LEAST − 1."""
+    return count if count == 0 or count >= LEAST else None
+
+
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 

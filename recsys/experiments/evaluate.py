@@ -10,6 +10,7 @@ import numpy as np
 
 from kb.errors import DataError
 from recsys.cohorts.batches import Histories
+from recsys.cohorts.cohort import LEAST, shown
 from recsys.experiments.bootstrap import PatientSums, intervals, literature, patient_sums
 from recsys.experiments.calibration import Platt, brier, calibration_error, fit_platt, reliability
 from recsys.experiments.decode import Decision, rate_of, select, tune
@@ -74,11 +75,11 @@ def evaluate(recommender: Recommender, train: Histories, test: Histories, choice
         "literature": literature(sums),
         "free": summary(visit_metrics(probability, free, target, matrix, unseen), patient_of),
         "truth": {"ddi_rate": rate_of(target, matrix),
-                  "medications": float(target.sum(1).mean()), "unseen": int(unseen.sum())},
+                  "medications": float(target.sum(1).mean()), "unseen": shown(int(unseen.sum()))},
         "decision": decision._asdict(), "free_decision": choices.free._asdict(), "platt": choices.platt._asdict(),
         "calibration": {"error_raw": calibration_error(probability, target), "brier_raw": brier(probability, target),
                         "error": calibration_error(calibrated, target), "brier": brier(calibrated, target),
-                        "reliability": reliability(calibrated, target)},
+                        "reliability": [row for row in reliability(calibrated, target) if shown(int(row["count"]))]},
         "by_visits": by_visits(table, patient_of, past),
         "by_rarity": by_medication(probability, chosen, target, rarity_groups(train)),
         "by_bucket": by_medication(probability, chosen, target, bucket_groups(knowledge)),
@@ -90,14 +91,17 @@ def evaluate(recommender: Recommender, train: Histories, test: Histories, choice
     return Evaluation(report, sums)
 
 
-def by_visits(table: Mapping[str, np.ndarray], patient_of: np.ndarray, past: np.ndarray) -> dict[str, dict[str, float]]:
-    """The means over first, second, third-to-fifth and later visits."""
-    rows = {}
+def by_visits(table: Mapping[str, np.ndarray], patient_of: np.ndarray,
+              past: np.ndarray) -> dict[str, dict[str, float | None]]:
+    """The means over first, second, third-to-fifth and later visits; none over fewer than LEAST patients' visits."""
+    rows: dict[str, dict[str, float | None]] = {}
     for name, (low, high) in VISIT_GROUPS.items():
         inside = (past >= low) & (past <= high)
         if inside.any():
             part = {key: values[inside] for key, values in table.items()}
             rows[name] = {**summary(part, patient_of[inside]), "visits": int(inside.sum())}
+            if len(np.unique(patient_of[inside])) < LEAST:
+                rows[name] = dict.fromkeys(rows[name])
     return rows
 
 
@@ -127,13 +131,14 @@ def _rare_without_vector(knowledge: Knowledge, train: Histories) -> dict[str, An
 
 
 def by_medication(probability: np.ndarray, chosen: np.ndarray, target: np.ndarray,
-                  groups: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+                  groups: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | None]]:
     """For each group of medications: pooled precision, recall, F1, and the mean average precision over medications.
 
     Average precision runs down one medication's column over all visits; a medication that no visit had is left out.
     ``chance`` is what a random order of the visits is expected to have, which is above the medication's frequency.
+    A group that fewer than LEAST visits had is told without figures.
     """
-    rows = {}
+    rows: dict[str, dict[str, float | None]] = {}
     hits, said, truth = ((part > 0).sum(0) for part in (chosen & (target > 0), chosen, target))
     by_luck = random_average_precision(truth, len(target))
     occurs = np.flatnonzero(truth)
@@ -152,6 +157,8 @@ def by_medication(probability: np.ndarray, chosen: np.ndarray, target: np.ndarra
             "average_precision": float(area[some].mean()) if some.any() else 0.0,
             "chance": float(by_luck[some].mean()) if some.any() else 0.0,
         }
+        if shown(int(had)) is None:
+            rows[name] = {**dict.fromkeys(rows[name]), "medications": int(mask.sum())}
     return rows
 
 

@@ -65,7 +65,7 @@ def test_a_loaded_run_predicts_as_it_was_evaluated(settings: Settings, runs: lis
     choices = choose(trained.recommender, data.validation)
     assert choices.safe == trained.decision
     again = evaluate(trained.recommender, data.train, data.test, choices)
-    np.testing.assert_array_equal(again.sums.sums, read_sums(find_folder(settings, runs[0])).sums)
+    np.testing.assert_array_equal(again.sums.sums, read_sums(settings, find_folder(settings, runs[0])).sums)
 
 
 def test_two_runs_compare_on_the_same_patients(settings: Settings, runs: list[str]) -> None:
