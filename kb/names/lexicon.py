@@ -28,6 +28,8 @@ SHORTEST = 4
 NO_BASE = CATIONS | frozenset("""hydrogen sulfur cobalt chromium manganese antimony choline trolamine imidazole
 adenosine dihydroxyacetone pyridoxal isosorbide cholesterol estrone pyrithione rubidium indium""".split())
 """First words of substances whose salts and esters are other drugs, not forms of them."""
+DRUGS_TOO = CATIONS | {"arginine", "lysine"}
+"""Words for a salt that are also drugs."""
 SHORTEST_BEGINNING = 6
 """Letters of a word that may be taken as the beginning of a name."""
 
@@ -158,7 +160,7 @@ def make_lexicon(preferred: Mapping[int, str], names: Iterable[tuple[int, str]],
     meanings: dict[str, Meaning] = {}
     for name in first.keys() | every.keys():
         parts = name.split()
-        if not name or (len(parts) == 1 and (name in FORMS or (name in SALTS and name not in CATIONS))):
+        if not name or (len(parts) == 1 and (name in FORMS or (name in SALTS and name not in DRUGS_TOO))):
             continue
         drugs = first.get(name) or every[name]
         if len(drugs) > 1:
@@ -170,7 +172,9 @@ def make_lexicon(preferred: Mapping[int, str], names: Iterable[tuple[int, str]],
         if name not in meanings and name not in FORMS:
             meanings[name] = _meant("brand", generic, own)
     for name, means in written_names().items():
-        meanings[name] = _meant("shorthand", means, own)
+        meant = _meant("shorthand", means, own)
+        if not (meant.missing and not meant.drugs and name in own):  # the knowledge base has the very name
+            meanings[name] = meant
     return Lexicon(meanings, base_of, dict(preferred), frozenset(base_of.get(d, d) for d in biologics))
 
 

@@ -83,7 +83,7 @@ def understand(text: str, lexicon: Lexicon) -> Reading:
     main = _read(outside, lexicon)
     if inside and (not main.parts or _only_insulin(main)):
         aside = next((found for found in (_read(part, lexicon) for part in inside) if found.parts), None)
-        if aside is not None and (not main.parts or any(p.name.startswith("insulin ") for p in aside.parts)):
+        if aside is not None and (not main.parts or any("insulin" in _shown(p, lexicon) for p in aside.parts)):
             return Reading(_settled(aside.parts, lexicon), main.left)
     return Reading(_settled(main.parts, lexicon), main.left)
 

@@ -121,6 +121,8 @@ def words(text: str) -> tuple[Word, ...]:
         elif token == "in":
             before = "in"
         else:
+            if token == "acet" and (before in HARD or not found):  # a part of its own, not the salt of the one before
+                token = "acetaminophen"
             found.append(Word(SPELLED.get(token, token), before if found else ""))
             before = ""
     return tuple(found)

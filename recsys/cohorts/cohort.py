@@ -185,6 +185,10 @@ class Cohort:
     vocabularies: dict[str, Vocabulary]
     accounting: tuple[Loss, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    ordered: Ragged | None = None
+    """One row a visit: which ingredients were ordered under which label, as indices into ``ordered_pairs``."""
+    ordered_pairs: tuple[tuple[str, str], ...] = ()
+    """(label, ingredient key), e.g. (``ATC:B01A``, ``DRUG:inchikey:…``)."""
 
     def __post_init__(self) -> None:
         visits = len(self.visit_patient)
@@ -221,6 +225,10 @@ class Cohort:
             digest.update(np.ascontiguousarray(self.codes[kind].indptr, dtype="<i8").tobytes())
             digest.update(np.ascontiguousarray(self.codes[kind].values, dtype="<i4").tobytes())
             digest.update("\n".join(self.vocabularies[kind].codes).encode())
+        if self.ordered is not None:
+            digest.update(np.ascontiguousarray(self.ordered.indptr, dtype="<i8").tobytes())
+            digest.update(np.ascontiguousarray(self.ordered.values, dtype="<i4").tobytes())
+            digest.update("\n".join("\t".join(pair) for pair in self.ordered_pairs).encode())
         return Fingerprint(
             patients=self.patients,
             visits=self.visits,

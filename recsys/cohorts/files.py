@@ -52,6 +52,8 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
     for kind in KINDS:
         arrays[f"{kind}_indptr"] = cohort.codes[kind].indptr
         arrays[f"{kind}_values"] = cohort.codes[kind].values
+    if cohort.ordered is not None:
+        arrays |= {"ordered_indptr": cohort.ordered.indptr, "ordered_values": cohort.ordered.values}
     with tempfile.TemporaryFile(dir=folder) as buffer:
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         buffer.seek(0)
@@ -60,6 +62,7 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
         "name": cohort.name,
         "fingerprint": asdict(cohort.fingerprint),
         "vocabularies": {kind: list(cohort.vocabularies[kind].codes) for kind in KINDS},
+        "ordered_pairs": [list(pair) for pair in cohort.ordered_pairs],
         "accounting": [asdict(loss) for loss in cohort.accounting],
         "provenance": plain(cohort.provenance),
     }
@@ -84,6 +87,9 @@ def load_cohort(name: str, settings: Settings | None = None) -> Cohort:
                 vocabularies={kind: Vocabulary(tuple(document["vocabularies"][kind])) for kind in KINDS},
                 accounting=tuple(Loss(**row) for row in document["accounting"]),
                 provenance=document["provenance"],
+                ordered=Ragged(arrays["ordered_indptr"], arrays["ordered_values"])
+                if "ordered_indptr" in arrays else None,
+                ordered_pairs=tuple((label, key) for label, key in document.get("ordered_pairs", ())),
             )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         raise DataError(f"cohort {name!r}: its files cannot be read", hint="run mkmed recsys prepare again") from None

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from recsys.orders.routes import ANY
+from recsys.orders.routes import ANY, UNSAID
 
 COMBINATION = re.compile(
-    r"A02A[DFGH]|A02BD|A06AB(?:20|3)|A06AC5|A06AD(?:10|6)|A07CA|A10BD|A11[AB]|B01AC30|C02L|C03E|C07[BCDEF]|C08G|C09B|C09D|"
+    r"A02A[DFG]|A02BD|A06AB(?:20|3)|A06AC5|A06AD(?:10|6)|A07CA|A10BD|A11[AB]|B01AC30|C02L|C03E|C07[BCDEF]|C08G|C09B|C09D|"
     r"C10B|D01AC20|D06C|D07[BCX]|G01B|G03A[AB]|G03[EFH]|H02B|J01CR|J01E[BCDE]20|J01EE|J01R|J04AM|J05AR|M01B|N02A[GJ]|"
     r"N04BA0[2-7]|N05CB|R01AA20|R01AB|R02AA20|R03A[HKL]|R03D[AB]2|R05DA20|R05F|S01C|S01BB|S02C|S03C")
 _NUMBERED = re.compile(r"[A-Z]\d\d[A-Z]{2}[57]\d$")  # WHO numbers combinations 50-59 and, with psycholeptics, 70-79
@@ -70,39 +70,36 @@ def use_of(code: str) -> Use:
     return next((table[code[:size]] for size in range(len(code), 0, -1) if code[:size] in table), _DEFAULT)
 
 
-def choose(codes: Iterable[str], route: str, texts: Sequence[str], *, alone: bool = True,
-           milligrams: float = 0.0) -> str:
+def choose(codes: Iterable[str], route: str, texts: Sequence[str], *, milligrams: float = 0.0, least: int = 1) -> str:
     """The one ATC code of an ingredient in an order; empty where there is none.
 
-    ``route`` is one of recsys.orders.routes or empty, ``texts`` are the order's words, ``alone`` is whether the order
-    has no other ingredient. Codes that fit alike go by their order in the alphabet, which ``ambiguous`` tells.
+    ``route`` is one of recsys.orders.routes or empty, ``texts`` are the order's words; codes of fewer than ``least``
+    characters count only where no other does. Codes that fit alike go by the alphabet, which ``ambiguous`` tells.
     """
-    ranked = _ranked(codes, route, texts, alone=alone, milligrams=milligrams)
+    ranked = _ranked(codes, route, texts, milligrams, least)
     return ranked[0][1] if ranked else ""
 
 
-def ambiguous(codes: Iterable[str], route: str, texts: Sequence[str], length: int, *, alone: bool = True) -> bool:
+def ambiguous(codes: Iterable[str], route: str, texts: Sequence[str], length: int, *, milligrams: float = 0.0) -> bool:
     """Whether codes of different classes (of ``length`` characters) fit an order alike."""
-    ranked = _ranked(codes, route, texts, alone=alone)
+    ranked = _ranked(codes, route, texts, milligrams, length)
     return len({code[:length] for score, code in ranked if score == ranked[0][0]}) > 1 if ranked else False
 
 
-def _ranked(codes: Iterable[str], route: str, texts: Sequence[str], *, alone: bool,
-            milligrams: float = 0.0) -> list[tuple[tuple[int, ...], str]]:
+def _ranked(codes: Iterable[str], route: str, texts: Sequence[str], milligrams: float,
+            least: int) -> list[tuple[tuple[int, int], str]]:
+    """The codes that count, best first, each with its score: whether the route fits, and the rank."""
     given = sorted(set(codes))
-    single = [code for code in given if not is_combination(code)] or given
-    text = " ".join(texts)
+    given = [code for code in given if len(code) >= least] or given
+    text = " ".join(texts).lower()
+    counted = [code for code in given if code in _uses() or not is_combination(code)] or given
     found = []
-    for code in single:
+    for code in counted:
         use = use_of(code)
         if use.words is not None and not use.words.search(text):
             continue
-        fits = (route in use.routes) if route else bool(use.routes & ANY)
-        # a drug that has only local codes may be given there: an order that says nothing takes the highest rank
-        rank = use.rank
-        if code == "N02BA01" and milligrams > LOW_DOSE_ASPIRIN:
-            rank = 2
-        found.append(((-int(fits), -rank, -len(code)), code))
-    if not found:
-        found = [((0, 0, 0), code) for code in single]
-    return sorted(found)
+        rank = 2 if code == "N02BA01" and milligrams > LOW_DOSE_ASPIRIN else use.rank
+        # an order that says nothing of its route is systemic, or where the drug's first use is
+        fits = route in use.routes if route else bool(use.routes & UNSAID) or use.rank > 0
+        found.append(((-int(fits), -rank), code))
+    return sorted(found) or [((0, 0), code) for code in counted]

@@ -16,12 +16,13 @@ Where codes and name say different drugs the codes stay, and the disagreement is
 from __future__ import annotations
 
 import csv
+import difflib
 import gzip
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 
 from sqlalchemy import Connection
@@ -29,7 +30,7 @@ from sqlalchemy import Connection
 from kb.identity.identifiers import NAMESPACES, normalise_ndc
 from kb.names.lexicon import Lexicon, Meaning, make_lexicon, read_lexicon
 from kb.names.matching import DILUENTS, Reading, understand
-from kb.names.words import canonical
+from kb.names.words import canonical, without_salt
 from kb.query import read as query
 from recsys.orders.classes import added_codes, is_combination
 from recsys.orders.order import Order
@@ -44,6 +45,7 @@ VEHICLE = "a vehicle: a diluent that carries drugs"
 MAPPED_AWAY = "none by the user's map"
 
 DISAGREE = "codes and name say different drugs"
+PRODUCT_DISAGREES = "a table of products says another drug than the name"
 PARTLY = "a part of the name was not understood"
 LACKING = "an ingredient is lacking in the knowledge base"
 
@@ -55,6 +57,7 @@ LARGE_VOLUME = 500.0
 _MEANT = ("dextrose", "glucose")
 _CONCENTRATED = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*%")
 _FLUSH = re.compile(r"\bflush|\block\b|bacteriostatic|diluent|sterile water for inj|swfi")
+_EATEN = re.compile(r"\bgel\b|\btabs?\b|chew")
 _BOLUS = re.compile(r"bolus|maintenance")
 
 
@@ -158,9 +161,12 @@ class Resolver:
             result = replace(empty, ingredients=self._ingredients(coded, how), remarks=remarks)
         elif named or any(part.meaning.atc for part in reading.parts):
             result = self._of_reading(reading, empty, how if coded else "")
+            product = self._by_table(order)[0]
+            if product and named and not set(named) >= set(product):
+                result = replace(result, remarks=(*result.remarks, PRODUCT_DISAGREES))
         else:
             result = self._of_products(order, reading, empty)
-        return self._without_vehicle(order, reading, result)
+        return self._without_vehicle(order, result)
 
     def learn(self, orders: Iterable[tuple[Order, int]]) -> int:
         """Take from named orders (each with its rows) what their HICL, GSN and NDC mean, for orders without a name.
@@ -179,6 +185,27 @@ class Resolver:
             if rows >= AGREE * counted.total():
                 self._learned[code] = drugs
         return len(self._learned)
+
+    def nearest(self, text: str, reason: str, count: int = 3) -> list[str]:
+        """The names of the lexicon that are most like a text that was not understood; none for what is no drug."""
+        if reason in (VEHICLE, NOT_A_DRUG, MAPPED_AWAY, NO_NAME):
+            return []
+        reading = self._named([text])
+        if rivals := [self.lexicon.names.get(drug, "") for part in reading.parts for drug in part.meaning.rivals]:
+            return rivals[:count]
+        found: list[str] = []
+        for word in [canonical(text), *sorted(reading.left, key=len, reverse=True)]:
+            names = self._by_start.get(word[:2], ())
+            found += difflib.get_close_matches(word, names, n=count, cutoff=0.75)
+        return list(dict.fromkeys(found))[:count]
+
+    @cached_property
+    def _by_start(self) -> Mapping[str, list[str]]:
+        """Canonical names by their first two letters."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(self.lexicon.meanings):
+            found[name[:2]].append(name)
+        return found
 
     def key(self, drug: int) -> str:
         """The key of a base drug."""
@@ -247,15 +274,9 @@ class Resolver:
         """What tables of products, the source's ATC codes or other orders of the source say."""
         if any(part.meaning.nothing for part in reading.parts):
             return replace(empty, reason=NOT_A_DRUG)
-        by_gsn, by_ndc, rxcui = product_tables()
-        ndc = (normalise_ndc(order.ndc) if order.ndc else None) or ""
-        for codes, how in ((by_gsn.get((order.gsn or "").zfill(6), ()), "gsn table"),
-                           (by_ndc.get(ndc, ()), "ndc table"), (order.atc, "atc")):
-            drugs = {self._by_atc[code] for code in codes if code in self._by_atc}
-            if len(drugs) == 1:
-                return replace(empty, ingredients=self._ingredients(drugs, how))
-        if drugs := set(self.identifiers.get("rxcui", {}).get(rxcui.get(ndc, ""), ())):
-            return replace(empty, ingredients=self._ingredients(drugs, "ndc table"))
+        drugs, how = self._by_table(order)
+        if drugs:
+            return replace(empty, ingredients=self._ingredients(drugs, how))
         for code in _product_codes(order):
             if code in self._learned:
                 how = f"{code.partition(':')[0].lower()} of others"
@@ -271,15 +292,32 @@ class Resolver:
         return replace(empty, reason=NO_DRUG if named or order.ndc or order.gsn or order.rxcui or order.hicl or order.code
                        else NO_NAME)
 
-    def _without_vehicle(self, order: Order, reading: Reading, result: Resolved) -> Resolved:
-        """The result, or the reason VEHICLE for an order of nothing but a diluent that only carries drugs."""
+    def _by_table(self, order: Order) -> tuple[tuple[int, ...], str]:
+        """The drug that a table of products or the source's ATC code names alone, and which it was."""
+        if not (order.gsn or order.ndc or order.atc):
+            return (), ""
+        by_gsn, by_ndc, rxcui = product_tables()
+        ndc = (normalise_ndc(order.ndc) if order.ndc else None) or ""
+        for codes, how in ((by_gsn.get((order.gsn or "").zfill(6), ()), "gsn table"),
+                           (by_ndc.get(ndc, ()), "ndc table"), (order.atc, "atc")):
+            drugs = {self._by_atc[code] for code in codes if code in self._by_atc}
+            if len(drugs) == 1:
+                return tuple(drugs), how
+        return self.identifiers.get("rxcui", {}).get(rxcui.get(ndc, ""), ()), "ndc table"
+
+    def _without_vehicle(self, order: Order, result: Resolved) -> Resolved:
+        """The result, or the reason VEHICLE for an order of nothing but a diluent that only carries drugs.
+
+        In MIMIC's BASE and ADDITIVE a diluent always does, but for hypertonic saline; elsewhere a flush does, and what
+        is neither concentrated nor local nor a bag of LARGE_VOLUME or more.
+        """
         if self.keep_vehicles or result.product or not result.ingredients or not self._is_diluent(result):
             return result
         text = " ".join(result.texts)
         percents = [float(number) for number in _CONCENTRATED.findall(text)]
         sugar = any(canonical(one.name).startswith(_MEANT) for one in result.ingredients)
         concentrated = max(percents, default=0.0) >= (10 if sugar else 3) or bool(re.search(r"\bd(?:50|25|20)w?\b", text))
-        local = result.route in ("eye", "nasal", "inhaled", "skin", "oral", "ear", "mouth", "irrigation")
+        local = bool(_EATEN.search(text)) or result.route in ("eye", "nasal", "inhaled", "skin", "oral", "ear", "mouth", "irrigation")
         large = millilitres(result.texts) >= LARGE_VOLUME or bool(_BOLUS.search(text))
         if order.kind in ("BASE", "ADDITIVE"):
             carries = not (concentrated and order.kind == "BASE" and not sugar)
@@ -288,11 +326,8 @@ class Resolver:
         return replace(result, ingredients=(), reason=VEHICLE) if carries else result
 
     def _is_diluent(self, result: Resolved) -> bool:
-        """Whether the ingredients are salt, sugar or water, or Ringer's lactate."""
-        names = {canonical(one.name) for one in result.ingredients}
-        ringer = {"sodium lactate", "sodium chloride"} <= names and names <= {*DILUENTS, "potassium chloride",
-                                                                              "calcium chloride"}
-        return names <= DILUENTS or ringer
+        """Whether the order is of one of salt, sugar and water; Ringer's lactate and sugar with salt are fluids."""
+        return len(result.ingredients) == 1 and canonical(result.ingredients[0].name) in DILUENTS
 
 
 _NAMESPACE_OF = {"rxnorm": "rxcui", "rxnorm extension": "rxcui"}
@@ -309,9 +344,13 @@ def codes_by_drug(pairs: Iterable[tuple[int, str]], lexicon: Lexicon) -> dict[in
     found: dict[int, set[str]] = defaultdict(set)
     for drug, code in pairs:
         found[lexicon.base(drug)].add(code)
+    unsalted = {without_salt(canonical(name)): lexicon.base(drug) for drug, name in lexicon.names.items()}
     for name, codes in added_codes().items():
         meaning: Meaning | None = lexicon.meanings.get(canonical(name))
-        for drug in meaning.drugs if meaning and len(meaning.drugs) == 1 else ():
+        drugs = meaning.drugs if meaning and len(meaning.drugs) == 1 else ()
+        if not drugs and canonical(name) in unsalted:
+            drugs = (unsalted[canonical(name)],)
+        for drug in drugs:
             found[drug].update(codes)
     return {drug: tuple(sorted(codes)) for drug, codes in found.items()}
 

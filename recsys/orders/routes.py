@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 ANY = frozenset({"oral", "iv", "im", "patch", "rectal", "mouth"})
 """The systemic routes; ``im`` stands for all injections that are not into a vein."""
+UNSAID = frozenset({"oral", "iv", "im"})
+"""Where an order goes that does not say."""
 
 _COLUMN: tuple[tuple[str, str], ...] = (
     ("eye", r"ophth|\beye|\bo[usd]\b|conjunctiv"),
@@ -33,8 +35,8 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("nasal", r"\bnasal|\bna sp|nasl"),
     ("inhaled", r"inhal|\bneb|\bhfa\b|\bmdi\b|diskus|respul|inhl|\baepb\b|dry powder|handihaler|\bih\b|for inh|ellipta|aers?\b|"
                 r"metered dose|\b(?:in|inh) (?:soln|nebu|aers|aepb|susp)|\b(?:44|110|220) ?mcg\b"),
-    ("vaginal", r"\bvag|vaginal"),
-    ("device", r"drug implant|intrauterine|\biud\b"),
+    ("vaginal", r"\bvag|vaginal|nuvaring|\bring\b"),
+    ("device", r"drug implant|intrauterine|\biud\b|mirena|skyla|liletta|kyleena|nexplanon|implanon"),
     ("mouth", r"oral rinse|mouthwash|mouth/throat|\bmt soln|swish|viscous|sublingual|\bsl\b|lozenge|troche|buccal|throat|\bmwsh\b|"
               r"oral care|mucosal spray|periogard|peridex"),
     ("rectal", r"\bsupp|enema|\brect|\bpr\b"),

@@ -23,7 +23,7 @@ from recsys.formats import FORMATS, contract
 from recsys.formats.contract import DUPLICATE, KEPT, Ledger, PairCounter, check_counts
 from recsys.formats.meds import recognise
 from recsys.formats.tables import seconds, stream
-from recsys.orders.medications import MedicationMap, map_orders
+from recsys.orders.medications import Labels, MedicationMap, map_orders
 
 DATA = Path(__file__).parents[2] / "demo" / "data"
 FOLDERS = {
@@ -44,8 +44,8 @@ ROWS = {
 class Every(MedicationMap):
     """Takes every medication key as a medication of its own, so that no knowledge base is needed."""
 
-    def codes(self, key):
-        return (f"KEY:{key}",)
+    def label(self, order):
+        return Labels(((f"KEY:{order.key}", ""),))
 
 
 def read(name, root=None, **options):
