@@ -105,7 +105,8 @@ class Transport:
         self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.trust_env = not _is_loopback(self._base)
-        self._session.headers.update({"User-Agent": _user_agent(settings), "Accept-Encoding": "gzip"})
+        self._session.headers.update({"User-Agent": _user_agent(settings), "Accept-Encoding": "gzip",
+                                      "Connection": "close"})  # one exchange a connection: kb/http/wire.py
         self._adapter = PoliteAdapter(settings.cache / "slots.sqlite", self.policy, self.pace, connections)
         self._session.mount("https://", self._adapter)
         self._session.mount("http://", self._adapter)

@@ -201,7 +201,7 @@ class Pace:
         left = max(0.0, until - time.monotonic())
         often = blocks >= self.policy.blocks
         if left and (often or left > self.policy.longest_pause):
-            why = f"refused {blocks} times in a row" if often else f"asked for a pause, of which {_minutes(left)} are left"
+            why = f"refused {blocks} times in a row" if often else f"asked to be left alone for {_minutes(left)} more"
             raise Blocked(
                 f"{self.host} {why}",
                 hint=f"everything so far is kept: run the same command again in {_minutes(left)}",

@@ -7,7 +7,10 @@ import json
 import struct
 import warnings
 import zlib
+from collections.abc import Iterable
 from typing import Any
+
+from kb.normalise import clean
 
 IMAGE_PIXELS = 300
 """Width and height of the picture that is asked for (``image_size=large``)."""
@@ -38,16 +41,34 @@ def load_json(body: bytes) -> dict[str, Any]:
         raise BodyError("JSON, but not an object")
     if _is_deep(document):
         raise ContentError(f"objects more than {DEEPEST} deep")
-    return document
+    return _cleaned(document) if b"\\ud" in body.lower() else document
+
+
+def _cleaned(value: Any) -> Any:
+    """The value with lone surrogates, which are no characters, replaced."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(key): _cleaned(inner) for key, inner in value.items()}
+    return [_cleaned(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _is_deep(document: Any) -> bool:
     level = [document]
     for _ in range(DEEPEST):
-        level = [v for one in level for v in (one.values() if isinstance(one, dict) else one) if isinstance(v, dict | list)]
-        if not level:
+        inner: list[Any] = []
+        for one in level:
+            for value in one.values() if isinstance(one, dict) else one:
+                if isinstance(value, dict | list):
+                    inner.append(value)
+        if not inner:
             return False
+        level = inner
     return True
+
+
+def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -66,7 +87,8 @@ def read_png(body: bytes) -> tuple[int, int]:
             raise BodyError("a PNG chunk is cut short")
         length, kind = struct.unpack(">I4s", body[at : at + 8])
         data = body[at + 8 : at + 8 + length]
-        if len(body) < at + 12 + length or zlib.crc32(kind + data) != int.from_bytes(body[at + 8 + length :][:4], "big"):
+        told = int.from_bytes(body[at + 8 + length :][:4], "big")
+        if len(body) < at + 12 + length or zlib.crc32(kind + data) != told:
             raise BodyError("a PNG chunk is cut short or its checksum is wrong")
         if (kind == b"IHDR") != (not kinds):
             raise ContentError("a PNG without a header, or with two")
@@ -97,8 +119,8 @@ def _decode(body: bytes) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Pillow warns of decompression bombs
             with Image.open(io.BytesIO(body), formats=("PNG",)) as picture:
-                extrema = picture.convert("RGB").getextrema()
+                blank = picture.convert("RGB").getcolors(1) is not None
     except damaged as error:
         raise BodyError(f"a PNG that does not decode: {type(error).__name__}") from None
-    if all(low == high for low, high in extrema):
+    if blank:
         raise ContentError("a PNG with nothing on it")

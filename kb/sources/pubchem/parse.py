@@ -15,10 +15,12 @@ import pubchempy
 
 from kb import sdf
 from kb.errors import DataError
+from kb.licences import NCBI, Licence, most_restrictive
 from kb.normalise import clean, tidy
 from kb.sources.pubchem import schema
 from kb.sources.pubchem.bodies import BodyError, ContentError, load_json
 from kb.sources.pubchem.proof import Compound, check_conformer, prove
+from kb.sources.pubchem.rules import licence_of
 
 T = TypeVar("T")
 
@@ -64,6 +66,14 @@ class Passage:
     url: str | None = None
     licence_note: str | None = None
     licence_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The passages of a record, and the licence of the record as a whole: the most restrictive of all it refers to."""
+
+    passages: tuple[Passage, ...]
+    licence: Licence
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +127,7 @@ def _read_record(record: Any) -> Compound:
         said = {tag: getattr(compound, attribute) for tag, attribute in _ATTRIBUTES.items()}
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ContentError(f"a record that PubChemPy cannot read: {type(error).__name__}") from None
-    row = {"CID": cid, **{tag: value for tag, value in said.items() if value is not None}}
+    row = {"CID": cid, **{tag: value for tag, value in said.items() if value not in (None, "")}}
     return prove(compound_of(schema.validated(schema.PropertyRow, row, "a record")))
 
 
@@ -179,7 +189,7 @@ def _by_cid(
     for row in rows:
         cid = cid_of(row)
         if not is_cid(cid):
-            nameless = f"a row with CID {cid!r:.40}"
+            nameless = f"a row with CID {repr(cid)[:40]}"
             continue
         if cid not in asked:
             raise ContentError("the answer is about compounds that were not asked for")
@@ -216,7 +226,7 @@ def parse_cids(body: bytes) -> tuple[int, ...]:
     return tuple(dict.fromkeys(cid for listed in lists for cid in listed if cid))
 
 
-def parse_view(body: bytes, asked: frozenset[int], headings: tuple[str, ...] | None = None) -> list[Passage]:
+def parse_view(body: bytes, asked: frozenset[int], headings: tuple[str, ...] | None = None) -> Texts:
     """The texts of a PUG View record below ``headings`` (all if None), each with its reference's licence.
 
     Raises ContentError for a record of another compound, one without such a text, and a text without its reference.
@@ -246,7 +256,8 @@ def parse_view(body: bytes, asked: frozenset[int], headings: tuple[str, ...] | N
         raise ContentError(f"a record without a text under {' or '.join(headings)}")
     if len(found) > MAX_PASSAGES or sum(len(content) for _, _, content in found) > MAX_TEXT:
         raise ContentError(f"{len(found)} texts of {sum(len(c) for _, _, c in found):,} characters in one record")
-    return list(found.values())
+    quoted = [licence_of(tidy(r.source), _said(r.licence_note), _said(r.licence_url)) for r in record.references]
+    return Texts(tuple(found.values()), most_restrictive([NCBI, *quoted]))
 
 
 def _said(text: str | None) -> str | None:
@@ -267,12 +278,15 @@ def parse_conformers(body: bytes, structures: Mapping[int, Structure]) -> Found[
     Raises BodyError when the file is cut off, ContentError when a record is of a compound that was not asked for.
     """
     found: Found[Conformer] = Found()
-    raws = list(sdf.split_bytes(body))
-    if not raws or not raws[-1].closed:
+    if not body.rstrip(b"\r\n").endswith(b"\n$$$$"):
         raise BodyError("SDF does not end with $$$$")
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BodyError("SDF is not UTF-8") from None
     nameless = ""
-    for raw in raws:
-        cid = _cid_of_record(raw)
+    for raw in sdf.split_bytes(body):
+        cid = cid_of_record(raw)
         if cid is None:
             nameless = "a record that does not say whose it is"
         elif cid not in structures:
@@ -291,7 +305,7 @@ def parse_conformers(body: bytes, structures: Mapping[int, Structure]) -> Found[
     return found
 
 
-def _cid_of_record(raw: sdf.Raw) -> int | None:
+def cid_of_record(raw: sdf.Raw) -> int | None:
     """The CID in the first line of a record."""
     title = (raw.data or b"").split(b"\n", 1)[0].strip()
     return int(title) if title.isdigit() and len(title) < 11 and is_cid(int(title)) else None
@@ -303,7 +317,7 @@ def parse_conformer(raw: sdf.Raw, structure: Structure) -> Conformer:
         record = sdf.read(raw)
     except DataError as error:
         raise ContentError(error.message) from None
-    cid = _cid_of_record(raw)
+    cid = cid_of_record(raw)
     if cid is None or record.items.get("PUBCHEM_COMPOUND_CID") != str(cid):
         raise ContentError("an SDF record whose title and CID do not agree")
     if "V2000" not in record.block.split("\n", 4)[3]:

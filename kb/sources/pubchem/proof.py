@@ -11,19 +11,17 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kb.chemistry import describe, quiet, read_smiles
 from kb.errors import DataError
 from kb.sdf import Molfile
 from kb.sources.pubchem.bodies import ContentError
+from kb.sources.pubchem.formula import composition, count_rotatable
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-_FORMULA = re.compile(r"((?:[A-Z][a-z]?\d*)+)([+-]\d*)?")
-_ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*)")
 HEAVIEST = 92
 """The last element that has an atomic weight; PubChem writes Rg for a polymer's ``*``."""
 LONGEST_COORDINATE = 1000.0
@@ -48,28 +46,6 @@ class Compound:
     iupac_name: str | None
     units: int
     values: Mapping[str, float]
-
-
-def composition(formula: str) -> tuple[Counter[str], int]:
-    """The atoms of a formula by element, hydrogen's isotopes as H, and its charge; raises ContentError for no formula."""
-    match = _FORMULA.fullmatch(formula)
-    if not match:
-        raise ContentError(f"{formula[:40]!r} is no formula")
-    atoms: Counter[str] = Counter()
-    for symbol, count in _ELEMENT.findall(match.group(1)):
-        if symbol not in _elements() and symbol not in ("D", "T"):
-            raise ContentError(f"{symbol!r} in a formula is no element")
-        atoms["H" if symbol in ("D", "T") else symbol] += int(count or 1)
-    sign = match.group(2) or ""
-    return atoms, int(f"{sign[0]}{sign[1:] or 1}") if sign else 0
-
-
-@cache
-def _elements() -> frozenset[str]:
-    from rdkit import Chem
-
-    table = Chem.GetPeriodicTable()
-    return frozenset(table.GetElementSymbol(number) for number in range(1, 119))
 
 
 def prove(compound: Compound) -> Compound:
@@ -97,13 +73,13 @@ def prove(compound: Compound) -> Compound:
 
 def _check_by_structure(compound: Compound, molecule: Mol) -> None:
     from rdkit import Chem
-    from rdkit.Chem.Descriptors import ExactMolWt, MolWt
+    from rdkit.Chem.Descriptors import ExactMolWt, MolWt  # type: ignore[attr-defined]
 
     hydrogens = sum(a.GetTotalNumHs(includeNeighbors=False) + (a.GetAtomicNum() == 1) for a in molecule.GetAtoms())
     heavy = molecule.GetNumHeavyAtoms()
     exact: dict[str, float] = {"heavy_atoms": heavy, "charge": Chem.GetFormalCharge(molecule)}
     most: dict[str, float] = {
-        "rotatable_bonds": most_rotatable(molecule), "hbond_donors": hydrogens, "hbond_acceptors": heavy,
+        "rotatable_bonds": count_rotatable(molecule), "hbond_donors": hydrogens, "hbond_acceptors": heavy,
         "stereo_centers": heavy, "tpsa": 70.0 * heavy,
     }
     _check(compound, exact, most, {"mol_weight": MolWt(molecule), "exact_mass": ExactMolWt(molecule)})
@@ -137,19 +113,9 @@ def _check(compound: Compound, exact: Mapping[str, float], most: Mapping[str, fl
             raise ContentError(f"{name} is {values[name]:g}, but the structure has at most {limit:g}")
     for name, right in masses.items():
         # Large weights are rounded to whole numbers, and tables of atomic weights differ in their last digits.
-        if abs(values.get(name, right) - right) > (0.06 + 5e-4 * right if name == "mol_weight" else 0.02 + 2e-5 * right):
+        within = 0.06 + 5e-4 * right if name == "mol_weight" else 0.02 + 2e-5 * right
+        if abs(values.get(name, right) - right) > within:
             raise ContentError(f"{name} is {values[name]:g}, but the structure has {right:.4f}")
-
-
-def most_rotatable(molecule: Mol) -> int:
-    """How many bonds can be rotatable by any rule: single, in no ring, with more than one neighbour at both ends."""
-    from rdkit.Chem import BondType
-
-    return sum(
-        bond.GetBondType() == BondType.SINGLE and not bond.IsInRing()
-        and bond.GetBeginAtom().GetDegree() > 1 and bond.GetEndAtom().GetDegree() > 1
-        for bond in molecule.GetBonds()
-    )
 
 
 def check_conformer(record: Molfile, smiles: str | None, formula: str) -> int:
@@ -222,6 +188,14 @@ def _check_geometry(molecule: Mol) -> None:
             a, b, c, d = positions[around]
             if abs(float(np.dot(a - d, np.cross(b - d, c - d)))) < DEPTH:
                 raise ContentError("a conformer that is flat")
+
+
+def is_unit(smiles: str, salt: str) -> bool:
+    """Whether a compound is one of a salt's units, neutral or not."""
+    try:
+        return _is_conformer(read_smiles(smiles), read_smiles(salt))
+    except DataError:
+        return False
 
 
 def _is_conformer(heavy: Mol, wanted: Mol) -> bool:

@@ -235,5 +235,6 @@ def validated(model: type[M], value: Any, what: str) -> M:
         place = ".".join(str(part) for part in first["loc"])
         said = first["msg"].removeprefix("Value error, ")
         given = first.get("input")
-        shown = "" if first["type"] in ("missing", "value_error") or isinstance(given, dict | list) else f": {given!r:.40}"
+        untold = first["type"] in ("missing", "value_error") or isinstance(given, dict | list)
+        shown = "" if untold else f": {repr(given)[:40]}"
         raise ContentError(f"{what}: {place + ': ' if place else ''}{said}{shown}") from None
