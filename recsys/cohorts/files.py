@@ -16,7 +16,7 @@ import numpy as np
 from kb.errors import DataError, NotFound, UsageError
 from kb.output import plain
 from kb.settings import Settings, load_settings
-from recsys.cohorts.cohort import KINDS, Cohort, Loss, Ragged, Vocabulary
+from recsys.cohorts.cohort import KINDS, Attribute, Cohort, Loss, Ragged, Vocabulary
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -52,6 +52,10 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
     for kind in KINDS:
         arrays[f"{kind}_indptr"] = cohort.codes[kind].indptr
         arrays[f"{kind}_values"] = cohort.codes[kind].values
+    if cohort.visit_end is not None:
+        arrays["visit_end"] = cohort.visit_end
+    for name, attribute in cohort.attributes.items():
+        arrays[f"attribute_{name}"] = attribute.values
     with tempfile.TemporaryFile(dir=folder) as buffer:
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         buffer.seek(0)
@@ -60,6 +64,7 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
         "name": cohort.name,
         "fingerprint": asdict(cohort.fingerprint),
         "vocabularies": {kind: list(cohort.vocabularies[kind].codes) for kind in KINDS},
+        "attributes": {name: list(attribute.levels) for name, attribute in cohort.attributes.items()},
         "accounting": [asdict(loss) for loss in cohort.accounting],
         "provenance": plain(cohort.provenance),
     }
@@ -84,6 +89,9 @@ def load_cohort(name: str, settings: Settings | None = None) -> Cohort:
                 vocabularies={kind: Vocabulary(tuple(document["vocabularies"][kind])) for kind in KINDS},
                 accounting=tuple(Loss(**row) for row in document["accounting"]),
                 provenance=document["provenance"],
+                visit_end=arrays["visit_end"] if "visit_end" in arrays else None,
+                attributes={name: Attribute(tuple(levels), arrays[f"attribute_{name}"])
+                            for name, levels in document.get("attributes", {}).items()},
             )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         raise DataError(f"cohort {name!r}: its files cannot be read", hint="run mkmed recsys prepare again") from None
