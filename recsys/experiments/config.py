@@ -58,7 +58,9 @@ class Config:
     kappa: float = 2.5
     """How fast the loss turns to interactions above the target."""
     vectors: str = "published"
-    """``published`` (the store's), ``random``, or ``learned`` (none given)."""
+    """``published`` (the store's), ``random``, ``shuffled`` among medications, or ``learned`` (none given)."""
+    titles: str = "on"
+    """``on``, ``shuffled`` among codes, or ``off``: what the titles of codes say (recommender pairs only)."""
     frozen: bool = True
     """Whether medication vectors stay as published; false makes them weights that start there."""
     encoder: bool = False
@@ -93,7 +95,8 @@ def _convert(name: str, value: Any) -> Any:
 
 
 def _check(config: Config) -> Config:
-    choices = {"mode": ("corrected", "reference"), "vectors": ("published", "random", "learned")}
+    choices = {"mode": ("corrected", "reference"), "titles": ("on", "shuffled", "off"),
+               "vectors": ("published", "random", "shuffled", "learned")}
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
             raise ConfigError(f"setting {name!r} cannot be {getattr(config, name)!r}",
