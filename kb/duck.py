@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ATTACHED = "export"
 """The name of the user's database inside a connection."""
+SPILL_PREFIX = ".spill-"
+"""How the folders begin that a connection spills to; the number of the process follows."""
 
 
 def identifier(name: str) -> str:
@@ -39,7 +41,7 @@ def private_folder(parent: Path | None = None) -> Iterator[Path]:
     """A new folder of mode 0700 that is removed at the end, in ``parent`` or where temporary files go."""
     if parent is not None:
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(prefix=f".spill-{os.getpid()}-", dir=parent) as name:
+    with tempfile.TemporaryDirectory(prefix=f"{SPILL_PREFIX}{os.getpid()}-", dir=parent) as name:
         yield Path(name)
 
 
@@ -59,7 +61,8 @@ def open_duck(
         allowed += [str(database), f"{database}.wal"]
     config: dict[str, str | bool | int | float | list[str]] = {
         "temp_directory": str(spill / "tmp"), "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false", "allow_community_extensions": "false", "allow_unsigned_extensions": "false",
+        "autoload_known_extensions": "false", "allow_community_extensions": "false",
+        "allow_unsigned_extensions": "false",
         "preserve_insertion_order": "false",
     }
     with duckdb.connect(":memory:", config=config) as connection:

@@ -6,13 +6,16 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import psutil
 
+from kb.duck import SPILL_PREFIX
 from kb.errors import DataError, NotFound, UsageError
 from kb.output import plain
 from kb.settings import Settings, load_settings
@@ -24,6 +27,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 def cohorts_folder(settings: Settings | None = None) -> Path:
     """The only folder that patient data is ever written to."""
     return (settings or load_settings()).home / "cohorts"
+
+
+def private_cohorts_folder(settings: Settings | None = None) -> Path:
+    """The folder of the cohorts, made for the user alone, without what a killed run left to spill."""
+    folder = cohorts_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in folder.glob(f"{SPILL_PREFIX}*"):
+        process = left.name.removeprefix(SPILL_PREFIX).partition("-")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+    return folder
 
 
 def _folder(name: str, settings: Settings | None) -> Path:
@@ -89,7 +103,7 @@ def load_cohort(name: str, settings: Settings | None = None) -> Cohort:
                 vocabularies={kind: Vocabulary(tuple(document["vocabularies"][kind])) for kind in KINDS},
                 accounting=tuple(Loss(**row) for row in document["accounting"]),
                 provenance=document["provenance"],
-                visit_end=arrays["visit_end"] if "visit_end" in arrays else None,
+                visit_end=arrays.get("visit_end"),
                 attributes={name: Attribute(tuple(levels), arrays[f"attribute_{name}"])
                             for name, levels in document.get("attributes", {}).items()},
             )

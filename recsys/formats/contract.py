@@ -30,7 +30,7 @@ KEPT = "kept"
 
 @dataclass(frozen=True)
 class Limits:
-    """What reading may use: memory of the engine, a folder to spill to (None: where temporary files go), file bounds."""
+    """What reading may use: the engine's memory, a folder to spill to (None: the temporary one), bounds of files."""
 
     memory: str = "4GB"
     spill: Path | None = None

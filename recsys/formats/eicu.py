@@ -77,7 +77,8 @@ def _stays(export: Export) -> tuple[Visits, int]:
         "whole(s.patientunitstayid) AS id, trim(s.uniquepid) AS patient,"
         " TRY_CAST(whole(s.hospitaldischargeyear) AS INT) AS year,"
         # '> 89' is 90, no age is 0.
-        " coalesce(TRY_CAST(trim(replace(s.age, '>', '')) AS DOUBLE), 0) + CASE WHEN s.age LIKE '%>%' THEN 1 ELSE 0 END AS age,"
+        " coalesce(TRY_CAST(trim(replace(s.age, '>', '')) AS DOUBLE), 0) + CASE WHEN s.age LIKE '%>%' THEN 1 ELSE 0"
+        " END AS age,"
         " s.age <> '' AS aged, coalesce(TRY_CAST(s.patienthealthsystemstayid AS DOUBLE), 0) AS hospital_stay,"
         " coalesce(-TRY_CAST(s.hospitaladmitoffset AS DOUBLE), 0) AS unit_time,"
         " coalesce(TRY_CAST(s.unitvisitnumber AS DOUBLE), 0) AS turn_number, sex_of(s.gender) AS sex,"
@@ -90,11 +91,13 @@ def _stays(export: Export) -> tuple[Visits, int]:
     export.run(f"CREATE TEMP TABLE {placed} AS SELECT *, start + CASE WHEN length >= 0 THEN length END AS stop FROM"
                f" (SELECT *, (year - 1970) * {YEAR} + row_number() OVER (ORDER BY {order}) - 1 AS start FROM {staged})")
     unordered = export.count(
-        "SELECT count(*) FROM (SELECT hospital_stay, lag(hospital_stay) OVER w AS before FROM (SELECT DISTINCT patient, year,"
+        "SELECT count(*) FROM (SELECT hospital_stay, lag(hospital_stay) OVER w AS before FROM (SELECT DISTINCT"
+        " patient, year,"
         f" age, hospital_stay FROM {placed}) WINDOW w AS (PARTITION BY patient, year, age ORDER BY hospital_stay))"
         " WHERE before IS NOT NULL")
     attributes = {
-        AGE: "CASE WHEN v.aged THEN age_band(v.age) END", SEX: "v.sex", ETHNICITY: "v.ethnicity", HOSPITAL: "v.hospital",
+        AGE: "CASE WHEN v.aged THEN age_band(v.age) END", SEX: "v.sex", ETHNICITY: "v.ethnicity",
+        HOSPITAL: "v.hospital",
         ADMISSION: "v.source", DISCHARGE: "v.location", VISIT_TYPE: "v.unittype",
         DIED: "CASE v.status WHEN 'expired' THEN 'yes' WHEN 'alive' THEN 'no' END",
     }
@@ -109,7 +112,8 @@ def _orders(export: Export, visits: Visits) -> CodePairs:
               "drugordercancelled": True}
     raw = export.stage("medication", wanted)
     named = export.fresh("named")
-    export.run(f"CREATE TEMP TABLE {named} AS SELECT DISTINCT ON (hicl) hicl, name FROM (SELECT whole(drughiclseqno) AS hicl,"
+    export.run(f"CREATE TEMP TABLE {named} AS SELECT DISTINCT ON (hicl) hicl, name FROM (SELECT whole(drughiclseqno)"
+               f" AS hicl,"
                f" trim(drugname) AS name, count(*) AS times FROM {raw} WHERE said(drugname) IS NOT NULL"
                " AND whole(drughiclseqno) NOT IN ('', '0') GROUP BY ALL) ORDER BY hicl, times DESC, name")
     export.ledger.note("medication", "orders named through their HICL number", export.count(
@@ -117,7 +121,8 @@ def _orders(export: Export, visits: Visits) -> CodePairs:
         " AND lower(s.drugordercancelled) <> 'yes'"))
     staged = export.fresh("staged")
     row = cells(("drugname", "hicl", "others", "routeadmin", "drugordercancelled"))
-    export.run(f"CREATE TEMP TABLE {staged} AS SELECT visit, {row} AS key FROM (SELECT CASE WHEN whole(s.patientunitstayid)"
+    export.run(f"CREATE TEMP TABLE {staged} AS SELECT visit, {row} AS key FROM (SELECT CASE WHEN"
+               f" whole(s.patientunitstayid)"
                " = '' THEN -2 ELSE coalesce(v.number, -1) END AS visit, coalesce(said(s.drugname), '') AS drugname,"
                " whole(s.drughiclseqno) AS hicl, coalesce(n.name, '') AS others, s.routeadmin, s.drugordercancelled"
                f" FROM {raw} s LEFT JOIN {visits.sql} v ON v.id = whole(s.patientunitstayid)"

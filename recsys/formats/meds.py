@@ -4,7 +4,8 @@ A visit is a hospital admission: from the day of its admission event to the disc
 admission where none does. Where no event is an admission but the events have a ``visit_id``, a visit is what shares it.
 Events outside every visit are counted. Codes are read in both spellings, ``NDC//…`` and ``NDC/…``, with any vocabulary
 before them: ICD9CM, ICD10CM, ICD9Proc, ICD10PCS, SNOMED (as diagnoses), CPT4, HCPCS, NDC, RxNorm, ATC, and the texts of
-the MIMIC-IV extraction (``MEDICATION//START//<name>``, ``DIAGNOSIS//ICD//<version>//<code>``, ``MIMIC_IV_Drug/<name>``).
+the MIMIC-IV extraction (``MEDICATION//START//<name>``, ``DIAGNOSIS//ICD//<version>//<code>``,
+``MIMIC_IV_Drug/<name>``).
 Spec: Medical-Event-Data-Standard/meds, DataSchema.
 """
 
@@ -31,7 +32,7 @@ from recsys.formats.contract import (
 )
 from recsys.formats.rows import People, Visits, coded, read_visits, recorded
 from recsys.formats.tables import Export, open_export
-from recsys.formats.written import order_key, said
+from recsys.formats.written import order_key
 from recsys.orders.codes import icd, prefixed
 
 TABLE, ADMISSIONS = "events", "admissions"
@@ -52,7 +53,7 @@ _VISIT_COLUMNS = ("visit_id", "hadm_id", "visit_occurrence_id", "encounter_id")
 
 
 def recognise(code: str) -> tuple[str, str] | str:
-    """The kind and our code of a MEDS code (``admission`` and ``discharge`` among the kinds), or why it is none of ours."""
+    """The kind and our code of a MEDS code, or why it is none of ours; admissions and discharges are kinds too."""
     mark = "//" if "//" in code else "/"
     system, _, rest = code.partition(mark)
     parts = rest.split("//")
@@ -89,12 +90,13 @@ def _files(root: Path) -> list[Path]:
 
 
 def _events(export: Export) -> tuple[str, str]:
-    """SQL of every event as (subject, since, code, visit), and the column that tells visits, empty where there is none."""
+    """SQL of every event as (subject, since, code, visit), and the column that tells visits, or nothing."""
     selects: list[str] = []
     visit_columns: set[str] = set()
     for part in export.parts(TABLE):
         source = f"read_parquet({export.link(part.path)})"
-        types = {str(row[0]).lower(): (str(row[0]), str(row[1])) for row in export.fetch(f"DESCRIBE SELECT * FROM {source}")}
+        types = {str(row[0]).lower(): (str(row[0]), str(row[1])) for row in export.fetch(f"DESCRIBE SELECT * FROM"
+                                                                                         f" {source}")}
         subject = "subject_id" if "subject_id" in types else "patient_id"  # as before MEDS 0.3
         missing = {subject if subject in types else "subject_id", "time", "code"} - set(types)
         if missing:
@@ -103,13 +105,15 @@ def _events(export: Export) -> tuple[str, str]:
         kind = types["time"][1]
         if not kind.startswith(("TIMESTAMP", "DATE")):
             raise DataError(f"{part.path.name}: its times are {kind}, MEDS wants timestamps",
-                            hint="write the column as timestamp[us], e.g. pandas.to_datetime(table['time']); a text such as "
+                            hint="write the column as timestamp[us], e.g. pandas.to_datetime(table['time']); a text"
+                                 " such as "
                                  "01/02/2150 has two meanings")
         visit = next((column for column in _VISIT_COLUMNS if column in types), "")
         visit_columns.add(visit)
         chosen = f"CAST({identifier(types[visit][0])} AS VARCHAR)" if visit else "NULL"
         name = {key: identifier(value[0]) for key, value in types.items()}
-        selects.append(f"SELECT TRY_CAST({name[subject]} AS BIGINT) AS subject, CAST(floor(epoch({name['time']})) AS BIGINT)"
+        selects.append(f"SELECT TRY_CAST({name[subject]} AS BIGINT) AS subject, CAST(floor(epoch({name['time']})) AS"
+                       f" BIGINT)"
                        f" AS since, CAST({name['code']} AS VARCHAR) AS code, {chosen} AS visit FROM {source}")
     return " UNION ALL ".join(selects), visit_columns.pop() if len(visit_columns) == 1 else ""
 
@@ -128,8 +132,10 @@ def _admissions(export: Export, ours: str) -> str:
         " turned AS (SELECT *, lag(first) OVER w IS NOT DISTINCT FROM start AND first = start AS shared,"
         " lead(start) OVER w AS following FROM opened WINDOW w AS (PARTITION BY subject ORDER BY start))"
         " SELECT CAST(row_number() OVER (ORDER BY subject, start) - 1 AS INT) AS number, subject, start, text,"
-        " CASE WHEN shared THEN second ELSE first END AS out, CASE WHEN shared THEN second_text ELSE first_text END AS out_text,"
-        " least(coalesce(CASE WHEN shared THEN second ELSE first END, following), coalesce(following, CASE WHEN shared THEN"
+        " CASE WHEN shared THEN second ELSE first END AS out, CASE WHEN shared THEN second_text ELSE first_text END"
+        " AS out_text,"
+        " least(coalesce(CASE WHEN shared THEN second ELSE first END, following), coalesce(following, CASE WHEN"
+        " shared THEN"
         " second ELSE first END)) AS stop FROM turned")
     return name
 
@@ -152,10 +158,11 @@ class Meds:
             elif visit_column:
                 staged, where = self._by_column(export, ours)
             else:
-                raise DataError(f"{root.name} has no event that begins a visit", hint="MEDS needs HOSPITAL_ADMISSION//… "
+                raise DataError(f"{root.name} has no event that begins a visit", hint="MEDS needs"
+                                                                                      " HOSPITAL_ADMISSION//… "
                                 "events, or a column visit_id")
-            export.ledger.read("subjects", export.count(f"SELECT count(DISTINCT subject) FROM ({events}) WHERE subject IS NOT NULL"))
-                                                        " NULL AND since IS NOT NULL AND code IS NOT NULL"))
+            subjects = export.count(f"SELECT count(DISTINCT subject) FROM ({events}) WHERE subject IS NOT NULL")
+            export.ledger.read("subjects", subjects)
             visits = read_visits(export, ADMISSIONS, staged, *_static(export, events))
             pairs = {kind: _pairs(export, ours, where, kind, visits) for kind in KINDS}
             return recorded(export, visits, pairs)
@@ -168,12 +175,15 @@ class Meds:
         export.ledger.read(ADMISSIONS, listed)
         export.ledger.lose(ADMISSIONS, "visit listed again", listed - distinct)
         staged = export.fresh("staged")
-        export.run(f"CREATE TEMP TABLE {staged} AS SELECT CAST(number AS VARCHAR) AS id, CAST(subject AS VARCHAR) AS patient,"
-                   " start, out AS stop, said(split_part(text, '//', 1)) AS admitted, said(split_part(out_text, '//', 1))"
+        export.run(f"CREATE TEMP TABLE {staged} AS SELECT CAST(number AS VARCHAR) AS id, CAST(subject AS VARCHAR) AS"
+                   f" patient,"
+                   " start, out AS stop, said(split_part(text, '//', 1)) AS admitted, said(split_part(out_text,"
+                   " '//', 1))"
                    f" AS discharged FROM {admission}")
         # An event of the day of admission, before the hour, may belong to the admission that ended that day.
         where = (
-            "SELECT row, CASE WHEN since < start AND since <= before THEN number - 1 WHEN stop IS NULL OR since <= stop THEN"
+            "SELECT row, CASE WHEN since < start AND since <= before THEN number - 1 WHEN stop IS NULL OR since <="
+            " stop THEN"
             " number END AS visit FROM (SELECT e.rowid AS row, e.since, a.* FROM"
             f" (SELECT rowid, * FROM {ours}) e ASOF JOIN (SELECT *, start - start % 86400 AS day, lag(stop) OVER"
             f" (PARTITION BY subject ORDER BY start) AS before FROM {admission}) a"
@@ -183,7 +193,8 @@ class Meds:
     def _by_column(self, export: Export, ours: str) -> tuple[str, str]:
         """The visits of a column of the events: each from its first event to its last."""
         staged = export.fresh("staged")
-        export.run(f"CREATE TEMP TABLE {staged} AS SELECT subject || ' ' || visit AS id, CAST(subject AS VARCHAR) AS patient,"
+        export.run(f"CREATE TEMP TABLE {staged} AS SELECT subject || ' ' || visit AS id, CAST(subject AS VARCHAR) AS"
+                   f" patient,"
                    " min(since) AS start, max(since) AS stop, NULL::VARCHAR AS admitted, NULL::VARCHAR AS discharged"
                    f" FROM {ours} WHERE visit IS NOT NULL GROUP BY subject, visit")
         export.ledger.read(ADMISSIONS, export.count(f"SELECT count(*) FROM {staged}"))
@@ -191,10 +202,11 @@ class Meds:
 
 
 def _take(export: Export, events: str) -> str:
-    """The events of ours, timed and coded: ``subject``, ``since``, ``visit``, ``role``, ``text``; others are counted."""
+    """The events of ours: ``subject``, ``since``, ``visit``, ``role``, ``text``; all others are counted."""
     ledger = export.ledger
     ledger.read(TABLE, export.count(f"SELECT count(*) FROM ({events})"))
-    missing = ("CASE WHEN subject IS NULL THEN 'no subject' WHEN since IS NULL THEN 'no time' WHEN code IS NULL THEN 'no code'"
+    missing = ("CASE WHEN subject IS NULL THEN 'no subject' WHEN since IS NULL THEN 'no time' WHEN code IS NULL THEN"
+               " 'no code'"
                " END")
     codes = export.fetch(f"SELECT {missing} AS why, CASE WHEN {missing} IS NULL THEN code END, count(*) FROM ({events})"
                          " GROUP BY ALL")
@@ -226,11 +238,13 @@ def _static(export: Export, events: str) -> tuple[People, dict[str, str]]:
         " min(CASE WHEN code = 'MEDS_BIRTH' THEN since END) AS birth,"
         " min(CASE WHEN code = 'MEDS_DEATH' THEN since END) AS death"
         f" FROM ({events}) WHERE subject IS NOT NULL AND code IS NOT NULL AND"
-        " regexp_matches(code, '^(GENDER|SEX|RACE|MIMIC_IV_Gender|MIMIC_IV_Race)/|^MEDS_(BIRTH|DEATH)$') GROUP BY subject")
+        " regexp_matches(code, '^(GENDER|SEX|RACE|MIMIC_IV_Gender|MIMIC_IV_Race)/|^MEDS_(BIRTH|DEATH)$') GROUP BY"
+        " subject")
     return People(name), {
         ADMISSION: "v.admitted", DISCHARGE: "v.discharged", SEX: "p.sex", RACE: "p.race",
         AGE: "age_band((v.start - p.birth) / 31556952)",
-        DIED: "CASE WHEN upper(v.discharged) IN ('DIED', 'EXPIRED', 'DEAD/EXPIRED', 'HOSPICE-EXPIRED') OR p.death BETWEEN v.start"
+        DIED: "CASE WHEN upper(v.discharged) IN ('DIED', 'EXPIRED', 'DEAD/EXPIRED', 'HOSPICE-EXPIRED') OR p.death"
+              " BETWEEN v.start"
               " AND v.stop THEN 'yes' WHEN v.stop IS NOT NULL THEN 'no' END"}
 
 

@@ -1,7 +1,8 @@
 """MIMIC-III 1.4: PRESCRIPTIONS, DIAGNOSES_ICD, PROCEDURES_ICD, ADMISSIONS and, where there, PATIENTS.
 
 A visit is a hospital admission, ordered by ``admittime`` (``hadm_id`` is random). Diagnoses are ICD-9-CM, procedures
-ICD-9 procedure codes. An order carries NDC (``0`` is no drug), GSN, the names, route, form, DRUG_TYPE and strength. Ages
+ICD-9 procedure codes. An order carries NDC (``0`` is no drug), GSN, the names, route, form, DRUG_TYPE and strength.
+Ages
 over 89 are shifted to 300 in the source: one band. Row counts: MIT-LCP/mimic-code, ``buildmimic``.
 """
 
@@ -64,8 +65,10 @@ def read_admissions(export: Export, people: People, age: str) -> Visits:
     staged = export.stage("admissions", wanted, "whole(s.hadm_id) AS id, whole(s.subject_id) AS patient,"
                           " moment(s.admittime) AS start, moment(s.dischtime) AS stop, year_of(s.admittime) AS year,"
                           " said(s.admission_type) AS admission, said(s.discharge_location) AS discharged,"
-                          " coalesce(said(s.race), said(s.ethnicity)) AS race, CASE WHEN whole(s.hospital_expire_flag) = '1'"
-                          " OR moment(s.deathtime) IS NOT NULL THEN 'yes' WHEN whole(s.hospital_expire_flag) = '0' THEN 'no'"
+                          " coalesce(said(s.race), said(s.ethnicity)) AS race, CASE WHEN"
+                          " whole(s.hospital_expire_flag) = '1'"
+                          " OR moment(s.deathtime) IS NOT NULL THEN 'yes' WHEN whole(s.hospital_expire_flag) = '0'"
+                          " THEN 'no'"
                           f" ELSE {alive} END AS died")
     attributes = {ADMISSION: "v.admission", DISCHARGE: "v.discharged", RACE: "v.race", DIED: "v.died"}
     if people.sql:

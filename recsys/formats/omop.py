@@ -1,9 +1,11 @@
 """OMOP CDM 5.3 and 5.4: visit_occurrence, condition_occurrence, procedure_occurrence, drug_exposure, concept, and where
-there person, death and concept_ancestor, each as CSV, Parquet or shards, or all in one DuckDB file. The vocabulary tables
+there person, death and concept_ancestor, each as CSV, Parquet or shards, or all in one DuckDB file. The vocabulary
+tables
 may be Athena's: tab-separated, without quoting.
 
 A visit is a ``visit_occurrence_id``. One that events name but ``visit_occurrence`` does not have becomes a visit at its
-earliest event (extracts such as Eunomia's hold few visit rows). An event without a visit id goes to the visit that spans
+earliest event (extracts such as Eunomia's hold few visit rows). An event without a visit id goes to the visit that
+spans
 its date, the one that began last. A person of whom no visit is known at all gets one for each run of days with events.
 All three are counted in the notes.
 
@@ -58,12 +60,14 @@ UNMAPPED = "concept 0: not mapped in the source"
 NOWHERE = "no visit identifier, and no visit of the patient spans its date"
 
 VISIT_TYPES = {
-    "9201": "inpatient", "262": "emergency and inpatient", "9203": "emergency", "9202": "outpatient", "581477": "office",
+    "9201": "inpatient", "262": "emergency and inpatient", "9203": "emergency", "9202": "outpatient",
+    "581477": "office",
     "5083": "telehealth", "32036": "laboratory", "581458": "pharmacy", "581476": "home", "32037": "intensive care",
     "42898160": "non-hospital institution", "8756": "outpatient hospital", "8717": "inpatient", "38004515": "hospital",
 }
 INPATIENT = ("inpatient", "emergency and inpatient", "intensive care", "hospital")
-RACES = {"8527": "White", "8516": "Black or African American", "8515": "Asian", "8657": "American Indian or Alaska Native",
+RACES = {"8527": "White", "8516": "Black or African American", "8515": "Asian", "8657": "American Indian or Alaska"
+                                                                                        " Native",
          "8557": "Native Hawaiian or Other Pacific Islander"}
 ETHNICITIES = {"38003563": "Hispanic or Latino", "38003564": "Not Hispanic or Latino"}
 
@@ -80,7 +84,8 @@ class Event:
 EVENTS = {
     "diagnosis": Event("condition_occurrence", "condition_start_date",
                        ("condition_concept_id", "condition_source_concept_id")),
-    "procedure": Event("procedure_occurrence", "procedure_date", ("procedure_concept_id", "procedure_source_concept_id")),
+    "procedure": Event("procedure_occurrence", "procedure_date",
+                       ("procedure_concept_id", "procedure_source_concept_id")),
     "medication": Event("drug_exposure", "drug_exposure_start_date",
                         ("drug_concept_id", "drug_source_concept_id", "route_concept_id", "drug_source_value",
                          "route_source_value")),
@@ -105,7 +110,7 @@ class _Vocabulary:
     above: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # drug concept -> (system, code)
 
     def code(self, row: tuple[str, ...]) -> Coded:
-        """The prefixed code of a condition or procedure (its concepts); ``OMOP:<id>`` where the concept table lacks it."""
+        """The prefixed code of a condition or procedure, or ``OMOP:<id>`` where the concept table lacks it."""
         concept, source = (said(text).removesuffix(".0") for text in row)
         if not _known(concept) and source not in self.codes:
             return UNMAPPED
@@ -160,7 +165,8 @@ def _vocabulary(export: Export, staged: Mapping[str, str]) -> _Vocabulary:
     export.need("concept")
     concept = export.stage(
         "concept", dict.fromkeys(columns, True),
-        "whole(s.concept_id) AS id, s.concept_name AS name, s.vocabulary_id AS vocabulary, trim(s.concept_code) AS code,"
+        "whole(s.concept_id) AS id, s.concept_name AS name, s.vocabulary_id AS vocabulary, trim(s.concept_code) AS"
+        " code,"
         f" CASE WHEN {atc} THEN 'ATC' WHEN {ingredient} THEN 'RXCUI' END AS target",
         where=f"whole(s.concept_id) IN (SELECT id FROM {wanted}) OR ({atc}) OR ({ingredient})")
     found = _Vocabulary()
@@ -175,7 +181,8 @@ def _vocabulary(export: Export, staged: Mapping[str, str]) -> _Vocabulary:
             where=f"whole(s.descendant_concept_id) IN (SELECT id FROM {below})"
                   f" AND whole(s.ancestor_concept_id) IN (SELECT id FROM {concept} WHERE target IS NOT NULL)")
         for drug, system, code in export.fetch(
-                f"SELECT DISTINCT p.drug, c.target, c.code FROM {pairs} p JOIN {concept} c ON c.id = p.above ORDER BY ALL"):
+                f"SELECT DISTINCT p.drug, c.target, c.code FROM {pairs} p JOIN {concept} c ON c.id = p.above ORDER"
+                f" BY ALL"):
             found.above.setdefault(drug, []).append((system, code))
         export.drop(below, pairs)
     export.drop(wanted, concept)
@@ -204,7 +211,8 @@ def _people(export: Export) -> People:
     dead = export.stage("death", {"person_id": True, "death_date": True},
                         "whole(s.person_id) AS id, moment(s.death_date) AS day", where="true")
     name = export.fresh("people")
-    export.run(f"CREATE TEMP TABLE {name} AS SELECT p.*, d.day AS death FROM {people.sql} p LEFT JOIN (SELECT id, min(day)"
+    export.run(f"CREATE TEMP TABLE {name} AS SELECT p.*, d.day AS death FROM {people.sql} p LEFT JOIN (SELECT id,"
+               f" min(day)"
                f" AS day FROM {dead} GROUP BY id) d USING (id)")
     export.drop(people.sql, dead)
     return People(name, ("death",))
@@ -223,9 +231,9 @@ def _stage_events(export: Export, kind: str) -> str:
 def _stage_visits(export: Export, events: Mapping[str, str]) -> tuple[str, dict[str, int]]:
     """The visits: those recorded, those that only events name, those made for persons without any."""
     wanted = {"visit_occurrence_id": True, "person_id": True, "visit_start_date": True, **dict.fromkeys((
-        "visit_start_datetime", "visit_end_date", "visit_end_datetime", "visit_concept_id", "discharged_to_source_value",
-        "discharge_to_source_value", "discharged_to_concept_id", "discharge_to_concept_id", "admitted_from_source_value",
-        "admitting_source_value"), False)}
+        "visit_start_datetime", "visit_end_date", "visit_end_datetime", "visit_concept_id",
+        "discharged_to_source_value", "discharge_to_source_value", "discharged_to_concept_id",
+        "discharge_to_concept_id", "admitted_from_source_value", "admitting_source_value"), False)}
     select = (
         "whole(s.visit_occurrence_id) AS id, whole(s.person_id) AS patient,"
         " coalesce(moment(s.visit_start_datetime), moment(s.visit_start_date)) AS start,"
@@ -245,19 +253,24 @@ def _stage_visits(export: Export, events: Mapping[str, str]) -> tuple[str, dict[
     every = " UNION ALL ".join(f"SELECT visit, person, since FROM {table}" for table in events.values())
     good = f"SELECT id FROM {visits} WHERE id <> '' AND patient <> '' AND start IS NOT NULL"
     before = export.count(f"SELECT count(*) FROM {visits}")
-    export.run(f"INSERT INTO {visits} (id, patient, start) SELECT visit, arg_min(person, (since, person)), min(since) FROM ({every})"
+    export.run(f"INSERT INTO {visits} (id, patient, start) SELECT visit, arg_min(person, (since, person)),"
+               f" min(since) FROM ({every})"
                f" WHERE visit <> '' AND person <> '' AND since IS NOT NULL AND visit NOT IN ({good}) GROUP BY visit")
     named = export.count(f"SELECT count(*) FROM {visits}") - before
     # Runs of days on which a person without any visit has events.
     export.run(
         f"INSERT INTO {visits} (id, patient, start, stop) SELECT 'days ' || person || ' ' || min(day), person,"
-        " min(day) * 86400, max(day) * 86400 + 86399 FROM (SELECT person, day, sum(new) OVER (PARTITION BY person ORDER BY day)"
-        " AS run FROM (SELECT person, day, CASE WHEN day <= lag(day) OVER (PARTITION BY person ORDER BY day) + 1 THEN 0 ELSE 1"
-        f" END AS new FROM (SELECT DISTINCT person, since // 86400 AS day FROM ({every}) WHERE visit = '' AND since IS NOT NULL AND"
-        f" person <> '' AND person NOT IN (SELECT patient FROM {visits} WHERE start IS NOT NULL)))) GROUP BY person, run")
+        " min(day) * 86400, max(day) * 86400 + 86399 FROM (SELECT person, day, sum(new) OVER (PARTITION BY person"
+        " ORDER BY day)"
+        " AS run FROM (SELECT person, day, CASE WHEN day <= lag(day) OVER (PARTITION BY person ORDER BY day) + 1"
+        " THEN 0 ELSE 1"
+        f" END AS new FROM (SELECT DISTINCT person, since // 86400 AS day FROM ({every}) WHERE visit = '' AND since"
+        f" IS NOT NULL AND"
+        f" person <> '' AND person NOT IN (SELECT patient FROM {visits} WHERE start IS NOT NULL)))) GROUP BY person,"
+        f" run")
     made = export.count(f"SELECT count(*) FROM {visits}") - before - named
     export.ledger.read(VISITS, named + made)
-    return visits, {"visits that only events name": named, "visits made of days with events, of persons without any": made}
+    return visits, {"visits that only events name": named, "visits made of days with events": made}
 
 
 def _place(export: Export, table: str, events: str, visits: str) -> str:
@@ -268,8 +281,10 @@ def _place(export: Export, table: str, events: str, visits: str) -> str:
     export.run(
         f"CREATE TEMP TABLE {found} AS SELECT e.rowid AS row, arg_max(v.id, (v.start, v.id)) AS visit FROM {events} e"
         f" JOIN {visits} v ON v.patient = e.person AND v.id <> '' AND e.since // 86400 >= v.start // 86400"
-        " AND e.since // 86400 <= greatest(coalesce(v.stop, v.start), v.start) // 86400 WHERE e.visit = '' GROUP BY e.rowid")
-    export.run(f"CREATE TEMP TABLE {placed} AS SELECT CASE WHEN e.visit = '' THEN coalesce(f.visit, '') ELSE e.visit END"
+        " AND e.since // 86400 <= greatest(coalesce(v.stop, v.start), v.start) // 86400 WHERE e.visit = '' GROUP BY"
+        " e.rowid")
+    export.run(f"CREATE TEMP TABLE {placed} AS SELECT CASE WHEN e.visit = '' THEN coalesce(f.visit, '') ELSE e.visit"
+               f" END"
                f" AS visit, e.key FROM {events} e LEFT JOIN {found} f ON f.row = e.rowid")
     export.ledger.note(table, "rows without a visit, placed by date", export.count(f"SELECT count(*) FROM {found}"))
     export.drop(events, found)
@@ -315,7 +330,8 @@ class Omop:
 
     def _pairs(self, export: Export, kind: str, events: str, visits: Visits, vocabulary: _Vocabulary) -> CodePairs:
         staged = export.fresh("staged")
-        export.run(f"CREATE TEMP TABLE {staged} AS SELECT CASE WHEN e.visit = '' THEN -2 ELSE coalesce(v.number, -1) END AS"
+        export.run(f"CREATE TEMP TABLE {staged} AS SELECT CASE WHEN e.visit = '' THEN -2 ELSE coalesce(v.number, -1)"
+                   f" END AS"
                    f" visit, e.key FROM {events} e LEFT JOIN {visits.sql} v ON v.id = e.visit")
         export.drop(events)
         code: Callable[[tuple[str, ...]], Coded] = vocabulary.medication if kind == "medication" else vocabulary.code

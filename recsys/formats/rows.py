@@ -68,7 +68,8 @@ def read_visits(
 
     A visit that is listed again is a loss; of its rows the earliest counts. Visits and patients are numbered in the
     order of their identifiers, whatever the rows' order, so that ties of time have a fixed order. ``attributes`` is SQL
-    over ``v`` (a visit) and ``p`` (its patient, of ``people``). ``readmission`` is SQL over ``v`` that tells which visits
+    over ``v`` (a visit) and ``p`` (its patient, of ``people``). ``readmission`` is SQL over ``v`` that tells which
+    visits
     count for readmission within 30 days; None where the source has no calendar.
     """
     attributes = dict(attributes or {})
@@ -85,15 +86,18 @@ def read_visits(
     if listed == distinct:
         export.run(f"CREATE TEMP VIEW {good} AS SELECT * FROM {staged} WHERE {faults} IS NULL")
     else:
-        export.run(f"CREATE TEMP TABLE {good} AS SELECT * EXCLUDE turn FROM (SELECT *, row_number() OVER (PARTITION BY id"
+        export.run(f"CREATE TEMP TABLE {good} AS SELECT * EXCLUDE turn FROM (SELECT *, row_number() OVER (PARTITION"
+                   f" BY id"
                    f" ORDER BY start, patient, stop) AS turn FROM {fine}) WHERE turn = 1")
     patient = export.fresh("patient")
     known = f"UNION SELECT id FROM {people.sql}" if people.sql else ""
-    export.run(f"CREATE TEMP TABLE {patient} AS SELECT id, CAST(row_number() OVER (ORDER BY TRY_CAST(id AS BIGINT) NULLS"
+    export.run(f"CREATE TEMP TABLE {patient} AS SELECT id, CAST(row_number() OVER (ORDER BY TRY_CAST(id AS BIGINT)"
+               f" NULLS"
                f" LAST, id) - 1 AS INT) AS number FROM (SELECT DISTINCT patient AS id FROM {good} {known})")
     chosen = "".join(f", {sql} AS {name}" for name, sql in attributes.items())
     joined = f"LEFT JOIN {people.sql} p ON p.id = v.patient" if people.sql else ""
-    inner = (f"SELECT CAST(row_number() OVER (ORDER BY TRY_CAST(v.id AS BIGINT) NULLS LAST, v.id) - 1 AS INT) AS number,"
+    inner = (f"SELECT CAST(row_number() OVER (ORDER BY TRY_CAST(v.id AS BIGINT) NULLS LAST, v.id) - 1 AS INT) AS"
+             f" number,"
              f" v.id, q.number AS patient, v.start, v.stop, {readmission or 'false'} AS counts {chosen}"
              f" FROM {good} v JOIN {patient} q ON q.id = v.patient {joined}")
     visit = export.fresh("visit")
@@ -102,7 +106,8 @@ def read_visits(
     else:
         # Within a patient, counted visits look at the next counted one; whoever died in hospital cannot come back.
         alive = f"{DIED} IS DISTINCT FROM 'yes'" if DIED in attributes else "true"
-        export.run(f"CREATE TEMP TABLE {visit} AS SELECT * EXCLUDE (counts, later), CASE WHEN NOT counts OR stop IS NULL OR"
+        export.run(f"CREATE TEMP TABLE {visit} AS SELECT * EXCLUDE (counts, later), CASE WHEN NOT counts OR stop IS"
+                   f" NULL OR"
                    f" stop < start OR NOT {alive} THEN NULL WHEN later BETWEEN stop AND stop +"
                    f" {READMISSION_DAYS * 86400} THEN 'yes' ELSE 'no' END AS {READMITTED} FROM (SELECT *, lead(start)"
                    f" OVER (PARTITION BY patient, counts ORDER BY start, number) AS later FROM ({inner}))")
@@ -118,7 +123,8 @@ def cells(columns: Sequence[str], of: str = "s") -> str:
 
 
 def read_codes(
-    export: Export, table: str, visit_column: str, columns: Mapping[str, bool], code: Callable[[tuple[str, ...]], Coded],
+    export: Export, table: str, visit_column: str, columns: Mapping[str, bool], code: Callable[[tuple[str, ...]],
+    Coded],
     visits: Visits,
 ) -> CodePairs:
     """The (visit, code) pairs of a table; ``code`` turns the given columns of a row into codes or a reason.
@@ -146,7 +152,8 @@ def coded(
 ) -> CodePairs:
     """The distinct (visit, code) pairs of a staged table with ``visit`` and ``key`` (``cells``), and its losses.
 
-    A negative visit is none, for a reason of ``lost``. Every distinct row is given to ``code`` once. The staged table is
+    A negative visit is none, for a reason of ``lost``. Every distinct row is given to ``code`` once. The staged table
+    is
     dropped.
     """
     ledger = export.ledger

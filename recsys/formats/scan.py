@@ -1,6 +1,7 @@
 """A delimited file looked over before it is read: its header, how many records it has, and whether they are regular.
 
-A *regular* file is UTF-8, ends every line alike, and quotes as RFC 4180 does without a line break inside quotes; each of
+A *regular* file is UTF-8, ends every line alike, and quotes as RFC 4180 does without a line break inside quotes; each
+of
 its lines is one record, so the engine's parser can be checked to the row. Any other file is parsed here, line by line:
 a quote that is opened and not closed costs its own line and no other.
 """

@@ -30,7 +30,8 @@ def _people(export: Export) -> People:
     if not export.has("patients"):
         return NO_PEOPLE
     wanted = {"id": True, "birthdate": False, "deathdate": False, "race": False, "ethnicity": False, "gender": False}
-    staged = export.stage("patients", wanted, "trim(s.id) AS id, moment(s.birthdate) AS birth, moment(s.deathdate) AS death,"
+    staged = export.stage("patients", wanted, "trim(s.id) AS id, moment(s.birthdate) AS birth, moment(s.deathdate)"
+                                              " AS death,"
                           " said(s.race) AS race, said(s.ethnicity) AS ethnicity, sex_of(s.gender) AS sex")
     return read_people(export, "patients", staged)
 
@@ -38,7 +39,8 @@ def _people(export: Export) -> People:
 def _encounters(export: Export, people: People) -> Visits:
     start = "start" if "start" in export.columns("encounters") else "date"
     wanted = {"id": True, "patient": True, start: True, "stop": False, "encounterclass": False}
-    staged = export.stage("encounters", wanted, f"trim(s.id) AS id, trim(s.patient) AS patient, moment(s.{start}) AS start,"
+    staged = export.stage("encounters", wanted, f"trim(s.id) AS id, trim(s.patient) AS patient, moment(s.{start}) AS"
+                                                f" start,"
                           " moment(s.stop) AS stop, lower(said(s.encounterclass)) AS kind")
     attributes = {VISIT_TYPE: "v.kind"}
     if people.sql:
@@ -46,7 +48,8 @@ def _encounters(export: Export, people: People) -> Visits:
                        ETHNICITY: "p.ethnicity",
                        DIED: "CASE WHEN v.kind = 'inpatient' THEN CASE WHEN p.death BETWEEN v.start AND v.stop + 86400"
                              " THEN 'yes' ELSE 'no' END END"}
-    return read_visits(export, "encounters", staged, people, attributes, readmission="coalesce(v.kind = 'inpatient', false)")
+    return read_visits(export, "encounters", staged, people, attributes, readmission="coalesce(v.kind = 'inpatient',"
+                                                                                     " false)")
 
 
 class Synthea:
@@ -66,8 +69,8 @@ class Synthea:
             pairs = {
                 "diagnosis": read_codes(export, "conditions", "encounter", code, snomed, visits),
                 "procedure": read_codes(export, "procedures", "encounter", code, snomed, visits),
-                "medication": read_codes(export, "medications", "encounter", {"code": True, "description": False}, ordered,
-                                         visits),
+                "medication": read_codes(export, "medications", "encounter", {"code": True, "description": False},
+                                         ordered, visits),
             }
             return recorded(export, visits, pairs)
 

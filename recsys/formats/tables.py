@@ -46,7 +46,8 @@ MACROS = (
     # An identifier without the ``.0`` that a numeric export gives it.
     "CREATE TEMP MACRO whole(x) AS CASE WHEN suffix(trim(x), '.0') THEN trim(x)[:-3] ELSE trim(x) END",
     # Seconds since 1970 of a date or time (ISO 8601); NULL where it is none. Without an offset it is taken as UTC.
-    "CREATE TEMP MACRO moment(x) AS CASE WHEN length(x) <= 19 THEN CAST(floor(epoch(TRY_CAST(x AS TIMESTAMP))) AS BIGINT)"
+    "CREATE TEMP MACRO moment(x) AS CASE WHEN length(x) <= 19 THEN CAST(floor(epoch(TRY_CAST(x AS TIMESTAMP))) AS"
+    " BIGINT)"
     " ELSE CAST(floor(epoch(TRY_CAST(x AS TIMESTAMPTZ))) AS BIGINT) END",
 )
 
@@ -67,8 +68,8 @@ def find_files(root: Path, stem: str, folders: Sequence[str] = FOLDERS) -> list[
             name = path.name.lower()
             if path.is_dir():
                 if name in (stem, *(stem + ending for ending in _ENDINGS)):
-                    shards += [p for p in sorted(path.rglob("*")) if p.name.lower().endswith(_ENDINGS) and not p.is_dir()
-                               and not p.name.startswith((".", "_"))]
+                    shards += [p for p in sorted(path.rglob("*")) if p.name.lower().endswith(_ENDINGS)
+                               and not p.is_dir() and not p.name.startswith((".", "_"))]
                 continue
             ending = next((e for e in sorted(_ENDINGS, key=len, reverse=True) if name.endswith(e)), None)
             if ending is None or not name.startswith(stem):
@@ -178,7 +179,8 @@ class Export:
         """Raise NotFound unless the export has the table."""
         if not self.has(table):
             wanted = ", ".join(table + ending for ending in (".csv", ".csv.gz", ".parquet"))
-            raise NotFound(f"{self.root} has no table {table!r}", hint=f"looked for {wanted} there and in hosp/, for shards "
+            raise NotFound(f"{self.root} has no table {table!r}", hint=f"looked for {wanted} there and in hosp/, for"
+                                                                       f" shards "
                            f"in {table}/, and for a table of that name in *.duckdb")
 
     def fetch(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -199,14 +201,16 @@ class Export:
         return f"{stem}_{self._made}"
 
     def stage(
-        self, table: str, wanted: Mapping[str, bool], select: str | None = None, *, join: str = "", name: str | None = None,
-        where: str = "",
+        self, table: str, wanted: Mapping[str, bool], select: str | None = None, *, join: str = "",
+        name: str | None = None, where: str = "",
     ) -> str:
         """Read a table's wanted columns into a temporary table, every row of it, and count them in the ledger.
 
         ``wanted[column]`` tells whether the column must be there; one that is not comes as an empty text. ``select`` is
-        SQL over the columns of ``s``, all of them texts that are never NULL; ``join`` follows ``FROM … s`` and must keep
-        every row once. With ``where`` only some rows of a vocabulary are taken, and nothing is counted. Raises DataError
+        SQL over the columns of ``s``, all of them texts that are never NULL; ``join`` follows ``FROM … s`` and must
+        keep
+        every row once. With ``where`` only some rows of a vocabulary are taken, and nothing is counted. Raises
+        DataError
         where a column is missing or a file cannot be parsed.
         """
         import duckdb
@@ -216,17 +220,18 @@ class Export:
         for i, part in enumerate(self.parts(table)):
             source, expected, careful = self._source(part, table, wanted)
             head = f"CREATE TEMP TABLE {name} AS" if i == 0 else f"INSERT INTO {name}"
-            before = self.count(f"SELECT count(*) FROM {name}") if i else 0  # noqa: S608 - our own name
+            before = self.count(f"SELECT count(*) FROM {name}") if i else 0
             try:
                 self.run(f"{head} SELECT {select} FROM ({source}) s {join} {where and f'WHERE {where}'}")
             except duckdb.OutOfMemoryException:
                 raise
             except duckdb.Error:
-                raise DataError(f"{part.path.name} cannot be read", hint="is it complete, and of the form that its name "
+                raise DataError(f"{part.path.name} cannot be read", hint="is it complete, and of the form that its"
+                                                                         " name "
                                 "says? compare its checksum with the publisher's") from None
             if where:
                 continue
-            kept = self.count(f"SELECT count(*) FROM {name}") - before  # noqa: S608 - our own name
+            kept = self.count(f"SELECT count(*) FROM {name}") - before
             if careful is not None:
                 expected = kept + careful.malformed
                 self.ledger.note(table, "line of its first malformed row", careful.first)
@@ -252,7 +257,8 @@ class Export:
         if layout.encoding != "utf-8":
             self.ledger.note(table, "rows of a file that is not UTF-8, taken as Latin-1", layout.records)
         if layout.regular:
-            return _plain({n: f"c{i}" for n, i in at.items()}, wanted, self._csv(part.path, layout)), layout.records, None
+            numbered = {n: f"c{i}" for n, i in at.items()}
+            return _plain(numbered, wanted, self._csv(part.path, layout)), layout.records, None
         careful = Careful(part.path, layout, self.limits.bounds)
         loaded = self.load(list(at), ([row[i] for i in at.values()] for row in careful.rows()))
         return _plain({n: identifier(n) for n in at}, wanted, loaded), None, careful
@@ -277,7 +283,7 @@ class Export:
         while batch := list(islice(iterator, _BATCH)):
             arrays = [pa.array(list(column), pa.string()) for column in zip(*batch, strict=True)]
             self.connection.register("arrow_batch", pa.Table.from_arrays(arrays, names=list(columns)))
-            self.run(f"INSERT INTO {name} SELECT * FROM arrow_batch")  # noqa: S608 - our own name
+            self.run(f"INSERT INTO {name} SELECT * FROM arrow_batch")
             self.connection.unregister("arrow_batch")
         return name
 
@@ -296,14 +302,14 @@ def _cast(cells: Mapping[str, str], wanted: Mapping[str, bool], source: str) -> 
     chosen = [f"coalesce(CASE typeof({cells[name]}) WHEN 'BLOB' THEN decode(TRY_CAST({cells[name]} AS BLOB))"
               f" ELSE CAST({cells[name]} AS VARCHAR) END, '') AS {identifier(name)}" if name in cells
               else f"'' AS {identifier(name)}" for name in wanted]
-    return f"SELECT {', '.join(chosen)} FROM {source}"  # noqa: S608 - quoted names
+    return f"SELECT {', '.join(chosen)} FROM {source}"
 
 
 def _plain(cells: Mapping[str, str], wanted: Mapping[str, bool], source: str) -> str:
     """SQL for columns that are texts already."""
     chosen = [f"coalesce({cells[name]}, '') AS {identifier(name)}" if name in cells else f"'' AS {identifier(name)}"
               for name in wanted]
-    return f"SELECT {', '.join(chosen)} FROM {source}"  # noqa: S608 - quoted names
+    return f"SELECT {', '.join(chosen)} FROM {source}"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ MISSING = frozenset({"", "0", "nan", "null", "none", "n/a", "na", "unk", "unknow
 """Texts, in lower case, that exports write where they have no value."""
 
 NO_DRUG = "neither drug name nor drug code"
-_CONTAINERS = frozenset("bag syringe vial bottle cassette container".split()) | {"iv bag", "empty bag", "empty syringe"}
+_CONTAINERS = frozenset({"bag", "syringe", "vial", "bottle", "cassette", "container", "iv bag", "empty bag"})
 """Rows of a prescription table that name what a drug comes in, and no drug."""
 
 
