@@ -111,7 +111,8 @@ def test_an_ehr_format(plug_in, tmp_path):
 
 def test_a_recommender(plug_in, tmp_path):
     from kb.settings import load_settings
-    from recsys.answers.recommend import Patient, RecommenderService, Visit
+    from recsys.answers.patient import Patient, Visit
+    from recsys.answers.recommend import RecommenderService
     from recsys.cohorts.prepare import prepare
     from recsys.experiments.config import from_json
     from recsys.experiments.runs import train_run

@@ -14,10 +14,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from kb.errors import DataError, NotFound
 
 KINDS = ("diagnosis", "procedure", "medication")
+DOOR = "door"
+"""The kind of what is known when a patient arrives."""
+LEAST = 5
+"""Training patients that a code must have to be named outside the cohort's folder."""
+
+
+
+def shown(count: int) -> int | None:
+    """A count that may be told outside the cohort's folder: None from 1 to LEAST − 1."""
+    return count if count == 0 or count >= LEAST else None
+
 
 UNKNOWN_TIME = np.iinfo(np.int64).min
 """The end of a visit whose source does not say it."""
@@ -67,11 +79,25 @@ class Ragged:
         offsets = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths)
         return Ragged(indptr, self.values[np.repeat(starts, lengths) + offsets])
 
-    def dense(self, width: int) -> NDArray[np.float32]:
+    def dense(self, width: int, kind: Any = np.float32) -> NDArray[Any]:
         """The rows as a 0/1 matrix of shape [rows, width]."""
-        matrix = np.zeros((len(self), width), dtype=np.float32)
-        matrix[self.rows(), self.values] = 1.0
+        matrix = np.zeros((len(self), width), dtype=kind)
+        matrix[self.rows(), self.values] = 1
         return matrix
+
+    def sparse(self, width: int) -> sparse.csr_matrix:
+        """The rows as a sparse 0/1 matrix float32[rows, width]."""
+        ones = np.ones(len(self.values), np.float32)
+        return sparse.csr_matrix((ones, self.values, self.indptr), shape=(len(self), width))
+
+    def shifted(self, by: int) -> Ragged:
+        """The same rows with every value greater by ``by``."""
+        return Ragged(self.indptr, self.values + np.int32(by))
+
+    def joined(self, other: Ragged) -> Ragged:
+        """Row by row the values of both."""
+        rows = np.concatenate((self.rows(), other.rows()))
+        return Ragged.from_pairs(rows, np.concatenate((self.values, other.values)), len(self))
 
     @classmethod
     def from_pairs(cls, rows: NDArray[np.integer], values: NDArray[np.integer], height: int) -> Ragged:
@@ -280,8 +306,9 @@ class Split:
 class Encoded:
     """A cohort on vocabularies that were fitted on the training patients alone.
 
-    ``codes[kind]`` has one row a visit of the whole cohort; ``unknown[kind]`` int32 [T] counts each visit's codes that
-    the training side never saw: they cannot be predicted, and an honest recall counts them as missed.
+    ``codes[kind]`` has one row a visit of the whole cohort; ``unknown[kind]`` int32 [T] counts each visit's codes
+    outside the vocabulary, because the training side has them too rarely or never: they cannot be predicted, and an
+    honest recall counts them as missed. ``rare[kind]`` is how many codes the training side has, but too rarely.
     """
 
     cohort: Cohort
@@ -289,6 +316,7 @@ class Encoded:
     codes: dict[str, Ragged]
     vocabularies: dict[str, Vocabulary]
     unknown: dict[str, Int32]
+    rare: dict[str, int] = field(default_factory=dict)
 
     def visits_of(self, side: str) -> Int64:
         """The visits of one side of the split, in cohort order."""
@@ -302,10 +330,11 @@ class Encoded:
         return {kind: int(self.unknown[kind][visits].sum()) for kind in KINDS}
 
 
-def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None) -> Encoded:
+def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None, least: int = 1) -> Encoded:
     """The cohort re-indexed on vocabularies of the training patients' visits only, codes in sorted order.
 
     ``top[kind]`` keeps that many most frequent codes of a kind (the literature: 2,000 diagnoses); ties go by code.
+    ``least`` leaves out codes that fewer training patients have.
     """
     training = np.zeros(cohort.patients, dtype=bool)
     training[split.train] = True
@@ -313,11 +342,17 @@ def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None
     codes: dict[str, Ragged] = {}
     vocabularies: dict[str, Vocabulary] = {}
     unknown: dict[str, Int32] = {}
-    for kind in KINDS:
-        table, names = cohort.codes[kind], cohort.vocabularies[kind].codes
+    rare: dict[str, int] = {}
+    tables = {kind: (cohort.codes[kind], cohort.vocabularies[kind].codes) for kind in KINDS} | {DOOR: door(cohort)}
+    for kind, (table, names) in tables.items():
         rows = table.rows()
-        frequency = np.bincount(table.values[in_training[rows]], minlength=len(names))
-        seen = [int(i) for i in np.flatnonzero(frequency)]
+        inside = in_training[rows]
+        frequency = np.bincount(table.values[inside], minlength=len(names))
+        width = max(len(names), 1)
+        pairs = np.unique(cohort.visit_patient[rows[inside]].astype(np.int64) * width + table.values[inside])
+        held_by = np.bincount(pairs % width, minlength=len(names))
+        seen = [int(i) for i in np.flatnonzero(held_by >= max(least, 1))]
+        rare[kind] = int((held_by > 0).sum()) - len(seen)
         if top and kind in top:
             seen = sorted(seen, key=lambda i: (-frequency[i], names[i]))[: top[kind]]
         seen.sort(key=names.__getitem__)
@@ -328,4 +363,9 @@ def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None
         codes[kind] = Ragged.from_pairs(rows[known], values[known], cohort.visits)
         vocabularies[kind] = Vocabulary(tuple(names[i] for i in seen))
         unknown[kind] = np.bincount(rows[~known], minlength=cohort.visits).astype(np.int32)
-    return Encoded(cohort, split, codes, vocabularies, unknown)
+    return Encoded(cohort, split, codes, vocabularies, unknown, rare)
+
+
+def door(cohort: Cohort) -> tuple[Ragged, tuple[str, ...]]:
+    """What is known when a patient arrives, one row a visit, and its names: nothing where the source has nothing."""
+    return Ragged(np.zeros(cohort.visits + 1, np.int64), np.empty(0, np.int32)), ()

@@ -114,6 +114,13 @@ def load_cohort(name: str, settings: Settings | None = None) -> Cohort:
     return cohort
 
 
+def private_folder(name: str, kind: str, settings: Settings | None = None) -> Path:
+    """A folder beside a cohort's arrays for what is told of each of its patients, made where it is missing."""
+    folder = _folder(name, settings) / kind
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
 def list_cohorts(settings: Settings | None = None) -> list[str]:
     """The names of the cohorts on this disk, sorted."""
     return sorted(path.parent.name for path in cohorts_folder(settings).glob("*/cohort.json"))
