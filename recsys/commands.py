@@ -31,6 +31,7 @@ def prepare(
                                               "rule if left out.")] = "",
     option: Annotated[list[str] | None, typer.Option(help="For the format: name=value, e.g. patients=500.")] = None,
     allow_subset: Annotated[bool, typer.Option(help="Accept other row counts than the published ones.")] = False,
+    memory: Annotated[str, typer.Option(help="What reading may hold in memory; the rest is spilled to disk.")] = "4GB",
     dry_run: Annotated[bool, typer.Option(help="Read and account for everything, and write nothing.")] = False,
     output_form: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.table,
 ) -> None:
@@ -43,7 +44,7 @@ def prepare(
     arguments: dict[str, Any] = {"form": form, "root": root, "name": name, "level": level, "min_visits": min_visits,
                                  "allow_subset": allow_subset, "options": dict(_pair(item) for item in option or []),
                                  "requires": [kind.strip() for kind in require.split(",") if kind.strip()] or None,
-                                 "settings": settings, "dry_run": dry_run}
+                                 "settings": settings, "dry_run": dry_run, "memory": memory}
     if form == "synthetic":
         made = run_prepare(**arguments)
     else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -25,8 +26,8 @@ from kb.query import read as query
 
 SHORTEST = 4
 """Letters of a name that may be found within a longer text; a shorter one must be the whole of it."""
-NO_BASE = CATIONS | frozenset("""hydrogen sulfur cobalt chromium manganese antimony choline trolamine imidazole
-adenosine dihydroxyacetone pyridoxal isosorbide cholesterol estrone pyrithione rubidium indium""".split())
+NO_BASE = CATIONS | set(re.findall(r"\S+", """hydrogen sulfur cobalt chromium manganese antimony choline trolamine
+imidazole adenosine dihydroxyacetone pyridoxal isosorbide cholesterol estrone pyrithione rubidium indium"""))
 """First words of substances whose salts and esters are other drugs, not forms of them."""
 DRUGS_TOO = CATIONS | {"arginine", "lysine"}
 """Words for a salt that are also drugs."""

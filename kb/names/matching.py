@@ -27,9 +27,10 @@ from kb.names.words import ANIONS, CATIONS, FORMS, HARD, SALTS, Word, canonical,
 
 DILUENTS = frozenset({"sodium chloride", "dextrose unspecified form", "dextrose", "glucose", "water", "sodium lactate",
                       "dextrose monohydrate"})
-FLUIDS = DILUENTS | frozenset("""potassium chloride|calcium chloride|calcium gluconate|sodium acetate|sodium bicarbonate|
-potassium phosphate|monopotassium phosphate|dipotassium phosphate|magnesium chloride|potassium acetate|amino acids|
-sodium phosphate monobasic|sodium phosphate dibasic|magnesium acetate|calcium acetate""".replace("\n", "").split("|"))
+FLUIDS = DILUENTS | frozenset("""potassium chloride|calcium chloride|calcium gluconate|sodium acetate|
+sodium bicarbonate|potassium phosphate|monopotassium phosphate|dipotassium phosphate|magnesium chloride|
+potassium acetate|amino acids|sodium phosphate monobasic|sodium phosphate dibasic|
+magnesium acetate|calcium acetate""".replace("\n", "").split("|"))
 """Canonical names of what infusion fluids are made of; beside anything else, a diluent is a vehicle."""
 
 _PACK = re.compile(r"[{}()]")

@@ -31,6 +31,10 @@ def shown(count: int) -> int | None:
     return count if count == 0 or count >= LEAST else None
 
 
+UNKNOWN_TIME = np.iinfo(np.int64).min
+"""The end of a visit whose source does not say it."""
+
+Int16 = NDArray[np.int16]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
@@ -143,6 +147,34 @@ class Vocabulary:
         return known, unknown
 
 
+@dataclass(frozen=True, eq=False)
+class Attribute:
+    """One fact of every visit: ``values`` int16 [T] are places in the sorted ``levels``; -1 is not known."""
+
+    levels: tuple[str, ...]
+    values: Int16
+
+    def take(self, visits: NDArray[np.integer]) -> Attribute:
+        """The attribute of the given visits, with those levels that they have."""
+        values = self.values[visits]
+        used = np.unique(values[values >= 0])
+        new = np.full(len(self.levels) + 1, -1, np.int16)
+        new[used] = np.arange(len(used))
+        return Attribute(tuple(self.levels[i] for i in used), new[values])
+
+    def counts(self, least: int = 5) -> dict[str, int]:
+        """How many visits have each level; levels of fewer than ``least`` visits are left out."""
+        found = np.bincount(self.values[self.values >= 0], minlength=len(self.levels))
+        return {level: int(n) for level, n in zip(self.levels, found, strict=True) if n >= least}
+
+    @classmethod
+    def from_texts(cls, texts: Sequence[str | None]) -> Attribute:
+        """The attribute of a text a visit; None and the empty text are not known."""
+        levels = tuple(sorted({text for text in texts if text}))
+        place = {level: i for i, level in enumerate(levels)}
+        return cls(levels, np.asarray([place[text] if text else -1 for text in texts], np.int16))
+
+
 @dataclass(frozen=True)
 class Loss:
     """One line of the accounting: of a table's rows, how many were kept or left out for this reason."""
@@ -175,7 +207,8 @@ class Cohort:
 
     ``visit_patient`` int32 [T] counts patients from 0; ``visit_time`` int64 [T] is in seconds since 1970;
     ``codes[kind]`` has one row a visit; ``accounting`` sums to the rows read, table by table; ``provenance`` says
-    which format, level and mapping made it.
+    which format, level and mapping made it. ``visit_end`` int64 [T] is ``UNKNOWN_TIME`` where the source does not say;
+    ``attributes`` are what the source says of patient and visit (``recsys.formats.contract`` names them).
     """
 
     name: str
@@ -189,9 +222,15 @@ class Cohort:
     """One row a visit: which ingredients were ordered under which label, as indices into ``ordered_pairs``."""
     ordered_pairs: tuple[tuple[str, str], ...] = ()
     """(label, ingredient key), e.g. (``ATC:B01A``, ``DRUG:inchikey:…``)."""
+    visit_end: Int64 | None = None
+    attributes: dict[str, Attribute] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         visits = len(self.visit_patient)
+        beside = [len(attribute.values) for attribute in self.attributes.values()]
+        beside += [] if self.visit_end is None else [len(self.visit_end)]
+        if any(length != visits for length in beside):
+            raise DataError(f"cohort {self.name!r}: its attributes have unequal numbers of visits")
         if visits != len(self.visit_time) or any(len(self.codes[kind]) != visits for kind in KINDS):
             raise DataError(f"cohort {self.name!r}: its tables have unequal numbers of visits")
         step = np.diff(self.visit_patient)
@@ -209,6 +248,14 @@ class Cohort:
     def visits(self) -> int:
         """The number of visits, T."""
         return len(self.visit_patient)
+
+    @property
+    def length_of_stay(self) -> NDArray[np.float64]:
+        """Days from start to end of each visit, [T]; NaN where the end is not known or before the start."""
+        if self.visit_end is None:
+            return np.full(self.visits, np.nan)
+        known = (self.visit_end != UNKNOWN_TIME) & (self.visit_end >= self.visit_time)
+        return np.where(known, np.where(known, self.visit_end - self.visit_time, 0) / 86400, np.nan)
 
     @cached_property
     def patient_indptr(self) -> Int64:
@@ -229,6 +276,11 @@ class Cohort:
             digest.update(np.ascontiguousarray(self.ordered.indptr, dtype="<i8").tobytes())
             digest.update(np.ascontiguousarray(self.ordered.values, dtype="<i4").tobytes())
             digest.update("\n".join("\t".join(pair) for pair in self.ordered_pairs).encode())
+        if self.visit_end is not None:
+            digest.update(np.ascontiguousarray(self.visit_end, dtype="<i8").tobytes())
+        for name, attribute in sorted(self.attributes.items()):
+            digest.update("\n".join((name, *attribute.levels)).encode())
+            digest.update(np.ascontiguousarray(attribute.values, dtype="<i2").tobytes())
         return Fingerprint(
             patients=self.patients,
             visits=self.visits,

@@ -10,7 +10,7 @@ A medication is ``DRUG:<identity>`` (level ``ingredient``) or ``ATC:<code>`` at 
     Every class that the ATC table lists for every drug of the order, whatever its route, as the literature's mapping of
     NDC to ATC level 3 does; diluents count. Plain hydrochlorothiazide is then in four classes.
 
-A product that is no single drug (a multivitamin, a vaccine) has its class at every level, at level ``ingredient`` as well.
+A product that is no single drug (a multivitamin, a vaccine) has its class at every level, ``ingredient`` included.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The user's own map of orders: a CSV file with columns ``order`` and ``means``, which wins over everything else.
 
 ``order`` is a drug text as the source writes it (letter case and white space do not matter) or a code as
-``NDC:00536338101``, ``GSN:001234``, ``HICL:2812``, ``RXCUI:1191``, ``CODE:…``. ``means`` is a drug's name, several joined
-by ``+``, an ATC class as ``ATC:B05BA02``, or ``none`` for what is no drug.
+``NDC:00536338101``, ``GSN:001234``, ``HICL:2812``, ``RXCUI:1191``, ``CODE:…``. ``means`` is a drug's name, several
+joined by ``+``, an ATC class as ``ATC:B05BA02``, or ``none`` for what is no drug.
 """
 
 from __future__ import annotations

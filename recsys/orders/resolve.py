@@ -57,6 +57,8 @@ LARGE_VOLUME = 500.0
 _MEANT = ("dextrose", "glucose")
 _CONCENTRATED = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*%")
 _FLUSH = re.compile(r"\bflush|\block\b|bacteriostatic|diluent|sterile water for inj|swfi")
+_STRONG_SUGAR = re.compile(r"\bd(?:50|25|20)w?\b")
+_LOCAL = ("eye", "nasal", "inhaled", "skin", "oral", "ear", "mouth", "irrigation")
 _EATEN = re.compile(r"\bgel\b|\btabs?\b|chew")
 _BOLUS = re.compile(r"bolus|maintenance")
 
@@ -70,12 +72,13 @@ class Ingredient:
     """``DRUG:<identity>``."""
     name: str
     how: str
-    """``map``, ``rxcui``, ``ndc``, …, ``name``, ``shorthand``, ``brand``, ``beginning``, ``gsn table``, ``atc``, ``hicl of others``."""
+    """``map``, ``rxcui``, ``ndc``, ``name``, ``shorthand``, ``brand``, ``beginning``, ``gsn table``, ``atc``,
+    ``hicl of others`` or two of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What an order is: its ingredients, or the class of a product that is no single drug, or the reason for neither."""
+    """What an order is: its ingredients, the class of a product that is no single drug, or the reason for neither."""
 
     ingredients: tuple[Ingredient, ...] = ()
     product: str = ""
@@ -289,8 +292,8 @@ class Resolver:
         if any(part.meaning.missing for part in reading.parts):
             return replace(empty, reason=NO_DRUG, remarks=(LACKING,))
         named = any(part for part in order.name)
-        return replace(empty, reason=NO_DRUG if named or order.ndc or order.gsn or order.rxcui or order.hicl or order.code
-                       else NO_NAME)
+        coded = order.ndc or order.gsn or order.rxcui or order.hicl or order.code
+        return replace(empty, reason=NO_DRUG if named or coded else NO_NAME)
 
     def _by_table(self, order: Order) -> tuple[tuple[int, ...], str]:
         """The drug that a table of products or the source's ATC code names alone, and which it was."""
@@ -316,8 +319,8 @@ class Resolver:
         text = " ".join(result.texts)
         percents = [float(number) for number in _CONCENTRATED.findall(text)]
         sugar = any(canonical(one.name).startswith(_MEANT) for one in result.ingredients)
-        concentrated = max(percents, default=0.0) >= (10 if sugar else 3) or bool(re.search(r"\bd(?:50|25|20)w?\b", text))
-        local = bool(_EATEN.search(text)) or result.route in ("eye", "nasal", "inhaled", "skin", "oral", "ear", "mouth", "irrigation")
+        concentrated = max(percents, default=0.0) >= (10 if sugar else 3) or bool(_STRONG_SUGAR.search(text))
+        local = bool(_EATEN.search(text)) or result.route in _LOCAL
         large = millilitres(result.texts) >= LARGE_VOLUME or bool(_BOLUS.search(text))
         if order.kind in ("BASE", "ADDITIVE"):
             carries = not (concentrated and order.kind == "BASE" and not sugar)

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.orders.codes import SYSTEMS, icd, icd_of_either_version, normalised, prefixed
-from recsys.orders.names import medication_key
 
 
 @given(st.sampled_from(sorted(SYSTEMS)), st.text(max_size=12))
@@ -71,11 +70,3 @@ def test_what_collides_as_bare_text_does_not_collide():
 ])
 def test_fields_of_both_versions(field, codes):
     assert icd_of_either_version(field) == codes
-
-
-def test_a_key_holds_what_identifies_an_order_best_first():
-    assert medication_key(ndc="0", names=("", "0")) == ""
-    assert medication_key(ndc="0", names=("Aspirin EC",), route=" po ") == "NAME:aspirin ec\tROUTE:PO"
-    key = medication_key(ndc="0005-3618-01", atc=("B01AC06",), rxcuis=("1191",), names=("A\tB", "a b"))
-    assert key == "ATC:B01AC06\tNDC:00005361801\tRXCUI:1191\tNAME:a b"
-    assert medication_key(route="PO") == ""

@@ -18,7 +18,6 @@ from recsys.formats.contract import CodePairs
 from recsys.generators.clusters import generate
 from recsys.generators.population import Shape
 from recsys.orders.medications import NO_ATC, TOO_COARSE, MedicationMap, map_orders, read_map
-from recsys.orders.own_map import OwnMap
 from recsys.orders.resolve import NO_DRUG, VEHICLE
 
 DATA = Path(__file__).parents[2] / "demo" / "data"
