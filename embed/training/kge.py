@@ -135,12 +135,9 @@ def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path | None)
                          batch=g.batch_size, rate=g.learning_rate, held_out=g.held_out, loss=g.loss,
                          negatives=g.negatives, torch=torch.__version__)
     folder = None if cache is None else cache / "kge" / version
-    if folder is not None and (folder / "identity.json").exists():
-        identity = json.loads((folder / "identity.json").read_text())
-        matrix = np.load(folder / "entities.npy", allow_pickle=False)
-        if file_sha256(folder / "entities.npy") == identity["sha256"]:
-            return EntityVectors(list(triples.entities), matrix, identity)
-        say(f"{folder / 'entities.npy'} was altered; the graph embedding is trained again")
+    kept = None if folder is None else _kept(folder, triples.entities)
+    if kept is not None:
+        return kept
     say(f"{g.model} on {len(rows):,} triples, {g.epochs} epochs")
     train, test = hold_out(rows, g.held_out, config.seed)
     model = train_entities(train, len(triples.entities), len(triples.relations), g, config.seed)
@@ -152,6 +149,23 @@ def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path | None)
     if folder is not None:
         _keep(folder, matrix, identity)
     return EntityVectors(list(triples.entities), matrix, identity)
+
+
+def _kept(folder: Path, entities: Sequence[str]) -> EntityVectors | None:
+    """The vectors of an earlier run; None where there are none, or not as they were written, which is said."""
+    file, facts = folder / "entities.npy", folder / "identity.json"
+    if not facts.exists():
+        return None
+    try:
+        identity = json.loads(facts.read_text())
+        sound = file_sha256(file) == identity["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        say(f"{file} was altered; the graph embedding is trained again")
+        return None
+    matrix = np.load(file, allow_pickle=False)
+    return EntityVectors(list(entities), matrix, identity)
 
 
 def _keep(folder: Path, matrix: Matrix, identity: dict[str, Any]) -> None:

@@ -113,12 +113,14 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class Interactions:
-    """Drug–drug interactions; ``drug_a`` < ``drug_b``."""
+    """Drug–drug interactions; ``drug_a`` < ``drug_b``; severity and text are the provider's own words, or empty."""
 
     drug_a: Ids
     drug_b: Ids
     severity: list[str]
     provider: list[str]
+    licence: list[str]
+    text: list[str]
 
 
 def drugs(connection: Connection) -> Drugs:
@@ -278,13 +280,16 @@ def interactions(connection: Connection) -> Interactions:
     """Every interaction, once a pair and provider."""
     i = interaction.c
     rows = connection.execute(
-        select(i.drug_a, i.drug_b, i.severity, i.provider).order_by(i.drug_a, i.drug_b, i.provider)
+        select(i.drug_a, i.drug_b, i.severity, i.provider, i.licence_id, i.description)
+        .order_by(i.drug_a, i.drug_b, i.provider, i.source)
     ).all()
     return Interactions(
         np.asarray([r[0] for r in rows], np.int64),
         np.asarray([r[1] for r in rows], np.int64),
         [r[2] or "" for r in rows],
         [r[3] for r in rows],
+        [r[4] for r in rows],
+        [r[5] or "" for r in rows],
     )
 
 

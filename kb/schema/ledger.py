@@ -8,10 +8,10 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from kb.licences import SHARES
 from kb.modalities import FACETS, State
 from kb.schema.base import METADATA, artifact_column, moment, one_of, references, source_column
 
-SHARE = ("open", "attribution", "share-alike", "non-commercial", "restricted", "unknown")
 ORIGINS = ("fetched", "bundled", "computed", "user")
 RUN_STATES = ("running", "complete", "interrupted", "failed")
 
@@ -23,7 +23,7 @@ licence = Table(
     Column("url", Text),
     Column("share", Text, nullable=False),
     Column("attribution", Text, nullable=False, server_default=""),
-    one_of("share", SHARE, "share"),
+    one_of("share", SHARES, "share"),
 )
 
 source = Table(

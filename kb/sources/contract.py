@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from kb.errors import UsageError
-from kb.ingest.records import Licence
 from kb.inputs import require_regular
+from kb.licences import Licence
 
 if TYPE_CHECKING:
     from kb.ingest.engine import Job

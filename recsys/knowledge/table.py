@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kb.errors import DataError
-from recsys.orders.interactions import Interactions
+from recsys.orders.interactions import DrugInteractions, Interactions
 
 if TYPE_CHECKING:
     from recsys.knowledge.composition import Composition
@@ -39,13 +39,17 @@ class Knowledge:
     """The molecules of each medication; empty for biologics and unmapped ones."""
     vectors_run: str = "none"
     """The embedding run that the vectors come from, ``random:<seed>``, or ``none``."""
+    ingredients: tuple[tuple[str, ...], ...] = field(default=())
+    """The keys of each medication's ingredients, those that its orders had where the cohort says so."""
+    drug_interactions: DrugInteractions = field(default_factory=DrugInteractions)
+    """What sources state of pairs of these ingredients; ``interactions`` is rolled up from it."""
     composition: Composition | None = None
     """The drugs behind ``vectors`` with the run's own fusion; None where the run's weights were not at hand."""
 
     def __post_init__(self) -> None:
         size = len(self.medications)
         shapes = (len(self.names), len(self.vectors), len(self.known), len(self.rests_on),
-                  len(self.interactions.matrix), len(self.smiles) or size)
+                  len(self.interactions.matrix), len(self.smiles) or size, len(self.ingredients) or size)
         if any(length != size for length in shapes):
             raise DataError(f"the parts of the medications' knowledge differ in length: {size} codes, {shapes}")
         if not np.isfinite(self.vectors).all():
@@ -53,11 +57,14 @@ class Knowledge:
 
 
 def no_knowledge(medications: tuple[str, ...], interactions: Interactions, *, width: int = 64,
-                 names: tuple[str, ...] | None = None, smiles: tuple[tuple[str, ...], ...] = ()) -> Knowledge:
+                 names: tuple[str, ...] | None = None, smiles: tuple[tuple[str, ...], ...] = (),
+                 ingredients: tuple[tuple[str, ...], ...] = (),
+                 drug_interactions: DrugInteractions | None = None) -> Knowledge:
     """The knowledge of a machine without a store: every medication's vector is to be learned."""
     size = len(medications)
     return Knowledge(medications, names or medications, np.zeros((size, width), np.float32), np.zeros(size, bool),
-                     np.zeros((size, 5), bool), interactions, smiles=smiles)
+                     np.zeros((size, 5), bool), interactions, smiles=smiles, ingredients=ingredients,
+                     drug_interactions=drug_interactions or DrugInteractions())
 
 
 def with_random_vectors(knowledge: Knowledge, seed: int) -> Knowledge:
