@@ -1,7 +1,7 @@
 """The one door from the knowledge base to the embedding: everything that pretraining reads, as one value.
 
-What is heavy (texts, pictures, conformers) comes as digests first; contents are read when a feature is missing. The same
-value describes drugs that are in no knowledge base: ``molecules`` and ``texts`` make it from SMILES or free texts.
+What is heavy (texts, pictures, conformers) comes as digests first; contents are read when a feature is missing. The
+same value describes drugs that are in no knowledge base: ``molecules`` and ``texts`` make it from SMILES or free texts.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def _none() -> Payloads:
 class Corpus:
     """The drugs of a knowledge base, by row number 0..N-1 in the order of their ids, and what is known of them.
 
-    ``blocks`` are InChIKey first blocks ("" without one). ``properties`` is (N, F) with NaN. ``linked`` are (row, entity
-    index of ``triples``) pairs.
+    ``blocks`` are InChIKey first blocks ("" without one). ``properties`` is (N, F) with NaN. ``linked`` are pairs of a
+    row and an entity's index in ``triples``.
     """
 
     drug_ids: Rows

@@ -75,7 +75,7 @@ class _Place:
 
 
 class Features:
-    """The features of many inputs: ``position`` (n,) is each input's item or -1; items come whole, few or in batches."""
+    """The features of many inputs: ``position`` (n,) is each input's item or -1; items come whole or in parts."""
 
     def __init__(self, position: NDArray[np.int64], source: _Place | Packed | None) -> None:
         self.position = position
@@ -131,7 +131,9 @@ class FeatureCache:
         table = _key_table(keys)
         _, first, back = np.unique(_prefix(table), return_index=True, return_inverse=True)
         if not np.array_equal(table[first][back], table):
-            raise DataError("two inputs share the first half of their digest")
+            raise DataError("two different inputs have digests that begin alike")
+        order = np.argsort(first, kind="stable")  # in the order of the inputs
+        first, back = first[order], np.argsort(order, kind="stable")[back]
         own = table[first]
         if self.root is None:
             return _fresh(first, back, produce)

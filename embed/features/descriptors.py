@@ -33,7 +33,8 @@ def names() -> list[str]:
     """The names of the columns, in their order."""
     counted = [f"atoms_{z}" for z in COUNTED]
     groups = sorted(name for name, _ in Descriptors.descList if name.startswith("fr_"))
-    bins = [f"{kind}{k}" for kind, count in (("SlogP_VSA", 12), ("SMR_VSA", 10), ("PEOE_VSA", 14)) for k in range(count)]
+    surface = (("SlogP_VSA", 12), ("SMR_VSA", 10), ("PEOE_VSA", 14))
+    bins = [f"{kind}{k}" for kind, count in surface for k in range(count)]
     return [*GLOBAL, *groups, "charge", "spiro", "bridgehead", "amides", "stereo", *counted, *bins]
 
 

@@ -41,8 +41,8 @@ class Neighbourhoods:
 class Vocabulary:
     """The features of one step (``code``, ascending) and of two steps (``second``) with their weights.
 
-    ``code`` is (2 relation + direction) entities + entity, or 2 relations entities + entity for the entity alone, in the
-    numbering of ``relations`` and ``entities``.
+    ``code`` is (2 relation + direction) entities + entity, or 2 relations entities + entity for the entity alone, in
+    the numbering of ``relations`` and ``entities``.
     """
 
     relations: list[str]
@@ -65,8 +65,8 @@ class Vocabulary:
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Vocabulary:
         """The vocabulary that ``state`` described."""
-        return cls(unpack_strings("relations", state), unpack_strings("entities", state), state["code"], state["weight"],
-                   state["second"], state["second_weight"])
+        return cls(unpack_strings("relations", state), unpack_strings("entities", state), state["code"],
+                   state["weight"], state["second"], state["second_weight"])
 
 
 def fit_vocabulary(triples: Triples, linked: Linked, drugs: int, train: NDArray[np.int64], *, least: int = 2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,4 +89,4 @@ def pack_strings(name: str, values: Sequence[str]) -> dict[str, Array]:
 def unpack_strings(name: str, arrays: Mapping[str, Array]) -> list[str]:
     """The strings that ``pack_strings`` wrote."""
     text, ends = np.asarray(arrays[f"{name}.text"]).tobytes(), np.asarray(arrays[f"{name}.end"]).tolist()
-    return [text[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return [text[start:end].decode() for start, end in pairwise([0, *ends])]

@@ -12,8 +12,8 @@
 ``artefact.json``        the sha256 of each of these; its own digest is the artefact's
 =======================  ============================================================================================
 
-Training begins by writing what it must not lose (state ``open``) and ends by sealing the rest. A run of release 0.1.0 has
-no such file: its weights and projections are read, and what it did not keep is refused with the next step.
+Training begins by writing what it must not lose (state ``open``) and ends by sealing the rest. A run of release 0.1.0
+has no such file: its weights and projections are read, and what it did not keep is refused with the next step.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Artefact:
 
     def put_json(self, name: str, values: Any) -> None:
         """Write JSON values."""
-        self.put(name, json.dumps(values, indent=1, sort_keys=True).encode())
+        self.put(name, json.dumps(values, indent=1).encode())
 
     def write(self, state: str) -> None:
         """Write the manifest: from here on the files are the run's."""
@@ -146,7 +146,7 @@ class Artefact:
 def arrays_bytes(arrays: Arrays, meta: Mapping[str, Any] | None = None) -> bytes:
     """Arrays and JSON values in the safetensors format."""
     whole = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-    return safetensors.numpy.save(whole, {"mkmed": json.dumps(meta or {}, sort_keys=True)})
+    return safetensors.numpy.save(whole, {"mkmed": json.dumps(meta or {})})
 
 
 def read_arrays(data: bytes, name: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -174,14 +174,14 @@ def is_run(folder: Path) -> bool:
     """Whether the folder holds a finished run of this or of an older release."""
     if (folder / MANIFEST).is_file():
         return json.loads((folder / MANIFEST).read_text()).get("state") == "sealed"
-    return (folder / "best.pt").is_file() and (folder / "config.json").is_file()
+    return (folder / "best.pt").is_file()
 
 
 def load(folder: Path) -> Artefact:
     """The artefact in a run folder; raises CheckpointError or NotFound with the next step."""
     path = folder / MANIFEST
     if not path.is_file():
-        if (folder / "best.pt").is_file() and (folder / "config.json").is_file():
+        if (folder / "best.pt").is_file():
             return _load_old(folder)
         raise NotFound(f"no run in {folder}", hint="mkmed embed import FILE brings one, mkmed embed pretrain makes one")
     try:
@@ -203,17 +203,17 @@ class OldArtefact(Artefact):
 
     def config(self) -> PretrainConfig:
         """The configuration that the run was started with."""
-        return from_json(json.loads((self.folder / "config.json").read_text()))
+        return from_json(self._tensors()[1]["config"])
 
     def fitted(self) -> Fitted:
         """The projections; the graph's words and the properties' names were not kept."""
-        states = self._tensors()[0]["extra"].get("projections", {})
+        states = self._tensors()[0].get("extra", {}).get("projections", {})
         return Fitted({name: reduce.from_state(state) for name, state in states.items()}, closed=True,
                       identities=dict(self.run.get("encoders", {})))
 
     def drugs(self) -> RunDrugs:
         """Raises CheckpointError: the release did not keep them."""
-        raise CheckpointError(f"run {self.folder.name[:8]} is of release 0.1.0, which kept neither its split nor its drugs",
+        raise CheckpointError(f"run {self.folder.name[:8]} is of release 0.1.0, which kept neither split nor drugs",
                               hint="mkmed embed pretrain makes a run that does")
 
     def weights(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -232,12 +232,13 @@ def _load_old(folder: Path) -> OldArtefact:
 
 
 def export(artefact: Artefact, path: Path) -> None:
-    """Write a finished run as one file (.tar.gz), the same bytes each time; raises CheckpointError for a damaged one."""
+    """Write a finished run as one file (.tar.gz), the same bytes each time; a damaged one raises CheckpointError."""
     if isinstance(artefact, OldArtefact) or not artefact.sealed:
         raise UsageError(f"run {artefact.folder.name[:8]} is not finished, or of a release before 0.2.0",
                          hint="mkmed embed pretrain makes a run that can be exported")
     contents = {MANIFEST: artefact._manifest(), **{name: artefact.bytes_of(name) for name in sorted(artefact.files)}}
-    contents |= {name: (artefact.folder / name).read_bytes() for name in TOLD_ALONG if (artefact.folder / name).is_file()}
+    along = [artefact.folder / name for name in TOLD_ALONG]
+    contents |= {path.name: path.read_bytes() for path in along if path.is_file()}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, data in contents.items():
@@ -253,14 +254,15 @@ def export(artefact: Artefact, path: Path) -> None:
 def import_(path: Path, runs: Path) -> tuple[Artefact, bool]:
     """``(run, new)``: the run that an exported file holds, put below ``runs``; ``new`` is false where it lay there.
 
-    Nothing of the archive is written before all of it was checked. Raises DataError-like CheckpointError for what is not
-    an exported run, and UsageError when another run with this id is there.
+    Nothing of the archive is written before all of it was checked. Raises CheckpointError for what is not an exported
+    run, and UsageError when another run with this id is there.
     """
     contents, name = _read_archive(path)
     listed = json.loads(contents.get(MANIFEST, b"{}"))
     files = listed.get("files", {})
     if listed.get("format") != FORMAT or listed.get("state") != "sealed" or listed.get("run") != name:
-        raise CheckpointError(f"{path} is not an exported run of this release", hint="mkmed embed export RUN writes one")
+        raise CheckpointError(f"{path} is not an exported run of this release",
+                              hint="mkmed embed export RUN writes one")
     for file, digest in files.items():
         if file not in contents or hashlib.sha256(contents[file]).hexdigest() != digest:
             raise CheckpointError(f"{path}: {file} is missing or altered", hint="export the run again")
@@ -296,7 +298,8 @@ def _read_archive(path: Path) -> tuple[dict[str, bytes], str]:
                 folders.add(folder)
         uuid.UUID(next(iter(folders), ""))
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is not an exported run: {error}", hint="mkmed embed export RUN writes one") from None
+        raise CheckpointError(f"{path} is not an exported run: {error}",
+                              hint="mkmed embed export RUN writes one") from None
     if len(folders) != 1:
         raise CheckpointError(f"{path} holds {len(folders)} folders, not one run")
     return contents, folders.pop()

@@ -1,4 +1,4 @@
-"""The drugs that a run was trained and measured on: who they were, what was known of them, and on which side they are."""
+"""The drugs that a run was trained and measured on: who they were, what was known of them, and on which side."""
 
 from __future__ import annotations
 

@@ -83,16 +83,16 @@ class Workshop:
 
 def build_inputs(corpus: Corpus, config: PretrainConfig, cache: FeatureCache, device: torch.device,
                  train: Position, fitted: Fitted | None = None, *, names: Sequence[str] | None = None,
-                 processes: int | None = None) -> Inputs:
+                 only: Sequence[str] | None = None, processes: int | None = None) -> Inputs:
     """All tables of the configured modalities that any drug has (the anchor first).
 
-    Statistics come from ``fitted``, or are fitted on the drugs ``train``. With ``names`` exactly these modalities have a
-    table, even one that no drug of the corpus has.
+    Statistics come from ``fitted``, or are fitted on the drugs ``train``. With ``names`` exactly these modalities have
+    a table, even one that no drug of the corpus has; with ``only`` the others of them stay empty.
     """
     shop = Workshop(corpus, config, cache, device, train, fitted or Fitted(), processes=processes)
     tables = {}
     for name in (ANCHOR, *config.modalities) if names is None else names:
-        built = BUILDERS[name](shop)
+        built = BUILDERS[name](shop) if only is None or name in only else None
         if built is not None:
             items, position = built
             tables[name] = make_table(name, items, position, device)

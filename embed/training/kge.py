@@ -207,7 +207,7 @@ def import_vectors(path: Path, entities: list[str]) -> EntityVectors:
 
 def drug_vectors(vectors: EntityVectors, entities: Sequence[str], linked: Linked, drugs: int,
                  train: NDArray[np.int64]) -> tuple[Matrix, NDArray[np.int64], EntityVectors]:
-    """``(matrix, position, vectors)``: the mean of each drug's entities, centred, to length sqrt(D); -1 where it has none.
+    """``(matrix, position, vectors)``: the mean of each drug's entities, centred, to length sqrt(D); -1 without any.
 
     The centre is that of the training drugs; it is kept in the vectors that are returned, and used if they have one.
     """
@@ -221,7 +221,9 @@ def drug_vectors(vectors: EntityVectors, entities: Sequence[str], linked: Linked
     total /= np.maximum(np.bincount(owner, minlength=len(known)), 1)[:, None]
     position = np.full(drugs, -1, np.int64)
     position[known] = np.arange(len(known))
-    if vectors.mean is None:
+    mean = vectors.mean
+    if mean is None:
         fit = position[train]
-        vectors = replace(vectors, mean=mean_of(total, fit[fit >= 0]))
-    return unit(total - vectors.mean) * np.float32(np.sqrt(total.shape[1])), position, vectors
+        mean = mean_of(total, fit[fit >= 0])
+        vectors = replace(vectors, mean=mean)
+    return unit(total - mean) * np.float32(np.sqrt(total.shape[1])), position, vectors

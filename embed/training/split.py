@@ -13,9 +13,12 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from embed.features.cache import sha256
+from embed.config import PretrainConfig
+from embed.features.cache import FeatureCache, sha256
 from embed.features.molecule import parse
 from embed.features.packed import Packed
+from embed.features.work import molecule_chunks
+from embed.source import Corpus
 
 VERSION = "2"
 
@@ -97,7 +100,7 @@ def hashed_share(name: bytes, seed: int) -> float:
 
 def split_by_family(family: NDArray[np.int64], names: Sequence[bytes], has: NDArray[np.bool_], seed: int,
                     validation: float = 0.1, test: float = 0.1) -> DrugSplit:
-    """A split of whole families by the hash of each one's name, so that a family stays where it is as drugs are added.
+    """A split of whole families by the hash of each one's name: a family stays where it is as drugs are added.
 
     ``has`` (N,) says which drugs have anything; the others are in no part. Families with more than a twentieth of those
     drugs always train: one of them alone would be most of a held-out part.
@@ -122,3 +125,21 @@ def sides(split: DrugSplit, drugs: int) -> NDArray[np.int8]:
 def from_sides(side: NDArray[np.int8]) -> DrugSplit:
     """The split that gives these sides."""
     return DrugSplit(*(np.flatnonzero(side == k).astype(np.int64) for k in range(3)))
+
+
+def split_corpus(corpus: Corpus, config: PretrainConfig, cache: FeatureCache) -> DrugSplit:
+    """The scaffold split of a corpus under the configuration's seed and shares, of the drugs that have anything."""
+    rows = [row for row, text in enumerate(corpus.smiles) if text]
+    texts = [corpus.smiles[row] or "" for row in rows]
+    chunks = molecule_chunks("embed.training.split:scaffolds", {}, lambda indices: [texts[i] for i in indices])
+    found = cache.open("scaffold", VERSION, [sha256(text) for text in texts], chunks)
+    items = found.all()
+    scaffold: list[bytes | None] = [None] * len(corpus)
+    if items is not None:
+        for row, place in zip(rows, found.position, strict=True):
+            scaffold[row] = items.columns["scaffold"][place].tobytes() if place >= 0 else None
+    family = families(scaffold, corpus.blocks)
+    identity = corpus.identities or [f"drug:{i}" for i in corpus.drug_ids]
+    names = family_digests(family, scaffold, corpus.blocks, identity)
+    share = config.train
+    return split_by_family(family, names, corpus.has_anything(), config.seed, share.validation, share.test)

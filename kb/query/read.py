@@ -184,7 +184,8 @@ def digests(connection: Connection, payload: str, *, notes: bool = False) -> lis
     """
     t, c = description.c, conformer.c
     if payload == "text":
-        query = select(t.drug_id, t.source, t.content_sha256).order_by(t.drug_id, t.source, t.provider, t.content_sha256)
+        query = select(t.drug_id, t.source, t.content_sha256)
+        query = query.order_by(t.drug_id, t.source, t.provider, t.content_sha256)
         query = query if notes else query.where(~t.is_note)
     elif payload == "image":
         query = (
@@ -327,3 +328,27 @@ def find_drug(connection: Connection, wanted: str) -> int:
         meant = near_namespace(namespace)
     raise NotFound(f"no drug {wanted!r} in the knowledge base", hint=meant)
 
+
+
+def lineage(connection: Connection) -> str:
+    """What tells this knowledge base from others: the id of its first run, or nothing before one."""
+    found = connection.scalar(text("SELECT id::text FROM mkmed.run ORDER BY started_at, id LIMIT 1"))
+    return str(found or "")
+
+
+def licences_used(connection: Connection) -> list[dict[str, Any]]:
+    """How many ``items`` of each ``modality`` are here under which ``licence``, with its ``share``."""
+    rows = connection.execute(
+        text("""
+            SELECT c.modality, l.id AS licence, l.share, count(*)::int AS items FROM mkmed.cell c
+            JOIN mkmed.artifact a ON a.sha256 = c.artifact JOIN mkmed.licence l ON l.id = a.licence_id
+            WHERE c.state = 'present' AND c.modality IN ('image', 'structure', 'property') GROUP BY 1, 2, 3
+            UNION ALL
+            SELECT 'text', l.id, l.share, count(*)::int FROM mkmed.text t JOIN mkmed.licence l ON l.id = t.licence_id
+            GROUP BY 2, 3
+            UNION ALL
+            SELECT 'graph', l.id, l.share, count(*)::int FROM mkmed.kg_triple k
+            JOIN mkmed.kg_relation r ON r.id = k.relation JOIN mkmed.licence l ON l.id = r.licence_id
+            GROUP BY 2, 3 ORDER BY 1, 2""")
+    )
+    return [dict(row) for row in rows.mappings()]
