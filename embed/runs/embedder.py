@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from embed import source
 from embed.config import PretrainConfig
 from embed.features import fingerprint, molecule
-from embed.features.cache import FeatureCache
+from embed.features.cache import FeatureCache, sha256
 from embed.features.fitted import Fitted
-from embed.features.packed import Packed
-from embed.registry import ANCHOR
+from embed.features.frozen import FrozenModel
+from embed.features.packed import Packed, vectors
+from embed.registry import ANCHOR, TEXT_MODELS
 from embed.runs import artefact
 from embed.runs.artefact import Artefact, OldArtefact
 from embed.runs.drugs import content_digests
@@ -144,6 +145,29 @@ class Embedder:
         if not all(text.strip() for text in texts):
             raise DataError("an empty text has no vector")
         return self.encode(source.texts(texts), ["text"]).z[:, self.names.index("text")]
+
+    def sentences(self, texts: Sequence[str]) -> Vectors:
+        """The frozen sentence encoder's vectors (n, F) of texts; those that the cache has are not computed again."""
+        self._needs("text")
+        model: FrozenModel = TEXT_MODELS[self.config.text.model](self.config.text, CPU)
+        self.fitted.identify("text", model.identity)
+
+        def run(indices: list[int]) -> tuple[list[int], Packed]:
+            return indices, vectors(model.encode([texts[i] for i in indices]))
+
+        position, found = self.cache.get(f"text-{model.name}", model.version, [sha256(text) for text in texts], run)
+        if found is None:
+            return np.zeros((0, 0), np.float32)
+        kept: Vectors = found.columns["vector"][position].astype(np.float32)
+        return kept
+
+    @torch.no_grad()
+    def aligned(self, sentences: Vectors) -> Vectors:
+        """The text tower's vectors (n, D) of the sentence encoder's."""
+        self._needs("text")
+        vector = torch.from_numpy(self.fitted.projections["text"].apply(sentences))
+        out: Vectors = self.model.encode("text", {"vector": vector}).numpy()
+        return out
 
     def smiles(self, smiles: Sequence[str]) -> Vectors:
         """The anchor's vectors (n, D); raises DataError, which names it, for a SMILES that is none."""
