@@ -250,10 +250,12 @@ class Encoded:
         return {kind: int(self.unknown[kind][visits].sum()) for kind in KINDS}
 
 
-def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None) -> Encoded:
+def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None,
+           unseen: Sequence[str] = ()) -> Encoded:
     """The cohort re-indexed on vocabularies of the training patients' visits only, codes in sorted order.
 
     ``top[kind]`` keeps that many most frequent codes of a kind (the literature: 2,000 diagnoses); ties go by code.
+    The kinds in ``unseen`` keep the codes of other patients too: for a model that reads a code by its title.
     """
     training = np.zeros(cohort.patients, dtype=bool)
     training[split.train] = True
@@ -265,7 +267,7 @@ def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None
         table, names = cohort.codes[kind], cohort.vocabularies[kind].codes
         rows = table.rows()
         frequency = np.bincount(table.values[in_training[rows]], minlength=len(names))
-        seen = [int(i) for i in np.flatnonzero(frequency)]
+        seen = list(range(len(names))) if kind in unseen else [int(i) for i in np.flatnonzero(frequency)]
         if top and kind in top:
             seen = sorted(seen, key=lambda i: (-frequency[i], names[i]))[: top[kind]]
         seen.sort(key=names.__getitem__)

@@ -25,7 +25,7 @@ from kb.ingest.runs import finish_run, program_version, reopen_run, start_run
 from kb.output import plain
 from kb.settings import Settings
 from recsys.cohorts.batches import Histories, Sizes, histories
-from recsys.cohorts.cohort import KINDS, Encoded, encode
+from recsys.cohorts.cohort import KINDS, Cohort, Encoded, Split, encode
 from recsys.cohorts.files import load_cohort
 from recsys.cohorts.tasks import TASKS, split_cohort
 from recsys.experiments.checkpoint import Trained, save_recommender
@@ -66,7 +66,7 @@ def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data
     A synthetic cohort with ``vectors=learned`` needs no database; every other combination reads it.
     """
     cohort = load_cohort(config.cohort, settings)
-    encoded = encode(cohort, split_cohort(cohort, config.split, config.seed), top={"diagnosis": TOP_DIAGNOSES})
+    encoded = encoded_for(config, cohort, split_cohort(cohort, config.split, config.seed))
     task = TASKS[config.task]
     parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
     codes = encoded.vocabularies["medication"].codes
@@ -75,6 +75,13 @@ def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data
     if not RECOMMENDERS[config.recommender].needs_evidence:
         evidence = []
     return Data(encoded, **parts, knowledge=_knowledge(config, codes, evidence, synthetic, engine, settings))
+
+
+def encoded_for(config: Config, cohort: Cohort, split: Split) -> Encoded:
+    """The cohort on the vocabularies that the recommender can use: one that reads titles knows codes it never saw."""
+    if RECOMMENDERS[config.recommender].needs_evidence and config.titles != "off":
+        return encode(cohort, split, unseen=("diagnosis", "procedure"))
+    return encode(cohort, split, top={"diagnosis": TOP_DIAGNOSES})
 
 
 def _knowledge(config: Config, codes: tuple[str, ...], evidence: Sequence[str], synthetic: bool,
@@ -213,6 +220,7 @@ def _store(folder: Path, config: Config, data: Data, fitted: Fitted, result: Eva
             "frequency": [round(float(f), 6) for f in data.train.target[scored].mean(0)],
             "free": list(fitted.choices.free), "per_visit": report["per_visit"]}
     vocabularies = {kind: data.encoded.vocabularies[kind].codes for kind in KINDS}
+    vocabularies = fitted.recommender.forget_unseen_codes(vocabularies)
     save_recommender(folder / "best.pt", Trained(fitted.recommender, vocabularies, fitted.choices.safe,
                                                  fitted.choices.platt, meta))
     np.savez_compressed(folder / "sums.npz", visits=result.sums.visits, sums=result.sums.sums,

@@ -15,6 +15,7 @@ no training visit.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class Pairs(Recommender):
         self.centre = np.zeros((0, sizes.medication), np.float32)
         self.by_code = np.zeros((sizes.diagnosis + sizes.procedure, sizes.medication), np.float32)
         self.by_history = np.zeros((2 * sizes.medication + 1, sizes.medication), np.float32)
+        self.seen = np.ones(sizes.diagnosis + sizes.procedure, bool)
         self.used: tuple[str, ...] = KINDS if self.evidence is not None else ()
         self.chosen: dict[str, float] = {}
 
@@ -108,6 +110,8 @@ class Pairs(Recommender):
         rows, held = np.flatnonzero(train.scored), np.flatnonzero(validation.scored)
         target = train.target[rows]
         given = target.sum(0) > 0
+        self.seen = np.concatenate([np.bincount(codes.values, minlength=size) > 0 for codes, size in
+                                    ((train.diagnosis, self.sizes.diagnosis), (train.procedure, self.sizes.procedure))])
         if len(rows) < FEW_VISITS:
             self.used = self.used[:1]
         share = (target.sum(0) + target.mean()) / (len(rows) + 1)
@@ -185,13 +189,13 @@ class Pairs(Recommender):
             if log is not None:
                 log({"titles": tau, "prauc": best})
 
-    def _title_kernel(self) -> NDArray[np.float64] | None:
+    def _title_kernel(self) -> Floats | None:
         """[C, C]: exp((cos − 1)/width) of the codes' titles; None where titles are off."""
         if self.evidence is None or self.config.titles == "off":
             return None
-        titles = self.evidence.titles.astype(np.float64)
+        titles = self.evidence.titles
         titled = np.linalg.norm(titles, axis=1) > 0
-        likeness = np.exp((titles @ titles.T - 1) / TITLE_WIDTH) * np.outer(titled, titled)
+        likeness: Floats = np.exp((titles @ titles.T - 1) / TITLE_WIDTH) * np.outer(titled, titled)
         np.fill_diagonal(likeness, 1.0)
         return likeness
 
@@ -203,6 +207,18 @@ class Pairs(Recommender):
         vectors = self.knowledge.vectors.astype(np.float64)
         centred = np.where(known[:, None], vectors - vectors[known & given].mean(0), 0.0)
         return unit(centred).astype(np.float64)
+
+    def forget_unseen_codes(self, vocabularies: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """Keep the diagnoses and procedures of training visits only, in the vocabularies and in all tables."""
+        seen, first = self.seen, self.sizes.diagnosis
+        kept = {"diagnosis": np.flatnonzero(seen[:first]), "procedure": np.flatnonzero(seen[first:])}
+        self.by_code = self.by_code[seen]
+        if self.evidence is not None:
+            self.evidence = replace(self.evidence, tables=self.evidence.tables[:, seen], codes=(),
+                                    titles=self.evidence.titles[seen])
+        self.seen = np.ones(int(seen.sum()), bool)
+        self.sizes = self.sizes._replace(**{kind: len(rows) for kind, rows in kept.items()})
+        return {**vocabularies, **{kind: tuple(vocabularies[kind][i] for i in rows) for kind, rows in kept.items()}}
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
