@@ -11,7 +11,7 @@ import platform
 import resource
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,12 +69,7 @@ def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data
     encoded = encoded_for(config, cohort, split_cohort(cohort, config.split, config.seed))
     task = TASKS[config.task]
     parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
-    codes = encoded.vocabularies["medication"].codes
-    synthetic = cohort.provenance.get("format") == "synthetic"
-    evidence = [*encoded.vocabularies["diagnosis"].codes, *encoded.vocabularies["procedure"].codes]
-    if not RECOMMENDERS[config.recommender].needs_evidence:
-        evidence = []
-    return Data(encoded, **parts, knowledge=_knowledge(config, codes, evidence, synthetic, engine, settings))
+    return Data(encoded, **parts, knowledge=knowledge_for(config, cohort, encoded, engine, settings))
 
 
 def encoded_for(config: Config, cohort: Cohort, split: Split) -> Encoded:
@@ -84,10 +79,16 @@ def encoded_for(config: Config, cohort: Cohort, split: Split) -> Encoded:
     return encode(cohort, split, top={"diagnosis": TOP_DIAGNOSES})
 
 
-def _knowledge(config: Config, codes: tuple[str, ...], evidence: Sequence[str], synthetic: bool,
-               engine: Engine | None, settings: Settings) -> Knowledge:
+def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engine | None,
+                  settings: Settings) -> Knowledge:
+    """What the configuration's arm may know of the medications and, where it reads titles, of the codes."""
     from recsys.knowledge.gather import bundled_knowledge, read_knowledge
 
+    codes = encoded.vocabularies["medication"].codes
+    synthetic = cohort.provenance.get("format") == "synthetic"
+    evidence = [*encoded.vocabularies["diagnosis"].codes, *encoded.vocabularies["procedure"].codes]
+    if not RECOMMENDERS[config.recommender].needs_evidence or config.titles == "off":
+        evidence = []
     if synthetic and (engine is None or config.vectors == "learned"):
         if config.vectors == "published":
             raise ConfigError("published vectors need the database", hint="--set vectors=learned trains without")
@@ -102,14 +103,13 @@ def _knowledge(config: Config, codes: tuple[str, ...], evidence: Sequence[str], 
 
 
 def controlled(knowledge: Knowledge, config: Config) -> Knowledge:
-    """The knowledge that the configuration's arm may see: all, random or shuffled vectors, shuffled or no titles."""
+    """The knowledge that the configuration's arm may see: all, random or shuffled vectors, shuffled titles."""
     if config.vectors == "random":
         knowledge = with_random_vectors(knowledge, config.seed)
     elif config.vectors == "shuffled":
         knowledge = with_shuffled_medications(knowledge, config.seed)
-    if knowledge.evidence is not None and config.titles != "on":
-        shuffled = config.titles == "shuffled"
-        return replace(knowledge, evidence=knowledge.evidence.shuffled_titles(config.seed) if shuffled else None)
+    if knowledge.evidence is not None and config.titles == "shuffled":
+        knowledge = replace(knowledge, evidence=knowledge.evidence.shuffled_titles(config.seed))
     return knowledge
 
 

@@ -69,7 +69,7 @@ class Pairs(Recommender):
         self.by_code = np.zeros((sizes.diagnosis + sizes.procedure, sizes.medication), np.float32)
         self.by_history = np.zeros((2 * sizes.medication + 1, sizes.medication), np.float32)
         self.seen = np.ones(sizes.diagnosis + sizes.procedure, bool)
-        self.used: tuple[str, ...] = KINDS if self.evidence is not None else ()
+        self.used: tuple[str, ...] = KINDS[:len(self.evidence.tables)] if self.evidence is not None else ()
         self.chosen: dict[str, float] = {}
 
     # -- features -----------------------------------------------------------------------------------------------------
@@ -160,34 +160,33 @@ class Pairs(Recommender):
         held_codes, held_history = self.inputs(validation, held)
         likeness = self._title_kernel()
         vectors = self._centred_vectors(given)
-        best = -1.0
+        best: tuple[float, dict[str, float], np.ndarray] | None = None
         for tau in TITLE_WEIGHTS if likeness is not None else (0.0,):
             mixed = codes if likeness is None else (codes.toarray() + tau * (codes @ likeness)) / (1 + tau)
             spectrum, basis, size = eigen(mixed, codes, history, self.config.seed)
-            projected = basis.T @ scaled
+            across = held_codes @ (mixed.T @ basis) + held_history @ (history.T @ basis)
+            across, projected = np.asarray(across) / size, basis.T @ scaled
             for rho, width in drug_settings(vectors is not None):
                 kernel = drug_kernel(vectors, rho, width, len(given))
                 inner = weight[given, None] * kernel[np.ix_(given, given)] * weight[given]
                 unit_trace = np.trace(inner) / max(int(given.sum()), 1)
                 values, rotation = np.linalg.eigh(inner / unit_trace)
-                outward = (weight[given, None] * kernel[given]) / unit_trace
-                turned, outward = projected @ rotation, rotation.T @ outward
+                outward = rotation.T @ (weight[given, None] * kernel[given]) / unit_trace
+                turned = projected @ rotation
                 for noise in NOISES:
-                    shrunk = turned / (np.outer(np.maximum(spectrum, 0), np.maximum(values, 0)) + noise)
-                    alpha = basis @ (shrunk @ outward)
-                    own = np.asarray(codes.T @ alpha) / size
-                    by_code = own if likeness is None else (own + tau * likeness @ own) / (1 + tau)
-                    by_history = np.asarray(history.T @ alpha) / size
-                    guess_held = offset + held_codes @ by_code + held_history @ by_history
-                    quality = float(average_precision(guess_held, truth).mean())
-                    if quality > best:
-                        best = quality
-                        self.by_code = np.asarray(by_code, np.float32)
-                        self.by_history = np.asarray(by_history, np.float32)
-                        self.chosen = {"titles": tau, "drugs": rho, "drug_width": width, "noise": noise,
-                                       "validation_prauc": quality}
-            if log is not None:
-                log({"titles": tau, "prauc": best})
+                    inside = (turned / (np.outer(np.maximum(spectrum, 0), np.maximum(values, 0)) + noise)) @ outward
+                    quality = float(average_precision(offset + across @ inside, truth).mean())
+                    if best is None or quality > best[0]:
+                        chosen = {"titles": tau, "drugs": rho, "drug_width": width, "noise": noise}
+                        best = quality, chosen, basis @ inside / size
+            if log is not None and best is not None:
+                log({"titles": tau, "prauc": best[0]})
+        assert best is not None  # there is always one setting
+        quality, self.chosen, alpha = best
+        self.chosen["validation_prauc"] = quality
+        own, tau = np.asarray(codes.T @ alpha), self.chosen["titles"]
+        self.by_code = np.asarray(own if likeness is None else (own + tau * likeness @ own) / (1 + tau), np.float32)
+        self.by_history = np.asarray(history.T @ alpha, np.float32)
 
     def _title_kernel(self) -> Floats | None:
         """[C, C]: exp((cos − 1)/width) of the codes' titles; None where titles are off."""
