@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from demo import pipeline, steps_embed, steps_kb, steps_recsys
+from demo import paths, pipeline, steps_embed, steps_kb, steps_recsys
 from demo.clearing import clear
 from demo.paths import patient_path
 from demo.pipeline import FULL, QUICK, Demo, Scale, Step, demo_settings, steps
@@ -27,8 +27,12 @@ def demo(database, tmp_path_factory):
 
 
 @pytest.fixture
-def trained_on_mimic(monkeypatch):
+def trained_on_mimic(monkeypatch, tmp_path):
+    """The MIMIC-III demo in the place of eICU's, and an invented patient in its codes."""
     monkeypatch.setattr(steps_recsys, "TRAINED_ON", "mimic3")
+    visit = {"diagnoses": ["ICD9CM:401.9", "ICD9CM:428.0", "ICD9CM:427.31"], "procedures": ["ICD9PROC:38.93"]}
+    (tmp_path / "patient.json").write_text(json.dumps({"about": "Invented.", "visits": [visit, visit]}))
+    monkeypatch.setattr(paths, "patient_path", lambda: tmp_path / "patient.json")
 
 
 def test_it_has_a_home_and_a_server_of_its_own(tmp_path, monkeypatch):
@@ -51,7 +55,7 @@ def test_both_scales_name_real_things():
 
 
 def test_the_example_is_invented_and_readable():
-    from recsys.answers.recommend import read_patient
+    from recsys.answers.patient import read_patient
 
     patient = read_patient(patient_path())
     assert len(patient.visits) == 2 and not patient.visits[-1].medication
@@ -75,7 +79,7 @@ def test_the_whole_path_small_and_again(demo, trained_on_mimic, capsys):
     first = capsys.readouterr()
     page = (demo.settings.home / "report.html").read_text()
     assert len(page) > 50_000 and "mkmed (corrected)" in page and "One seed is too few to rank the rows" in page
-    recommendation = json.loads((demo.settings.home / "recommendation.json").read_text())
+    recommendation = demo.recommendation
     assert recommendation["recommended"] and recommendation["recommended"][0]["reasons"]
     assert "medical device" in recommendation["warning"]
     for part in ("more modalities, and all drugs", "most like metformin", "most like insulin human", "recommenders on", "Jaccard", "held-out"):

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 from kb.errors import DataError, UsageError
 from kb.output import plain
@@ -186,15 +187,18 @@ def beside(first: Cohort, second: Cohort, seed: int) -> tuple[Cohort, Split]:
 
 def left_out(cohort: Cohort, attribute: str, seed: int) -> Split:
     """A split that tests on a sixth of the values of an attribute (hospitals) and validates on another sixth."""
-    values = cohort.attribute(attribute)
-    of_patient = values[cohort.patient_indptr[:-1]]
-    distinct = np.unique(of_patient)
+    if attribute not in cohort.attributes:
+        raise UsageError(f"cohort {cohort.name!r} does not know the {attribute} of a visit",
+                         hint=f"it knows: {', '.join(sorted(cohort.attributes)) or 'nothing'}")
+    of_patient = cohort.attributes[attribute].values[cohort.patient_indptr[:-1]]
+    distinct = np.unique(of_patient[of_patient >= 0])
     if len(distinct) < 6:
         raise UsageError(f"cohort {cohort.name!r} has {len(distinct)} values of {attribute!r}; six are needed")
     order = np.random.default_rng(seed).permutation(distinct)
     share = max(len(distinct) // 6, 1)
     test, validation = (np.isin(of_patient, part) for part in (order[:share], order[share:2 * share]))
-    train, held, tried = (np.flatnonzero(side).astype(np.int32) for side in (~test & ~validation, validation, test))
+    train, held, tried = (np.flatnonzero(side & (of_patient >= 0)).astype(np.int32)
+                          for side in (~test & ~validation, validation, test))
     return Split(train, held, tried, rule=f"{attribute} left out")
 
 
@@ -219,10 +223,10 @@ def altered(knowledge: Knowledge, job: Job, encoded: Encoded, engine: Any) -> Kn
 
 def seen_after(encoded: Encoded) -> NDArray[np.float32]:
     """float32[3, C, K]: how often code and medication meet in all visits, the test's too: the positive control."""
-    has = np.hstack([encoded.codes[kind].dense(len(encoded.vocabularies[kind])) for kind in KINDS[:2]])
-    given = encoded.codes["medication"].dense(len(encoded.vocabularies["medication"]))
-    count = has.T @ given
-    expected = has.sum(0)[:, None] * given.mean(0)[None, :]
+    has = sparse.hstack([encoded.codes[kind].sparse(len(encoded.vocabularies[kind])) for kind in KINDS[:2]])
+    given = encoded.codes["medication"].sparse(len(encoded.vocabularies["medication"]))
+    count = (has.T @ given).toarray()
+    expected = np.asarray(has.sum(0)).ravel()[:, None] * np.asarray(given.mean(0)).ravel()[None, :]
     table = np.log((count + 0.5) / (expected + 0.5)).astype(np.float32)
     table = standardised(table, np.ones(len(table), bool), np.ones(table.shape[1], bool))
     return np.stack([table] * 3)
@@ -248,7 +252,7 @@ def tested(config: Config, data: Data) -> Found:
     model = RECOMMENDERS[config.recommender](data.sizes, data.knowledge, config)
     model.fit(data.train, data.validation)
     decision, keep = choose(model, data.validation).free, data.test.scored
-    probability, target = model.predict_proba(data.test)[keep], data.test.target[keep]
+    probability, target = model.predict_proba(data.test)[keep], data.test.target(np.flatnonzero(keep))
     chosen = select(probability, decision, data.knowledge.interactions.matrix)
     table = visit_metrics(probability, chosen, target, data.knowledge.interactions.matrix, data.test.unseen[keep])
     of = data.test.patient_of[keep]
@@ -265,9 +269,8 @@ LEAST = 5
 
 def hidden_medications(data: Data, seed: int) -> NDArray[np.int64]:
     """A fifth of the medications that at least five test visits have and lack, and training visits have."""
-    tested = data.test.target[data.test.scored]
-    able = np.flatnonzero((tested.sum(0) >= LEAST) & (len(tested) - tested.sum(0) >= LEAST)
-                          & (data.train.target.sum(0) >= LEAST))
+    count, visits = data.test.frequency, int(data.test.scored.sum())
+    able = np.flatnonzero((count >= LEAST) & (visits - count >= LEAST) & (data.train.frequency >= LEAST))
     if not len(able):
         raise DataError("no medication is common enough to be hidden", hint="a larger cohort, or --level 3")
     return np.sort(np.random.default_rng([seed, 2]).choice(able, max(round(HIDDEN_SHARE * len(able)), 1), False))
@@ -294,7 +297,7 @@ def _coldstart(study: Study, job: Job, config: Config, data: Data) -> Found:
     score = model.predict_proba(test)[test.scored]
     if job.arm.knowledge == "neighbours":
         score = by_neighbours(score, data.knowledge, hidden)
-    truth = data.test.target[data.test.scored]
+    truth = data.test.target(np.flatnonzero(data.test.scored))
     return (np.array([number_of(data.encoded, m) for m in hidden]),
             np.stack([cold_metrics(score, truth, m) for m in hidden.tolist()]), np.ones(len(hidden)))
 
@@ -304,11 +307,11 @@ def number_of(encoded: Encoded, medication: int) -> int:
     return encoded.cohort.vocabularies["medication"].index(encoded.vocabularies["medication"].codes[medication])
 
 
-def cold_metrics(score: NDArray[np.float32], truth: NDArray[np.float32], medication: int) -> NDArray[np.float64]:
+def cold_metrics(score: NDArray[np.float32], truth: NDArray[np.bool_], medication: int) -> NDArray[np.float64]:
     """AUROC over visits, average precision over chance, and the share of its visits that have it among the top 20."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    had = truth[:, medication] > 0
+    had = truth[:, medication]
     rank = (score > score[:, [medication]]).sum(1)
     return np.array([roc_auc_score(had, score[:, medication]),
                      average_precision_score(had, score[:, medication]) / had.mean(), (rank[had] < 20).mean()])

@@ -65,7 +65,7 @@ class Recommender(abc.ABC):
         """Take back what ``tensors`` gave."""
 
     def forget_unseen_codes(self, vocabularies: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """The vocabularies to be stored: without codes that only other than training patients had, which it forgets."""
+        """The vocabularies to be stored, without codes of few or of no training patients, which the model forgets."""
         return vocabularies
 
     def extras(self) -> dict[str, Any]:

@@ -33,7 +33,6 @@ from recsys.experiments.metrics import average_precision
 from recsys.knowledge.evidence import KINDS, CodeEvidence, unit
 from recsys.knowledge.table import Knowledge
 from recsys.recommenders.contract import Log, Recommender
-from recsys.recommenders.logistic import code_matrix
 
 Floats = NDArray[np.float32]
 
@@ -81,11 +80,11 @@ class Pairs(Recommender):
     def features(self, visits: Histories, rows: NDArray[np.int64]) -> Floats:
         """float32[F, n, K]: the pair features of some visits, not centred."""
         shape = (len(rows), self.sizes.medication)
-        recent = visits.recent[rows]
+        recent = visits.recent[rows].toarray()
         counts = (np.log1p(visits.diagnosis.lengths[rows]), np.log1p(visits.procedure.lengths[rows]),
                   np.log1p(recent.sum(1)), visits.past[rows] > 0)
         found = [np.broadcast_to(np.asarray(count, np.float32)[:, None], shape) for count in counts]
-        found += [recent, visits.share[rows]]
+        found += [recent, visits.share[rows].toarray()]
         if self.evidence is not None:
             for codes, first in ((visits.diagnosis, 0), (visits.procedure, self.sizes.diagnosis)):
                 taken = codes.take(rows)
@@ -95,11 +94,10 @@ class Pairs(Recommender):
 
     def inputs(self, visits: Histories, rows: NDArray[np.int64]) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
         """The codes [n, C] and the history [n, 2K + 1] that the process is linear in."""
-        codes = sparse.hstack([code_matrix(visits.diagnosis.take(rows), self.sizes.diagnosis),
-                               code_matrix(visits.procedure.take(rows), self.sizes.procedure)], format="csr")
+        codes = sparse.hstack([visits.diagnosis.take(rows).sparse(self.sizes.diagnosis),
+                               visits.procedure.take(rows).sparse(self.sizes.procedure)], format="csr")
         before = (visits.past[rows] > 0).astype(np.float32)[:, None]
-        history = sparse.hstack([sparse.csr_matrix(visits.recent[rows]), sparse.csr_matrix(visits.share[rows]),
-                                 sparse.csr_matrix(before)], format="csr")
+        history = sparse.hstack([visits.recent[rows], visits.share[rows], sparse.csr_matrix(before)], format="csr")
         return codes, history
 
     # -- fitting ------------------------------------------------------------------------------------------------------
@@ -108,17 +106,18 @@ class Pairs(Recommender):
             folder: Path | None = None, resume: bool = False) -> None:
         """Fit γ and the process; a medication that no training visit has takes part in neither."""
         rows, held = np.flatnonzero(train.scored), np.flatnonzero(validation.scored)
-        target = train.target[rows]
+        target = train.target(rows).astype(np.float32)
         given = target.sum(0) > 0
-        self.seen = np.concatenate([np.bincount(codes.values, minlength=size) > 0 for codes, size in
-                                    ((train.diagnosis, self.sizes.diagnosis), (train.procedure, self.sizes.procedure))])
+        self.seen = np.concatenate([held_by(codes, train.patient_of, size) >= max(self.config.least_patients, 1)
+                                    for codes, size in ((train.diagnosis, self.sizes.diagnosis),
+                                                        (train.procedure, self.sizes.procedure))])
         if len(rows) < FEW_VISITS:
             self.used = self.used[:1]
         share = (target.sum(0) + target.mean()) / (len(rows) + 1)
         self.bias = logit(share).astype(np.float32)
         self._fit_shared(train, rows, target, given)
         score = np.concatenate([self._shared(train, part) for part in self._chunks(rows)])
-        truth = validation.target[held]
+        truth = validation.target(held).astype(np.float32)
         offset = np.concatenate([self._shared(validation, part) for part in self._chunks(held)])
         self._fit_process(train, rows, target - sigmoid(score), sigmoid(score), given, validation, held, offset, truth,
                           log)
@@ -208,7 +207,7 @@ class Pairs(Recommender):
         return unit(centred).astype(np.float64)
 
     def forget_unseen_codes(self, vocabularies: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """Keep the diagnoses and procedures of training visits only, in the vocabularies and in all tables."""
+        """Keep the diagnoses and procedures that enough training patients have, in the vocabularies and all tables."""
         seen, first = self.seen, self.sizes.diagnosis
         kept = {"diagnosis": np.flatnonzero(seen[:first]), "procedure": np.flatnonzero(seen[first:])}
         self.by_code = self.by_code[seen]
@@ -256,6 +255,12 @@ class Pairs(Recommender):
         return {**self.chosen, "coefficients": dict(zip(names, map(float, self.gamma), strict=True))}
 
 
+def held_by(codes: Ragged, patient_of: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """int64[size]: how many patients have each code."""
+    pairs = np.unique(patient_of[codes.rows()] * max(size, 1) + codes.values)
+    return np.bincount(pairs % max(size, 1), minlength=size)
+
+
 def strongest_and_total(codes: Ragged, table: Floats) -> tuple[Floats, Floats]:
     """[n, K] each: the largest entry over a visit's codes, and log(1 + the sum of the positive ones); 0 without codes.
 
@@ -266,7 +271,7 @@ def strongest_and_total(codes: Ragged, table: Floats) -> tuple[Floats, Floats]:
     if len(filled):
         entries = table[codes.values]
         strongest[filled] = np.maximum.reduceat(entries, codes.indptr[:-1][filled], axis=0)
-    total = code_matrix(codes, len(table)) @ np.maximum(table, 0)
+    total = codes.sparse(len(table)) @ np.maximum(table, 0)
     return strongest, np.log1p(total)
 
 
