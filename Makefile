@@ -5,7 +5,7 @@ PYTHON ?= python3
 JOBS   ?= auto
 VENV   := .venv
 BIN    := $(VENV)/bin
-EXTRAS := dev,pretrained,omop
+EXTRAS := dev,pretrained
 MADE   := $(VENV)/.made
 READY  := $(VENV)/.installed
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from kb.errors import ConfigError
+from kb.inputs import read_text
 from kb.modalities import MODALITIES
 
 ALL = tuple(str(m) for m in MODALITIES)
@@ -240,9 +241,7 @@ def load_config(path: Path | None = None, sets: Iterable[str] = (),
     config = base or PretrainConfig()
     if path is not None:
         try:
-            config = _apply(config, tomllib.loads(path.read_text()))
-        except FileNotFoundError:
-            raise ConfigError(f"no such file: {path}") from None
+            config = _apply(config, tomllib.loads(read_text(path, "--config")))
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from None
     for item in sets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from kb import output
 from kb.errors import MkmedError, UsageError
+from kb.inputs import SMALL, read_text
 from kb.output import Format
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ def ingest(
     from kb.settings import load_settings
     from kb.sources.contract import IngestOptions
 
+    if refresh is not None and not 0 <= refresh < math.inf:
+        raise UsageError(f"--refresh {refresh} is not a number of days", hint="e.g. --refresh 30")
     options = IngestOptions(
         ids=_read_ids(ids),
         limit=limit,
@@ -88,9 +92,7 @@ def _plan_row(estimate: Plan) -> dict[str, Any]:
 def _read_ids(given: str | None) -> tuple[str, ...] | None:
     if given is None:
         return None
-    if given != "-" and (not Path(given).exists() or Path(given).is_dir()):
-        raise UsageError(f"{given} is not a file", hint="--ids takes a file with one id or name a line, or -")
-    text = sys.stdin.read() if given == "-" else Path(given).read_text(encoding="utf-8", errors="replace")
+    text = sys.stdin.read(SMALL) if given == "-" else read_text(Path(given), "--ids")
     # A comment begins the line or follows a blank: "#" within a word is a triple bond in SMILES.
     lines = (re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in text.splitlines())
     return tuple(dict.fromkeys(line for line in lines if line))

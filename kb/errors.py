@@ -9,6 +9,7 @@
     ├── NotFound                    exit 1   a drug, run or file that was asked for is not there
     ├── DatabaseError               exit 1   Postgres refused something
     │   ├── DatabaseUnavailable     exit 75  it cannot be reached now; trying again may help
+    │   │   └── ConnectionLost      exit 75  it was reached, and went away
     │   └── SchemaMismatch          exit 1   migrations are missing, or pgvector is too old
     ├── SourceError                 exit 1   a source's answer or file is not what its contract says
     │   ├── ContractViolation       exit 1   exact counts or columns differ from the published ones
@@ -64,6 +65,10 @@ class DatabaseUnavailable(DatabaseError):
     """Postgres cannot be reached now; trying again may help."""
 
     exit_code = 75
+
+
+class ConnectionLost(DatabaseUnavailable):
+    """A connection that stood has ended."""
 
 
 class SchemaMismatch(DatabaseError):

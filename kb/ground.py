@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kb.output import Format, emit, plain, write
+from kb.output import Format, as_json, emit, write
 from kb.settings import load_settings
 
 FormatOption = Annotated[Format, typer.Option("--format", help="How the answer is written.")]
@@ -43,14 +43,13 @@ Examples:
 """)
 def status(form: FormatOption = Format.table) -> None:
     """Show what there is: drugs, buckets, sources and runs, on one screen."""
-    import json
     from dataclasses import asdict
 
     from kb.query.status import take_stock
 
     stock = take_stock(load_settings())
     if form is Format.json:
-        write(json.dumps(plain(asdict(stock)), ensure_ascii=False, indent=1))
+        write(as_json(asdict(stock)))
         return
     emit([{"what": name, "value": value} for name, value in stock.figures.items()], form)
     if form is Format.csv:

@@ -1,4 +1,9 @@
-"""Everything that a person or a pipe reads: data to stdout, talk to stderr, in one place."""
+"""Everything that a person or a pipe reads: data to stdout, talk to stderr, in one place.
+
+Names, errors and free text come from files and services. What people read (tables, talk, errors, whatever goes to a
+terminal) has control and format characters as visible escapes; JSON has them as JSON escapes; CSV into a file or pipe
+has them as they are.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,10 @@ import csv
 import io
 import json
 import os
+import re
+import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from enum import StrEnum
@@ -41,30 +48,61 @@ def set_quiet(quiet: bool) -> None:
     _Talk.quiet = quiet
 
 
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""What moves the cursor, changes the terminal or reorders the line: C0 but tab and newline, C1, bidirectional controls,
+separators, invisible marks, tags, lone surrogates."""
+WIDTH = 140
+"""Columns of a table that goes to no terminal, where COLUMNS does not say otherwise."""
+
+
+def for_people(text: str) -> str:
+    """The text with every control and invisible format character as a visible escape, such as ``\\x1b``."""
+    return _UNSEEN.sub(lambda found: found[0].encode("ascii", "backslashreplace").decode()
+                       if ord(found[0]) > 0x7F else f"\\x{ord(found[0]):02x}", text)
+
+
+def _in_json(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+
+
+def as_json(value: Any) -> str:
+    """The value as indented JSON text, letters as they are, control and format characters as ``\\u`` escapes."""
+    return _UNSEEN.sub(_in_json, json.dumps(plain(value), ensure_ascii=False, indent=1))
+
+
 def _console(stderr: bool) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else int(os.environ.get("COLUMNS", "140"))
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    if stream.isatty():
+        # shutil passes over a COLUMNS or LINES that is no number; rich would stumble over some of them.
+        width, height = shutil.get_terminal_size()
+        return Console(file=stream, width=width, height=height, highlight=False, soft_wrap=False)
+    asked = os.environ.get("COLUMNS", "")
+    width = int(asked) if re.fullmatch(r"[0-9]{1,5}", asked) and int(asked) else WIDTH
+    return Console(file=stream, width=width, height=100, highlight=False, soft_wrap=False)
 
 
 def say(message: str) -> None:
     """Write one line of talk to stderr, unless ``-q``."""
     if not _Talk.quiet:
-        print(message, file=sys.stderr, flush=True)  # noqa: T201
+        print(for_people(message), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def complain(message: str, hint: str | None = None) -> None:
     """Write an error, and the next step, to stderr."""
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    print(for_people(f"error: {message}"), file=sys.stderr)  # noqa: T201
     if hint:
-        print(f"hint: {hint}", file=sys.stderr, flush=True)  # noqa: T201
+        print(for_people(f"hint: {hint}"), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def write(text: str) -> None:
-    """Write one line of data to stdout."""
-    print(text, flush=True)  # noqa: T201
+    """Write one line of data to stdout, as it is into a file or pipe, escaped for people on a terminal."""
+    print(for_people(text) if sys.stdout.isatty() else text, flush=True)  # noqa: T201
 
 
 def plain(value: Any) -> Any:
@@ -134,7 +172,7 @@ def emit(
     listed = [dict(row) for row in rows]
     names = list(columns) if columns else list(dict.fromkeys(key for row in listed for key in row))
     if form is Format.json:
-        write(json.dumps([{n: plain(r.get(n)) for n in names} for r in listed], ensure_ascii=False, indent=1))
+        write(as_json([{n: r.get(n) for n in names} for r in listed]))
     elif form is Format.csv:
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
@@ -150,11 +188,12 @@ def _table(rows: list[dict[str, Any]], names: Sequence[str], title: str | None) 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, title=Text(for_people(title), "table.title") if title else None,
+                  title_justify="left", pad_edge=False)
     for name in names:
         numeric = all(isinstance(row.get(name), int | float) or row.get(name) is None for row in rows)
-        table.add_column(name, justify="right" if rows and numeric else "left", overflow="fold")
-    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+        table.add_column(Text(for_people(name)), justify="right" if rows and numeric else "left", overflow="fold")
+    cells = [[for_people(_cell(row.get(name))) for name in names] for row in rows]
     for row_cells in cells:
         table.add_row(*map(Text, row_cells))
     console = _console(stderr=False)
@@ -173,11 +212,20 @@ def progress() -> Iterator[Progress]:
         Progress,
         ProgressColumn,
         Task,
-        TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
     from rich.text import Text
+
+    class Words(ProgressColumn):
+        """A text of the task, shown as it is: no markup, no escapes."""
+
+        def __init__(self, of: Callable[[Task], str]) -> None:
+            super().__init__()
+            self.of = of
+
+        def render(self, task: Task) -> Text:
+            return Text(for_people(self.of(task)))
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
@@ -186,11 +234,11 @@ def progress() -> Iterator[Progress]:
 
     shown = sys.stderr.isatty() and not _Talk.quiet
     columns = (
-        TextColumn("{task.description}"),
+        Words(lambda task: task.description),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(),
-        TextColumn("{task.fields[note]}"),
+        Words(lambda task: str(task.fields["note"])),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )

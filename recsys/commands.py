@@ -198,8 +198,6 @@ def recommend(
     form: FormatOption = Format.table,
 ) -> None:
     """Recommend medications for a visit, with reasons; research software, not a medical device."""
-    import json
-
     from kb.settings import load_settings
     from recsys.answers.explain import draw, explain_with_fragments
     from recsys.answers.listing import CSV_COLUMNS, avoided_rows, csv_rows, recommended_rows
@@ -216,7 +214,7 @@ def recommend(
     if form is Format.json:
         document = answer.as_json() | {"explanations": [reason.as_json() for reason in reasons]}
         document["recommended"] = document["recommended"][:limit]
-        output.write(json.dumps(output.plain(document), ensure_ascii=False, indent=1))
+        output.write(output.as_json(document))
         return
     for kind, codes in answer.unknown.items():
         output.say(f"unknown {kind} codes, without influence: {', '.join(dict.fromkeys(codes))}")

@@ -73,7 +73,7 @@ def told(database_environment, capsys):
     (["recsys", "train", "--cohort", "mimic3"], 1, "no cohort 'mimic3'", "mkmed recsys prepare"),
     (["recsys", "recommend", "--visit", "nowhere.json"], 1, "nowhere.json", ""),
     (["recsys", "prepare", "--format", "mimic3"], 2, "needs the folder", "--root"),
-    (["kb", "ingest", "--source", "corpus", "--ids", "nowhere.txt"], 2, "nowhere.txt is not a file", "--ids takes"),
+    (["kb", "ingest", "--source", "corpus", "--ids", "nowhere.txt"], 2, "nowhere.txt does not exist", "--ids"),
     (["kb", "ingest", "--source", "tabular"], 2, "reads a file", "--path"),
     (["kb", "ingest", "--source", "tabular", "--path", "nowhere.csv"], 2, "nowhere.csv does not exist", "--path"),
     (["kb", "export", "--as", "xlsx", "--out", "x"], 2, "'xlsx'", "sqlite"),

@@ -23,10 +23,11 @@ from kb.ingest.records import Batch
 from kb.ingest.runs import finish_run, start_run
 from kb.ingest.write import write_batch
 from kb.ledger.cells import read_lookups, write_lookup
+from kb.ledger.licences import write_licences
 from kb.modalities import State
 from kb.properties import PROPERTIES
 from kb.schema import METADATA
-from kb.schema.ledger import cell, licence, lookup, source
+from kb.schema.ledger import cell, lookup, source
 from kb.schema.payloads import property_kind
 from kb.settings import Settings
 from kb.sources import SOURCES
@@ -143,22 +144,23 @@ class Summary:
 
 
 def register_source(connection: Connection, described: Source | Origin) -> None:
-    """Make the source and its licences known to the database; unchanged ones are left alone."""
-    rows = [asdict(known) for known in described.licences]
-    connection.execute(insert(licence).on_conflict_do_nothing(), rows)
+    """Make the source known to the database, and bring its licences up to date."""
+    write_licences(connection, described.licences)
     connection.execute(
         insert(property_kind).on_conflict_do_nothing(), [{"name": n, **asdict(kind)} for n, kind in PROPERTIES.items()]
     )
+    statement = insert(source).values(
+        name=described.name,
+        title=described.title,
+        url=described.url,
+        origin=described.origin,
+        licence_id=described.licences[0].id,
+    )
+    changed = source.c.licence_id.is_distinct_from(statement.excluded.licence_id)
     connection.execute(
-        insert(source)
-        .values(
-            name=described.name,
-            title=described.title,
-            url=described.url,
-            origin=described.origin,
-            licence_id=described.licences[0].id,
+        statement.on_conflict_do_update(
+            index_elements=["name"], set_={"licence_id": statement.excluded.licence_id}, where=changed
         )
-        .on_conflict_do_nothing()
     )
 
 

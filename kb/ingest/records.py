@@ -16,17 +16,6 @@ from kb.modalities import FACETS, State
 
 
 @dataclass(frozen=True, slots=True)
-class Licence:
-    """A licence; ``share`` is one of open, attribution, share-alike, non-commercial, restricted, unknown."""
-
-    id: str
-    title: str
-    share: str
-    url: str | None = None
-    attribution: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Document:
     """A payload as it came, or a file by its ``uri``; ``retrieved_at`` is aware, in UTC."""
 

@@ -103,12 +103,14 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class Interactions:
-    """Drug–drug interactions; ``drug_a`` < ``drug_b``."""
+    """Drug–drug interactions; ``drug_a`` < ``drug_b``; severity and text are the provider's own words, or empty."""
 
     drug_a: Ids
     drug_b: Ids
     severity: list[str]
     provider: list[str]
+    licence: list[str]
+    text: list[str]
 
 
 def drugs(connection: Connection) -> Drugs:
@@ -216,6 +218,23 @@ def drug_entities(connection: Connection, *, weak: bool = False) -> tuple[Ids, N
     return rows[:, 0], rows[:, 1].astype(np.int32)
 
 
+INDICATIONS = ("CtD", "CpD", "indication", "treats")
+"""Relations whose name holds one of these say what a drug is given for."""
+
+
+def treated_diseases(connection: Connection) -> list[tuple[int, str]]:
+    """Pairs of drug id and the name of a disease or phenotype that a relation of ``INDICATIONS`` joins it to."""
+    rows = connection.execute(text("""
+        SELECT DISTINCT link.drug_id, other.label
+        FROM mkmed.drug_entity link
+        JOIN mkmed.kg_triple t ON link.entity_id IN (t.head, t.tail)
+        JOIN mkmed.kg_relation r ON r.id = t.relation AND r.name LIKE ANY (:wanted)
+        JOIN mkmed.kg_entity other ON other.id = CASE link.entity_id WHEN t.head THEN t.tail ELSE t.head END
+        WHERE NOT link.weak AND other.type IN ('Disease', 'Phenotype') AND other.label IS NOT NULL
+        ORDER BY link.drug_id, other.label"""), {"wanted": [f"%{word}%" for word in INDICATIONS]})
+    return [(int(drug_id), str(label)) for drug_id, label in rows]
+
+
 def availability(connection: Connection) -> Availability:
     """Which modalities each drug has in any source."""
     columns = ", ".join(MODALITIES)
@@ -240,13 +259,16 @@ def interactions(connection: Connection) -> Interactions:
     """Every interaction, once a pair and provider."""
     i = interaction.c
     rows = connection.execute(
-        select(i.drug_a, i.drug_b, i.severity, i.provider).order_by(i.drug_a, i.drug_b, i.provider)
+        select(i.drug_a, i.drug_b, i.severity, i.provider, i.licence_id, i.description)
+        .order_by(i.drug_a, i.drug_b, i.provider, i.source)
     ).all()
     return Interactions(
         np.asarray([r[0] for r in rows], np.int64),
         np.asarray([r[1] for r in rows], np.int64),
         [r[2] or "" for r in rows],
         [r[3] for r in rows],
+        [r[4] for r in rows],
+        [r[5] or "" for r in rows],
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from kb.licences import SHARES
 from kb.modalities import FACETS, State
 from kb.schema.base import (
     METADATA,
@@ -21,7 +22,6 @@ from kb.schema.base import (
     source_column,
 )
 
-SHARE = ("open", "attribution", "share-alike", "non-commercial", "restricted", "unknown")
 ORIGINS = ("fetched", "bundled", "computed", "user")
 RUN_STATES = ("running", "complete", "interrupted", "failed")
 
@@ -33,7 +33,7 @@ licence = Table(
     Column("url", Text),
     Column("share", Text, nullable=False),
     Column("attribution", Text, nullable=False, server_default=""),
-    one_of("share", SHARE, "share"),
+    one_of("share", SHARES, "share"),
 )
 
 source = Table(

@@ -13,10 +13,10 @@ from typing import ClassVar
 from kb.bundle import Bundle
 from kb.errors import DataError, UsageError
 from kb.identity.identifiers import Identifier
-from kb.ingest.records import AtcClassRecord, AtcRecord, Batch, Document, Licence
-from kb.sources.pubchem.rules import BY_SA
+from kb.ingest.records import AtcClassRecord, AtcRecord, Batch, Document
+from kb.licences import BY_SA, USER, Licence
 from kb.sources.tables.columns import TableSource
-from kb.sources.tables.read import USER, Table
+from kb.sources.tables.read import Table
 
 
 class Atc(TableSource):

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from kb.errors import UsageError
-from kb.ingest.records import Licence
+from kb.inputs import require_regular
+from kb.licences import Licence
 
 if TYPE_CHECKING:
     from kb.ingest.engine import Job
@@ -71,6 +72,7 @@ class Source(ABC):
     """The first one is the source's own; further ones are those that single rows may carry."""
     modalities: ClassVar[tuple[str, ...]] = ()
     needs_path: ClassVar[bool] = False
+    takes_folder: ClassVar[bool] = False
 
     @abstractmethod
     def plan(self, job: Job) -> Plan:
@@ -87,9 +89,7 @@ class Source(ABC):
             raise UsageError(
                 f"source {self.name} reads a file", hint=f"mkmed kb ingest --source {self.name} --path FILE"
             )
-        if not path.exists():
-            raise UsageError(f"{path} does not exist", hint="check --path")
-        return path
+        return path if self.takes_folder and path.is_dir() else require_regular(path, "--path")
 
 
 @dataclass(frozen=True, slots=True)

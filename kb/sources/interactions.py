@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from kb.bundle import Bundle
-from kb.ingest.records import Batch, Document, InteractionRecord, Licence
-from kb.sources.pubchem.rules import US_GOVERNMENT
+from kb.ingest.records import Batch, Document, InteractionRecord
+from kb.licences import US_GOVERNMENT, USER, Licence
 from kb.sources.tables.columns import TableSource
-from kb.sources.tables.read import USER
 
 SIDES = ("drugbank_a", "drugbank_b")
 """The bundled table's columns of drugs."""

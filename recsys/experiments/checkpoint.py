@@ -22,7 +22,7 @@ from recsys.experiments.config import from_json
 from recsys.experiments.decode import Decision
 from recsys.knowledge.composition import Composition, Tower
 from recsys.knowledge.table import Knowledge
-from recsys.orders.interactions import Interactions
+from recsys.orders.interactions import DrugInteractions, Interaction, Interactions
 from recsys.registry import RECOMMENDERS
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def save_recommender(path: Path, trained: Trained) -> str:
     model, knowledge = trained.recommender, trained.recommender.knowledge
     arrays = {"vectors": knowledge.vectors, "known": knowledge.known, "rests_on": knowledge.rests_on,
               "interactions": knowledge.interactions.matrix}
+    if knowledge.interactions.expected is not None:
+        arrays["expected"] = knowledge.interactions.expected
     if knowledge.modality_vectors is not None:
         arrays["modality_vectors"] = knowledge.modality_vectors
     parts = knowledge.composition
@@ -63,6 +65,8 @@ def save_recommender(path: Path, trained: Trained) -> str:
         "decision": list(trained.decision), "platt": list(trained.platt), "meta": trained.meta,
         "knowledge": {"medications": list(knowledge.medications), "names": list(knowledge.names),
                       "modalities": list(knowledge.modalities), "smiles": [list(s) for s in knowledge.smiles],
+                      "ingredients": [list(keys) for keys in knowledge.ingredients],
+                      "drug_interactions": [list(statement) for statement in knowledge.drug_interactions.statements],
                       "vectors_run": knowledge.vectors_run, "interactions_source": knowledge.interactions.source,
                       "interactions_version": knowledge.interactions.version},
         "composition": None if parts is None else {"size": parts.size, "names": list(parts.names),
@@ -92,11 +96,14 @@ def load_recommender(path: Path) -> Trained:
 
 
 def _knowledge(arrays: Mapping[str, torch.Tensor], words: Mapping[str, Any]) -> Knowledge:
-    alone = arrays.get("modality_vectors")
+    alone, expected = arrays.get("modality_vectors"), arrays.get("expected")
     return Knowledge(
         medications=tuple(words["medications"]), names=tuple(words["names"]), vectors=arrays["vectors"].numpy(),
         known=arrays["known"].numpy(), rests_on=arrays["rests_on"].numpy(),
-        interactions=Interactions(arrays["interactions"].numpy().astype(bool), words["interactions_source"]),
+        interactions=Interactions(arrays["interactions"].numpy().astype(bool), words["interactions_source"],
+                                  None if expected is None else expected.numpy()),
+        ingredients=tuple(tuple(keys) for keys in words.get("ingredients", ())),
+        drug_interactions=DrugInteractions(tuple(Interaction(*row) for row in words.get("drug_interactions", ()))),
         modalities=tuple(words["modalities"]), modality_vectors=None if alone is None else alone.numpy(),
         smiles=tuple(tuple(s) for s in words["smiles"]), vectors_run=words["vectors_run"],
     )

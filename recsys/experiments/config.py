@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kb.errors import ConfigError
+from kb.inputs import read_text
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ class Config:
     kappa: float = 2.5
     """How fast the loss turns to interactions above the target."""
     vectors: str = "published"
-    """``published`` (the store's), ``random``, or ``learned`` (none given)."""
+    """``published`` (the store's), ``random``, ``shuffled`` among medications, or ``learned`` (none given)."""
+    titles: str = "on"
+    """``on``, ``shuffled`` among codes, or ``off``: what the titles of codes say (recommender pairs only)."""
     frozen: bool = True
     """Whether medication vectors stay as published; false makes them weights that start there."""
     encoder: bool = False
@@ -92,7 +95,8 @@ def _convert(name: str, value: Any) -> Any:
 
 
 def _check(config: Config) -> Config:
-    choices = {"mode": ("corrected", "reference"), "vectors": ("published", "random", "learned")}
+    choices = {"mode": ("corrected", "reference"), "titles": ("on", "shuffled", "off"),
+               "vectors": ("published", "random", "shuffled", "learned")}
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
             raise ConfigError(f"setting {name!r} cannot be {getattr(config, name)!r}",
@@ -114,9 +118,7 @@ def load_config(path: Path | None = None, assignments: Sequence[str] = (), base:
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values.update(tomllib.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise ConfigError(f"{path} is not there", hint="leave --config out for the defaults") from None
+            values.update(tomllib.loads(read_text(path, "--config")))
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from None
     for assignment in assignments:

@@ -11,7 +11,7 @@ import platform
 import resource
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from recsys.experiments.config import Config
 from recsys.experiments.evaluate import Choices, Evaluation, choose, evaluate
 from recsys.experiments.run_folders import find_folder, forget_unsaved_epochs, read_config, read_metrics, runs_folder
 from recsys.experiments.signatures import attention_entropy, signatures
-from recsys.knowledge.table import Knowledge, with_random_vectors
+from recsys.knowledge.table import Knowledge, with_random_vectors, with_shuffled_medications
 from recsys.recommenders.contract import Log, Recommender
 from recsys.registry import RECOMMENDERS
 
@@ -71,11 +71,14 @@ def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data
     parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
     codes = encoded.vocabularies["medication"].codes
     synthetic = cohort.provenance.get("format") == "synthetic"
-    return Data(encoded, **parts, knowledge=_knowledge(config, codes, synthetic, engine, settings))
+    evidence = [*encoded.vocabularies["diagnosis"].codes, *encoded.vocabularies["procedure"].codes]
+    if not RECOMMENDERS[config.recommender].needs_evidence:
+        evidence = []
+    return Data(encoded, **parts, knowledge=_knowledge(config, codes, evidence, synthetic, engine, settings))
 
 
-def _knowledge(config: Config, codes: tuple[str, ...], synthetic: bool, engine: Engine | None,
-               settings: Settings) -> Knowledge:
+def _knowledge(config: Config, codes: tuple[str, ...], evidence: Sequence[str], synthetic: bool,
+               engine: Engine | None, settings: Settings) -> Knowledge:
     from recsys.knowledge.gather import bundled_knowledge, read_knowledge
 
     if synthetic and (engine is None or config.vectors == "learned"):
@@ -85,10 +88,22 @@ def _knowledge(config: Config, codes: tuple[str, ...], synthetic: bool, engine: 
     if engine is None:
         raise ConfigError("this cohort's interactions lie in the database", hint="mkmed db start")
     knowledge = read_knowledge(engine, codes, vectors=config.vectors != "learned", runs=pretrain_folder(settings),
-                               encoder=config.encoder)
+                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features")
     if synthetic:  # its generator was calibrated on the bundled matrix
         knowledge = replace(knowledge, interactions=bundled_knowledge(codes).interactions)
-    return with_random_vectors(knowledge, config.seed) if config.vectors == "random" else knowledge
+    return controlled(knowledge, config)
+
+
+def controlled(knowledge: Knowledge, config: Config) -> Knowledge:
+    """The knowledge that the configuration's arm may see: all, random or shuffled vectors, shuffled or no titles."""
+    if config.vectors == "random":
+        knowledge = with_random_vectors(knowledge, config.seed)
+    elif config.vectors == "shuffled":
+        knowledge = with_shuffled_medications(knowledge, config.seed)
+    if knowledge.evidence is not None and config.titles != "on":
+        shuffled = config.titles == "shuffled"
+        return replace(knowledge, evidence=knowledge.evidence.shuffled_titles(config.seed) if shuffled else None)
+    return knowledge
 
 
 @dataclass(frozen=True)

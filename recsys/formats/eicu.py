@@ -22,8 +22,8 @@ from kb.normalise import tidy
 from recsys.formats.contract import Interner, Ledger, Recorded
 from recsys.formats.rows import Coded, VisitReader, Visits, read_codes
 from recsys.formats.tables import need_table, stream, together
+from recsys.formats.written import order_key
 from recsys.orders.codes import icd_of_either_version
-from recsys.orders.names import medication_key
 
 COLUMNS = ("patientunitstayid", "uniquepid", "hospitaldischargeyear", "age", "patienthealthsystemstayid",
            "hospitaladmitoffset", "unitvisitnumber")
@@ -46,7 +46,7 @@ def ordered(row: tuple[str, ...]) -> Coded:
     """The medication key of a row (drugname, routeadmin, drugordercancelled)."""
     if row[2].lower() == "yes":
         return "order cancelled"
-    key = medication_key(names=(row[0],), route=row[1])
+    key = order_key(names=(row[0],), route=row[1])
     return (key,) if key else "no drug name"
 
 

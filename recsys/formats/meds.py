@@ -21,8 +21,8 @@ from kb.errors import DataError, NotFound
 from recsys.cohorts.cohort import KINDS
 from recsys.formats.contract import Int64, Ledger, PairCounter, Recorded
 from recsys.formats.rows import add_coded
+from recsys.formats.written import order_key
 from recsys.orders.codes import icd, prefixed
-from recsys.orders.names import medication_key
 
 TABLE = "events"
 _NEVER = 1 << 40
@@ -49,7 +49,7 @@ def recognise(code: str) -> tuple[str, str] | str:
         found = icd(parts[2], parts[1], procedure=system == "PROCEDURE")
         return (system.lower(), found) if found else "not a code of its system"
     if system == "MEDICATION" and parts[0] == "START" and len(parts) >= 2:
-        key = medication_key(names=(parts[1],))
+        key = order_key(names=(parts[1],))
         return ("medication", key) if key else "no drug name"
     kind, name = _SYSTEMS.get(system.upper(), ("", ""))
     if kind:
@@ -57,7 +57,7 @@ def recognise(code: str) -> tuple[str, str] | str:
         return (kind, found) if found else "not a code of its system"
     if system.upper() in ("NDC", "RXNORM", "ATC"):
         given = {"NDC": {"ndc": rest}, "RXNORM": {"rxcuis": (rest,)}, "ATC": {"atc": (rest,)}}[system.upper()]
-        key = medication_key(**given)  # type: ignore[arg-type]
+        key = order_key(**given)  # type: ignore[arg-type]
         return ("medication", key) if key else "neither NDC nor drug name"
     return "another kind of event"
 

@@ -14,8 +14,8 @@ from typing import Any
 from recsys.formats.contract import Ledger, Recorded
 from recsys.formats.rows import Coded, read_codes, read_patients, read_visits
 from recsys.formats.tables import find_table, need_table, seconds
+from recsys.formats.written import order_key
 from recsys.orders.codes import prefixed
-from recsys.orders.names import medication_key
 
 NOT_A_CODE = "not a code of its system"
 
@@ -35,7 +35,7 @@ def one_code(system: str) -> Callable[[tuple[str, ...]], Coded]:
 def ordered(row: tuple[str, ...]) -> Coded:
     """The medication key of a row (ndc, name, generic name, route)."""
     ndc, drug, generic, route = row
-    key = medication_key(ndc=ndc, names=(drug, generic), route=route)
+    key = order_key(ndc=ndc, names=(drug, generic), route=route)
     return (key,) if key else "neither NDC nor drug name"
 
 

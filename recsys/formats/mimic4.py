@@ -14,8 +14,8 @@ from recsys.formats.contract import Ledger, Recorded
 from recsys.formats.mimic3 import NOT_A_CODE
 from recsys.formats.rows import Coded, read_codes, read_patients, read_visits
 from recsys.formats.tables import find_table, need_table, seconds
+from recsys.formats.written import order_key
 from recsys.orders.codes import icd
-from recsys.orders.names import medication_key
 
 
 def versioned(procedure: bool) -> Callable[[tuple[str, ...]], Coded]:
@@ -34,7 +34,7 @@ def versioned(procedure: bool) -> Callable[[tuple[str, ...]], Coded]:
 
 def ordered(row: tuple[str, ...]) -> Coded:
     """The medication key of a row (ndc, drug, route)."""
-    key = medication_key(ndc=row[0], names=(row[1],), route=row[2])
+    key = order_key(ndc=row[0], names=(row[1],), route=row[2])
     return (key,) if key else "neither NDC nor drug name"
 
 

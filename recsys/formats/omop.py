@@ -20,8 +20,8 @@ import numpy as np
 from recsys.formats.contract import CodePairs, Interner, Ledger, Recorded
 from recsys.formats.rows import Coded, VisitReader, Visits, read_codes, read_patients
 from recsys.formats.tables import find_table, need_table, seconds, stream, together
+from recsys.formats.written import order_key
 from recsys.orders.codes import prefixed
-from recsys.orders.names import medication_key
 
 EVENTS = {
     "condition_occurrence": ("condition_concept_id", "condition_start_date"),
@@ -62,7 +62,7 @@ class _Vocabulary:
         rxcuis = [code] if vocabulary.startswith("RxNorm") else []
         rxcuis += [value for system, value in above if system == "RXCUI"]
         atc = [value for system, value in above if system == "ATC"]
-        return medication_key(atc=atc, rxcuis=list(dict.fromkeys(rxcuis)), names=(name,)) or f"OMOP:{concept}"
+        return order_key(atc=atc, rxcuis=rxcuis, names=(name,), code="" if name else f"OMOP:{concept}")
 
 
 def _read_vocabulary(root: Path, needed: set[str], ledger: Ledger) -> _Vocabulary:

@@ -14,14 +14,14 @@ from recsys.formats.contract import Ledger, Recorded
 from recsys.formats.mimic3 import one_code
 from recsys.formats.rows import Coded, read_codes, read_patients, read_visits
 from recsys.formats.tables import find_table, need_table, seconds
-from recsys.orders.names import medication_key
+from recsys.formats.written import order_key
 
 FOLDERS = ("", "csv", "output/csv")
 
 
 def ordered(row: tuple[str, ...]) -> Coded:
     """The medication key of a row (code, description)."""
-    key = medication_key(rxcuis=(row[0],), names=(row[1],))
+    key = order_key(rxcuis=(row[0],), names=(row[1],))
     return (key,) if key else "neither code nor description"
 
 

@@ -1,7 +1,8 @@
 """The knowledge of a vocabulary of medications, gathered from the knowledge base and the vector store.
 
 A medication's vector is the normalised mean of its drugs' published vectors, over the drugs that have one, biologics
-included. Two medications interact when any drug of the one interacts with any drug of the other.
+included. Two medications interact when a drug of the one is listed with another drug of the other; a drug never
+interacts with itself (``recsys.orders.interactions``).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from sqlalchemy import Connection, Engine
 
 from kb.errors import DataError, NotFound
 from kb.query import read as query
+from recsys.knowledge.evidence import CodeEvidence, read_evidence
 from recsys.knowledge.table import Knowledge, no_knowledge
-from recsys.orders.interactions import Interactions, from_pairs
+from recsys.orders.interactions import DrugInteractions, Interactions, read_interactions, rolled_up
 
 
 def drugs_of(connection: Connection, medications: Sequence[str]) -> list[tuple[int, ...]]:
@@ -33,25 +35,50 @@ def drugs_of(connection: Connection, medications: Sequence[str]) -> list[tuple[i
 
 
 def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: bool = True,
-                   runs: Path | None = None, encoder: bool = False) -> Knowledge:
+                   runs: Path | None = None, encoder: bool = False, codes: Sequence[str] = (),
+                   cache: Path | None = None) -> Knowledge:
     """The knowledge of these medications as published now; with ``vectors`` false only interactions and molecules.
 
     ``runs`` is the folder of the embedding runs, from which the published run's fusion is read where it is there, and
-    with ``encoder`` its molecule encoder.
+    with ``encoder`` its molecule encoder. With ``codes`` comes the evidence between those codes and the medications,
+    by the published run's text tower; ``cache`` is the folder of features.
     Raises NotFound when vectors are wanted and no embedding run is published.
     """
     with engine.connect() as connection:
         drugs = drugs_of(connection, medications)
-        interactions = _interactions(connection, drugs)
         listed = query.drugs(connection)
+        everything = read_interactions(connection)
         classes = {f"ATC:{code}": name for code, name in query.atc_classes(connection)}
     smiles_of = dict(zip(listed.ids.tolist(), listed.smiles, strict=True))
     name_of = dict(zip(listed.ids.tolist(), listed.names, strict=True))
     names = tuple(classes.get(code) or _name(code, [name_of[d] for d in ids])
                   for code, ids in zip(medications, drugs, strict=True))
     smiles = tuple(tuple(s for d in ids if (s := smiles_of[d])) for ids in drugs)
-    plain = no_knowledge(medications, interactions, names=names, smiles=smiles)
-    return _with_vectors(engine, plain, drugs, smiles_of, runs, encoder) if vectors else plain
+    key_of = {drug: f"DRUG:{identity}" for drug, identity in zip(listed.ids.tolist(), listed.identities, strict=True)}
+    ingredients = tuple(tuple(key_of[drug] for drug in ids) for ids in drugs)
+    known = everything.among(key for keys in ingredients for key in keys)
+    plain = no_knowledge(medications, _interactions(ingredients, known), names=names, smiles=smiles,
+                         ingredients=ingredients, drug_interactions=known)
+    if not vectors:
+        return plain
+    gathered = _with_vectors(engine, plain, drugs, smiles_of, runs, encoder)
+    if codes and runs is not None:
+        gathered = replace(gathered, evidence=_evidence(engine, runs, cache, codes, drugs))
+    return gathered
+
+
+def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[str],
+              drugs: Sequence[Sequence[int]]) -> CodeEvidence:
+    from embed.features.cache import FeatureCache
+    from embed.runs.inference import TrainedRun
+    from embed.runs.store import published_run, read
+
+    run = published_run(engine)
+    trained, kept = TrainedRun(runs / str(run)), FeatureCache(cache) if cache is not None else None
+    fused = read(engine, run)
+    with engine.connect() as connection:
+        return read_evidence(connection, lambda texts: trained.sentences(texts, kept), trained.aligned, codes, drugs,
+                             fused.drug_ids, fused.matrix)
 
 
 def _name(code: str, drugs: Sequence[str]) -> str:
@@ -62,16 +89,15 @@ def _name(code: str, drugs: Sequence[str]) -> str:
     return shown if len(drugs) <= 3 else f"{shown} …"
 
 
-def _interactions(connection: Connection, drugs: Sequence[Sequence[int]]) -> Interactions:
-    pairs = query.interactions(connection)
-    members: dict[int, list[int]] = defaultdict(list)
-    for medication, ids in enumerate(drugs):
-        for drug in ids:
-            members[drug].append(medication)
-    found = {(i, j) for a, b in zip(pairs.drug_a.tolist(), pairs.drug_b.tolist(), strict=True)
-             for i in members.get(a, ()) for j in members.get(b, ()) if i != j}
-    source = "+".join(sorted(set(pairs.provider))) or "none in the knowledge base"
-    return from_pairs(found, len(drugs), source)
+def _interactions(drugs: Sequence[Sequence[str]], known: DrugInteractions) -> Interactions:
+    """The interactions of medications from those of their drugs, each drug of a medication ordered alike."""
+    keys = sorted({key for members in drugs for key in members})
+    place = {key: column for column, key in enumerate(keys)}
+    shares = np.zeros((len(drugs), len(keys)), np.float32)
+    for row, members in enumerate(drugs):
+        for key in members:
+            shares[row, place[key]] = 1 / len(members)
+    return rolled_up(known.matrix(keys), shares, known.sources or "none in the knowledge base")
 
 
 def _with_vectors(engine: Engine, knowledge: Knowledge, drugs: Sequence[Sequence[int]],

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kb.errors import DataError
-from recsys.orders.interactions import Interactions
+from recsys.orders.interactions import DrugInteractions, Interactions
 
 if TYPE_CHECKING:
     from recsys.knowledge.composition import Composition
+    from recsys.knowledge.evidence import CodeEvidence
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,19 @@ class Knowledge:
     """The molecules of each medication; empty for biologics and unmapped ones."""
     vectors_run: str = "none"
     """The embedding run that the vectors come from, ``random:<seed>``, or ``none``."""
+    evidence: CodeEvidence | None = None
+    """How related the diagnoses, then the procedures, are to the medications; None where it was not asked for."""
+    ingredients: tuple[tuple[str, ...], ...] = field(default=())
+    """The keys of each medication's ingredients, those that its orders had where the cohort says so."""
+    drug_interactions: DrugInteractions = field(default_factory=DrugInteractions)
+    """What sources state of pairs of these ingredients; ``interactions`` is rolled up from it."""
     composition: Composition | None = None
     """The drugs behind ``vectors`` with the run's own fusion; None where the run's weights were not at hand."""
 
     def __post_init__(self) -> None:
         size = len(self.medications)
         shapes = (len(self.names), len(self.vectors), len(self.known), len(self.rests_on),
-                  len(self.interactions.matrix), len(self.smiles) or size)
+                  len(self.interactions.matrix), len(self.smiles) or size, len(self.ingredients) or size)
         if any(length != size for length in shapes):
             raise DataError(f"the parts of the medications' knowledge differ in length: {size} codes, {shapes}")
         if not np.isfinite(self.vectors).all():
@@ -53,19 +60,33 @@ class Knowledge:
 
 
 def no_knowledge(medications: tuple[str, ...], interactions: Interactions, *, width: int = 64,
-                 names: tuple[str, ...] | None = None, smiles: tuple[tuple[str, ...], ...] = ()) -> Knowledge:
+                 names: tuple[str, ...] | None = None, smiles: tuple[tuple[str, ...], ...] = (),
+                 ingredients: tuple[tuple[str, ...], ...] = (),
+                 drug_interactions: DrugInteractions | None = None) -> Knowledge:
     """The knowledge of a machine without a store: every medication's vector is to be learned."""
     size = len(medications)
     return Knowledge(medications, names or medications, np.zeros((size, width), np.float32), np.zeros(size, bool),
-                     np.zeros((size, 5), bool), interactions, smiles=smiles)
+                     np.zeros((size, 5), bool), interactions, smiles=smiles, ingredients=ingredients,
+                     drug_interactions=drug_interactions or DrugInteractions())
 
 
 def with_random_vectors(knowledge: Knowledge, seed: int) -> Knowledge:
     """The same medications with random unit vectors in place of the store's: the ablation's other arm."""
     vectors = np.random.default_rng(seed).standard_normal(knowledge.vectors.shape).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    order = np.random.default_rng(seed).permutation(len(vectors))
+    evidence = knowledge.evidence.of_medications(order) if knowledge.evidence is not None else None
     return replace(knowledge, vectors=vectors * knowledge.known[:, None], modality_vectors=None, composition=None,
-                   vectors_run=f"random:{seed}")
+                   evidence=evidence, vectors_run=f"random:{seed}")
+
+
+def with_shuffled_medications(knowledge: Knowledge, seed: int) -> Knowledge:
+    """The same vectors and evidence, each given to another medication: what an arm without knowledge reads."""
+    order = np.random.default_rng(seed).permutation(len(knowledge.medications))
+    evidence = knowledge.evidence.of_medications(order) if knowledge.evidence is not None else None
+    return replace(knowledge, vectors=knowledge.vectors[order], known=knowledge.known[order],
+                   rests_on=knowledge.rests_on[order], modality_vectors=None, composition=None, evidence=evidence,
+                   vectors_run=f"shuffled:{seed}:{knowledge.vectors_run}")
 
 
 def with_modalities(knowledge: Knowledge, kept: tuple[str, ...]) -> Knowledge:

@@ -17,15 +17,14 @@ from kb.ingest.records import (
     Document,
     DrugRecord,
     ImageRecord,
-    Licence,
     PropertyRecord,
     TextRecord,
 )
 from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
+from kb.licences import CC0
 from kb.sources.contract import Plan, Source
 
-CC0 = Licence("CC0-1.0", "CC0 1.0", "open")
 NO_STRUCTURE = ("insulin", "heparin")
 NOTHING = "mystery"
 

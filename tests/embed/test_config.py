@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 import pytest
 
 from embed.config import PretrainConfig, from_json, load_config, paper, to_json, to_toml
-from kb.errors import ConfigError
+from kb.errors import ConfigError, UsageError
 
 
 def test_printed_toml_is_the_configuration(tmp_path):
@@ -67,7 +67,7 @@ def test_a_misspelt_name_is_answered_with_the_near_one():
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(UsageError, match="does not exist"):
         load_config(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("= 3")
     with pytest.raises(ConfigError, match="not TOML"):

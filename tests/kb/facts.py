@@ -17,18 +17,17 @@ from kb.ingest.records import (
     DrugRecord,
     ImageRecord,
     InteractionRecord,
-    Licence,
     Name,
     Outcome,
     PropertyRecord,
     TextRecord,
 )
 from kb.ingest.runs import start_run
+from kb.licences import BY_NC as NC
+from kb.licences import CC0
 from kb.modalities import State
 from kb.sources.contract import Plan, Source
 
-CC0 = Licence("CC0-1.0", "CC0 1.0", "open", "https://creativecommons.org/publicdomain/zero/1.0/")
-NC = Licence("CC-BY-NC-4.0", "CC BY-NC 4.0", "non-commercial")
 METFORMIN = "XZWYZXLIPXDOLR-UHFFFAOYSA-N"
 ASPIRIN = "BSYNRYMUTXBXSQ-UHFFFAOYSA-N"
 

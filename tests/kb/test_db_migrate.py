@@ -33,12 +33,12 @@ def populate(engine: Engine) -> None:
     png = b"\x89PNG not really"
     with engine.begin() as connection:
         for statement in (
-            "INSERT INTO licence (id, title, share) VALUES ('CC0-1.0', 'CC0', 'open')",
+            "INSERT INTO licence (id, title, share) VALUES ('LicenseRef-test', 'CC0', 'open')",
             "INSERT INTO source (name, title, url, origin, licence_id)"
-            " VALUES ('corpus', 'Corpus', 'https://example.org', 'bundled', 'CC0-1.0')",
+            " VALUES ('corpus', 'Corpus', 'https://example.org', 'bundled', 'LicenseRef-test')",
             "INSERT INTO run (id, stage, status, version, host, pid) VALUES (:run, 'ingest', 'complete', '0', 'h', 1)",
             "INSERT INTO artifact (sha256, payload, bytes, media_type, source, url, licence_id, attribution, parser,"
-            " retrieved_at, run_id) VALUES (:sha, :png, 16, 'image/png', 'corpus', 'u', 'CC0-1.0', 'a', 'p', now(), :run)",
+            " retrieved_at, run_id) VALUES (:sha, :png, 16, 'image/png', 'corpus', 'u', 'LicenseRef-test', 'a', 'p', now(), :run)",
             "INSERT INTO drug (identity, name, kind, run_id) SELECT 'x:' || n, 'drug ' || n, 'small molecule',"
             " CAST(:run AS uuid) FROM generate_series(1, 200) AS n",
             "INSERT INTO cell (drug_id, modality, source, state, artifact, run_id)"

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine
 
 from kb.ingest.engine import register_source
-from kb.ingest.records import AtcRecord, Batch, Document, DrugRecord, InteractionRecord, Licence
+from kb.ingest.records import AtcRecord, Batch, Document, DrugRecord, InteractionRecord
 from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
+from kb.licences import CC0
 from kb.sources.contract import Plan, Source
 
 DOCUMENT = Document("hand", "https://example.org/list", "text/plain", "CC0-1.0", "somebody",
@@ -21,7 +22,7 @@ class Hand(Source):
     """A source written by hand."""
 
     name, title, url, origin = "hand", "by hand", "https://example.org/hand", "user"
-    licences = (Licence("CC0-1.0", "CC0 1.0", "open", "https://creativecommons.org/publicdomain/zero/1.0/"),)
+    licences = (CC0,)
 
     def plan(self, job):
         return Plan(0)

@@ -13,35 +13,22 @@ from kb.ingest.records import (
     ConformerRecord,
     Document,
     DrugRecord,
-    Licence,
     Name,
     Outcome,
     PropertyRecord,
     TextRecord,
 )
+from kb.licences import BY, BY_SA, CC0, LICENCES, NCBI, US_GOVERNMENT
 from kb.modalities import Modality, State
 from kb.properties import PROPERTIES
 from kb.schema.identity import drug_record
 from kb.sources.contract import Origin
-from kb.sources.pubchem.rules import BY, BY_SA, CC0, US_GOVERNMENT
-from kb.sources.pubchem.rules import PUBCHEM as NCBI
 
 PARSER = "corpus/1"
-WORDNET = Licence(
-    "LicenseRef-WordNet-3.0",
-    "WordNet 3.0 licence",
-    "attribution",
-    "https://wordnet.princeton.edu/license-and-commercial-use",
-    "WordNet 3.0, Princeton University",
+OWN_LICENCES = (
+    BY_SA, BY, CC0, US_GOVERNMENT, NCBI, LICENCES["LicenseRef-WordNet-3.0"], LICENCES["LicenseRef-DGIdb"],
 )
-DGIDB = Licence(
-    "LicenseRef-DGIdb",
-    "DGIdb: terms of its open sources",
-    "attribution",
-    "https://www.dgidb.org/about",
-    "DGIdb, Washington University",
-)
-LICENCES = (BY_SA, BY, CC0, US_GOVERNMENT, NCBI, WORDNET, DGIDB)
+"""Those that rows of the bundle carry, the source's own first."""
 
 PUBCHEM = Origin("pubchem", "PubChem", "https://pubchem.ncbi.nlm.nih.gov", "fetched", (NCBI,))
 CCD = Origin("ccd", "wwPDB Chemical Component Dictionary", "https://www.wwpdb.org/data/ccd", "bundled", (CC0,))

@@ -8,6 +8,7 @@ conformers under ``rdkit``, interactions and ATC under their own sources; so fet
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kb.bundle import Bundle
@@ -15,11 +16,12 @@ from kb.graph.load import encode_rows, is_loaded, load_triples, relink
 from kb.graph.tables import Relation
 from kb.ingest.engine import register_source
 from kb.ingest.records import Batch, DrugRecord, Outcome
+from kb.licences import LICENCES, most_restrictive
 from kb.modalities import Modality, State
 from kb.sources.atc import Atc
 from kb.sources.contract import Plan, Source
 from kb.sources.corpus import rows
-from kb.sources.corpus.rows import CCD, LICENCES, PARSER, PUBCHEM
+from kb.sources.corpus.rows import CCD, OWN_LICENCES, PARSER, PUBCHEM
 from kb.sources.interactions import Interactions
 from kb.sources.rdkit.source import RdkitSource
 
@@ -37,7 +39,7 @@ class Corpus(Source):
     title = "mkmed's bundled open corpus"
     url = "demo/data"
     origin = "bundled"
-    licences = LICENCES
+    licences = OWN_LICENCES
     modalities = (Modality.text, Modality.graph)
 
     def plan(self, job: Job) -> Plan:
@@ -104,6 +106,8 @@ class Corpus(Source):
                 for r in bundle.rows("kg_relations.tsv.gz")
             }
             labels = {r["entity"]: r["label"] for r in bundle.rows("kg_labels.tsv.gz")}
+            quoted = {document.licence, *(relation.licence for relation in relations.values())}
+            document = replace(document, licence=most_restrictive(LICENCES[name] for name in quoted).id)
             load_triples(connection, job.run_id, document, triples, relations, labels=labels)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kb.errors import SourceError
 from kb.graph.encode import CodedTriples, encode_table, entity_type
 from kb.graph.tables import Relation
-from kb.sources.capped import is_gzip, is_tar, open_member, open_plain
+from kb.inputs import is_gzip, is_tar, open_member, open_plain
 
 if TYPE_CHECKING:
     import pyarrow as pa

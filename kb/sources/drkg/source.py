@@ -14,9 +14,10 @@ from kb import output
 from kb.errors import UsageError
 from kb.graph.load import GraphCounts, count_forms, is_loaded, load_triples, relink
 from kb.http.download import download
-from kb.ingest.records import Document, Licence
+from kb.ingest.records import Document
+from kb.inputs import is_gzip, sha256_of
+from kb.licences import LICENCES, Licence
 from kb.modalities import Modality
-from kb.sources.capped import is_gzip, sha256_of
 from kb.sources.contract import Plan, Source
 from kb.sources.drkg import contract as drkg_contract
 from kb.sources.drkg.read import UNKNOWN_LICENCE, describe_relations, read_triples
@@ -42,25 +43,18 @@ class Drkg(Source):
     origin: ClassVar[str] = "fetched"
     modalities: ClassVar[tuple[str, ...]] = (Modality.graph,)
     needs_path: ClassVar[bool] = True
-    licences: ClassVar[tuple[Licence, ...]] = (
-        Licence("LicenseRef-DRKG", "DRKG: by relation, mostly non-commercial", "non-commercial", HOME),
-        Licence("Apache-2.0", "Apache License 2.0", "open", "https://www.apache.org/licenses/LICENSE-2.0"),
-        Licence(
+    licences: ClassVar[tuple[Licence, ...]] = tuple(
+        LICENCES[name]
+        for name in (
+            "LicenseRef-DRKG",
+            "Apache-2.0",
             "CC-BY-NC-4.0",
-            "Creative Commons Attribution NonCommercial 4.0",
-            "non-commercial",
-            "https://creativecommons.org/licenses/by-nc/4.0/",
-        ),
-        Licence(
             "CC-BY-NC-SA-4.0",
-            "Creative Commons Attribution NonCommercial ShareAlike 4.0",
-            "non-commercial",
-            "https://creativecommons.org/licenses/by-nc-sa/4.0/",
-        ),
-        Licence("LicenseRef-Hetionet", "Hetionet: mixed, by upstream source", "unknown", "https://het.io/"),
-        Licence("LicenseRef-DGIdb", "DGIdb: mixed, by upstream source", "unknown", "https://www.dgidb.org/downloads"),
-        Licence("LicenseRef-DRKG-bibliography", "DRKG bibliography: non-commercial use", "non-commercial", HOME),
-        Licence(UNKNOWN_LICENCE, "not one of DRKG's relations: licence not known", "unknown", HOME),
+            "LicenseRef-Hetionet",
+            "LicenseRef-DGIdb",
+            "LicenseRef-DRKG-bibliography",
+            UNKNOWN_LICENCE,
+        )
     )
 
     def plan(self, job: Job) -> Plan:

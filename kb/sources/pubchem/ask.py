@@ -9,8 +9,8 @@ from urllib.parse import quote
 from kb.errors import SourceError
 from kb.http.client import Answer, Request, Transport
 from kb.ingest.records import Document
+from kb.licences import NCBI
 from kb.sources.pubchem.answers import CAPS, Expected, Judgement, Kind, Verdict, classify, judged
-from kb.sources.pubchem.rules import PUBCHEM
 
 PARSER = "kb.sources.pubchem.parse/1"
 COMPOUND = "/pug/compound"
@@ -126,8 +126,8 @@ def _document(answer: Answer, of: str) -> Document:
         source="pubchem",
         url=answer.url + (f"#{of}" if of else ""),
         media_type=headers.get("content-type", "application/octet-stream").split(";")[0].strip(),
-        licence=PUBCHEM.id,
-        attribution=PUBCHEM.attribution,
+        licence=NCBI.id,
+        attribution=NCBI.attribution,
         retrieved_at=answer.retrieved_at,
         parser=PARSER,
         payload=answer.body,

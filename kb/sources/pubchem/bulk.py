@@ -22,15 +22,16 @@ from typing import TYPE_CHECKING, ClassVar
 from kb import output
 from kb.errors import DataError
 from kb.graph.load import relink
-from kb.ingest.records import Batch, Document, Licence, Outcome, PropertyRecord
+from kb.ingest.records import Batch, Document, Outcome, PropertyRecord
+from kb.inputs import sha256_of
+from kb.licences import NCBI, Licence
 from kb.modalities import Modality, State
-from kb.sources.capped import sha256_of
 from kb.sources.contract import Plan, Source
 from kb.sources.pubchem.bulk_3d import file_rejected, load_conformers
 from kb.sources.pubchem.files import BulkFiles, Table, find_files, lines, open_bulk, records
 from kb.sources.pubchem.identity import drug_record, is_cas
 from kb.sources.pubchem.parse import Compound
-from kb.sources.pubchem.rules import PUBCHEM, three_d_rule
+from kb.sources.pubchem.rules import three_d_rule
 from kb.sources.pubchem.sdf import cid_of, parse_flat, parse_line, smiles_of
 
 if TYPE_CHECKING:
@@ -63,9 +64,10 @@ class PubChemBulk(Source):
     title: ClassVar[str] = "PubChem bulk files"
     url: ClassVar[str] = "https://ftp.ncbi.nlm.nih.gov/pubchem/"
     origin: ClassVar[str] = "fetched"
-    licences: ClassVar[tuple[Licence, ...]] = (PUBCHEM,)
+    licences: ClassVar[tuple[Licence, ...]] = (NCBI,)
     modalities: ClassVar[tuple[str, ...]] = (Modality.property, Modality.structure)
     needs_path: ClassVar[bool] = True
+    takes_folder: ClassVar[bool] = True
 
     def plan(self, job: Job) -> Plan:
         """Estimated from the files' sizes."""
@@ -157,7 +159,7 @@ def document_of(path: Path, parser: str) -> Document:
         source=PubChemBulk.name,
         url=path.absolute().as_uri(),
         media_type="application/gzip" if path.suffix == ".gz" else "chemical/x-mdl-sdfile",
-        licence=PUBCHEM.id,
+        licence=NCBI.id,
         attribution=ATTRIBUTION,
         retrieved_at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
         parser=parser,

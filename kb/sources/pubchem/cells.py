@@ -19,7 +19,14 @@ from kb.sources.pubchem.answers import RejectedError
 from kb.sources.pubchem.ask import BATCH, VIEW_HEADING, Asker, Reply
 from kb.sources.pubchem.bodies import BodyError, split_sdf
 from kb.sources.pubchem.keys import CID, slices
-from kb.sources.pubchem.parse import check_composition, parse_cids, parse_conformer, parse_view, png_size
+from kb.sources.pubchem.parse import (
+    check_composition,
+    parse_cids,
+    parse_conformer,
+    parse_view,
+    parse_view_licence,
+    png_size,
+)
 from kb.sources.pubchem.rules import NO_PARENT, licence_of, three_d_rule
 from kb.sources.pubchem.workers import Crew
 
@@ -124,8 +131,9 @@ class Cells:
         passages = parse_view(reply.body, (VIEW_HEADING,))
         if not passages:
             raise BodyError(f"a record without a text under {VIEW_HEADING}")
+        document = replace(reply.document, licence=parse_view_licence(reply.body).id)
         return Batch(payloads=[
-            TextRecord(drug, reply.document, p.provider, p.content,
+            TextRecord(drug, document, p.provider, p.content,
                        licence_of(p.provider, p.licence_note, p.licence_url).id, p.heading, p.url,
                        is_note=p.content.startswith("See also:"))
             for p in passages

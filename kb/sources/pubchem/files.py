@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kb.errors import UsageError
+from kb.inputs import open_plain
 from kb.normalise import clean
-from kb.sources.capped import open_plain
 
 LONGEST = 1 << 20
 """Bytes of one record or line."""

@@ -11,9 +11,11 @@ from typing import Any
 
 import pubchempy
 
+from kb.licences import NCBI, Licence, most_restrictive
 from kb.normalise import clean, tidy
 from kb.sources.pubchem import bodies as answers_body
 from kb.sources.pubchem.bodies import BodyError
+from kb.sources.pubchem.rules import licence_of
 
 NUMBERS: dict[str, str] = {
     "mol_weight": "molecular_weight",
@@ -162,6 +164,18 @@ def parse_view(body: bytes, headings: tuple[str, ...] | None = None) -> list[Pas
             )
             found.setdefault((heading, passage.provider, content), passage)
     return list(found.values())
+
+
+def parse_view_licence(body: bytes) -> Licence:
+    """The licence of a PUG View record as a whole: the most restrictive of all that it refers to."""
+    record = answers_body.load_json(body)
+    listed = record.get("Record", record)["Reference"]
+    quoted = [
+        licence_of(_text(ref.get("SourceName")) or "", _text(ref.get("LicenseNote")), _text(ref.get("LicenseURL")))
+        for ref in listed
+        if isinstance(ref, dict)
+    ]
+    return most_restrictive([NCBI, *quoted])
 
 
 def _walk(sections: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

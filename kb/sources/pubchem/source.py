@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, ClassVar
 from kb import output
 from kb.errors import DataError, UsageError
 from kb.http.client import Transport, policy_for
-from kb.ingest.records import Licence
+from kb.licences import LICENCES, NCBI, Licence
 from kb.modalities import Modality, State
 from kb.sources.contract import Plan, Source
 from kb.sources.pubchem.ask import BATCH, Asker
 from kb.sources.pubchem.cells import Cells
 from kb.sources.pubchem.keys import CID, Question, is_due, known_questions, read_question
 from kb.sources.pubchem.lookup import FETCHED, Lookup
-from kb.sources.pubchem.rules import LICENCES
 from kb.sources.pubchem.workers import Crew
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class PubChem(Source):
     title: ClassVar[str] = "PubChem"
     url: ClassVar[str] = "https://pubchem.ncbi.nlm.nih.gov"
     origin: ClassVar[str] = "fetched"
-    licences: ClassVar[tuple[Licence, ...]] = LICENCES
+    licences: ClassVar[tuple[Licence, ...]] = (NCBI, *(known for known in LICENCES.values() if known is not NCBI))
     modalities: ClassVar[tuple[str, ...]] = (*FETCHED, Modality.property)
 
     policy: ClassVar[Policy | None] = None

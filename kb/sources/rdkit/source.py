@@ -17,14 +17,14 @@ from sqlalchemy import Connection, exists, select, text
 
 from kb.errors import UsageError
 from kb.ingest.processes import Crew, Failure
-from kb.ingest.records import Batch, ConformerRecord, Document, ImageRecord, Licence, Outcome, PropertyRecord
+from kb.ingest.records import Batch, ConformerRecord, Document, ImageRecord, Outcome, PropertyRecord
 from kb.ledger.cells import claim_cells, due_cells
+from kb.licences import CC0, Licence
 from kb.modalities import Modality, State
 from kb.schema.identity import drug
 from kb.schema.ledger import cell
 from kb.schema.payloads import conformer
 from kb.sources.contract import Plan, Source
-from kb.sources.pubchem.rules import CC0
 from kb.sources.rdkit.compute import EMBED_SECONDS, IMAGE_SIZE
 
 if TYPE_CHECKING:

@@ -20,14 +20,14 @@ from sqlalchemy import ARRAY, Connection, Text, cast, delete, func, select
 
 from kb.bundle import split_sdf
 from kb.errors import DataError, SourceError, UsageError
-from kb.ingest.records import Document, Licence
+from kb.ingest.records import Document
+from kb.inputs import DAMAGED
 from kb.ledger.cells import write_lookup
+from kb.licences import USER
 from kb.modalities import State
 from kb.schema.identity import drug_name, identifier
 from kb.schema.ledger import lookup
-from kb.sources.capped import DAMAGED
 
-USER = Licence("LicenseRef-user", "The user's own data", "unknown", None, "the user")
 MAX_CELL = 1 << 20
 """Characters in one cell; a longer one makes its row malformed."""
 MOLBLOCK = "molblock"

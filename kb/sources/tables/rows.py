@@ -19,7 +19,8 @@ from kb.ingest.records import (
     PropertyRecord,
     TextRecord,
 )
-from kb.sources.tables.read import MOLBLOCK, USER, Problem
+from kb.licences import USER
+from kb.sources.tables.read import MOLBLOCK, Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,12 @@ from kb import output
 from kb.errors import UsageError
 from kb.identity.identifiers import NAMESPACES
 from kb.ingest.processes import Crew, Failure
-from kb.ingest.records import Batch, Licence
+from kb.ingest.records import Batch
+from kb.licences import USER, Licence
 from kb.modalities import Modality
 from kb.properties import PROPERTIES
 from kb.sources.contract import Plan, Source
-from kb.sources.tables.read import MOLBLOCK, USER, Problem, Table, file_document, write_problems
+from kb.sources.tables.read import MOLBLOCK, Problem, Table, file_document, write_problems
 from kb.sources.tables.rows import Row, add_row
 
 if TYPE_CHECKING:

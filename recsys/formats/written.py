@@ -1,0 +1,44 @@
+"""An order as its source wrote it, made into a ``recsys.orders.order.Order``: texts tidied, missing words left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kb.identity.identifiers import normalise_ndc
+from kb.normalise import tidy
+from recsys.orders.order import Order
+
+MISSING = frozenset({"", "0", "nan", "null", "none", "n/a", "na", "unk", "unknown", "?", "\\n"})
+"""Texts, in lower case, that exports write where they have no value."""
+
+
+def said(text: str | None) -> str:
+    """A cell's text with single blanks and no tabs; empty where it is a word for a missing value."""
+    plain = tidy((text or "").replace("\t", " "))
+    return "" if plain.lower() in MISSING else plain
+
+
+def order_key(
+    *, ndc: str = "", gsn: str = "", hicl: str = "", code: str = "", rxcuis: Iterable[str] = (),
+    atc: Iterable[str] = (), names: Iterable[str] = (), route: str = "", form: str = "", kind: str = "",
+    strength: str = "",
+) -> str:
+    """The key of the order with these cells; empty where nothing identifies a drug."""
+    generic = said(gsn).partition(" ")[0].removesuffix(".0")
+    number = said(hicl).removesuffix(".0")
+    order = Order(
+        atc=tuple(dict.fromkeys(filter(None, map(said, atc)))),
+        ndc=(normalise_ndc(ndc) or None) if ndc else None,
+        rxcui=tuple(dict.fromkeys(filter(None, map(said, rxcuis)))),
+        gsn=generic.zfill(6) if generic.isdigit() and int(generic) else None,
+        hicl=number if number.isdigit() and int(number) else None,
+        code=said(code) or None,
+        name=tuple(dict.fromkeys(filter(None, (said(name).lower() for name in names)))),
+    )
+    if not order.key:
+        return ""
+    return Order(
+        atc=order.atc, ndc=order.ndc, rxcui=order.rxcui, gsn=order.gsn, hicl=order.hicl, code=order.code,
+        name=order.name, route=said(route).upper() or None, form=said(form).upper() or None,
+        kind=said(kind).upper() or None, strength=said(strength).lower() or None,
+    ).key

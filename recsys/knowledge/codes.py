@@ -1,0 +1,107 @@
+"""What clinical codes mean: the title of each code, and its place in a hierarchy in which ICD-9 and ICD-10 meet.
+
+The tables are the public-domain releases of the Centers for Medicare & Medicaid Services (``data/NOTICE.md``).
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+from scipy import sparse
+
+PATH_SYSTEMS = ("EICU",)
+"""Systems whose codes are paths of words, the broadest first, as eICU's ``pulmonary|ventilation and oxygenation|…``."""
+
+
+def _table(name: str) -> list[tuple[str, str]]:
+    packed = (files("recsys.knowledge") / "data" / name).read_bytes()
+    rows = (line.partition("\t")[::2] for line in gzip.decompress(packed).decode().splitlines())
+    return list(rows)
+
+
+@lru_cache(maxsize=1)
+def _titles() -> dict[str, str]:
+    return dict(_table("codes.tsv.gz"))
+
+
+@lru_cache(maxsize=1)
+def _crosswalk() -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for old, new in _table("crosswalk.tsv.gz"):
+        found[old].append(new)
+    return {old: tuple(new) for old, new in found.items()}
+
+
+@lru_cache(maxsize=1)
+def _blocks() -> list[tuple[str, str, str]]:
+    """(first category, last category, code) of ICD-10-CM's blocks and chapters, the narrowest first."""
+    spans = [code.partition(":")[2] for code in _titles() if code.startswith("ICD10CM:") and "-" in code]
+    listed = [(span[:3], span[4:7], f"ICD10CM:{span}") for span in spans]
+    return sorted(listed, key=lambda item: (_order(item[1]) - _order(item[0]), item[2]))
+
+
+def _order(category: str) -> int:
+    """Where a three-character category stands; digits come before letters, as in the publisher's lists."""
+    return int(category, 36)
+
+
+def title(code: str) -> str | None:
+    """The official title of a prefixed code or category, the words of a code that is a path, or None."""
+    system, _, value = code.partition(":")
+    if system in PATH_SYSTEMS:
+        return ", ".join(part.strip() for part in value.split("|") if part.strip()) or None
+    return _titles().get(code)
+
+
+def lineage(code: str) -> tuple[str, ...]:
+    """The code and everything above it, the nearest first: the nodes by which two codes are found to be related.
+
+    An ICD-9-CM diagnosis stands below the ICD-10-CM codes that it is mapped to, so that both revisions meet; a
+    procedure stands below its own prefixes, a path below its beginnings, anything else by itself.
+    """
+    system, _, value = code.partition(":")
+    if system in PATH_SYSTEMS:
+        parts = value.split("|")
+        return tuple(f"{system}:{'|'.join(parts[:n])}" for n in range(len(parts), 0, -1))
+    if system == "ICD9CM":
+        mapped = [node for new in _crosswalk().get(code, ()) for node in lineage(new)]
+        return tuple(dict.fromkeys((*_prefixes(system, value, 3), *mapped)))
+    if system == "ICD10CM":
+        above = [node for first, last, node in _blocks() if _order(first) <= _order(value[:3]) <= _order(last)]
+        return (*_prefixes(system, value, 3), *above)
+    if system == "ICD9PROC":
+        return _prefixes(system, value, 2)
+    if system == "ICD10PCS":
+        return (code, f"{system}:{value[:4]}", f"{system}:{value[:3]}")
+    return (code,)
+
+
+def _prefixes(system: str, value: str, shortest: int) -> tuple[str, ...]:
+    return tuple(f"{system}:{value[:n]}" for n in range(len(value), min(shortest, len(value)) - 1, -1))
+
+
+def ancestry(codes: Sequence[str]) -> sparse.csr_matrix:
+    """float32[C, A]: for each code its nodes in the hierarchy, each weighted by how far up it stands, rows of norm 1.
+
+    The product with its transpose is the similarity of codes by their common ancestors: 1 for a code with itself.
+    A node that only one code has is kept, so that unlike siblings stay apart.
+    """
+    nodes: dict[str, int] = {}
+    rows: list[int] = []
+    columns: list[int] = []
+    weights: list[float] = []
+    for row, code in enumerate(codes):
+        above = lineage(code)
+        for depth, node in enumerate(above):
+            rows.append(row)
+            columns.append(nodes.setdefault(node, len(nodes)))
+            weights.append(0.7**depth)
+    shape = (len(codes), max(len(nodes), 1))
+    matrix = sparse.csr_matrix((np.asarray(weights, np.float32), (rows, columns)), shape=shape)
+    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(1)).ravel())
+    return sparse.diags_array((1 / np.maximum(length, 1e-6)).astype(np.float32)) @ matrix
