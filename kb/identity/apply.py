@@ -1,8 +1,8 @@
 """Applies the resolution of ``kb.identity.resolve`` to the database: files records, moves them, logs every merge.
 
 A record is what one source said at one time. It is replaced as a whole, with its names and identifiers, and never
-edited; where its structure became another, what was said of the old one goes too. Rows that hang on a record follow it by
-a foreign key (``kb.schema.base.follows``), so that a move is one UPDATE of records.
+edited; where its structure became another, what was said of the old one goes too. Rows that hang on a record follow it
+by a foreign key (``kb.schema.base.follows``), so that a move is one UPDATE of records.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.copy import copy_arrays
 from kb.db.many import insert_many
-from kb.identity.resolve import Claim, Conflict, Key, portray, precedence, resolve
+from kb.identity.resolve import Claim, Conflict, Key, portray, resolve
 from kb.ingest.records import DrugRecord
 from kb.normalise import tidy
 from kb.schema.identity import drug, drug_conflict, drug_merge, drug_name, drug_record, identifier
@@ -381,9 +381,8 @@ def _log_moves(
     """The numbers of the logged merges by the drug that was left; a record that was replaced by another is none."""
     if not moved:
         return {}
-    before = dict(
-        connection.execute(select(drug.c.id, drug.c.identity).where(drug.c.id.in_(set(moved.values())))).tuples().all()
-    )
+    query = select(drug.c.id, drug.c.identity).where(drug.c.id.in_(set(moved.values())))
+    before = {row.id: row.identity for row in connection.execute(query)}
     logged: dict[int, list[int]] = defaultdict(list)
     for (source, key), old in sorted(moved.items()):
         if before[old] == identities[source, key]:
@@ -464,14 +463,14 @@ def repaint(connection: Connection, drugs: Iterable[int]) -> None:
     for row in connection.execute(query.where(drug_record.c.drug_id.in_(wanted))).mappings():
         members[row["drug_id"]].append(_claim({name: row[name] for name in columns}))
     outdated = []
-    for row in connection.execute(select(drug).where(drug.c.id.in_(wanted))):
-        shown = portray(row.identity, members[row.id])
+    for known in connection.execute(select(drug).where(drug.c.id.in_(wanted))):
+        shown = portray(known.identity, members[known.id])
         new = {"name": shown.name, "kind": shown.kind, "smiles": shown.smiles, "inchikey": shown.inchikey,
                "formula": shown.formula}
-        if any(getattr(row, name) != value for name, value in new.items()):
-            connection.execute(drug.update().where(drug.c.id == row.id).values(**new))
-            if row.smiles != shown.smiles:
-                outdated.append(row.id)
+        if any(getattr(known, name) != value for name, value in new.items()):
+            connection.execute(drug.update().where(drug.c.id == known.id).values(**new))
+            if known.smiles != shown.smiles:
+                outdated.append(known.id)
     forget_computed(connection, outdated)
 
 
@@ -487,8 +486,8 @@ def forget_computed(connection: Connection, drugs: Sequence[int]) -> None:
         )
     connection.execute(
         text(
-            "UPDATE mkmed.cell t SET state = 'unknown', artifact = NULL, evidence = NULL, last_error = NULL, input = NULL,"  # noqa: S608
-            f" updated_at = now() FROM mkmed.drug d WHERE {changed} AND t.modality <> 'graph' AND {stale}"
+            "UPDATE mkmed.cell t SET state = 'unknown', artifact = NULL, evidence = NULL, last_error = NULL,"  # noqa: S608
+            f" input = NULL, updated_at = now() FROM mkmed.drug d WHERE {changed} AND t.modality <> 'graph' AND {stale}"
         ),
         {"ids": list(drugs)},
     )
@@ -499,10 +498,11 @@ def forget_computed(connection: Connection, drugs: Sequence[int]) -> None:
 def log_conflicts(connection: Connection, claims: Iterable[Key], conflicts: Sequence[Conflict]) -> None:
     """Note the conflicts of the claims that were looked at; those that are settled are taken off the list."""
     reason = drug_conflict.c.reason == CONFLICT
-    known = set(connection.execute(select(drug_conflict.c.source, drug_conflict.c.key).where(reason)).tuples())
-    here = known & set(claims)
+    known = connection.execute(select(drug_conflict.c.source, drug_conflict.c.key).where(reason))
+    here = {(row.source, row.key) for row in known} & set(claims)
     if here:
-        connection.execute(delete(drug_conflict).where(reason, tuple_(drug_conflict.c.source, drug_conflict.c.key).in_(here)))
+        settled = tuple_(drug_conflict.c.source, drug_conflict.c.key).in_(here)
+        connection.execute(delete(drug_conflict).where(reason, settled))
     if conflicts:
         connection.execute(
             insert(drug_conflict).on_conflict_do_nothing(),
@@ -514,13 +514,3 @@ def log_conflicts(connection: Connection, claims: Iterable[Key], conflicts: Sequ
 
 
 CONFLICT = "drugs of different structure claim the identifier"
-
-
-def leading_records(connection: Connection, source: str, drugs: Iterable[int]) -> dict[int, Key]:
-    """The record that a statement of ``source`` about each drug hangs on: its own there, else the one that is shown."""
-    best: dict[int, tuple[Any, ...]] = {}
-    query = select(drug_record.c.drug_id, drug_record.c.source, drug_record.c.key)
-    for drug_id, of, key in connection.execute(query.where(drug_record.c.drug_id.in_(sorted(set(drugs))))):
-        rank = (of != source, precedence(of, key), of, key)
-        best[drug_id] = min(best.get(drug_id, rank), rank)
-    return {drug_id: rank[-2:] for drug_id, rank in best.items()}  # type: ignore[misc]

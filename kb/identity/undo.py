@@ -15,9 +15,9 @@ from kb.identity.resolve import resolve
 from kb.schema import METADATA
 from kb.schema.identity import drug, drug_conflict, drug_merge, drug_record
 
-COLUMNS = tuple(name for name in drug_merge.c.keys() if name != "kept")
+COLUMNS = tuple(c.name for c in drug_merge.c if c.name != "kept")
 """What is told of a merge."""
-CONFLICT_COLUMNS = tuple(drug_conflict.c.keys())
+CONFLICT_COLUMNS = tuple(c.name for c in drug_conflict.c)
 """What is told of a conflict."""
 
 
