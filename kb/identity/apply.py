@@ -26,7 +26,7 @@ from kb.schema.identity import drug, drug_conflict, drug_merge, drug_name, drug_
 IDENTITY_LOCK = 0x6D6B6D65
 """Advisory transaction lock: one writer of identities at a time, so that two ingests agree who is who."""
 
-SAID = ("name", "kind", "smiles", "inchikey", "formula", "identifiers", "content")
+SAID = ("name", "kind", "smiles", "inchikey", "formula", "identifiers", "digest")
 """The columns of a record that its source fills."""
 
 
@@ -70,13 +70,13 @@ def stored_records(connection: Connection, keys: Iterable[Key]) -> dict[Key, Sto
     """Those of the records that are in the database."""
     columns = ("source", "key", "inchikey", "identifiers", "pinned", "name", "kind", "smiles", "formula")
     query = select(
-        *(drug_record.c[n] for n in columns), drug_record.c.drug_id, drug_record.c.content, drug_record.c.artifact
+        *(drug_record.c[n] for n in columns), drug_record.c.drug_id, drug_record.c.digest, drug_record.c.artifact
     ).where(tuple_(drug_record.c.source, drug_record.c.key).in_(list(keys)))
     found: dict[Key, Stored] = {}
     for row in connection.execute(query).mappings():
         claim = _claim({name: row[name] for name in columns})
         said = (claim.name, claim.kind, claim.smiles, claim.inchikey, claim.formula, sorted(claim.identifiers),
-                row["content"] and bytes(row["content"]))
+                row["digest"] and bytes(row["digest"]))
         found[claim.source, claim.key] = Stored(claim, row["drug_id"], said)
     return found
 
@@ -191,7 +191,7 @@ def settle(
 
 def _differs(old: Stored, record: DrugRecord) -> bool:
     identifiers = sorted({str(i) for i in record.identifiers})
-    new = (tidy(record.name), record.kind, record.smiles, record.inchikey, record.formula, identifiers, record.content)
+    new = (tidy(record.name), record.kind, record.smiles, record.inchikey, record.formula, identifiers, record.digest)
     return old.said != new
 
 
@@ -262,7 +262,7 @@ def _row(record: DrugRecord, source: str, claim: Claim, drug_id: int) -> dict[st
         "formula": claim.formula,
         "identifiers": sorted(claim.identifiers),
         "pinned": claim.pinned,
-        "content": record.content,
+        "digest": record.digest,
         "artifact": record.document.sha256,
     }
 

@@ -69,7 +69,7 @@ class DrugRecord:
     formula: str | None = None
     identifiers: tuple[Identifier, ...] = ()
     names: tuple[Name, ...] = ()
-    content: bytes | None = None
+    digest: bytes | None = None
     """The sha256 of the record as its source wrote it, by which a new version is told from the old one."""
 
 

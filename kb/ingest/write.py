@@ -305,11 +305,11 @@ def _write_atc(connection: Connection, source: str, batch: Batch, hung: _Hung, r
         connection.execute(delete(drug_atc).where(gone & own))
     if rows:
         statement = insert(drug_atc)
-        smaller = statement.excluded.artifact < drug_atc.c.artifact
+        new, old = statement.excluded.artifact, drug_atc.c.artifact
         upsert = statement.on_conflict_do_update(
             index_elements=["record_source", "record_key", "code", "source"],
-            set_={"artifact": statement.excluded.artifact},
-            where=None if batch.whole or replace else smaller,
+            set_={"artifact": new},
+            where=new != old if batch.whole or replace else new < old,
         )
         insert_many(connection, upsert, [rows[key] for key in sorted(rows)])
 

@@ -85,7 +85,7 @@ drug_record = Table(
         comment='["drugbank:DB00945", …]: the claims that identity is resolved from',
     ),
     Column("pinned", Text, comment="set when a merge was undone: the record keeps this identity"),
-    Column("content", LargeBinary, comment="sha256 of the record as its source wrote it"),
+    Column("digest", LargeBinary, comment="sha256 of the record as its source wrote it"),
     artifact_column(),
     moment("updated_at"),
     since_column(),

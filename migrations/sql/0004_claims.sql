@@ -17,8 +17,8 @@ COMMENT ON COLUMN mkmed.source.dataset IS 'the name of the user''s table that th
 COMMENT ON COLUMN mkmed.source.version IS 'of a user''s table: the sha256, column map and state of what was read last';
 ALTER TABLE mkmed.drug ADD COLUMN related_from bytea, ADD COLUMN since timestamptz NOT NULL DEFAULT statement_timestamp();
 COMMENT ON COLUMN mkmed.drug.related_from IS 'sha256 of the SMILES whose relations are in substance_relation';
-ALTER TABLE mkmed.drug_record ADD COLUMN content bytea, ADD COLUMN since timestamptz NOT NULL DEFAULT statement_timestamp();
-COMMENT ON COLUMN mkmed.drug_record.content IS 'sha256 of the record as its source wrote it';
+ALTER TABLE mkmed.drug_record ADD COLUMN digest bytea, ADD COLUMN since timestamptz NOT NULL DEFAULT statement_timestamp();
+COMMENT ON COLUMN mkmed.drug_record.digest IS 'sha256 of the record as its source wrote it';
 ALTER TABLE mkmed.drug_name ADD COLUMN key text, ADD COLUMN since timestamptz NOT NULL DEFAULT statement_timestamp();
 COMMENT ON COLUMN mkmed.drug_name.key IS 'the record of the source that has this name';
 ALTER TABLE mkmed.identifier ADD COLUMN key text, ADD COLUMN since timestamptz NOT NULL DEFAULT statement_timestamp();
@@ -313,7 +313,7 @@ BEGIN
     VALUES (TG_TABLE_NAME,
             coalesce(old_row ->> 'drug_id', old_row ->> 'drug_a', CASE TG_TABLE_NAME WHEN 'drug' THEN old_row ->> 'id' END)::bigint,
             coalesce(old_row ->> 'source'), coalesce(old_row ->> 'key', old_row ->> 'record_key', old_row ->> 'a_key'),
-            old_row - ARRAY['since', 'artifact', 'run_id', 'name_key', 'related_from', 'inchikey_block', 'content', 'updated_at'],
+            old_row - ARRAY['since', 'artifact', 'run_id', 'name_key', 'related_from', 'inchikey_block', 'digest', 'updated_at'],
             (old_row ->> 'artifact')::bytea,
             coalesce(old_row ->> 'licence_id',
                      (SELECT a.licence_id FROM mkmed.artifact a WHERE a.sha256 = (old_row ->> 'artifact')::bytea)),

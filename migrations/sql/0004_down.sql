@@ -69,7 +69,7 @@ UPDATE mkmed.interaction SET drug_a = drug_b, drug_b = drug_a WHERE drug_a > dru
 DELETE FROM mkmed.interaction t USING (
     SELECT ctid AS place, row_number() OVER (PARTITION BY drug_a, drug_b, source, provider ORDER BY a_source, a_key, b_source, b_key) AS n
     FROM mkmed.interaction) d WHERE d.place = t.ctid AND (d.n > 1 OR t.drug_a = t.drug_b);
-ALTER TABLE mkmed.drug_record DROP CONSTRAINT uq_drug_record_place, DROP COLUMN content, DROP COLUMN since;
+ALTER TABLE mkmed.drug_record DROP CONSTRAINT uq_drug_record_place, DROP COLUMN digest, DROP COLUMN since;
 ALTER TABLE mkmed.drug DROP COLUMN related_from, DROP COLUMN since;
 ALTER TABLE mkmed.source DROP COLUMN dataset, DROP COLUMN version;
 ALTER TABLE mkmed.drug_merge DROP COLUMN from_drug, DROP COLUMN kept;

@@ -66,7 +66,7 @@ COMMENT ON FUNCTION mkmed.find_drug IS
 CREATE VIEW mkmed.history AS
 SELECT r.kind, r.drug_id, r.source, r.key AS record, r.fact, r.licence_id, r.since, r.until FROM mkmed.retired r
 UNION ALL
-SELECT 'drug_record', t.drug_id, t.source, t.key, to_jsonb(t) - ARRAY['since', 'artifact', 'content', 'updated_at'], a.licence_id, t.since, NULL
+SELECT 'drug_record', t.drug_id, t.source, t.key, to_jsonb(t) - ARRAY['since', 'artifact', 'digest', 'updated_at'], a.licence_id, t.since, NULL
 FROM mkmed.drug_record t JOIN mkmed.artifact a ON a.sha256 = t.artifact
 UNION ALL
 SELECT 'drug_name', t.drug_id, t.source, t.key, to_jsonb(t) - ARRAY['since', 'artifact', 'name_key'], a.licence_id, t.since, NULL
