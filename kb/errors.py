@@ -15,6 +15,7 @@
     │   ├── ContractViolation       exit 1   exact counts or columns differ from the published ones
     │   └── TransportError          exit 1   a request failed for good
     │       ├── Transient           exit 75  a request failed in a way that is worth repeating
+    │       │   └── Unusable        exit 75  what the answer says cannot be true; worth repeating once
     │       └── Blocked             exit 75  the service told us to stop for a while
     ├── DataError                   exit 1   bad input rows, molecules or vectors
     ├── CheckpointError             exit 1   a checkpoint is truncated, altered or of another shape
@@ -22,6 +23,7 @@
     ├── Busy                        exit 75  another process holds what this one needs
     ├── DiskFull                    exit 74  no space left; everything committed is kept
     ├── Incomplete                  exit 3   finished, but some items failed; run again with --retry-failed
+    ├── NotUnderstood               exit 3   too little of what was given is understood to answer
     └── Interrupted                 exit 130 stopped by the user; everything committed is kept
 """
 
@@ -97,6 +99,10 @@ class Transient(TransportError):
         self.retry_after = retry_after
 
 
+class Unusable(Transient):
+    """An answer came whole, but what it says cannot be true or is about something else."""
+
+
 class Blocked(TransportError):
     """The service told us to stop for a while; everything so far is committed."""
 
@@ -129,6 +135,12 @@ class DiskFull(MkmedError):
 
 class Incomplete(MkmedError):
     """The job finished, but some items failed."""
+
+    exit_code = 3
+
+
+class NotUnderstood(MkmedError):
+    """Too little of what was given is understood to answer."""
 
     exit_code = 3
 

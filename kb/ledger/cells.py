@@ -140,6 +140,7 @@ def claim_cells(
     limit: int,
     *,
     retry_failed: bool = False,
+    retry_rejected: bool = False,
     refresh_days: float | None = None,
     since: datetime | None = None,
     drug_ids: Sequence[int] | None = None,
@@ -147,9 +148,11 @@ def claim_cells(
     """Up to ``limit`` drug ids whose cell is to be filled, locked until the transaction ends.
 
     Rows that another process has locked are passed over (``FOR UPDATE SKIP LOCKED``), so any number of processes may
-    work on one source. Failed cells come again only with ``retry_failed`` and once a run (``since`` is its start).
+    work on one source. Failed cells come again only with ``retry_failed`` and once a run (``since`` is its start);
+    rejected ones, whose source may answer otherwise another time, with ``retry_rejected``.
     """
-    query = due_cells(source, modality, retry_failed=retry_failed, refresh_days=refresh_days, since=since)
+    query = due_cells(source, modality, retry_failed=retry_failed, retry_rejected=retry_rejected,
+                      refresh_days=refresh_days, since=since)
     if drug_ids is not None:
         query = query.where(cell.c.drug_id.in_(list(drug_ids)))
     query = query.order_by(cell.c.drug_id).limit(limit).with_for_update(skip_locked=True)
@@ -161,13 +164,15 @@ def due_cells(
     modality: str,
     *,
     retry_failed: bool = False,
+    retry_rejected: bool = False,
     refresh_days: float | None = None,
     since: datetime | None = None,
 ) -> Select[tuple[int]]:
-    """The query for the drug ids whose cell is unknown, or failed and to be retried, or older than ``refresh_days``."""
+    """The query for the drug ids whose cell is unknown, or to be tried again, or older than ``refresh_days``."""
     due = cell.c.state == State.unknown
-    if retry_failed:
-        again = cell.c.state == State.failed
+    tried = [state for state, wanted in ((State.failed, retry_failed), (State.rejected, retry_rejected)) if wanted]
+    if tried:
+        again = cell.c.state.in_(tried)
         due = due | (again & (cell.c.updated_at < since) if since is not None else again)
     if refresh_days is not None:
         due = due | (cell.c.updated_at < datetime.now(UTC) - timedelta(days=refresh_days))
