@@ -90,7 +90,8 @@ SELECT sha256, coalesce(nullif(trim('-' FROM regexp_replace(lower(regexp_replace
 FROM mkmed.artifact WHERE source = 'tabular';
 INSERT INTO mkmed.source (name, title, url, origin, licence_id, dataset)
 SELECT DISTINCT ON (d.name) 'tabular/' || d.name, 'the user''s own table ' || a.url, a.url, 'user', a.licence_id, d.name
-FROM dataset d JOIN mkmed.artifact a USING (sha256) ORDER BY d.name, a.url;
+FROM dataset d JOIN mkmed.artifact a USING (sha256) ORDER BY d.name, a.url
+ON CONFLICT (name) DO UPDATE SET dataset = excluded.dataset;
 -- A key counted within its file, but another file's record of the same key took its place, its drug and its rows.
 CREATE TEMP TABLE lost ON COMMIT DROP AS
 WITH said AS (
