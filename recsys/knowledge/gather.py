@@ -70,15 +70,16 @@ def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: boo
 def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[str],
               drugs: Sequence[Sequence[int]]) -> CodeEvidence:
     from embed.features.cache import FeatureCache
-    from embed.runs.inference import TrainedRun
+    from embed.runs import artefact
+    from embed.runs.embedder import Embedder
     from embed.runs.store import published_run, read
 
     run = published_run(engine)
-    trained, kept = TrainedRun(runs / str(run)), FeatureCache(cache) if cache is not None else None
+    trained = Embedder(artefact.load(runs / str(run)), FeatureCache(cache))
     fused = read(engine, run)
     with engine.connect() as connection:
-        return read_evidence(connection, lambda texts: trained.sentences(texts, kept), trained.aligned, codes, drugs,
-                             fused.drug_ids, fused.matrix)
+        return read_evidence(connection, trained.sentences, trained.aligned, codes, drugs, fused.drug_ids,
+                             fused.matrix)
 
 
 def _name(code: str, drugs: Sequence[str]) -> str:

@@ -73,7 +73,7 @@ def test_facts_are_kept_and_what_was_merged_wrongly_is_told(released: Engine) ->
 def test_the_way_down_and_up_again_keeps_the_facts(released: Engine) -> None:
     migrate.upgrade(released)
     before = facts(released)
-    migrate.downgrade(released, "0003")
+    migrate.downgrade(released, "0004")
     migrate.upgrade(released)
     assert facts(released) == before
     with released.connect() as connection:

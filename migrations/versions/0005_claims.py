@@ -3,8 +3,8 @@
 Rows of release 0.1.0 are hung on the record that they came with. What that release merged by the key of a user's table
 alone is parted again, and listed in ``mkmed.drug_conflict``.
 
-Revision ID: 0004
-Revises: 0003
+Revision ID: 0005
+Revises: 0004
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from importlib.resources import files
 
 from alembic import op
 
-revision = "0004"
-down_revision: str | None = "0003"
+revision = "0005"
+down_revision: str | None = "0004"
 branch_labels = None
 depends_on = None
 
@@ -26,10 +26,10 @@ def _run(name: str) -> None:
 
 def upgrade() -> None:
     """Add the columns, hang every row on its record, and put the guarantees into place."""
-    _run("0004_claims.sql")
-    _run("0004_views.sql")
+    _run("0005_claims.sql")
+    _run("0005_views.sql")
 
 
 def downgrade() -> None:
     """Take the records' places away again; of several rows of one drug and source the one of the first record stays."""
-    _run("0004_down.sql")
+    _run("0005_down.sql")
