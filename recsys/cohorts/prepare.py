@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from kb.errors import ContractViolation, DataError, UsageError
 from kb.settings import Settings
-from recsys.cohorts.cohort import KINDS, Cohort, Ragged, Vocabulary
+from recsys.cohorts.cohort import KINDS, LEAST, Cohort, Ragged, Vocabulary
 from recsys.cohorts.files import private_cohorts_folder, save_cohort
 from recsys.formats import FORMATS
 from recsys.formats.contract import Check, CodePairs, Limits, Recorded, check_counts
@@ -28,7 +28,6 @@ from recsys.orders.own_map import OwnMap
 from recsys.orders.resolve import Resolver
 
 KEEP = 0
-RARE = 5  # free text that fewer rows have is not shown: it might say something about a patient
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def prepare(
         options=dict(options or {}), checks=[asdict(check) | {"verdict": check.verdict} for check in checks],
     )
     folder = None if dry_run else save_cohort(cohort, settings)
-    return Prepared(cohort, folder, checks, shown_unmapped(mapped, medications.resolver))
+    return Prepared(cohort, folder, checks, shown_unmapped(mapped, recorded, medications.resolver))
 
 
 def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str], min_visits: int) -> Cohort:
@@ -219,17 +218,26 @@ def _ordered(ordered: CodePairs | None, keep: NDArray[np.bool_], place: NDArray[
     return Ragged.from_pairs(place[here.visits], renumbered[here.codes], visits), pairs
 
 
-def shown_unmapped(mapped: Mapped, resolver: Resolver, limit: int = 50) -> list[dict[str, Any]]:
-    """The commonest orders that did not map, with the nearest names; text that few rows have is only summed."""
+def shown_unmapped(mapped: Mapped, recorded: Recorded, resolver: Resolver, limit: int = 50) -> list[dict[str, Any]]:
+    """The commonest orders that did not map, with the nearest names; what few patients have is only summed."""
     rows: Counter[tuple[str, str]] = Counter()
+    label_of: dict[str, tuple[str, str]] = {}
     for key, reason, count in mapped.unmapped:
         order = Order.parse(key)
-        rows[order.name[0] if order.name else key.split("\t")[0], reason] += count
-    shown = [(order, reason, n) for (order, reason), n in rows.most_common() if n >= RARE][:limit]
+        label_of[key] = order.name[0] if order.name else key.split("\t")[0], reason
+        rows[label_of[key]] += count
+    number = {label: i for i, label in enumerate(rows)}
+    orders = recorded.pairs["medication"]
+    label = np.asarray([number[label_of[key]] if key in label_of else -1 for key in orders.names], np.int64)
+    label = np.append(label, -1)[orders.codes]
+    lost = label >= 0
+    held = np.unique(np.column_stack([label[lost], recorded.visit_patient[orders.visits[lost]]]), axis=0)[:, 0]
+    patients = np.bincount(held, minlength=len(number))
+    common = [(item, n) for item, n in rows.most_common() if patients[number[item]] >= LEAST]
+    rest = [n for item, n in rows.items() if patients[number[item]] < LEAST] + [n for _, n in common[limit:]]
     listed: list[dict[str, Any]] = [
-        {"order": order, "reason": reason, "rows": n, "nearest": ", ".join(resolver.nearest(order, reason))}
-        for order, reason, n in shown]
-    rest = rows.total() - sum(n for _, _, n in shown)
+        {"order": text, "reason": reason, "rows": n, "nearest": ", ".join(resolver.nearest(text, reason))}
+        for (text, reason), n in common[:limit]]
     if rest:
-        listed.append({"order": f"({len(rows) - len(shown)} others)", "reason": "", "rows": rest, "nearest": ""})
+        listed.append({"order": f"({len(rest)} others)", "reason": "", "rows": sum(rest), "nearest": ""})
     return listed
