@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from kb.errors import CheckpointError
 from kb.settings import Settings
+from recsys.answers.alerts import AT_HOME, GIVEN, Alert, Taken, alerts
 from recsys.answers.patient import Patient, Visit
 from recsys.cohorts.batches import Histories, make_histories
 from recsys.cohorts.cohort import DOOR, KINDS, KNOWN_AT_THE_DOOR, Ragged, Vocabulary, door_code
@@ -100,6 +101,8 @@ class Answer:
     avoided: list[Avoided]
     coverage: Coverage
     run: str
+    alerts: list[Alert] = field(default_factory=list)
+    """Interactions of what is recommended, among itself and with what was given before or is taken at home."""
     refused: str | None = None
     """Why there are no scores: too little of the patient is understood."""
     warning: str = field(default=WARNING)
@@ -115,7 +118,8 @@ class Answer:
         if self.refused is not None:
             return head | {"refused": self.refused}
         return head | {"recommended": [item._asdict() for item in self.recommended],
-                       "avoided": [item._asdict() for item in self.avoided]}
+                       "avoided": [item._asdict() for item in self.avoided],
+                       "alerts": [alert.as_json() for alert in self.alerts]}
 
 
 class RecommenderService:
@@ -229,9 +233,27 @@ class RecommenderService:
         answers = []
         for row, coverage in enumerate(coverages):
             refused = coverage.refusal(min_coverage)
-            answers.append(Answer([], [], coverage, run, refused) if refused else
-                           self._answer(visits, row, chosen[row], above[row], calibrated[row], coverage, run))
+            if refused:
+                answers.append(Answer([], [], coverage, run, refused=refused))
+                continue
+            answer = self._answer(visits, row, chosen[row], above[row], calibrated[row], coverage, run)
+            answers.append(replace(answer, alerts=self._alerts(answer, patients[row])))
         return answers
+
+    def ingredients(self, text: str) -> tuple[str, ...]:
+        """The keys of the ingredients of a medication as written; all those of a class."""
+        known = self.knowledge.ingredients
+        keys = (key for number in self.numbers("medication", text) for key in (known[number] if known else ()))
+        return tuple(dict.fromkeys(keys))
+
+    def _alerts(self, answer: Answer, patient: Patient) -> list[Alert]:
+        if not self.knowledge.drug_interactions.statements:
+            return []
+        given = dict.fromkeys(text for visit in patient.visits[::-1] for text in visit.medication)
+        beside = [Taken(text, where, self.ingredients(text)) for where, texts in
+                  ((AT_HOME, patient.visits[-1].home), (GIVEN, given)) for text in texts]
+        recommended = {item.code: self.ingredients(item.code) for item in answer.recommended}
+        return alerts(recommended, beside, self.knowledge.drug_interactions)
 
     def _answer(self, visits: Histories, patient: int, chosen: np.ndarray, above: np.ndarray, probability: np.ndarray,
                 coverage: Coverage, run: str) -> Answer:
