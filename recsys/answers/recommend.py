@@ -158,11 +158,12 @@ class RecommenderService:
         return self._medications(text) if kind == "medication" else ()
 
     def _medications(self, text: str) -> tuple[int, ...]:
-        """The numbers of the medications that a finer ATC code belongs to."""
+        """The numbers of the medications that a finer ATC code, or a drug's name or code as ordered, belongs to."""
         code, known = normalised(text, "medication") or "", self.vocabularies["medication"]
         if code.startswith("ATC:"):
             return tuple(known.index(code[:end]) for end in (9, 8, 7, 5) if code[:end] in known and len(code) > end)
-        return ()
+        labels = self.knowledge.book.labels(text) if self.knowledge.book else ()
+        return tuple(known.index(label) for label in labels if label in known)
 
     def histories(self, patients: Sequence[Patient]) -> tuple[Histories, list[Coverage]]:
         """The patients as a recommender takes them, and how much of each is understood."""
@@ -242,7 +243,9 @@ class RecommenderService:
 
     def ingredients(self, text: str) -> tuple[str, ...]:
         """The keys of the ingredients of a medication as written; all those of a class."""
-        known = self.knowledge.ingredients
+        known, book = self.knowledge.ingredients, self.knowledge.book
+        if book is not None and text not in self.vocabularies["medication"] and (found := book.ingredients(text)):
+            return found
         keys = (key for number in self.numbers("medication", text) for key in (known[number] if known else ()))
         return tuple(dict.fromkeys(keys))
 

@@ -22,6 +22,7 @@ from recsys.experiments.config import from_json
 from recsys.experiments.decode import Decision
 from recsys.knowledge.composition import Composition, Tower
 from recsys.knowledge.table import Knowledge
+from recsys.orders.book import OrderBook
 from recsys.orders.interactions import DrugInteractions, Interaction, Interactions
 from recsys.registry import RECOMMENDERS
 
@@ -67,6 +68,7 @@ def save_recommender(path: Path, trained: Trained) -> str:
                       "modalities": list(knowledge.modalities), "smiles": [list(s) for s in knowledge.smiles],
                       "ingredients": [list(keys) for keys in knowledge.ingredients],
                       "drug_interactions": [list(statement) for statement in knowledge.drug_interactions.statements],
+                      "book": knowledge.book.as_json() if knowledge.book else None,
                       "vectors_run": knowledge.vectors_run, "interactions_source": knowledge.interactions.source,
                       "interactions_version": knowledge.interactions.version},
         "composition": None if parts is None else {"size": parts.size, "names": list(parts.names),
@@ -111,6 +113,7 @@ def _knowledge(arrays: Mapping[str, torch.Tensor], words: Mapping[str, Any]) -> 
         interactions=Interactions(arrays["interactions"].numpy().astype(bool), words["interactions_source"],
                                   None if expected is None else expected.numpy()),
         ingredients=tuple(tuple(keys) for keys in words.get("ingredients", ())),
+        book=OrderBook.from_json(words["book"]) if words.get("book") else None,
         drug_interactions=DrugInteractions(tuple(Interaction(*row) for row in words.get("drug_interactions", ()))),
         modalities=tuple(words["modalities"]), modality_vectors=None if alone is None else alone.numpy(),
         smiles=tuple(tuple(s) for s in words["smiles"]), vectors_run=words["vectors_run"],
