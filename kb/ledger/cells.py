@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from kb.db.many import insert_many
 from kb.identity.places import leading_records
 from kb.modalities import State
+from kb.normalise import clean
 from kb.schema.ledger import cell, lookup
 
 
@@ -191,6 +192,7 @@ def write_lookup(
     error: str | None = None,
 ) -> None:
     """Record what became of something that was asked for, or that a part of a file was read."""
+    key, evidence, error = clean(key), clean(evidence) if evidence else None, clean(error) if error else None
     statement = insert(lookup).values(
         source=source,
         key=key,

@@ -278,7 +278,7 @@ def test_a_name_of_several_prefers_the_parent_or_gives_the_candidates(related: E
     with related.connect() as connection:
         parent = find_drug(connection, "Metformin base")
         assert find_drug(connection, "metformin") == parent
-        assert [c.drug_id for c in find_drugs(connection, "metformin")][0] == parent
+        assert find_drugs(connection, "metformin")[0].drug_id == parent
         with pytest.raises(Ambiguous) as caught:
             find_drug(connection, "cinchona")
         assert {c["name"] for c in caught.value.candidates} == {"quinine", "quinidine"}

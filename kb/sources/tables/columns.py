@@ -14,6 +14,7 @@ from kb.bundle import Bundle
 from kb.errors import UsageError
 from kb.ingest.engine import register_source
 from kb.ingest.records import Batch, Document
+from kb.normalise import too_long
 from kb.schema.graph import drug_atc, interaction
 from kb.sources.contract import Plan, Source
 from kb.sources.tables.dataset import (
@@ -118,7 +119,8 @@ class TableSource(Source):
             return
         batch = Batch(documents=[document], whole=True)
         for number, row in rows.items():
-            reason = self.take(batch, row, ids, document)
+            refused = [why for role in self.roles if role != "description" and (why := too_long(row[role], role))]
+            reason = refused[0] if refused else self.take(batch, row, ids, document)
             if reason:
                 table.problems.append(Problem(number, reason))
         output.say(f"{table.path.name} is dataset {dataset}")

@@ -21,6 +21,7 @@ from kb.ingest.records import (
     TextRecord,
 )
 from kb.licences import USER
+from kb.normalise import too_long
 from kb.sources.tables.read import MOLBLOCK, Problem
 
 LONGEST_KEY = 120
@@ -74,7 +75,7 @@ def add_row(batch: Batch, row: Row, document: Document) -> list[Problem]:
 
     A structure that is refused, or that contradicts the row's own InChIKey, leaves name and identifiers as they are.
     """
-    said = row.said
+    said = dict(row.said)
     identifiers, problems = _identifiers(said, row.number, row.key)
     if row.failed:
         problems.append(Problem(row.number, row.failed, value_only=True))
@@ -86,7 +87,8 @@ def add_row(batch: Batch, row: Row, document: Document) -> list[Problem]:
         molecule, stated = None, None
     inchikey = molecule.inchikey if molecule else stated
     kept = tuple(i for i in identifiers if i.namespace != "inchikey")
-    name = said.get("name") or said.get("title", "").strip()
+    problems += _shorten(said, row)
+    name = said.get("name", "")
     if not (inchikey or kept or name):
         reason = "neither a structure, an identifier, a key nor a name"
         return [*(p for p in problems if not p.value_only), Problem(row.number, row.failed or reason)]
@@ -105,6 +107,18 @@ def add_row(batch: Batch, row: Row, document: Document) -> list[Problem]:
         )
     )
     return problems + _payloads(batch, row, molecule, document)
+
+
+def _shorten(said: dict[str, str], row: Row) -> list[Problem]:
+    """Take the names out of the row that no index holds; the name is an SDF's title where no column gives it."""
+    given = [("name", [said.get("name") or row.cells.get("title", "").strip()]),
+             ("synonym", said.get("synonym", "").split("|"))]
+    problems: list[Problem] = []
+    for role, names in given:
+        refused = [reason for name in names if (reason := too_long(name, role))]
+        problems += [Problem(row.number, reason, value_only=True) for reason in refused]
+        said[role] = "|".join(name for name in names if not too_long(name, role))
+    return problems
 
 
 def _identifiers(said: Mapping[str, str], number: int, key: str) -> tuple[list[Identifier], list[Problem]]:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 PARSER = "tabular/2"
 CHUNK = 1000
+TOLD = 20
+"""Of what is wrong in a chunk, so many are told as they come; all of it is stored."""
 PLAIN = ("key", "name", "synonym", "smiles", "inchikey", "text", "atc")
 
 
@@ -81,8 +83,9 @@ class Tabular(Source):
         if version.same_file(held.version) and held.version is not None and held.version.whole:
             return
         coming = {row.key: row.digest for row in read_rows(table, columns, dataset, job.options.limit)}
+        whole = job.options.limit is None and not any(problem.cut for problem in table.problems)
         table.problems.clear()  # told when the rows are read again to be written
-        change = compare(held.digests, coming, whole=job.options.limit is None)
+        change = compare(held.digests, coming, whole=whole)
         if held.digests and change and not version.same_file(held.version):
             require_consent(dataset, change, yes=job.options.yes)
         due, known = {*change.added, *change.changed}, frozenset(change.changed)
@@ -97,13 +100,12 @@ class Tabular(Source):
                 for row in _structures(crew, chunk):
                     table.problems += add_row(batch, row, document)
                 self._commit(job, batch, table, origin.name)
-        finished = replace(version, whole=True) if job.options.limit is None else version
 
         def finish(connection: Connection, _: Mapping[str, int]) -> None:
             if change.removed:
                 retract_records(connection, job.run_id, [(origin.name, key) for key in change.removed])
                 relink(connection, job.run_id)
-            write_version(connection, origin.name, dataset, finished)
+            write_version(connection, origin.name, dataset, replace(version, whole=whole))
 
         self._commit(job, Batch(documents=[document]), table, origin.name, finish)
         job.counts["removed"] += len(change.removed)
@@ -116,8 +118,10 @@ class Tabular(Source):
     ) -> None:
         """Write a chunk with what was wrong in it."""
         problems, table.problems = table.problems, []
-        for problem in problems:
+        for problem in problems[:TOLD]:
             output.say(f"row {problem.row}: {problem.reason}")
+        if len(problems) > TOLD:
+            output.say(f"and {len(problems) - TOLD} more in these rows")
 
         def also(connection: Connection, ids: Mapping[str, int]) -> None:
             write_problems(connection, job.run_id, source, batch.documents[0], problems)
