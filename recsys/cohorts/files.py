@@ -46,6 +46,15 @@ def _folder(name: str, settings: Settings | None) -> Path:
     return cohorts_folder(settings) / name
 
 
+def _own(folder: Path) -> Path:
+    """The folder, made where it is missing, its owner's alone like the one above it."""
+    for path in (folder.parent, folder):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o700)
+    return folder
+
+
 def _replace(path: Path, payload: bytes) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     try:
@@ -60,12 +69,13 @@ def _replace(path: Path, payload: bytes) -> None:
 
 def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
     """Write a cohort and return its folder; an older cohort of the same name is replaced."""
-    folder = _folder(cohort.name, settings)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = _own(_folder(cohort.name, settings))
     arrays = {"visit_patient": cohort.visit_patient, "visit_time": cohort.visit_time}
     for kind in KINDS:
         arrays[f"{kind}_indptr"] = cohort.codes[kind].indptr
         arrays[f"{kind}_values"] = cohort.codes[kind].values
+    if cohort.ordered is not None:
+        arrays |= {"ordered_indptr": cohort.ordered.indptr, "ordered_values": cohort.ordered.values}
     if cohort.visit_end is not None:
         arrays["visit_end"] = cohort.visit_end
     for name, attribute in cohort.attributes.items():
@@ -78,6 +88,7 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
         "name": cohort.name,
         "fingerprint": asdict(cohort.fingerprint),
         "vocabularies": {kind: list(cohort.vocabularies[kind].codes) for kind in KINDS},
+        "ordered_pairs": [list(pair) for pair in cohort.ordered_pairs],
         "attributes": {name: list(attribute.levels) for name, attribute in cohort.attributes.items()},
         "accounting": [asdict(loss) for loss in cohort.accounting],
         "provenance": plain(cohort.provenance),
@@ -103,6 +114,9 @@ def load_cohort(name: str, settings: Settings | None = None) -> Cohort:
                 vocabularies={kind: Vocabulary(tuple(document["vocabularies"][kind])) for kind in KINDS},
                 accounting=tuple(Loss(**row) for row in document["accounting"]),
                 provenance=document["provenance"],
+                ordered=Ragged(arrays["ordered_indptr"], arrays["ordered_values"])
+                if "ordered_indptr" in arrays else None,
+                ordered_pairs=tuple((label, key) for label, key in document.get("ordered_pairs", ())),
                 visit_end=arrays.get("visit_end"),
                 attributes={name: Attribute(tuple(levels), arrays[f"attribute_{name}"])
                             for name, levels in document.get("attributes", {}).items()},
@@ -116,9 +130,7 @@ def load_cohort(name: str, settings: Settings | None = None) -> Cohort:
 
 def private_folder(name: str, kind: str, settings: Settings | None = None) -> Path:
     """A folder beside a cohort's arrays for what is told of each of its patients, made where it is missing."""
-    folder = _folder(name, settings) / kind
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    return _own(_own(_folder(name, settings)) / kind)
 
 
 def list_cohorts(settings: Settings | None = None) -> list[str]:
