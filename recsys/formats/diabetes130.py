@@ -1,7 +1,9 @@
 """Diabetes 130-US hospitals (Strack et al. 2014, UCI data set 296, CC BY 4.0): the one file ``diabetic_data.csv``.
 
-A visit is an encounter. The file has no dates: encounters of a patient go in the order of ``encounter_id``, which is all
-that the times in a cohort mean; the days in hospital are real. Diagnoses are ICD-9-CM, of which whole numbers lost their
+A visit is an encounter. The file has no dates: encounters of a patient go in the order of ``encounter_id``, which is
+all
+that the times in a cohort mean; the days in hospital are real. Diagnoses are ICD-9-CM, of which whole numbers lost
+their
 leading zeros in the file (``38`` is 038, ``8`` is 008): they are padded to three digits. An order is a drug column that
 says Steady, Up or Down. There are no procedures. ``?`` is missing.
 """
@@ -89,14 +91,17 @@ class Diabetes130:
             raw = export.stage(TABLE, wanted | dict.fromkeys(DRUGS, True), columns)
             staged = export.fresh("staged")
             export.run(
-                f"CREATE TEMP TABLE {staged} AS SELECT *, start + days * 86400 AS stop FROM (SELECT whole(encounter_id) AS id,"
-                f" whole(patient_nbr) AS patient, {FIRST} + row_number() OVER (ORDER BY TRY_CAST(encounter_id AS BIGINT),"
+                f"CREATE TEMP TABLE {staged} AS SELECT *, start + days * 86400 AS stop FROM (SELECT"
+                f" whole(encounter_id) AS id,"
+                f" whole(patient_nbr) AS patient, {FIRST} + row_number() OVER (ORDER BY TRY_CAST(encounter_id AS"
+                f" BIGINT),"
                 " encounter_id) AS start, TRY_CAST(time_in_hospital AS BIGINT) AS days, said(race) AS race,"
                 " CASE WHEN lower(gender) IN ('male', 'female') THEN lower(gender) END AS sex,"
                 " age_band(TRY_CAST(regexp_extract(age, '(\\d+)', 1) AS INT)) AS age,"
                 f" {_cases('admission_type_id', ADMISSIONS)} AS admission,"
                 f" {_cases('discharge_disposition_id', DISCHARGES)} AS discharged,"
-                " CASE WHEN whole(discharge_disposition_id) IN ('11', '19', '20', '21') THEN 'yes' ELSE 'no' END AS died,"
+                " CASE WHEN whole(discharge_disposition_id) IN ('11', '19', '20', '21') THEN 'yes' ELSE 'no' END AS"
+                " died,"
                 " CASE trim(readmitted) WHEN '<30' THEN 'yes' WHEN '>30' THEN 'no' WHEN 'NO' THEN 'no' END AS again"
                 f" FROM {raw})")
             visits = read_visits(export, TABLE, staged, attributes={

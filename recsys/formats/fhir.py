@@ -287,7 +287,8 @@ class _Flat:
     def _fact(self, kind: str, identity: str, resource: Resource) -> None:
         day = next((found for name in ("recordedDate", "onsetDateTime", "performedDateTime", "occurrenceDateTime")
                     if (found := _day(resource.get(name)))), None)
-        day = day or next((_day(_mapping(resource.get(name)).get("start")) for name in ("performedPeriod", "onsetPeriod")
+        periods = ("performedPeriod", "occurrencePeriod", "onsetPeriod")
+        day = day or next((_day(_mapping(resource.get(name)).get("start")) for name in periods
                            if resource.get(name)), None)
         table, sort = ("conditions", DIAGNOSIS) if kind == "Condition" else ("procedures", PROCEDURE)
         why, key = left_out(kind, resource), code_of(resource.get("code"), sort)
@@ -351,12 +352,14 @@ class Fhir:
 
     def _visits(self, export: Export) -> Visits:
         if not export.count("SELECT count(*) FROM fhir_encounters"):
-            raise DataError(f"{export.root.name} has no Encounter", hint="a visit is an Encounter; are these bundles whole?")
+            raise DataError(f"{export.root.name} has no Encounter", hint="a visit is an Encounter; are these bundles"
+                                                                         " whole?")
         people = self._people(export)
         export.ledger.read("encounters", export.count("SELECT count(*) FROM fhir_encounters"))
         for why, rows in export.fetch("SELECT why, count(*) FROM fhir_encounters WHERE why <> '' GROUP BY why"):
             export.ledger.lose("encounters", why, rows)
-        export.run("CREATE TEMP TABLE fhir_visits AS SELECT e.id, coalesce(a.id, '') AS patient, CAST(e.start AS BIGINT) AS"
+        export.run("CREATE TEMP TABLE fhir_visits AS SELECT e.id, coalesce(a.id, '') AS patient, CAST(e.start AS"
+                   " BIGINT) AS"
                    " start, CAST(e.stop AS BIGINT) AS stop, said(e.kind) AS kind, said(e.discharged) AS discharged,"
                    " said(e.admitted) AS admitted FROM fhir_encounters e LEFT JOIN alias a ON a.name = e.person"
                    " WHERE e.why = ''")
@@ -385,30 +388,36 @@ def _pairs(export: Export, table: str, visits: Visits) -> CodePairs:
     listed = export.count(f"SELECT count(*) FROM {raw}")
     ledger.read(table, listed)
     once = export.fresh("once")
-    export.run(f"CREATE TEMP TABLE {once} AS SELECT DISTINCT ON (CASE WHEN id = '' THEN CAST(rowid AS VARCHAR) ELSE id END) *"
+    export.run(f"CREATE TEMP TABLE {once} AS SELECT DISTINCT ON (CASE WHEN id = '' THEN CAST(rowid AS VARCHAR) ELSE"
+               f" id END) *"
                f" FROM {raw} ORDER BY ALL")
     ledger.lose(table, "resource listed again", listed - export.count(f"SELECT count(*) FROM {once}"))
     key = "f.key"
     named = ""
     if table == "orders":
         # A reference that leads to no Medication of these files names no drug.
-        key = ("CASE WHEN f.drug = '' THEN f.key ELSE coalesce(d.key, '') || CASE WHEN f.route <> '' AND d.key <> '' THEN"
+        key = ("CASE WHEN f.drug = '' THEN f.key ELSE coalesce(d.key, '') || CASE WHEN f.route <> '' AND d.key <> ''"
+               " THEN"
                " chr(9) || 'ROUTE:' || upper(f.route) ELSE '' END END")
-        named = ("LEFT JOIN alias m ON m.name = f.drug LEFT JOIN (SELECT id, min(key) AS key FROM fhir_drugs GROUP BY id) d"
+        named = ("LEFT JOIN alias m ON m.name = f.drug LEFT JOIN (SELECT id, min(key) AS key FROM fhir_drugs GROUP"
+                 " BY id) d"
                  " ON d.id = m.id")
     facts = export.fresh("facts")
     export.run(
         f"CREATE TEMP TABLE {facts} AS SELECT f.why, {key} AS key, f.encounter <> '' AS stated, e.id AS encounter,"
-        f" coalesce(p.id, '') AS person, CAST(f.day AS BIGINT) AS day FROM {once} f LEFT JOIN alias e ON e.name = f.encounter"
+        f" coalesce(p.id, '') AS person, CAST(f.day AS BIGINT) AS day FROM {once} f LEFT JOIN alias e ON e.name ="
+        f" f.encounter"
         f" LEFT JOIN alias p ON p.name = f.person {named}")
     for why, rows in export.fetch(f"SELECT why, count(*) FROM {facts} WHERE why <> '' GROUP BY why"):
         ledger.lose(table, why, rows)
     export.run(f"DELETE FROM {facts} WHERE why <> ''")
     found, staged = export.fresh("found"), export.fresh("staged")
-    export.run(f"CREATE TEMP TABLE {found} AS SELECT f.rowid AS row, arg_max(s.id, (s.start, s.id)) AS id FROM {facts} f"
+    export.run(f"CREATE TEMP TABLE {found} AS SELECT f.rowid AS row, arg_max(s.id, (s.start, s.id)) AS id FROM"
+               f" {facts} f"
                " JOIN spans s ON s.patient = f.person AND f.day // 86400 >= s.start // 86400 AND f.day // 86400 <="
                " greatest(coalesce(s.stop, s.start), s.start) // 86400 WHERE NOT f.stated GROUP BY f.rowid")
-    export.run(f"CREATE TEMP TABLE {staged} AS SELECT coalesce(v.number, CASE WHEN f.stated THEN -1 ELSE -2 END) AS visit,"
+    export.run(f"CREATE TEMP TABLE {staged} AS SELECT coalesce(v.number, CASE WHEN f.stated THEN -1 ELSE -2 END) AS"
+               f" visit,"
                f" f.key FROM {facts} f LEFT JOIN {found} g ON g.row = f.rowid"
                f" LEFT JOIN {visits.sql} v ON v.id = coalesce(g.id, f.encounter)")
     ledger.note(table, "facts without an encounter, placed by day", export.count(f"SELECT count(*) FROM {found}"))

@@ -186,8 +186,10 @@ class Meds:
         where = (
             "SELECT e.rowid AS row, CASE WHEN e.role = 'diagnosis' AND e.since = a.start AND a.before = e.since"
             " THEN a.number - 1 WHEN a.number IS NOT NULL AND (a.stop IS NULL OR e.since <= a.stop) THEN a.number"
-            f" WHEN b.start - b.start % 86400 <= e.since THEN b.number END AS visit FROM (SELECT rowid, * FROM {ours}) e"
-            f" ASOF LEFT JOIN (SELECT *, lag(out) OVER (PARTITION BY subject ORDER BY start) AS before FROM {admission}) a"
+            f" WHEN b.start - b.start % 86400 <= e.since THEN b.number END AS visit FROM (SELECT rowid, * FROM"
+            f" {ours}) e"
+            f" ASOF LEFT JOIN (SELECT *, lag(out) OVER (PARTITION BY subject ORDER BY start) AS before FROM"
+            f" {admission}) a"
             f" ON a.subject = e.subject AND e.since >= a.start ASOF LEFT JOIN {admission} b"
             " ON b.subject = e.subject AND e.since < b.start")
         return staged, f"SELECT row, CAST(visit AS VARCHAR) AS visit FROM ({where}) WHERE visit IS NOT NULL"

@@ -1,8 +1,10 @@
-"""A cohort as MEDS: ``data/<n>.parquet``, ``metadata/codes.parquet``, ``metadata/dataset.json``, by the ``meds`` package.
+"""A cohort as MEDS, by the ``meds`` package: ``data/<n>.parquet``, ``metadata/{codes.parquet, dataset.json}``.
 
-A visit is an admission event at its start and, where the end is known, a discharge event there. Diagnoses and procedures
+A visit is an admission event at its start and, where the end is known, a discharge event there. Diagnoses and
+procedures
 stand at the end, where they are coded, medications at the start. A code ``SYSTEM:VALUE`` becomes ``SYSTEM//VALUE``, and
-``recsys.formats.meds`` reads all of it back. Subjects are the cohort's numbers: no identifier of the source is known here.
+``recsys.formats.meds`` reads all of it back. Subjects are the cohort's numbers: no identifier of the source is known
+here.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from recsys.formats.fhir import code_of, order_of, reference, seconds
 from recsys.formats.meds import recognise
 from recsys.formats.written import order_key
 from recsys.orders.codes import icd_of_either_version
-from recsys.orders.medications import MedicationMap, map_orders
+from recsys.orders.medications import Labels, MedicationMap, map_orders
 from recsys.orders.order import Order
 
 TESTS = Path(__file__).parents[1] / "data"
@@ -26,8 +26,8 @@ DAY = 86_400
 class Every(MedicationMap):
     """Takes every order as a medication of its own."""
 
-    def codes(self, key):
-        return (f"KEY:{key}",)
+    def label(self, order):
+        return Labels(((f"KEY:{order.key}", ""),))
 
 
 def read(form, name):
@@ -109,7 +109,7 @@ def test_omop_a_person_without_any_visit_gets_one_for_each_run_of_days(tmp_path)
     recorded = FORMATS["omop"].read(tmp_path, {}, Limits())
     assert recorded.notes["visits made of days with events"] == 2
     assert np.diff(recorded.visit_time).tolist() == [8 * DAY]
-    assert [key for key in codes(recorded, "medication")[0]] == ["ATC:B01AF03\tRXCUI:1364430\tNAME:apixaban\tROUTE:ORAL"]
+    assert list(codes(recorded, "medication")[0]) == ["ATC:B01AF03\tRXCUI:1364430\tNAME:apixaban\tROUTE:ORAL"]
     assert losses(recorded, "condition_occurrence") == {
         "no visit identifier, and no visit of the patient spans its date": 1, DUPLICATE: 1}
 

@@ -23,7 +23,7 @@ from recsys.formats import FORMATS
 from recsys.formats.contract import DUPLICATE, Ledger, Limits
 from recsys.formats.scan import Bounds, Careful, survey
 from recsys.formats.tables import MALFORMED, open_export
-from recsys.orders.medications import MedicationMap, map_orders
+from recsys.orders.medications import Labels, MedicationMap, map_orders
 
 DATA = Path(__file__).parents[2] / "demo" / "data"
 
@@ -31,8 +31,8 @@ DATA = Path(__file__).parents[2] / "demo" / "data"
 class Every(MedicationMap):
     """Takes every order as a medication of its own."""
 
-    def codes(self, key):
-        return (f"KEY:{key}",)
+    def label(self, order):
+        return Labels(((f"KEY:{order.key}", ""),))
 
 
 def read(name, root, **limits):
@@ -44,7 +44,7 @@ def cohort(name, recorded, requires=None, min_visits=1):
                   requires or FORMATS[name].requires, min_visits)
 
 
-def write_mimic4(root, rows=230_000, seed=0):
+def write_mimic4(root, rows=70_000, seed=0):
     """A MIMIC-IV export whose columns all have about as many distinct values as rows: their product outgrows int64."""
     rng = np.random.default_rng(seed)
     root.mkdir()
@@ -101,7 +101,7 @@ def test_a_high_cardinality_export_is_read_as_plain_python_and_the_engine_read_i
     assert engine.fetchall()[0][0] == len(recorded.pairs["diagnosis"].visits)
 
 
-def write_omop(root, rows=230_000, seed=0):
+def write_omop(root, rows=70_000, seed=0):
     """An OMOP export with as many visits, persons, moments, days and concepts as rows."""
     rng = np.random.default_rng(seed)
     root.mkdir()
@@ -288,7 +288,7 @@ def test_a_long_header_line_and_a_zip_bomb_are_refused_with_their_bound(tmp_path
     with pytest.raises(DataError, match="longer than 65536 bytes"):
         survey(path, Bounds())
     path.write_text("a,b\n1,2\n3," + "x" * (2 << 20) + "\n")
-    with pytest.raises(DataError, match="line 2 is longer than 1048576 bytes|line 3 is longer"):
+    with pytest.raises(DataError, match="longer than 1048576 bytes"):
         survey(path, Bounds())
     bomb = tmp_path / "t2.csv.gz"
     bomb.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * (24 << 20), 9))
