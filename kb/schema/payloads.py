@@ -14,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -45,6 +46,7 @@ description = Table(
     Column("is_note", Boolean, nullable=False, comment="an indexing note, of no use as a description"),
     artifact_column(),
     Index("uq_text_drug_id_source_provider_content", "drug_id", "source", "provider", "content_sha256", unique=True),
+    Index("ix_text_words", text('to_tsvector(\'english\'::regconfig, "left"(content, 250000))'), postgresql_using="gin"),
 )
 
 conformer = Table(
