@@ -133,7 +133,10 @@ def read_payloads(engine: Engine, payload: str, ids: Rows, *, notes: bool) -> Pa
     inside = rows < len(ids)
     inside[inside] = ids[rows[inside]] == drug[inside]
     kept = np.flatnonzero(inside)
-    if payload != "text" and len(kept):
+    if payload == "text":  # what two records say in the same words counts once
+        said = {(int(rows[i]), found[i].sha256): int(i) for i in reversed(kept)}
+        kept = np.array(sorted(said.values()), np.int64)
+    elif len(kept):
         rank = np.array([_rank(found[i].source) for i in kept], np.int64)
         order = np.lexsort((kept, rank, rows[kept]))
         kept = kept[order][np.unique(rows[kept][order], return_index=True)[1]]

@@ -10,8 +10,10 @@ import typer
 from kb import output
 from kb.errors import NotUnderstood, UsageError
 from kb.output import Format
+from recsys.study_commands import register
 
 app = typer.Typer(no_args_is_help=True, help="Medication recommendation: cohorts, training, evaluation, answers.")
+register(app)
 
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 RunOption = Annotated[str, typer.Option("--run", "-r", help="Run id or its beginning; the latest run if left out.")]

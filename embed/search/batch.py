@@ -109,8 +109,8 @@ def _schema(width: int) -> Any:
     return pa.schema([
         ("row", pa.int64()), ("id", pa.string()), ("status", pa.string()), ("error", pa.string()),
         ("inchikey", pa.string()), ("relation", pa.string()), ("matched_drug", pa.string()),
-        ("matched_name", pa.string()), ("rests_on", pa.list_(pa.string())), ("unusual", pa.float32()), ("vector", pa.list_(pa.float32(), width)),
-        ("nearest", pa.list_(near)),
+        ("matched_name", pa.string()), ("rests_on", pa.list_(pa.string())), ("unusual", pa.float32()),
+        ("vector", pa.list_(pa.float32(), width)), ("nearest", pa.list_(near)),
     ])
 
 
@@ -201,7 +201,7 @@ def _told(search: MoleculeSearch, row: Row, found: Embedded, at: int | None, nea
     if row.error or at is None:
         return told
     drugs = search.known.drugs
-    names = tuple(name for name, has in zip(found.names, found.present[at], strict=True) if has)
+    names = tuple(name for k, name in enumerate(found.names) if found.present[at, k])
     matches = search.known.matches(forms(Chem.MolFromSmiles(row.smiles))) if row.smiles else []
     if matches:
         number = search.known.row[matches[0].drug_id]

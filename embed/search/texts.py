@@ -31,11 +31,11 @@ DAMPING = 20
 DEPTH = 200
 """Drugs of each ranking that are joined."""
 WORDS = text("""
-    WITH asked AS (SELECT lexeme FROM unnest(to_tsvector('english', :question))),
+    WITH asked AS (
+        SELECT lexeme, quote_literal(lexeme)::tsquery AS word FROM unnest(to_tsvector('english', :question))),
     hit AS (
-        SELECT a.lexeme, t.drug_id,
-               max(ts_rank(to_tsvector('english', left(t.content, 250000)), quote_literal(a.lexeme)::tsquery, 1)) AS rank
-        FROM asked a JOIN mkmed.text t ON to_tsvector('english', left(t.content, 250000)) @@ quote_literal(a.lexeme)::tsquery
+        SELECT a.lexeme, t.drug_id, max(ts_rank(to_tsvector('english', left(t.content, 250000)), a.word, 1)) AS rank
+        FROM asked a JOIN mkmed.text t ON to_tsvector('english', left(t.content, 250000)) @@ a.word
         GROUP BY a.lexeme, t.drug_id),
     rare AS (SELECT lexeme, ln(1 + (SELECT count(DISTINCT drug_id) FROM mkmed.text)::float8 / count(*)) AS weight
              FROM hit GROUP BY lexeme)

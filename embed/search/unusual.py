@@ -1,8 +1,8 @@
 """How unusual a question is: how far from what the run was trained on, as a share of its own training drugs.
 
 For a molecule: the largest Tanimoto similarity (Morgan, radius 2) to a training drug of another substance. For a text:
-the largest cosine of the frozen sentence encoder to a training drug's texts. The share of training drugs that are nearer
-to the others than the question is says how unusual it is: 50 is an ordinary drug, above 99 hardly any drug is as far.
+the largest cosine of the frozen sentence encoder to a training drug's texts. The share of training drugs that are
+nearer to the others than the question is says how unusual it is: 50 is ordinary, above 99 hardly any drug is as far.
 """
 
 from __future__ import annotations

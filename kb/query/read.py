@@ -156,7 +156,7 @@ def images(connection: Connection, *, drug_ids: Ids | None = None) -> Iterator[D
         select(image.c.drug_id, image.c.source, artifact.c.payload, func.encode(artifact.c.sha256, "hex"))
         .join(artifact, artifact.c.sha256 == image.c.artifact)
         .where(artifact.c.payload.is_not(None))
-        .order_by(image.c.drug_id, image.c.source)
+        .order_by(image.c.drug_id, image.c.source, image.c.artifact)
     )
     for drug_id, source, payload, sha256 in _stream(connection, _of(query, image.c.drug_id, drug_ids), 200):
         yield DrugImage(drug_id, source, bytes(payload), sha256)
@@ -168,7 +168,7 @@ def conformers(connection: Connection, *, drug_ids: Ids | None = None) -> Iterat
     query = select(
         c.drug_id, c.source, c.molblock, func.encode(func.sha256(func.convert_to(c.molblock, "UTF8")), "hex")
     )
-    for row in _stream(connection, _of(query, c.drug_id, drug_ids).order_by(c.drug_id, c.source)):
+    for row in _stream(connection, _of(query, c.drug_id, drug_ids).order_by(c.drug_id, c.source, c.artifact)):
         yield DrugConformer(*row)
 
 
@@ -192,11 +192,11 @@ def digests(connection: Connection, payload: str, *, notes: bool = False) -> lis
             select(image.c.drug_id, image.c.source, artifact.c.sha256)
             .join(artifact, artifact.c.sha256 == image.c.artifact)
             .where(artifact.c.payload.is_not(None))
-            .order_by(image.c.drug_id, image.c.source)
+            .order_by(image.c.drug_id, image.c.source, image.c.artifact)
         )
     else:
         digest = func.sha256(func.convert_to(c.molblock, "UTF8"))
-        query = select(c.drug_id, c.source, digest).order_by(c.drug_id, c.source)
+        query = select(c.drug_id, c.source, digest).order_by(c.drug_id, c.source, c.artifact)
     return [Digest(int(drug_id), source, bytes(sha256)) for drug_id, source, sha256 in connection.execute(query)]
 
 
@@ -204,7 +204,7 @@ def properties(connection: Connection) -> Properties:
     """The properties of every drug that has any; where several sources give one number, fetched wins over computed."""
     rows = connection.execute(
         text("""
-            SELECT drug_id, e.key, (array_agg((e.value)::float8 ORDER BY s.origin = 'computed', s.name))[1]
+            SELECT drug_id, e.key, (array_agg((e.value)::float8 ORDER BY s.origin = 'computed', s.name, p.artifact))[1]
             FROM mkmed.property_set p JOIN mkmed.source s ON s.name = p.source
             CROSS JOIN LATERAL jsonb_each_text(p.values) e GROUP BY drug_id, e.key ORDER BY drug_id, e.key""")
     ).all()

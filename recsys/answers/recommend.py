@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from kb.errors import CheckpointError
 from kb.settings import Settings
 from recsys.answers.patient import Patient, Visit
 from recsys.cohorts.batches import Histories, make_histories
@@ -120,6 +121,10 @@ class RecommenderService:
     """A trained recommender, ready to answer; one thread, no database, no disk."""
 
     def __init__(self, trained: Trained) -> None:
+        sizes = trained.recommender.sizes._asdict()
+        if any(len(trained.vocabularies.get(kind, ())) != size for kind, size in sizes.items()):
+            raise CheckpointError("the recommender's vocabularies are not those that it was trained with",
+                                  hint="train it again with this version")
         self.trained = trained
         self.knowledge = trained.recommender.knowledge
         self.vocabularies = {kind: Vocabulary(tuple(trained.vocabularies[kind])) for kind in KINDS}

@@ -330,11 +330,13 @@ class Encoded:
         return {kind: int(self.unknown[kind][visits].sum()) for kind in KINDS}
 
 
-def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None, least: int = 1) -> Encoded:
+def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None, least: int = 1,
+           unseen: Sequence[str] = ()) -> Encoded:
     """The cohort re-indexed on vocabularies of the training patients' visits only, codes in sorted order.
 
     ``top[kind]`` keeps that many most frequent codes of a kind (the literature: 2,000 diagnoses); ties go by code.
     ``least`` leaves out codes that fewer training patients have.
+    The kinds in ``unseen`` keep every code, those of other patients too: for a model that reads a code by its title.
     """
     training = np.zeros(cohort.patients, dtype=bool)
     training[split.train] = True
@@ -351,8 +353,9 @@ def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None
         width = max(len(names), 1)
         pairs = np.unique(cohort.visit_patient[rows[inside]].astype(np.int64) * width + table.values[inside])
         held_by = np.bincount(pairs % width, minlength=len(names))
-        seen = [int(i) for i in np.flatnonzero(held_by >= max(least, 1))]
-        rare[kind] = int((held_by > 0).sum()) - len(seen)
+        often = [int(i) for i in np.flatnonzero(held_by >= max(least, 1))]
+        seen = list(range(len(names))) if kind in unseen else often
+        rare[kind] = int((held_by > 0).sum()) - len(often)
         if top and kind in top:
             seen = sorted(seen, key=lambda i: (-frequency[i], names[i]))[: top[kind]]
         seen.sort(key=names.__getitem__)

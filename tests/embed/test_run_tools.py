@@ -50,9 +50,11 @@ def filled(database):
         artifact = connection.scalar(text("SELECT artifact FROM mkmed.cell WHERE artifact IS NOT NULL LIMIT 1"))
         for statement in (
             "INSERT INTO mkmed.atc_class VALUES ('A', 1, NULL, NULL, 'hand', :a), ('C', 1, NULL, NULL, 'hand', :a)",
-            "INSERT INTO mkmed.drug_atc SELECT id, CASE id % 2 WHEN 0 THEN 'A' ELSE 'C' END, 'hand', :a FROM mkmed.drug",
-            "INSERT INTO mkmed.interaction SELECT a.id, b.id, 'hand', 'p', NULL, NULL, 'CC0-1.0', :a FROM mkmed.drug a"
-            " JOIN mkmed.drug b ON a.id < b.id WHERE (a.id + b.id) % 3 = 0",
+            "INSERT INTO mkmed.drug_atc (drug_id, code, source, record_source, record_key, artifact)"
+            " SELECT drug_id, CASE drug_id % 2 WHEN 0 THEN 'A' ELSE 'C' END, source, source, key, :a FROM mkmed.drug_record",
+            "INSERT INTO mkmed.interaction (drug_a, a_source, a_key, drug_b, b_source, b_key, source, provider, licence_id,"
+            " artifact) SELECT a.drug_id, a.source, a.key, b.drug_id, b.source, b.key, 'hand', 'p', 'CC0-1.0', :a"
+            " FROM mkmed.drug_record a JOIN mkmed.drug_record b ON a.key < b.key WHERE (a.drug_id + b.drug_id) % 3 = 0",
         ):
             connection.execute(text(statement), {"a": artifact})
     return database

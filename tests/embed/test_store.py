@@ -36,15 +36,16 @@ def drugs(database):
             " now(), :run)",
             "INSERT INTO mkmed.drug (identity, name, kind, run_id) SELECT 'user:' || g, 'drug ' || g, 'unknown', :run"
             " FROM generate_series(1, :n) g",
-            "INSERT INTO mkmed.drug_record SELECT 'hand', identity, id, name, kind, NULL, NULL, NULL, '[]', NULL, sha256('x')"
-            " FROM mkmed.drug",
-            "INSERT INTO mkmed.drug_name (drug_id, name, source, kind, artifact) SELECT id, name, 'hand', 'preferred',"
-            " sha256('x') FROM mkmed.drug",
+            "INSERT INTO mkmed.drug_record (source, key, drug_id, name, kind, identifiers, artifact)"
+            " SELECT 'hand', identity, id, name, kind, '[]', sha256('x') FROM mkmed.drug",
+            "INSERT INTO mkmed.drug_name (drug_id, name, source, key, kind, artifact) SELECT id, name, 'hand', identity,"
+            " 'preferred', sha256('x') FROM mkmed.drug",
             "INSERT INTO mkmed.atc_class VALUES ('A', 1, NULL, NULL, 'hand', sha256('x')), ('A10', 2, NULL, 'A', 'hand',"
             " sha256('x'))",
-            "INSERT INTO mkmed.drug_atc SELECT id, 'A10', 'hand', sha256('x') FROM mkmed.drug WHERE id % 10 = 0",
-            "INSERT INTO mkmed.cell SELECT id, 'text', 'hand', 'present', 1, NULL, NULL, sha256('x'), :run FROM mkmed.drug"
-            " WHERE id % 2 = 0",
+            "INSERT INTO mkmed.drug_atc (drug_id, code, source, record_source, record_key, artifact)"
+            " SELECT id, 'A10', 'hand', 'hand', identity, sha256('x') FROM mkmed.drug WHERE id % 10 = 0",
+            "INSERT INTO mkmed.cell (drug_id, modality, source, record_source, record_key, state, artifact, run_id)"
+            " SELECT id, 'text', 'hand', 'hand', identity, 'present', sha256('x'), :run FROM mkmed.drug WHERE id % 2 = 0",
         ):
             connection.execute(text(statement), {"run": run_id, "n": DRUGS})
         return np.array(connection.execute(text("SELECT id FROM mkmed.drug ORDER BY id")).scalars().all())

@@ -113,8 +113,8 @@ class PubChemBulk(Source):
                 coming = ahead.submit(_next_batch, raw_parts, reading, tables)
                 taken += part.size
                 if part.batch is not None:
-                    filed = file_rejected(job, reading.path, reading.document, part.rejected)
-                    job.write(part.batch, done=part.key, also=filed)
+                    filed = file_rejected(job, reading.path, reading.document, part.rejected, part.cut)
+                    job.write(part.batch, done=None if part.cut else part.key, also=filed)
                 job.advance(part.size, note="" if part.batch else "already there")
         return taken
 
@@ -183,6 +183,8 @@ class Part:
     size: int
     batch: Batch | None
     rejected: Mapping[int, str]
+    cut: frozenset[int] = frozenset()
+    """Of those that were rejected, the one that the file ends within."""
 
 
 def _next_batch(
@@ -194,7 +196,8 @@ def _next_batch(
         return None
     key, start, raw, due = following
     batch, rejected = _batch(reading, raw, start, tables) if due else (None, {})
-    return Part(key, len(raw), batch, rejected)
+    cut = frozenset(part.number for part in raw if isinstance(part, sdf.Raw) and not part.closed)
+    return Part(key, len(raw), batch, rejected, cut & rejected.keys())
 
 
 def _batch(

@@ -6,7 +6,7 @@ its own and takes its parent's, which ``CID-Parent`` names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
@@ -54,8 +54,10 @@ def load_conformers(
                 unknown += not found
                 batch.payloads += found
             mark = f"bulk3d:{document.sha256.hex()[:24]}:{start}"
-            if batch.payloads or not job.is_done(mark):
-                job.write(batch, done=mark, also=file_rejected(job, path, document, rejected))
+            cut = {part.number for part in raw if not part.closed} & rejected.keys()
+            if batch.payloads or cut or not job.is_done(mark):
+                filed = file_rejected(job, path, document, rejected, cut)
+                job.write(batch, done=None if cut else mark, also=filed)
             job.advance(len(raw))
     if unknown:
         output.say(f"{unknown:,} conformers of {path.name} are of compounds that need none, or are no drugs here")
@@ -117,14 +119,18 @@ def _conformers(part: sdf.Raw, drugs: Mapping[int, list[Due]], document: Documen
 
 
 def file_rejected(
-    job: Job, path: Path, document: Document, rejected: Mapping[int, str]
+    job: Job, path: Path, document: Document, rejected: Mapping[int, str], cut: Collection[int] = ()
 ) -> Callable[[Connection, Mapping[str, int]], None]:
-    """What files every part of a file that was refused, under its number and with the reason, in a transaction."""
+    """What files every part of a file that was refused, under its number and with the reason, in a transaction.
+
+    Parts that the file ends within (``cut``) are failures: the file is not whole, and the ingest is incomplete.
+    """
 
     def write(connection: Connection, _: Mapping[str, int]) -> None:
         for number, reason in sorted(rejected.items()):
             key = f"{path.name}:{document.sha256.hex()[:12]}:{number}"
-            write_lookup(connection, job.run_id, document.source, key, State.rejected, error=reason[:500])
+            state = State.failed if number in cut else State.rejected
+            write_lookup(connection, job.run_id, document.source, key, state, error=f"record {number}: {reason}"[:500])
         job.counts["rejected"] += len(rejected)
 
     return write
