@@ -189,8 +189,8 @@ def _encode(run: Embedder, search: MoleculeSearch, rows: list[Row], nearest: int
     names = [ANCHOR, *wanted, *(["text"] if "text" in run.able else [])]
     found = run.encode(corpus, names)
     place = {id(row): k for k, row in enumerate(good)}
-    for row, has in zip(good, found.present.any(1).tolist(), strict=True):
-        if not has:
+    for k, row in enumerate(good):
+        if not found.present[k].any():
             row.error = "nothing that the run has a tower for"
     return [_told(search, row, found, place.get(id(row)), nearest) for row in rows]
 
