@@ -236,6 +236,8 @@ def recommend(
     output.emit(recommended_rows(answer.recommended[:limit]), form, title=WARNING)
     if answer.avoided:
         output.emit(avoided_rows(answer.avoided), form, title="left out because of interactions")
+    if answer.alerts:
+        output.emit([alert.row() for alert in answer.alerts], form, title="interactions, gravest first")
     if reasons:
         output.emit([row for reason in reasons for row in reason.rows()], form, title=f"reasons: {reasons[0].method}")
 
