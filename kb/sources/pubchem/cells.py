@@ -145,6 +145,8 @@ class Cells:
             if not reply.present:
                 return Batch(outcomes=[Outcome(drug, Modality.structure, State.absent, evidence=NO_PARENT,
                                                document=reply.document)])
+            if not reply.value:
+                raise Unusable(f"CID {cid} is known, but its parent's CID is said to be 0")
             cid = reply.value[0]
         reply = self.asker.conformers({cid: facts.structure})[0]
         if not reply.present:

@@ -14,7 +14,7 @@ from kb.ingest.records import Batch, Document, PropertyRecord
 from kb.ledger.cells import open_cells, write_lookup
 from kb.modalities import Modality, State
 from kb.sources.pubchem.ask import BATCH, Asker, Reply
-from kb.sources.pubchem.identity import contradicts, drug_record
+from kb.sources.pubchem.identity import contradicts, drug_record, is_titled
 from kb.sources.pubchem.keys import (
     CID,
     Question,
@@ -159,6 +159,9 @@ class Lookup:
                 return
             found, absent = rows
             synonyms, numbers, documents, unsaid = lists
+            for cid, (compound, _) in found.items():
+                if not is_titled(compound, synonyms.get(cid, ())):
+                    unsaid[cid] = f"the title {compound.title[:60]!r} is none of its synonyms"
             told = {cid: row for cid, row in found.items() if cid not in unsaid}
             self._write(connection, told, synonyms, numbers, documents)
             self._missing(connection, [cid for cid in cids if cid not in found], absent)
