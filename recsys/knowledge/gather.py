@@ -59,11 +59,10 @@ def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: boo
     known = everything.among(key for keys in ingredients for key in keys)
     plain = no_knowledge(medications, _interactions(ingredients, known), names=names, smiles=smiles,
                          ingredients=ingredients, drug_interactions=known)
-    if not vectors:
-        return plain
-    gathered = _with_vectors(engine, plain, drugs, smiles_of, runs, encoder)
+    gathered = _with_vectors(engine, plain, drugs, smiles_of, runs, encoder) if vectors else plain
     if codes and runs is not None:
-        gathered = replace(gathered, evidence=_evidence(engine, runs, cache, codes, drugs))
+        evidence = _evidence(engine, runs, cache, codes, drugs)
+        gathered = replace(gathered, evidence=evidence if vectors else evidence.titles_alone())
     return gathered
 
 
