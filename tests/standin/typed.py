@@ -11,6 +11,7 @@ import json
 import random
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -257,24 +258,33 @@ MAKERS: dict[str, tuple[Maker, ...]] = {"image/png": (png, png, fault, head),
 
 @dataclass
 class Liar:
-    """Changes answers by chance; ``only`` limits it to answers about some compounds."""
+    """Changes answers by chance; ``only`` limits it to answers about some compounds.
 
-    chance: random.Random
+    The chance of an answer depends on the seed, on what is asked and how often it was asked, not on threads.
+    """
+
+    seed: str
     odds: float = 0.5
     only: frozenset[int] | None = None
     told: list[str] = field(default_factory=list)
     """What was said, for a failure's message."""
+    asked: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, endpoint: str, cids: list[int], reply: Reply) -> Reply:
         """The true answer, or a lie."""
-        if self.chance.random() >= self.odds or (self.only is not None and not self.only & set(cids)):
+        question = f"{endpoint} {cids}"
+        self.asked[question] += 1
+        chance = random.Random(f"{self.seed}:{question}:{self.asked[question]}")
+        if chance.random() >= self.odds or (self.only is not None and not self.only & set(cids)):
             return reply
         makers = MAKERS.get(reply.type, JSON_MAKERS)
         if endpoint in ("name", "smiles", "inchikey", "drugbank", "parent"):
             makers = (one_value, one_missing, too_deep, fault, head)
         if reply.status != 200:
             makers = (fault, head)
-        maker = self.chance.choice(makers)
-        changed = maker(self.chance, reply, cids)
+        maker = chance.choice(makers)
+        changed = maker(chance, reply, cids)
+        while self.only is not None and changed.status in (429, 503):  # which is about everybody
+            changed = maker(chance, reply, cids)
         self.told.append(f"{endpoint} {cids[:3]}: {maker.__name__}: {changed.status} {changed.body[:60]!r}")
         return changed

@@ -104,7 +104,7 @@ def read_png(body: bytes) -> tuple[int, int]:
 
 
 def _check_chunk(kind: bytes, length: int) -> None:
-    """Refuse a chunk that a decoder must know and does not, and a palette that is none (PNG specification §5.4, §11)."""
+    """Refuse a chunk that a decoder must know and does not, and a palette that is none (PNG specification, §11)."""
     if kind[:1].isupper() and kind not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
         raise ContentError("a PNG with an unknown critical chunk")
     if (kind == b"PLTE" and (length % 3 or not 0 < length <= 768)) or (kind == b"tRNS" and length > 256):

@@ -184,9 +184,9 @@ class Lookup:
             if not reply.present:
                 return {}, reply
             return {cid: (compound, reply.document) for cid, compound in reply.value.values.items()}, None
-        replies = self.asker.properties(cids, TAGS)
-        rows = {cid: (compound, r.document) for r in replies if r.present for cid, compound in r.value.values.items()}
-        return rows, replies[0] if len(cids) == 1 and not replies[0].present else None
+        asked = self.asker.properties(cids, TAGS)
+        absent = asked.replies[0] if len(cids) == 1 and not asked.replies[0].present else None
+        return asked.found(), absent
 
     def _lists(self, cids: Sequence[int]) -> Lists:
         """Synonyms and registry numbers by CID, with their documents, and why some compounds' are not believed."""
@@ -195,11 +195,11 @@ class Lookup:
         unsaid: dict[int, str] = {}
         for operation, tag in (("synonyms", "Synonym"), ("xrefs/RN", "RN")):
             values: dict[int, tuple[str, ...]] = {}
-            for reply in self.asker.lists(cids, operation, tag) if cids else ():
-                documents.append(reply.document)
-                if reply.present:
-                    values |= reply.value.values
-                    unsaid |= reply.value.refused
+            if cids:
+                asked = self.asker.lists(cids, operation, tag)
+                values = {cid: texts for cid, (texts, _) in asked.found().items()}
+                documents += [reply.document for reply in asked.replies]
+                unsaid |= asked.refused
             gathered.append(values)
         return gathered[0], gathered[1], documents, unsaid
 
