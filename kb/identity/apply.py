@@ -63,7 +63,7 @@ def _store(connection: Connection, source: str, records: Sequence[DrugRecord]) -
             "inchikey": r.inchikey,
             "formula": r.formula,
             "identifiers": sorted({str(i) for i in r.identifiers}),
-            "artifact": r.document.sha256,
+            "artifact": r.document.id,
         }
         for r in unique.values()
     ]
@@ -239,7 +239,7 @@ def _log_conflicts(connection: Connection, conflicts: Sequence[Conflict]) -> Non
 def _store_names(connection: Connection, source: str, records: Sequence[DrugRecord], ids: Mapping[str, int]) -> None:
     names, identifiers = [], []
     for record in records:
-        shared = {"drug_id": ids[record.key], "source": source, "artifact": record.document.sha256}
+        shared = {"drug_id": ids[record.key], "source": source, "artifact": record.document.id}
         if record.name.strip():
             names.append({**shared, "name": tidy(record.name), "kind": "preferred"})
         names += [{**shared, "name": tidy(n.text), "kind": n.kind} for n in record.names if n.text.strip()]

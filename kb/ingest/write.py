@@ -1,8 +1,8 @@
 """Writes a batch: artifacts, drugs, payloads and the ledger's cells, all in the caller's transaction or not at all.
 
-Two documents may describe the same (drug, source), e.g. two CIDs with one InChIKey. The one with the smaller sha256
-is kept, so that the result does not depend on which came first; with ``replace`` (a refresh) this run's win over those
-of earlier runs.
+Two documents may describe the same (drug, source), e.g. two CIDs with one InChIKey. The one whose artifact has the
+smaller id is kept, so that the result does not depend on which came first; with ``replace`` (a refresh) this run's win
+over those of earlier runs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, or_
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.many import insert_many
+from kb.db.redact import public_url
 from kb.identity.apply import register_drugs
 from kb.ingest.crash import crash_at
 from kb.ingest.records import (
@@ -36,7 +37,7 @@ from kb.ledger.cells import CellWrite, write_cells
 from kb.modalities import IDENTITY, Modality, State
 from kb.normalise import clean, clean_json, tidy
 from kb.schema.graph import atc_class, drug_atc, interaction
-from kb.schema.ledger import artifact, artifact_seen
+from kb.schema.ledger import artifact, artifact_seen, content
 
 Payload = ImageRecord | TextRecord | ConformerRecord | PropertyRecord
 ONE_A_DRUG = ("drug_id", "source")
@@ -54,7 +55,7 @@ def write_batch(
     def drug_id(reference: DrugRef) -> int:
         return reference if isinstance(reference, int) else ids[reference]
 
-    cells = [CellWrite(ids[r.key], IDENTITY, State.present, artifact=r.document.sha256) for r in batch.drugs]
+    cells = [CellWrite(ids[r.key], IDENTITY, State.present, artifact=r.document.id) for r in batch.drugs]
     crash_at("mid_tx")
     payloads = _payload_rows(source, batch.payloads, drug_id)
     cells += [
@@ -80,7 +81,7 @@ def _outcome(outcome: Outcome, drug_id: int) -> CellWrite:
         outcome.state,
         evidence=outcome.evidence,
         error=_short(outcome.error),
-        artifact=outcome.document.sha256 if outcome.document else None,
+        artifact=outcome.document.id if outcome.document else None,
     )
 
 
@@ -90,24 +91,31 @@ def _short(error: str | None) -> str | None:
 
 def _documents(batch: Batch) -> list[Document]:
     """Every document that the batch's records rest on, each once, in a fixed order so that writers cannot deadlock."""
-    found = {d.sha256: d for d in batch.documents}
+    found = {d.id: d for d in batch.documents}
     for record in (*batch.drugs, *batch.payloads, *batch.atc, *batch.atc_classes, *batch.interactions):
-        found[record.document.sha256] = record.document
+        found[record.document.id] = record.document
     for outcome in batch.outcomes:
         if outcome.document:
-            found[outcome.document.sha256] = outcome.document
+            found[outcome.document.id] = outcome.document
     return [found[key] for key in sorted(found)]
 
 
 def _write_documents(connection: Connection, run_id: uuid.UUID, documents: Sequence[Document]) -> None:
+    """Write what was retrieved, and the bytes that are not there yet; a file that lies elsewhere now is told so."""
     if not documents:
         return
+    contents = {
+        d.sha256: {"sha256": d.sha256, "payload": d.payload, "uri": d.uri, "bytes": d.size} for d in documents
+    }
+    statement = insert(content)
+    moved = content.c.payload.is_(None) & content.c.uri.is_distinct_from(statement.excluded.uri)
+    place = {"uri": statement.excluded.uri, "payload": statement.excluded.payload}
+    upsert = statement.on_conflict_do_update(index_elements=["sha256"], set_=place, where=moved)
+    insert_many(connection, upsert, [contents[key] for key in sorted(contents)])
     rows = [
         {
-            "sha256": d.sha256,
-            "payload": d.payload,
-            "uri": d.uri,
-            "bytes": d.size,
+            "id": d.id,
+            "content": d.sha256,
             "media_type": d.media_type,
             "source": d.source,
             "url": d.url,
@@ -125,7 +133,7 @@ def _write_documents(connection: Connection, run_id: uuid.UUID, documents: Seque
     insert_many(
         connection,
         insert(artifact_seen).on_conflict_do_nothing(),
-        [{"sha256": d.sha256, "run_id": run_id, "retrieved_at": d.retrieved_at} for d in documents],
+        [{"artifact": d.id, "run_id": run_id, "retrieved_at": d.retrieved_at} for d in documents],
     )
 
 
@@ -137,7 +145,7 @@ def _payload_rows(
     for record in payloads:
         kind, values = _row(record)
         rows[kind].append(
-            {"drug_id": drug_id(record.drug), "source": source, "artifact": record.document.sha256, **values}
+            {"drug_id": drug_id(record.drug), "source": source, "artifact": record.document.id, **values}
         )
     return {modality: _smallest(found, KEYS.get(modality, ONE_A_DRUG)) for modality, found in rows.items()}
 
@@ -165,7 +173,7 @@ def _row(record: Payload) -> tuple[Modality, dict[str, Any]]:
             "heading": clean(record.heading),
             "content": content,
             "content_sha256": hashlib.sha256(content.encode()).digest(),
-            "url": record.url,
+            "url": public_url(record.url) if record.url else None,
             "licence_id": record.licence,
             "is_note": record.is_note,
         }
@@ -181,7 +189,7 @@ def _row(record: Payload) -> tuple[Modality, dict[str, Any]]:
 
 
 def _smallest(rows: Sequence[dict[str, Any]], key: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a key: the one whose artifact has the smallest sha256."""
+    """One row a key: the one whose artifact has the smallest id."""
     best: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         own = tuple(row[name] for name in key)
@@ -216,7 +224,7 @@ def _write_atc(
         line = ancestors(record.code)
         for parent, code in zip([None, *line], line, strict=False):
             row = {"code": code, "level": ATC_LENGTH[len(code)], "parent": parent, "name": names.get(code)}
-            classes.setdefault(code, {**row, "source": source, "artifact": record.document.sha256})
+            classes.setdefault(code, {**row, "source": source, "artifact": record.document.id})
     ordered = sorted(classes.values(), key=lambda row: (row["level"], row["code"]))
     statement = insert(atc_class)
     insert_many(
@@ -233,7 +241,7 @@ def _write_atc(
             connection,
             insert(drug_atc).on_conflict_do_nothing(),
             [
-                {"drug_id": drug_id(r.drug), "code": r.code, "source": source, "artifact": r.document.sha256}
+                {"drug_id": drug_id(r.drug), "code": r.code, "source": source, "artifact": r.document.id}
                 for r in records
             ],
         )
@@ -261,7 +269,7 @@ def _write_interactions(
                     "severity": record.severity,
                     "description": record.description,
                     "licence_id": record.licence,
-                    "artifact": record.document.sha256,
+                    "artifact": record.document.id,
                 },
             )
     if rows:

@@ -26,8 +26,7 @@ TABLES: dict[str, str] = {
     "identifiers": "SELECT drug_id, namespace, value, source FROM mkmed.identifier ORDER BY 1, 2, 3, 4",
     "texts": "SELECT * FROM mkmed.texts ORDER BY drug_id, provider, content",
     "properties": "SELECT * FROM mkmed.properties ORDER BY drug_id, property, source",
-    "conformers": "SELECT c.drug_id, c.source, c.molblock, c.method, c.energy, c.note, a.licence_id"
-    " FROM mkmed.conformer c JOIN mkmed.artifact a ON a.sha256 = c.artifact ORDER BY 1, 2",
+    "conformers": "SELECT * FROM mkmed.conformers ORDER BY drug_id, source",
     "interactions": "SELECT * FROM mkmed.interactions ORDER BY drug_a, drug_b, provider",
     "atc": "SELECT drug_id, code, source FROM mkmed.drug_atc ORDER BY 1, 2, 3",
     "triples": "SELECT head, relation, tail, provider, licence_id FROM mkmed.triples",

@@ -35,8 +35,8 @@ def references(
 
 
 def artifact_column(*, nullable: bool = False) -> Column:
-    """The sha256 of the artifact that a row was read from."""
-    return references("artifact", "artifact.sha256", LargeBinary, nullable=nullable)
+    """The retrieval that a row was read from."""
+    return references("artifact", "artifact.id", LargeBinary, nullable=nullable)
 
 
 def source_column(*, primary_key: bool = False) -> Column:
