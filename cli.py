@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -129,8 +130,10 @@ def _explain(error: Exception) -> tuple[str, str | None, int]:
         context = getattr(error, "ctx", None)
         path = getattr(context, "command_path", "mkmed")
         return error.format_message(), f"{path} --help", error.exit_code
+    if isinstance(error, typer.Abort) and isinstance(error.__cause__ or error.__context__, EOFError):
+        return "unexpected EOFError: a file ended too early", "run again with --debug for the traceback", 1
     if isinstance(error, typer.Abort):
-        return "aborted", None, Interrupted.exit_code
+        return "interrupted; everything committed is kept", "run the same command again to go on", Interrupted.exit_code
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         named = f": {error.filename}" if error.filename else ""
         return f"no space left on the disk{named}", "free space, then run the same command again", DiskFull.exit_code
@@ -147,16 +150,54 @@ def _explain(error: Exception) -> tuple[str, str | None, int]:
     return f"unexpected {type(error).__name__}: {first}", "run again with --debug for the traceback", 1
 
 
-def _terminate(number: int, _frame: object) -> None:
-    """Leave in order on SIGTERM: transactions roll back, and the last user stops the embedded server."""
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ORDERLY_SECONDS = 10.0
+"""How long a program that was told to stop may take over it before it can be told again."""
+
+
+class _Stopping:
+    """Whether this process was told to stop, and when."""
+
+    since: float | None = None
+    leaving = False
+
+
+def _stop(number: int, _frame: object) -> None:
+    """Leave in order: transactions roll back, and the last user stops the embedded server.
+
+    A second signal within ``ORDERLY_SECONDS`` changes nothing: it would only tear that order apart.
+    """
+    now = time.monotonic()
+    if _Stopping.since is not None and now - _Stopping.since < ORDERLY_SECONDS:
+        return
+    again, _Stopping.since = _Stopping.since is not None, now
+    if _Stopping.leaving and again:
+        os._exit(128 + number)
+    if _Stopping.leaving:
+        return
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise SystemExit(128 + number)
 
 
 def main() -> None:
     """Run the program and leave with its exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup keeps SIGHUP away, and so do we
+            signal.signal(number, _stop)
     open_streams()
-    sys.exit(run())
+    try:
+        code = run()
+    except KeyboardInterrupt:  # before a command was there to say more
+        complain("interrupted; everything committed is kept", "run the same command again to go on")
+        code = Interrupted.exit_code
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else 1
+        if code > 128:
+            complain(f"stopped by {signal.Signals(code - 128).name}; everything committed is kept",
+                     "run the same command again to go on")
+    _Stopping.leaving = True
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ def check_database(settings: Settings) -> Iterator[Check]:
     """Whether the database answers, has a good pgvector, and has every migration."""
     from sqlalchemy import text
 
-    from kb.db.engine import MINIMAL_PGVECTOR, open_engine, pgvector_version
+    from kb.db.engine import open_engine
+    from kb.db.pgvector import MINIMAL_PGVECTOR, pgvector_version
 
     try:
         engine = open_engine(settings, migrated=False)

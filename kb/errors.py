@@ -9,6 +9,7 @@
     ├── NotFound                    exit 1   a drug, run or file that was asked for is not there
     ├── DatabaseError               exit 1   Postgres refused something
     │   ├── DatabaseUnavailable     exit 75  it cannot be reached now; trying again may help
+    │   │   └── ConnectionLost      exit 75  it was reached, and went away
     │   └── SchemaMismatch          exit 1   migrations are missing, or pgvector is too old
     ├── SourceError                 exit 1   a source's answer or file is not what its contract says
     │   ├── ContractViolation       exit 1   exact counts or columns differ from the published ones
@@ -21,6 +22,7 @@
     ├── Busy                        exit 75  another process holds what this one needs
     ├── DiskFull                    exit 74  no space left; everything committed is kept
     ├── Incomplete                  exit 3   finished, but some items failed; run again with --retry-failed
+    ├── NotUnderstood               exit 3   too little of what was given is understood to answer
     └── Interrupted                 exit 130 stopped by the user; everything committed is kept
 """
 
@@ -64,6 +66,10 @@ class DatabaseUnavailable(DatabaseError):
     """Postgres cannot be reached now; trying again may help."""
 
     exit_code = 75
+
+
+class ConnectionLost(DatabaseUnavailable):
+    """A connection that stood has ended."""
 
 
 class SchemaMismatch(DatabaseError):
@@ -124,6 +130,12 @@ class DiskFull(MkmedError):
 
 class Incomplete(MkmedError):
     """The job finished, but some items failed."""
+
+    exit_code = 3
+
+
+class NotUnderstood(MkmedError):
+    """Too little of what was given is understood to answer."""
 
     exit_code = 3
 

@@ -7,6 +7,7 @@ platform's data directory.
 from __future__ import annotations
 
 import os
+import unicodedata
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -18,20 +19,48 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from kb.errors import ConfigError
+from kb.files import refuse_planted
 from kb.inputs import require_regular
+
+LONGEST_HOME = 800
+"""Bytes of a home's path: PostgreSQL's own programs cut longer ones off at 1,024."""
+HOME_HINT = "set MKMED_HOME to a folder of yours"
 
 
 def default_home() -> Path:
-    """The data directory: ``MKMED_HOME``, else ``/var/lib/mkmed`` for root, else the user's data directory.
+    """The data directory: ``MKMED_HOME`` unless it is empty, else ``/var/lib/mkmed`` for root, else the user's.
 
     Root's own home is not used: the embedded server runs as an unprivileged user, who could only reach it if every
-    directory on the way were opened to everybody.
+    directory on the way were opened to everybody. Raises ConfigError for a path that cannot be a home.
     """
-    if os.environ.get("MKMED_HOME"):
-        return Path(os.environ["MKMED_HOME"]).expanduser().resolve()
+    given = os.environ.get("MKMED_HOME", "")
+    if given.strip():
+        try:
+            return absolute_home(given)
+        except ValueError as error:
+            raise ConfigError(f"setting 'home' is wrong: {error}", hint=HOME_HINT) from None
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/mkmed")
-    return Path(platformdirs.user_data_dir("mkmed"))
+    users = Path(platformdirs.user_data_dir("mkmed"))
+    if not users.is_absolute():  # neither HOME nor an account says where
+        raise ConfigError(f"user {os.geteuid()} has no home folder", hint=HOME_HINT)
+    return users
+
+
+def absolute_home(given: str | Path) -> Path:
+    """The absolute path of a home, ``~`` and links resolved; raises ValueError for what no home may be called."""
+    text = str(given)
+    odd = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
+    if odd is not None:
+        raise ValueError(f"{text!r} holds the character {odd!r}")
+    try:
+        home = Path(text).expanduser().resolve()
+        home.exists()
+    except (OSError, RuntimeError) as error:  # a name that is too long, a loop of links, ~nobody-of-that-name
+        raise ValueError(f"{text[:100]!r}: {getattr(error, 'strerror', None) or error}") from None
+    if len(os.fsencode(home)) > LONGEST_HOME:
+        raise ValueError(f"{text[:60]!r}… has {len(os.fsencode(home))} bytes, and {LONGEST_HOME} is the most")
+    return home
 
 
 class Settings(BaseSettings):
@@ -64,11 +93,19 @@ class Settings(BaseSettings):
         toml = TomlConfigSettingsSource(settings_cls, default_home() / "config.toml")
         return init_settings, env_settings, toml
 
+    @field_validator("home", mode="before")
+    @classmethod
+    def _home_is_absolute(cls, given: str | Path) -> Path:
+        return absolute_home(given) if str(given).strip() else default_home()
+
     @field_validator("home")
     @classmethod
     def _home_is_a_folder(cls, home: Path) -> Path:
-        if home.exists() and not home.is_dir():
-            raise ValueError(f"{home} is a file, not a folder")
+        try:
+            if home.exists() and not home.is_dir():
+                raise ValueError(f"{home} is a file, not a folder")
+        except OSError as error:
+            raise ValueError(f"{str(home)[:100]!r}: {error.strerror}") from None
         return home
 
     @property
@@ -84,11 +121,14 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def _load(_environment: tuple[tuple[str, str], ...]) -> Settings:
+    refuse_planted(default_home())
     file = default_home() / "config.toml"
     if file.exists():
         require_regular(file, "config.toml")
     try:
         return Settings()  # type: ignore[call-arg]
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}", hint="check its permissions") from None
     except (TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not TOML: {error}", hint="a line reads name = value, text in quotes") from None
     except ValidationError as error:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 RECOMMENDERS: Registry[type[Recommender]] = Registry("recommender", {
     "mkmed": "recsys.recommenders.mkmed:MKMed",
+    "pairs": "recsys.recommenders.pairs:Pairs",
     "retain": "recsys.recommenders.retain:Retain",
     "gamenet": "recsys.recommenders.gamenet:Gamenet",
     "safedrug": "recsys.recommenders.safedrug:Safedrug",

@@ -24,9 +24,6 @@ from embed.training.model import build_model
 from kb.output import plain
 from kb.query import read as query
 
-INDICATIONS = ("CtD", "CpD", "indication", "treats")
-"""Relations whose name holds one of these say what a drug is given for."""
-
 
 @dataclass(frozen=True)
 class Labels:
@@ -63,7 +60,7 @@ def core_set() -> set[str]:
 
 def _indications(connection: query.Connection, row: dict[int, int]) -> NDArray[np.int64]:
     triples = query.triples(connection)
-    wanted = [i for i, name in enumerate(triples.relations) if any(part in name for part in INDICATIONS)]
+    wanted = [i for i, name in enumerate(triples.relations) if any(part in name for part in query.INDICATIONS)]
     keep = np.isin(triples.relation, wanted)
     drug_of: dict[int, list[int]] = {}
     at = {int(entity): number for number, entity in enumerate(triples.entity_ids)}

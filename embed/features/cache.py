@@ -1,17 +1,20 @@
 """A content-addressed store of features: only what changed is computed again.
 
 The key is (sha256 of the input, encoder, version). One folder per encoder and version; each batch is one immutable
-``.npz`` shard, written under a temporary name, flushed and renamed, so a killed process leaves either a whole shard or
-none and several processes may write at once.
+``.npz`` shard that is named after the sha256 of its bytes, written under a temporary name, flushed and renamed, so a
+killed process leaves either a whole shard or none and several processes may write at once. A shard whose bytes do not
+have the sha256 of its name is told, removed and computed again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import uuid
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from embed.features.packed import Packed, concat
 from kb.errors import DataError
 from kb.output import say
 
+SHA256_DIGITS = 64
 TOLD = 1000
 """More missing features than this are announced: it will take a while."""
 
@@ -38,6 +42,8 @@ class FeatureCache:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._sound: set[Path] = set()
+        """Shards whose bytes were compared with their names in this process."""
 
     def get(self, encoder: str, version: str, keys: Sequence[bytes], compute: Compute,
             *, shard: int = 512) -> tuple[NDArray[np.int64], Packed | None]:
@@ -66,13 +72,13 @@ class FeatureCache:
         known: dict[bytes, tuple[Path, int]] = {}
         empty: set[bytes] = set()
         for path in sorted(folder.glob("*.npz")):
-            try:
-                with path.open("rb") as stream, np.load(stream, allow_pickle=False) as shard:
-                    names, failed = shard["@keys"], shard["@empty"]
-            except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
-                say(f"feature shard {path} is unreadable ({error}); it is removed and its features are computed again")
-                path.unlink()
+            if path not in self._sound and not _is_whole(path):
+                say(f"feature shard {path} is damaged; it is removed and its features are computed again")
+                path.unlink(missing_ok=True)
                 continue
+            self._sound.add(path)
+            with np.load(path, allow_pickle=False) as shard:
+                names, failed = shard["@keys"], shard["@empty"]
             known.update((row.tobytes(), (path, i)) for i, row in enumerate(names))
             empty.update(row.tobytes() for row in failed)
         return known, empty
@@ -85,12 +91,14 @@ class FeatureCache:
         arrays |= {f"p:{axis}": pointer for axis, pointer in items.indptr.items()}
         arrays["@keys"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
         arrays["@empty"] = np.frombuffer(b"".join(empty), np.uint8).reshape(-1, 32)
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
         temporary = folder / f".{uuid.uuid4().hex}.tmp"
-        with temporary.open("wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
+        with temporary.open("xb") as stream:
+            stream.write(buffer.getbuffer())
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.rename(folder / f"{uuid.uuid4().hex}.npz")
+        temporary.rename(folder / f"{hashlib.sha256(buffer.getbuffer()).hexdigest()}.npz")
 
     def _collect(self, keys: Sequence[bytes],
                  known: dict[bytes, tuple[Path, int]]) -> tuple[NDArray[np.int64], Packed | None]:
@@ -108,6 +116,18 @@ class FeatureCache:
             parts.append(shard.take(np.array(rows, np.int64)))
         position = np.array([order.get(key, -1) for key in keys], np.int64)
         return position, concat(parts) if parts else None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file has the sha256 that it is named after; of one named otherwise, whether all of it can be read."""
+    if len(path.stem) == SHA256_DIGITS:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == path.stem
+    try:  # shards of mkmed 0.1.0 have names of chance, and the check sums of zip
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as shard:
+            return {"@keys", "@empty"} <= {name for name in shard.files if shard[name] is not None}
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError):
+        return False
 
 
 def _read(path: Path) -> tuple[Packed, NDArray[np.uint8]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from embed.config import PretrainConfig, from_json, to_json
 from embed.runs.checkpoint import write_atomically
 from kb.errors import NotFound
+from kb.files import hold
 from kb.settings import Settings
 
 PACKAGES = ("torch", "torch-geometric", "rdkit", "pykeen", "numpy", "scipy", "scikit-learn", "transformers", "mkmed")
@@ -34,6 +36,12 @@ def find_folder(settings: Settings, wanted: str) -> Path:
         raise NotFound(f"{len(found) or 'no'} pretraining runs match {wanted!r} below {pretrain_folder(settings)}",
                        hint="mkmed embed pretrain starts one" if not found else "give more of the id")
     return found[0]
+
+
+def alone(folder: Path) -> AbstractContextManager[None]:
+    """The run's lock: one process works on a run folder at a time; raises Busy with the name of the one that does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return hold(folder / "lock", f"run {folder.name}")
 
 
 def write_config(folder: Path, config: PretrainConfig) -> None:

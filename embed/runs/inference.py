@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embed.config import PretrainConfig, from_json
 from embed.features import fingerprint, molecule, reduce
+from embed.features.cache import FeatureCache, sha256
 from embed.features.frozen import FrozenModel
 from embed.features.packed import Packed, vectors
 from embed.features.reduce import Projection
@@ -47,11 +48,28 @@ class TrainedRun:
 
     def texts(self, texts: Sequence[str]) -> Vectors:
         """The text tower's vectors (n, D) of free texts, of any length; raises UsageError without a text tower."""
-        self._needs("text")
         if not all(text.strip() for text in texts):
             raise DataError("an empty text has no vector")
+        return self.aligned(self.sentences(texts))
+
+    def sentences(self, texts: Sequence[str], cache: FeatureCache | None = None) -> Vectors:
+        """The frozen sentence encoder's vectors (n, F) of texts; those that ``cache`` has are not computed again."""
+        self._needs("text")
         frozen: FrozenModel = TEXT_MODELS[self.config.text.model](self.config.text, self.device)
-        return self._embed("text", vectors(self.projections["text"].apply(frozen.encode(list(texts)))))
+        if cache is None:
+            return frozen.encode(list(texts))
+
+        def run(indices: list[int]) -> tuple[list[int], Packed]:
+            return indices, vectors(frozen.encode([texts[i] for i in indices]))
+
+        position, found = cache.get(f"text-{frozen.name}", frozen.version, [sha256(text) for text in texts], run)
+        assert found is not None  # a text model has a vector for every text
+        kept: Vectors = found.columns["vector"][position].astype(np.float32)
+        return kept
+
+    def aligned(self, sentences: Vectors) -> Vectors:
+        """The text tower's vectors (n, D) of the sentence encoder's."""
+        return self._embed("text", vectors(self.projections["text"].apply(sentences)))
 
     def smiles(self, smiles: Sequence[str]) -> Vectors:
         """The anchor's vectors (n, D); raises DataError, which names it, for a SMILES that is none."""

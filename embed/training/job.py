@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,23 @@ def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resu
         if resume is None:
             run_id = distributed.agree(run_id)
             folder = run_folder.pretrain_folder(settings) / str(run_id)
+        with run_folder.alone(folder) if distributed.rank() == 0 else nullcontext():
+            return _run(engine, settings, config, run_id, folder, device, name, resume is not None, publish, on_epoch)
+    finally:
+        distributed.leave()
+
+
+def _run(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uuid.UUID, folder: Path,
+         device: torch.device, name: str, resume: bool, publish: bool, on_epoch: Callable[[dict[str, Any]], None],
+         ) -> Pretrained:
+    """The run from its row to its vectors; how it ended is written into the row."""
+    try:
         if distributed.rank() == 0:
+            if resume:
+                _refuse_finished(engine, run_id)  # again: it may have ended before the lock was had
             run_folder.write_config(folder, config)
-            _open_run(engine, run_id, config, name, resume is not None)
-        return _work(engine, settings, config, run_id, folder, device, resume is not None, publish, on_epoch)
+            _open_run(engine, run_id, config, name, resume)
+        return _work(engine, settings, config, run_id, folder, device, resume, publish, on_epoch)
     except KeyboardInterrupt:
         _close_run(engine, run_id, "interrupted", "stopped by the user")
         raise Interrupted(f"run {run_id} was stopped; its epochs are kept",
@@ -117,8 +131,6 @@ def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resu
     except MkmedError as error:
         _close_run(engine, run_id, "failed", error.message)
         raise
-    finally:
-        distributed.leave()
 
 
 def _refuse_finished(engine: Engine, run_id: uuid.UUID) -> None:

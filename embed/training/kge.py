@@ -142,12 +142,9 @@ def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path) -> Ent
                          batch=g.batch_size, rate=g.learning_rate, held_out=g.held_out, loss=g.loss,
                          negatives=g.negatives, torch=torch.__version__)
     folder = cache / "kge" / version
-    if (folder / "identity.json").exists():
-        identity = json.loads((folder / "identity.json").read_text())
-        matrix = np.load(folder / "entities.npy", allow_pickle=False)
-        if file_sha256(folder / "entities.npy") == identity["sha256"]:
-            return EntityVectors(matrix, np.ones(len(matrix), bool), identity)
-        say(f"{folder / 'entities.npy'} was altered; the graph embedding is trained again")
+    kept = _kept(folder)
+    if kept is not None:
+        return kept
     say(f"{g.model} on {len(rows):,} triples, {g.epochs} epochs")
     train, test = hold_out(rows, g.held_out, config.seed)
     model = train_entities(train, len(triples.entities), len(triples.relations), g, config.seed)
@@ -157,6 +154,23 @@ def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path) -> Ent
     identity = {"name": g.model, "version": version, "trained": "here", "triples": len(rows),
                 "held_out": link_prediction(model, train, test, config.seed)}
     _keep(folder, matrix, identity)
+    return EntityVectors(matrix, np.ones(len(matrix), bool), identity)
+
+
+def _kept(folder: Path) -> EntityVectors | None:
+    """The vectors of an earlier run; None where there are none, or not as they were written, which is said."""
+    file, facts = folder / "entities.npy", folder / "identity.json"
+    if not facts.exists():
+        return None
+    try:
+        identity = json.loads(facts.read_text())
+        sound = file_sha256(file) == identity["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        say(f"{file} was altered; the graph embedding is trained again")
+        return None
+    matrix = np.load(file, allow_pickle=False)
     return EntityVectors(matrix, np.ones(len(matrix), bool), identity)
 
 

@@ -41,7 +41,7 @@ class Account:
 
     def own(self, path: Path) -> None:
         """Give ``path`` to the account."""
-        os.chown(path, self.uid, self.gid)
+        os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
 def account_for(data: Path) -> Account | None:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -21,9 +22,12 @@ from kb.db import shared, space
 from kb.db.account import Account, account_for
 from kb.db.binaries import VERSION, programs
 from kb.errors import ConfigError, DatabaseUnavailable, DiskFull, SchemaMismatch
+from kb.files import open_own, replace_file
 
 SUPERUSER = "postgres"
-SOCKET = ".s.PGSQL.5432"
+PORT = 5432
+"""A part of the socket's name; nothing listens on the network."""
+SOCKET = f".s.PGSQL.{PORT}"
 SOCKET_LIMIT = 100
 """Bytes of a socket's path that every platform takes (Linux 107, macOS 103)."""
 SHARED_HOMES = Path("/var/lib/mkmed/clusters")
@@ -121,7 +125,18 @@ def make_folders(cluster: Cluster, home: Path) -> None:
         raise ConfigError(f"{error.filename or home} cannot be made: {error.strerror}",
                           hint="set MKMED_HOME to a folder of yours") from None
     if not usable:
-        raise ConfigError(f"{cluster.root} belongs to somebody else", hint="set MKMED_HOME to a folder of yours")
+        why = why_not_writable(cluster.root)
+        raise ConfigError(f"{cluster.root} {why}", hint="set MKMED_HOME to a folder of yours")
+
+
+def why_not_writable(folder: Path) -> str:
+    """What keeps this process from writing in ``folder``, to stand behind its name."""
+    status = folder.stat()
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return "is on a file system that can only be read"
+    if status.st_uid != os.geteuid():
+        return f"belongs to user {status.st_uid}, and this is user {os.geteuid()}"
+    return f"may not be written (its permissions are {stat.S_IMODE(status.st_mode):04o})"
 
 
 def require_version(cluster: Cluster) -> None:
@@ -159,9 +174,18 @@ def initialise(cluster: Cluster, *, sync: bool = True) -> None:
             raise DiskFull(f"no space left for a database in {cluster.root}", hint="free 100 MB, or move MKMED_HOME")
         last = talk.strip().splitlines()[-1:] or ["no output"]
         raise DatabaseUnavailable(f"initdb failed: {last[0]}", hint="run again with --debug, or set MKMED_DATABASE_URL")
-    with (staging / "postgresql.conf").open("a") as file:
-        file.write("\ninclude_if_exists = '../mkmed.conf'\n")
+    _include_configuration(cluster, staging)
     staging.rename(cluster.data)
+
+
+def _include_configuration(cluster: Cluster, data: Path) -> None:
+    """Have the server read ``mkmed.conf``; written only into the file that ``initdb`` has made for its account."""
+    descriptor = open_own(data / "postgresql.conf", os.O_WRONLY | os.O_APPEND)
+    with os.fdopen(descriptor, "a") as file:
+        owner = os.geteuid() if cluster.account is None else cluster.account.uid
+        if os.fstat(descriptor).st_uid != owner:
+            raise ConfigError(f"{data} was changed while it was made", hint="set MKMED_HOME to a folder of yours")
+        file.write("\ninclude_if_exists = '../mkmed.conf'\n")
 
 
 def _sync_method() -> list[str]:
@@ -183,10 +207,7 @@ def write_configuration(cluster: Cluster, settings: Mapping[str, str]) -> None:
     """Write the server's settings beside its data, whole or not at all."""
     lines = ["# Written by mkmed at every start; edits are lost. Put your own in data/postgresql.auto.conf."]
     lines += [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in settings.items()]
-    staging = cluster.configuration.with_suffix(".tmp")
-    staging.write_text("\n".join(lines) + "\n")
-    staging.chmod(0o644)
-    staging.replace(cluster.configuration)
+    replace_file(cluster.configuration, "\n".join(lines) + "\n", mode=0o644)
 
 
 def socket_folder(cluster: Cluster) -> Path:

@@ -35,7 +35,8 @@ def init() -> None:
 def upgrade(to: Annotated[str, typer.Option(help="The revision to stop at.")] = "head") -> None:
     """Apply the migrations that are missing, in one transaction, and mend indexes that were left unfinished."""
     from kb.db import migrate
-    from kb.db.engine import open_engine, require_pgvector
+    from kb.db.engine import open_engine
+    from kb.db.pgvector import require_pgvector
 
     engine = open_engine(migrated=False)
     before = migrate.current(engine)
@@ -118,12 +119,19 @@ def psql(context: typer.Context) -> None:
     """Open psql on the database; everything after `psql` is handed to it."""
     import os
 
+    from kb.db.address import bare
+
     address = _reachable(keep=False)
-    options = {key: value for key, value in os.environ.items() if key != "MKMED_DATABASE_URL"}
-    options |= {"PGOPTIONS": "-c search_path=mkmed,ext,public", "PGAPPNAME": "mkmed psql"}
+    ours = load_settings().database_url is None
+    options = {
+        key: value for key, value in os.environ.items()
+        if key != "MKMED_DATABASE_URL" and not (ours and key.startswith("PG"))  # they mean the user's other servers
+    }
+    chosen = [options.get("PGOPTIONS", ""), "-c search_path=mkmed,ext,public"]
+    options |= {"PGOPTIONS": " ".join(filter(None, chosen)), "PGAPPNAME": "mkmed psql"}
     if address.password is not None:
         options["PGPASSWORD"] = str(address.password)  # not in argv, where every user of the machine could read it
-    command = [_psql_program(), _without_password(address), *context.args]
+    command = [_psql_program(), bare(address.set(password=None)), *context.args]
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's
     try:
         code = subprocess.call(command, env=options)
@@ -145,13 +153,6 @@ def _reachable(*, keep: bool) -> URL:
     if keep:
         embedded(settings.home).keep()
     return engine.url
-
-
-def _without_password(address: URL) -> str:
-    from sqlalchemy import engine
-
-    return engine.URL.create("postgresql", username=address.username, host=address.host, port=address.port,
-                      database=address.database, query=address.query).render_as_string()
 
 
 def _psql_program() -> str:

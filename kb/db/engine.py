@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as RawConnection
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import ExceptionContext
 
+from kb.db import migrate
 from kb.db import server as embedded_server
 from kb.db.address import parse
-from kb.db.cluster import ran_out_of_space
-from kb.db.failures import first_line, translate
-from kb.db.server import DATABASE, SUPERUSER, Server
+from kb.db.cluster import PORT, ran_out_of_space
+from kb.db.failures import first_line, mapped_errors, patiently, translate
+from kb.db.server import DATABASE, SUPERUSER, Server, without_pg_variables
 from kb.db.space import free_bytes
-from kb.errors import DatabaseUnavailable, DiskFull, SchemaMismatch
+from kb.errors import DatabaseUnavailable, DiskFull
 from kb.settings import Settings, load_settings
 
 SEARCH_PATH = "mkmed, ext, public"
 CONNECT_SECONDS = 10
-MINIMAL_PGVECTOR = (0, 8, 4)
-"""Before it, parallel HNSW builds overflowed (0.8.2), vacuum could break an index (0.8.3) or its repair (0.8.4)."""
-
 
 
 def open_engine(settings: Settings | None = None, *, migrated: bool = True) -> Engine:
@@ -34,15 +33,18 @@ def open_engine(settings: Settings | None = None, *, migrated: bool = True) -> E
     With ``migrated`` the schema is brought up to date first on the embedded server, and only checked on an external
     one. Raises DatabaseUnavailable or SchemaMismatch, neither of which repeats the URL.
     """
-    from kb.db import migrate
-
     settings = settings or load_settings()
     if settings.database_url is not None:
         engine = engine_for(parse(settings.database_url.get_secret_value()))
         if migrated:
-            migrate.require_current(engine)
+            patiently(migrate.require_current, engine)
         return engine
     server = embedded_server.embedded(settings.home)
+    return patiently(_ready, server, migrated)
+
+
+def _ready(server: Server, migrated: bool) -> Engine:
+    """The Engine of a server that is started, has its database and, with ``migrated``, its schema."""
     ensure_database(server.start())
     engine = engine_for(url_of(server), server)
     if migrated and not migrate.is_current(engine):
@@ -56,7 +58,7 @@ def url_of(server: Server, database: str = DATABASE) -> URL:
     if running is None:
         raise DatabaseUnavailable("the embedded PostgreSQL is not running", hint="mkmed db start")
     return URL.create("postgresql+psycopg2", username=SUPERUSER, database=database,
-                      query={"host": str(running.socket)})
+                      query={"host": str(running.socket), "port": str(PORT)})
 
 
 def engine_for(url: URL, server: Server | None = None, **options: Any) -> Engine:
@@ -76,7 +78,7 @@ def _connector(url: URL, server: Server | None) -> Callable[[], RawConnection]:
 
     def open_connection() -> RawConnection:
         try:
-            return _session(arguments)
+            return _session(arguments, of_ours=server is not None)
         except psycopg2.OperationalError as error:
             if server is None:
                 raise _unavailable(error, "check MKMED_DATABASE_URL, or unset it to use the embedded server") from None
@@ -84,16 +86,17 @@ def _connector(url: URL, server: Server | None) -> Callable[[], RawConnection]:
                 raise _unavailable(error) from None
         arguments["host"] = str(server.start())
         try:
-            return _session(arguments)
+            return _session(arguments, of_ours=True)
         except psycopg2.OperationalError as error:
             raise _unavailable(error) from None
 
     return open_connection
 
 
-def _session(arguments: dict[str, Any]) -> RawConnection:
+def _session(arguments: dict[str, Any], *, of_ours: bool) -> RawConnection:
     try:
-        connection = psycopg2.connect(**arguments)
+        with without_pg_variables() if of_ours else nullcontext():
+            connection = psycopg2.connect(**arguments)
     except psycopg2.ProgrammingError as error:
         raise DatabaseUnavailable(f"MKMED_DATABASE_URL has an option that libpq refuses: {_option(error)}",
                                   hint="write postgresql://user@host:5432/database") from None
@@ -128,9 +131,8 @@ def _raise_mapped(server: Server | None, context: ExceptionContext) -> None:
 
 def ensure_database(socket: Path, name: str = DATABASE) -> None:
     """Make the database on the embedded server unless it is there; safe in several processes at once."""
-    connection = embedded_server.connect(socket, SUPERUSER)
-    connection.autocommit = True
-    try:
+    with mapped_errors(), closing(embedded_server.connect(socket, SUPERUSER)) as connection:
+        connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
             if cursor.fetchone():
@@ -141,23 +143,3 @@ def ensure_database(socket: Path, name: str = DATABASE) -> None:
                 cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
                 # So that a plain psql sees the tables and pgvector's operators too.
                 cursor.execute(f'ALTER DATABASE "{name}" SET search_path = {SEARCH_PATH}')
-    finally:
-        connection.close()
-
-
-def pgvector_version(connection: Connection) -> tuple[int, ...] | None:
-    """The installed version of pgvector in this database, None when it is not installed."""
-    found = connection.scalar(text("SELECT extversion FROM pg_extension WHERE extname = 'vector'"))
-    return tuple(int(part) for part in str(found).split(".")) if found else None
-
-
-def require_pgvector(connection: Connection) -> None:
-    """Return when pgvector is installed and new enough; raise SchemaMismatch otherwise."""
-    version = pgvector_version(connection)
-    least = ".".join(map(str, MINIMAL_PGVECTOR))
-    if version is None:
-        raise SchemaMismatch("the database has no pgvector", hint="mkmed db upgrade (as a role that may create it)")
-    if version < MINIMAL_PGVECTOR:
-        shown = ".".join(map(str, version))
-        raise SchemaMismatch(f"pgvector {shown} has index bugs that were fixed in {least}",
-                             hint=f"install pgvector {least} or later, then ALTER EXTENSION vector UPDATE")

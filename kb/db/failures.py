@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import psycopg2
 import tenacity
@@ -12,8 +12,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError
 
 from kb.db.redact import redact
-from kb.errors import DatabaseError, DatabaseUnavailable, DiskFull, MkmedError
+from kb.errors import ConnectionLost, DatabaseError, DatabaseUnavailable, DiskFull, MkmedError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 RETRY_SECONDS = 60.0
@@ -52,8 +53,8 @@ def translate(error: BaseException) -> MkmedError | None:
         return DiskFull("the disk of the database is full; everything committed is kept",
                         hint="free space, then run the same command again")
     if is_lost(error):
-        return DatabaseUnavailable(f"the connection to PostgreSQL was lost: {first_line(error)}",
-                                   hint="run the same command again; mkmed doctor shows what is wrong")
+        return ConnectionLost(f"the connection to PostgreSQL was lost: {first_line(error)}",
+                              hint="run the same command again; mkmed doctor shows what is wrong")
     return None
 
 
@@ -87,20 +88,32 @@ def with_retry(work: Callable[[Connection], T], engine: Engine, *, seconds: floa
     The work must be idempotent: when the connection is lost during the commit, nobody knows whether it took place, and
     it is run again. Raises DatabaseUnavailable after ``seconds``.
     """
-    retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_delay(seconds),
-        wait=tenacity.wait_random_exponential(multiplier=0.05, max=3.0),
-        retry=tenacity.retry_if_exception(_worth_repeating),
-        reraise=True,
-    )
     try:
-        return retrying(_once, work, engine)
+        return _waiting(seconds)(_once, work, engine)
     except DBAPIError as error:
         if is_conflict(error):
             raise DatabaseUnavailable(
                 f"other transactions were in the way for {seconds:.0f} s: {first_line(error)}", hint="run it again"
             ) from None
         raise
+
+
+def patiently(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """What ``work`` returns, called again when it had a connection and lost it; a server that was never reached is not
+    waited for."""
+    try:
+        return work(*arguments, **options)
+    except ConnectionLost:
+        return _waiting(RETRY_SECONDS)(work, *arguments, **options)
+
+
+def _waiting(seconds: float) -> tenacity.Retrying:
+    return tenacity.Retrying(
+        stop=tenacity.stop_after_delay(seconds),
+        wait=tenacity.wait_random_exponential(multiplier=0.05, max=3.0),
+        retry=tenacity.retry_if_exception(_worth_repeating),
+        reraise=True,
+    )
 
 
 def _once(work: Callable[[Connection], T], engine: Engine) -> T:

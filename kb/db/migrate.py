@@ -13,8 +13,9 @@ from sqlalchemy import Engine, text
 
 from kb.db.failures import mapped_errors, refused
 from kb.db.indexes import mend_indexes
+from kb.db.pgvector import require_pgvector
 from kb.db.roles import renew_grants
-from kb.errors import SchemaMismatch
+from kb.errors import SchemaMismatch, UsageError
 from kb.ledger.licences import update_licences
 
 if TYPE_CHECKING:
@@ -30,8 +31,13 @@ def upgrade(engine: Engine, revision: str = "head") -> list[str]:
     Several processes may ask at once. What is mended are indexes that a killed command left unfinished.
     """
     from alembic import command
+    from alembic.util.exc import CommandError
 
-    _run(engine, lambda config: command.upgrade(config, revision))
+    try:
+        _run(engine, lambda config: command.upgrade(config, revision))
+    except CommandError as error:
+        known = ", ".join(revisions())
+        raise UsageError(f"there is no revision {revision!r}: {error}", hint=f"known: {known}, head") from None
     with mapped_errors(), engine.begin() as connection:
         changed = update_licences(connection)
         if revision in ("head", head()):
@@ -80,6 +86,13 @@ def head() -> str:
     return found
 
 
+def revisions() -> list[str]:
+    """The revisions that this version of mkmed carries, the first one first."""
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()][::-1]
+
+
 def is_current(engine: Engine) -> bool:
     """Whether the database has every migration; raises SchemaMismatch when it is newer than this program."""
     from alembic.script import ScriptDirectory
@@ -98,8 +111,6 @@ def is_current(engine: Engine) -> bool:
 
 def require_current(engine: Engine) -> None:
     """Return when the database has every migration and a good pgvector; raise SchemaMismatch otherwise."""
-    from kb.db.engine import require_pgvector
-
     if not is_current(engine):
         at = current(engine) or "empty"
         raise SchemaMismatch(f"the database is at revision {at}; this version needs {head()}", hint="mkmed db upgrade")

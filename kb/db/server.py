@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-import filelock
 import psutil
 import psycopg2
 
@@ -27,6 +26,7 @@ from kb.db import space
 from kb.db.cluster import SUPERUSER, Cluster, Postmaster
 from kb.db.tuning import server_settings
 from kb.errors import Busy, DatabaseUnavailable, DiskFull
+from kb.files import open_own, read_own, replace_file
 from kb.output import say
 
 DATABASE = "mkmed"
@@ -85,13 +85,12 @@ class Server:
         """Leave the running server up when the last process leaves, until ``stop``."""
         running = self.running()
         if running is not None:
-            self._kept.write_text(f"{running.process.pid} {running.started}")
+            replace_file(self._kept, f"{running.process.pid} {running.started}")
 
     def kept(self) -> bool:
         """Whether the running server was asked to stay."""
         running = self.running()
-        mark = self._kept.read_text() if self._kept.exists() else ""
-        return running is not None and mark == f"{running.process.pid} {running.started}"
+        return running is not None and read_own(self._kept) == f"{running.process.pid} {running.started}"
 
     @property
     def _kept(self) -> Path:
@@ -100,21 +99,22 @@ class Server:
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """Only one process starts or stops this cluster at a time; the lock lies beside the data, not in /tmp."""
-        lock = filelock.FileLock(self.cluster.root / "lock", timeout=RECOVERY_SECONDS, mode=0o600)
+        descriptor = open_own(self.cluster.root / "lock")
+        deadline = time.monotonic() + RECOVERY_SECONDS
         try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise Busy("another process has been starting the database for ten minutes", hint="mkmed doctor") from None
-        try:
+            while not _locked(descriptor):
+                if time.monotonic() > deadline:
+                    raise Busy("another process has been starting the database for ten minutes", hint="mkmed doctor")
+                time.sleep(0.05)
             yield
         finally:
-            lock.release()
+            os.close(descriptor)
 
     def _enter(self) -> None:
         """Hold the users' lock; waits while the last user of before is stopping the server."""
         if self._hold is not None and self._owner == os.getpid():
             return
-        self._hold = os.open(self.cluster.root / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._hold = open_own(self.cluster.root / "users")
         fcntl.flock(self._hold, fcntl.LOCK_SH)
         self._owner = os.getpid()
         atexit.register(self.leave)
@@ -143,13 +143,11 @@ class Server:
 
     def _alone(self) -> int | None:
         """The users' lock, held alone, as a file descriptor to close; None when others hold it."""
-        descriptor = os.open(self.cluster.root / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return descriptor
+        descriptor = open_own(self.cluster.root / "users")
+        if _locked(descriptor):
+            return descriptor
+        os.close(descriptor)
+        return None
 
     def _launch(self) -> Postmaster:
         """Make the data directory if there is none, clear what a crash left, and start the server."""
@@ -231,9 +229,36 @@ def embedded(home: Path) -> Server:
     return Server(home)
 
 
+_ENVIRONMENT = threading.Lock()
+
+
+@contextmanager
+def without_pg_variables() -> Iterator[None]:
+    """Hide libpq's variables (``PGPORT``, ``PGSERVICE``, ``PGOPTIONS`` …) inside: they mean the user's other servers.
+
+    Not all of them can be outvoted by naming everything: ``PGSERVICE`` counts even beside a full address.
+    """
+    with _ENVIRONMENT:
+        hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
+        try:
+            yield
+        finally:
+            os.environ.update(hidden)
+
+
 def connect(socket: Path, database: str) -> psycopg2.extensions.connection:
-    """A raw connection to the embedded server."""
-    return psycopg2.connect(host=str(socket), user=SUPERUSER, dbname=database, connect_timeout=10)
+    """A raw connection to the embedded server, whatever libpq's variables say."""
+    with without_pg_variables():
+        return psycopg2.connect(host=str(socket), port=files.PORT, user=SUPERUSER, dbname=database, connect_timeout=10)
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the file is now locked by this descriptor alone; it does not wait."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _signal_and_wait(process: psutil.Process, name: str, seconds: float) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from kb.files import replace_file
+
 MARK = "home"
 
 
@@ -16,7 +18,7 @@ def sign(root: Path, home: Path) -> None:
     """Write the home's path beside a database that does not lie in it; nothing for one that does."""
     mark = root / MARK
     if root.parent != home and not mark.exists():
-        mark.write_text(str(home.resolve()))
+        replace_file(mark, str(home.resolve()), mode=0o644)
 
 
 def home_of(root: Path) -> Path | None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from kb.errors import DiskFull
 
 MIB = 1 << 20
 BALLAST_BYTES = 64 * MIB
+STAGING = ".ballast-"
+"""How the name of a reserve begins that is not laid yet; a killed process may leave one."""
 
 
 def free_bytes(folder: Path) -> int:
@@ -39,15 +42,18 @@ def lay_ballast(root: Path) -> None:
     """Make the reserve below ``root`` unless it is there or would take more than an eighth of what is free."""
     path = root / "ballast"
     size = min(BALLAST_BYTES, free_bytes(root) // 8)
-    if path.exists() or size < MIB:
+    if os.path.lexists(path) or size < MIB:
         return
-    staging = root / "ballast.tmp"
+    for leftover in root.glob(f"{STAGING}*"):
+        leftover.unlink()
+    descriptor, staging = tempfile.mkstemp(prefix=STAGING, dir=root)
     try:
-        with staging.open("wb") as file:
-            _allocate(file.fileno(), size)
-        staging.rename(path)
+        _allocate(descriptor, size)
+        Path(staging).rename(path)
     except OSError:  # a reserve that cannot be made must not stop the server
-        staging.unlink(missing_ok=True)
+        Path(staging).unlink()
+    finally:
+        os.close(descriptor)
 
 
 def _allocate(descriptor: int, size: int) -> None:
@@ -63,7 +69,7 @@ def drop_ballast(root: Path) -> int:
     """The bytes that giving up the reserve has freed; 0 when there was none."""
     path = root / "ballast"
     try:
-        size = path.stat().st_size
+        size = path.lstat().st_size
         path.unlink()
     except FileNotFoundError:
         return 0

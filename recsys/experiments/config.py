@@ -11,6 +11,7 @@ from typing import Any
 
 from kb.errors import ConfigError
 from kb.inputs import read_text
+from recsys.cohorts.cohort import LEAST
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ class Config:
     kappa: float = 2.5
     """How fast the loss turns to interactions above the target."""
     vectors: str = "published"
-    """``published`` (the store's), ``random``, or ``learned`` (none given)."""
+    """``published`` (the store's), ``random``, ``shuffled`` among medications, or ``learned`` (none given)."""
+    titles: str = "on"
+    """``on``, ``shuffled`` among codes, or ``off``: what the titles of codes say (recommender pairs only)."""
     frozen: bool = True
     """Whether medication vectors stay as published; false makes them weights that start there."""
     encoder: bool = False
@@ -67,6 +70,9 @@ class Config:
     """Epochs without a better validation Jaccard until training stops; 0 never stops early."""
     l2: float = 0.0
     """The logistic baselines' penalty; 0 chooses it on the validation patients."""
+    least_patients: int = LEAST
+    """Training patients that a code must have to enter a vocabulary, and so a model's file; fewer than 5 only for data
+    that anybody may see. A cohort from a generator, of nobody, keeps all codes."""
     resamples: int = 1000
     """Bootstrap draws of an evaluation."""
 
@@ -93,7 +99,8 @@ def _convert(name: str, value: Any) -> Any:
 
 
 def _check(config: Config) -> Config:
-    choices = {"mode": ("corrected", "reference"), "vectors": ("published", "random", "learned")}
+    choices = {"mode": ("corrected", "reference"), "titles": ("on", "shuffled", "off"),
+               "vectors": ("published", "random", "shuffled", "learned")}
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
             raise ConfigError(f"setting {name!r} cannot be {getattr(config, name)!r}",
@@ -101,7 +108,7 @@ def _check(config: Config) -> Config:
     if config.encoder and (config.frozen or config.vectors != "published" or config.recommender != "mkmed"):
         raise ConfigError("encoder=true trains the published vectors' encoder",
                           hint="it goes with recommender=mkmed, vectors=published and frozen=false")
-    for name in ("epochs", "batch", "least_steps", "dim", "learning_rate", "clip"):
+    for name in ("epochs", "batch", "least_steps", "least_patients", "dim", "learning_rate", "clip"):
         if not getattr(config, name) > 0:
             raise ConfigError(f"setting {name!r} must be above 0")
     for name in ("dropout", "code_dropout", "ddi_target"):

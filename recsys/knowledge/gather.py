@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 
 from kb.errors import DataError, NotFound
 from kb.query import read as query
+from recsys.knowledge.evidence import CodeEvidence, read_evidence
 from recsys.knowledge.table import Knowledge, no_knowledge
 from recsys.orders.interactions import DrugInteractions, Interactions, read_interactions, rolled_up
 
@@ -34,11 +35,13 @@ def drugs_of(connection: Connection, medications: Sequence[str]) -> list[tuple[i
 
 
 def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: bool = True,
-                   runs: Path | None = None, encoder: bool = False) -> Knowledge:
+                   runs: Path | None = None, encoder: bool = False, codes: Sequence[str] = (),
+                   cache: Path | None = None) -> Knowledge:
     """The knowledge of these medications as published now; with ``vectors`` false only interactions and molecules.
 
     ``runs`` is the folder of the embedding runs, from which the published run's fusion is read where it is there, and
-    with ``encoder`` its molecule encoder.
+    with ``encoder`` its molecule encoder. With ``codes`` comes the evidence between those codes and the medications,
+    by the published run's text tower; ``cache`` is the folder of features.
     Raises NotFound when vectors are wanted and no embedding run is published.
     """
     with engine.connect() as connection:
@@ -56,7 +59,26 @@ def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: boo
     known = everything.among(key for keys in ingredients for key in keys)
     plain = no_knowledge(medications, _interactions(ingredients, known), names=names, smiles=smiles,
                          ingredients=ingredients, drug_interactions=known)
-    return _with_vectors(engine, plain, drugs, smiles_of, runs, encoder) if vectors else plain
+    if not vectors:
+        return plain
+    gathered = _with_vectors(engine, plain, drugs, smiles_of, runs, encoder)
+    if codes and runs is not None:
+        gathered = replace(gathered, evidence=_evidence(engine, runs, cache, codes, drugs))
+    return gathered
+
+
+def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[str],
+              drugs: Sequence[Sequence[int]]) -> CodeEvidence:
+    from embed.features.cache import FeatureCache
+    from embed.runs.inference import TrainedRun
+    from embed.runs.store import published_run, read
+
+    run = published_run(engine)
+    trained, kept = TrainedRun(runs / str(run)), FeatureCache(cache) if cache is not None else None
+    fused = read(engine, run)
+    with engine.connect() as connection:
+        return read_evidence(connection, lambda texts: trained.sentences(texts, kept), trained.aligned, codes, drugs,
+                             fused.drug_ids, fused.matrix)
 
 
 def _name(code: str, drugs: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from recsys.orders.interactions import DrugInteractions, Interactions
 
 if TYPE_CHECKING:
     from recsys.knowledge.composition import Composition
+    from recsys.knowledge.evidence import CodeEvidence
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Knowledge:
     """The molecules of each medication; empty for biologics and unmapped ones."""
     vectors_run: str = "none"
     """The embedding run that the vectors come from, ``random:<seed>``, or ``none``."""
+    evidence: CodeEvidence | None = None
+    """How related the diagnoses, then the procedures, are to the medications; None where it was not asked for."""
     ingredients: tuple[tuple[str, ...], ...] = field(default=())
     """The keys of each medication's ingredients, those that its orders had where the cohort says so."""
     drug_interactions: DrugInteractions = field(default_factory=DrugInteractions)
@@ -71,8 +74,19 @@ def with_random_vectors(knowledge: Knowledge, seed: int) -> Knowledge:
     """The same medications with random unit vectors in place of the store's: the ablation's other arm."""
     vectors = np.random.default_rng(seed).standard_normal(knowledge.vectors.shape).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    order = np.random.default_rng(seed).permutation(len(vectors))
+    evidence = knowledge.evidence.of_medications(order) if knowledge.evidence is not None else None
     return replace(knowledge, vectors=vectors * knowledge.known[:, None], modality_vectors=None, composition=None,
-                   vectors_run=f"random:{seed}")
+                   evidence=evidence, vectors_run=f"random:{seed}")
+
+
+def with_shuffled_medications(knowledge: Knowledge, seed: int) -> Knowledge:
+    """The same vectors and evidence, each given to another medication: what an arm without knowledge reads."""
+    order = np.random.default_rng(seed).permutation(len(knowledge.medications))
+    evidence = knowledge.evidence.of_medications(order) if knowledge.evidence is not None else None
+    return replace(knowledge, vectors=knowledge.vectors[order], known=knowledge.known[order],
+                   rests_on=knowledge.rests_on[order], modality_vectors=None, composition=None, evidence=evidence,
+                   vectors_run=f"shuffled:{seed}:{knowledge.vectors_run}")
 
 
 def with_modalities(knowledge: Knowledge, kept: tuple[str, ...]) -> Knowledge:

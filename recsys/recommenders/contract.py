@@ -28,6 +28,8 @@ class Recommender(abc.ABC):
     """A model that gives every medication a probability at every visit."""
 
     name: ClassVar[str]
+    needs_evidence: ClassVar[bool] = False
+    """Whether it reads ``Knowledge.evidence``, which takes seconds to gather."""
 
     @classmethod
     def defaults(cls, mode: str) -> Mapping[str, Any]:

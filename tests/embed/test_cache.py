@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from embed.features.cache import FeatureCache, sha256, version_of
 from embed.features.packed import vectors
@@ -50,6 +51,31 @@ def test_a_damaged_shard_is_computed_again(tmp_path, capsys):
     shard.write_bytes(shard.read_bytes()[:100])
     assert get(tmp_path, ["a", "bb"]) == (["a", "bb"], [1.0, 2.0])
     assert str(shard) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "key", "last"])
+def test_one_flipped_bit_is_told_and_computed_again(tmp_path, capsys, place):
+    texts = [f"{'x' * k}" for k in range(1, 40)]
+    get(tmp_path, texts)
+    shard = next(tmp_path.rglob("*.npz"))
+    data = bytearray(shard.read_bytes())
+    at = {"first": 8, "middle": len(data) // 2, "key": data.index(sha256(texts[3])), "last": len(data) - 3}[place]
+    data[at] ^= 1
+    shard.write_bytes(data)
+    assert get(tmp_path, texts) == (texts, [float(len(t)) for t in texts])
+    assert str(shard) in capsys.readouterr().err
+    assert get(tmp_path, texts)[0] == []
+
+
+def test_shards_of_the_first_release_are_read_and_checked(tmp_path):
+    get(tmp_path, ["a", "bb"])
+    shard = next(tmp_path.rglob("*.npz"))
+    old = shard.rename(shard.with_name(f"{'0' * 32}.npz"))
+    assert get(tmp_path, ["a", "bb"])[0] == []
+    data = bytearray(old.read_bytes())
+    data[data.index(sha256("bb"))] ^= 1
+    old.write_bytes(data)
+    assert get(tmp_path, ["a", "bb"]) == (["a", "bb"], [1.0, 2.0])
 
 
 def test_leftovers_of_a_kill_are_ignored(tmp_path):

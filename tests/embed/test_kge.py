@@ -82,6 +82,12 @@ def test_vectors_are_trained_once_and_checked(tmp_path, capsys):
     path.write_bytes(data)
     assert np.array_equal(kge.entity_vectors(stars(), config, tmp_path).matrix, first.matrix)
     assert "altered" in capsys.readouterr().err
+    for harm in (b"\x93NUMPY\x09", b""):  # not even a header that numpy knows
+        path.write_bytes(harm)
+        assert np.array_equal(kge.entity_vectors(stars(), config, tmp_path).matrix, first.matrix)
+        assert "altered" in capsys.readouterr().err
+    path.with_name("identity.json").write_text("{")
+    assert np.array_equal(kge.entity_vectors(stars(), config, tmp_path).matrix, first.matrix)
 
 
 def test_published_vectors_are_laid_out_by_name(tmp_path):

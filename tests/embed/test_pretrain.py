@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import uuid
 
 import numpy as np
@@ -19,7 +20,7 @@ from embed.runs.inference import TrainedRun
 from embed.source import read_corpus
 from embed.training import job
 from embed.training.estimate import estimate
-from kb.errors import ConfigError, DataError, Interrupted, NotFound, TrainingDiverged, UsageError
+from kb.errors import Busy, ConfigError, DataError, Interrupted, NotFound, TrainingDiverged, UsageError
 from kb.query import read as query
 from kb.settings import load_settings
 
@@ -96,6 +97,11 @@ def test_one_seed_one_result_and_resume_equals_uninterrupted(filled, home, finis
         job.pretrain(filled, home, load_config(sets=QUICK), on_epoch=stop)
     assert "--resume last" in caught.value.hint
     assert store.published_run(filled) == before
+    folder = run_folder.find_folder(home, "last")
+    kept = (folder / "metrics.jsonl").read_bytes()
+    with run_folder.alone(folder), pytest.raises(Busy, match=f"process {os.getpid()} of .* since"):
+        job.pretrain(filled, home, load_config(), resume="last")
+    assert (folder / "metrics.jsonl").read_bytes() == kept
     again = job.pretrain(filled, home, load_config(sets=["seed=99"]), resume="last", publish=False)
     assert again.run_id != finished.run_id
     assert digest(filled, again.run_id) == digest(filled, finished.run_id)

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from kb.db import failures
-from kb.db.engine import engine_for, open_engine, require_pgvector
+from kb.db.engine import engine_for, open_engine
 from kb.db.failures import mapped_errors, translate, with_retry
+from kb.db.pgvector import require_pgvector
 from kb.errors import DatabaseUnavailable, DiskFull, SchemaMismatch
 from kb.settings import load_settings
 
@@ -216,7 +217,7 @@ def test_external_database_without_migrations_says_what_to_run(server_url: str, 
 @pytest.mark.parametrize(("version", "good"), [("0.8.3", False), ("0.8.4", True), ("0.8.5", True), ("0.10.0", True),
                                                ("0.7.9", False)])
 def test_old_pgvector_is_refused(connection: Connection, monkeypatch, version: str, good: bool) -> None:
-    monkeypatch.setattr("kb.db.engine.pgvector_version", lambda _: tuple(map(int, version.split("."))))
+    monkeypatch.setattr("kb.db.pgvector.pgvector_version", lambda _: tuple(map(int, version.split("."))))
     if good:
         require_pgvector(connection)
     else:

@@ -52,7 +52,7 @@ def test_doctor_names_a_remedy_for_every_fault(database_environment: Engine, mon
 
 def test_doctor_sees_missing_migrations_and_an_old_pgvector(database_environment: Engine, monkeypatch) -> None:
     monkeypatch.setattr("kb.db.migrate.head", lambda: "9999")
-    monkeypatch.setattr("kb.db.engine.pgvector_version", lambda _: (0, 8, 1))
+    monkeypatch.setattr("kb.db.pgvector.pgvector_version", lambda _: (0, 8, 1))
     found = verdicts()
     assert found["migrations"].verdict is Verdict.bad and found["migrations"].remedy == "mkmed db upgrade"
     assert found["pgvector"].verdict is Verdict.bad and "0.8.4" in found["pgvector"].remedy

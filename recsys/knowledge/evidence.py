@@ -1,0 +1,129 @@
+"""How related every clinical code is to every medication, by what the code's title says and what is known of the drugs.
+
+Three kinds of evidence, each a table S[c, k]:
+
+``aligned``  the cosine between the title's vector in the aligned space (the run's text tower) and the drug's fused one;
+``text``     the largest cosine between the title and the drug's descriptions, both by the frozen sentence encoder;
+``treats``   the largest cosine between the title and the names of the diseases that the graph says the drug treats.
+
+A medication of several drugs has their mean. Each table is centred by medication, then by code, and divided by the
+code's standard deviation, so that neither popular words nor well-described drugs count for more. A code without a
+title and a medication without a drug have zeros.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from kb.query import read as query
+from recsys.knowledge.codes import title
+
+KINDS = ("aligned", "text", "treats")
+Floats = NDArray[np.float32]
+
+
+Encode = Callable[[Sequence[str]], Floats]
+"""The frozen sentence encoder: n texts to float32[n, F]."""
+Align = Callable[[Floats], Floats]
+"""The run's text tower: float32[n, F] to float32[n, D] in the aligned space."""
+
+
+@dataclass(frozen=True)
+class CodeEvidence:
+    """Evidence for C codes and K medications."""
+
+    codes: tuple[str, ...]
+    tables: Floats
+    """float32[3, C, K], in the order of ``KINDS``."""
+    titles: Floats
+    """float32[C, F]: unit vectors of the titles, zero where a code has none."""
+
+    def of_medications(self, order: NDArray[np.int64]) -> CodeEvidence:
+        """The evidence with the medications in another order."""
+        return replace(self, tables=self.tables[:, :, order])
+
+    def shuffled_titles(self, seed: int) -> CodeEvidence:
+        """The same titles given to other codes of the same system."""
+        generator, order = np.random.default_rng(seed), np.arange(len(self.codes))
+        systems = np.array([code.partition(":")[0] for code in self.codes])
+        for system in sorted(set(systems)):
+            inside = np.flatnonzero(systems == system)
+            order[inside] = generator.permutation(inside)
+        return replace(self, tables=self.tables[:, order], titles=self.titles[order])
+
+
+def unit(rows: NDArray[np.floating]) -> Floats:
+    """The rows divided by their lengths; a row of zeros stays one."""
+    return (rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-9)).astype(np.float32)
+
+
+def standardised(table: Floats, titled: NDArray[np.bool_], known: NDArray[np.bool_]) -> Floats:
+    """A table [C, K] centred by medication, then by code, over the code's standard deviation; zero outside."""
+    inside = titled[:, None] & known[None, :]
+    table = np.where(inside, table - table[titled].mean(0, keepdims=True) if titled.any() else 0.0, 0.0)
+    count = max(int(known.sum()), 1)
+    table = np.where(inside, table - table.sum(1, keepdims=True) / count, 0.0)
+    spread = np.sqrt((table**2).sum(1, keepdims=True) / count)
+    return np.where(spread > 1e-6, table / np.maximum(spread, 1e-6), 0.0).astype(np.float32)
+
+
+def read_evidence(connection: Connection, encode: Encode, align: Align, codes: Sequence[str],
+                  drugs: Sequence[Sequence[int]], fused_ids: NDArray[np.int64], fused: Floats) -> CodeEvidence:
+    """The evidence for ``codes`` and the medications whose drugs are ``drugs``, from what is known now.
+
+    ``fused`` float32[n, D] are the published vectors of ``fused_ids``.
+    """
+    titles = [title(code) or "" for code in codes]
+    titled = np.array([bool(text) for text in titles], bool)
+    sentences = unit(_encoded(encode, titles))
+    wanted = {drug for members in drugs for drug in members}
+    place = {int(drug): row for row, drug in enumerate(fused_ids)}
+    texts = [(text.drug_id, text.text) for text in query.texts(connection) if text.drug_id in wanted]
+    treated = [(drug, name) for drug, name in query.treated_diseases(connection) if drug in wanted]
+    names = sorted({name for _, name in treated})
+    number = {name: row for row, name in enumerate(names)}
+    tables = (
+        _table(unit(align(sentences)) @ unit(fused).T, {d: [place[d]] for d in wanted if d in place}, drugs),
+        _table(sentences @ unit(_encoded(encode, [text for _, text in texts])).T,
+               _grouped((drug, row) for row, (drug, _) in enumerate(texts)), drugs),
+        _table(sentences @ unit(_encoded(encode, names)).T, _grouped((d, number[name]) for d, name in treated), drugs),
+    )
+    return CodeEvidence(tuple(codes), np.stack([standardised(table, titled, known) for table, known in tables]),
+                        sentences * titled[:, None])
+
+
+def _encoded(encode: Encode, texts: Sequence[str]) -> Floats:
+    """The sentence vectors of distinct texts, each encoded once; zero for an empty text."""
+    distinct = sorted({text for text in texts if text})
+    vectors = encode(distinct or ["none"])
+    number = {text: row for row, text in enumerate(distinct)}
+    out = np.zeros((len(texts), vectors.shape[1]), np.float32)
+    for row, text in enumerate(texts):
+        if text:
+            out[row] = vectors[number[text]]
+    return out
+
+
+def _grouped(pairs: Iterable[tuple[int, int]]) -> Mapping[int, list[int]]:
+    found: dict[int, list[int]] = defaultdict(list)
+    for drug, row in pairs:
+        found[drug].append(row)
+    return found
+
+
+def _table(cosines: Floats, rows_of: Mapping[int, Sequence[int]],
+           drugs: Sequence[Sequence[int]]) -> tuple[Floats, NDArray[np.bool_]]:
+    """[C, K]: the mean over a medication's drugs of the largest cosine with any of the drug's rows, and who has any."""
+    out, known = np.zeros((len(cosines), len(drugs)), np.float32), np.zeros(len(drugs), bool)
+    best = {drug: cosines[:, list(rows)].max(1) for drug, rows in rows_of.items() if len(rows)}
+    for medication, members in enumerate(drugs):
+        having = [best[drug] for drug in members if drug in best]
+        if having:
+            out[:, medication], known[medication] = np.mean(having, axis=0), True
+    return out, known

@@ -1,0 +1,323 @@
+"""A generalised linear mixed model of (visit, medication) pairs: shared coefficients first, then a Gaussian process.
+
+    logit P(n, k) = b_k + Σ_f γ_f z_f[n, k] + f(n, k)
+
+``b_k`` is the smoothed log-odds of the medication in the training visits. The features ``z`` are of the pair: what was
+given before, how many codes the visit has, and how well its codes go with the medication by ``CodeEvidence``. Their
+coefficients γ are shared by all medications, so that a medication that nobody was given yet is scored by them too.
+``f`` is a Gaussian process over pairs with covariance Kx ⊗ Kd, from one Newton step on the training visits: visits are
+alike by their codes (a code by its title where titles are on) and their histories, medications by their vectors.
+
+The process is linear in the visit's codes and history, so what is kept is one coefficient a code and medication, and
+no training visit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from kb.errors import DataError
+from recsys.cohorts.batches import Histories, Sizes
+from recsys.cohorts.cohort import Ragged
+from recsys.experiments.config import Config
+from recsys.experiments.metrics import average_precision
+from recsys.knowledge.evidence import KINDS, CodeEvidence, unit
+from recsys.knowledge.table import Knowledge
+from recsys.recommenders.contract import Log, Recommender
+
+Floats = NDArray[np.float32]
+
+CHUNK = 1 << 22
+"""Pairs whose features are in memory at once."""
+POOLED_PAIRS = 4_000_000
+"""Pairs that the shared coefficients are fitted on; of more, a sample of visits."""
+LANDMARKS = 3_000
+"""Visits that span the process; of more, a sample (Nyström)."""
+FEW_VISITS = 50
+"""Below as many training visits only the aligned evidence is used."""
+TITLE_WEIGHTS = (0.0, 1.0, 10.0)
+DRUG_WEIGHTS = (0.0, 0.4, 0.8)
+DRUG_WIDTHS = (0.2, 0.5)
+NOISES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+TITLE_WIDTH = 0.25
+RIDGE = 1.0
+
+
+class Pairs(Recommender):
+    """Shared pair features and a Gaussian process, both in closed form; settings chosen by validation PRAUC."""
+
+    name = "pairs"
+    needs_evidence = True
+    scale: Floats
+
+    def __init__(self, sizes: Sizes, knowledge: Knowledge, config: Config) -> None:
+        super().__init__(sizes, knowledge, config)
+        self.evidence = knowledge.evidence
+        self.bias = np.zeros(sizes.medication, np.float32)
+        self.gamma = np.zeros(0, np.float32)
+        self.centre = np.zeros((0, sizes.medication), np.float32)
+        self.by_code = np.zeros((sizes.diagnosis + sizes.procedure, sizes.medication), np.float32)
+        self.by_history = np.zeros((2 * sizes.medication + 1, sizes.medication), np.float32)
+        self.used: tuple[str, ...] = KINDS if self.evidence is not None else ()
+        self.chosen: dict[str, float] = {}
+
+    # -- features -----------------------------------------------------------------------------------------------------
+
+    def _chunks(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        size = max(CHUNK // max(self.sizes.medication, 1), 1)
+        yield from (rows[start:start + size] for start in range(0, len(rows), size))
+
+    def features(self, visits: Histories, rows: NDArray[np.int64]) -> Floats:
+        """float32[F, n, K]: the pair features of some visits, not centred."""
+        shape = (len(rows), self.sizes.medication)
+        recent = visits.recent[rows].toarray()
+        counts = (np.log1p(visits.diagnosis.lengths[rows]), np.log1p(visits.procedure.lengths[rows]),
+                  np.log1p(recent.sum(1)), visits.past[rows] > 0)
+        found = [np.broadcast_to(np.asarray(count, np.float32)[:, None], shape) for count in counts]
+        found += [recent, visits.share[rows].toarray()]
+        if self.evidence is not None:
+            for codes, first in ((visits.diagnosis, 0), (visits.procedure, self.sizes.diagnosis)):
+                taken = codes.take(rows)
+                for name in self.used:
+                    found += strongest_and_total(taken, self.evidence.tables[KINDS.index(name)][first:])
+        return np.stack(found).astype(np.float32)
+
+    def inputs(self, visits: Histories, rows: NDArray[np.int64]) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+        """The codes [n, C] and the history [n, 2K + 1] that the process is linear in."""
+        codes = sparse.hstack([visits.diagnosis.take(rows).sparse(self.sizes.diagnosis),
+                               visits.procedure.take(rows).sparse(self.sizes.procedure)], format="csr")
+        before = (visits.past[rows] > 0).astype(np.float32)[:, None]
+        history = sparse.hstack([visits.recent[rows], visits.share[rows], sparse.csr_matrix(before)], format="csr")
+        return codes, history
+
+    # -- fitting ------------------------------------------------------------------------------------------------------
+
+    def fit(self, train: Histories, validation: Histories, *, log: Log | None = None,
+            folder: Path | None = None, resume: bool = False) -> None:
+        """Fit γ and the process; a medication that no training visit has takes part in neither."""
+        rows, held = np.flatnonzero(train.scored), np.flatnonzero(validation.scored)
+        target = train.target(rows).astype(np.float32)
+        given = target.sum(0) > 0
+        if len(rows) < FEW_VISITS:
+            self.used = self.used[:1]
+        share = (target.sum(0) + target.mean()) / (len(rows) + 1)
+        self.bias = logit(share).astype(np.float32)
+        self._fit_shared(train, rows, target, given)
+        score = np.concatenate([self._shared(train, part) for part in self._chunks(rows)])
+        truth = validation.target(held).astype(np.float32)
+        offset = np.concatenate([self._shared(validation, part) for part in self._chunks(held)])
+        self._fit_process(train, rows, target - sigmoid(score), sigmoid(score), given, validation, held, offset, truth,
+                          log)
+
+    def _fit_shared(self, train: Histories, rows: NDArray[np.int64], target: Floats, given: NDArray[np.bool_]) -> None:
+        """γ by a ridge logistic regression over all pairs; ``centre`` makes every feature's mean zero by medication."""
+        total: Floats | None = None
+        square: np.ndarray | None = None
+        for part in self._chunks(rows):
+            z = self.features(train, part)
+            total = z.sum(1) if total is None else total + z.sum(1)
+            now = np.asarray((z.astype(np.float64) ** 2).sum((1, 2)))
+            square = now if square is None else square + now
+        assert total is not None and square is not None  # a split has training visits
+        mean = total / len(rows)
+        spread = square / (len(rows) * mean.shape[1]) - mean.astype(np.float64).mean(1) ** 2
+        self.scale = np.asarray(np.sqrt(np.maximum(spread, 1e-8)), np.float32)
+        self.centre = np.asarray(mean, np.float32)
+        most = max(POOLED_PAIRS // max(int(given.sum()), 1), 1)
+        some = rows if len(rows) <= most else np.sort(np.random.default_rng(self.config.seed).choice(rows, most, False))
+        z = np.concatenate([self._centred(train, part)[:, :, given] for part in self._chunks(some)], axis=1)
+        truth = target[np.searchsorted(rows, some)][:, given]
+        self.gamma = ridge_logistic(z.reshape(len(z), -1), np.broadcast_to(self.bias[given], truth.shape).ravel(),
+                                    truth.ravel(), RIDGE)
+
+    def _centred(self, visits: Histories, rows: NDArray[np.int64]) -> Floats:
+        return (self.features(visits, rows) - self.centre[:, None, :]) / self.scale[:, None, None]
+
+    def _shared(self, visits: Histories, rows: NDArray[np.int64]) -> Floats:
+        """float32[n, K]: b + γ·z."""
+        return self.bias + np.einsum("f,fnk->nk", self.gamma, self._centred(visits, rows))
+
+    def _fit_process(self, train: Histories, rows: NDArray[np.int64], residual: Floats, guess: Floats,
+                     given: NDArray[np.bool_], validation: Histories, held: NDArray[np.int64], offset: Floats,
+                     truth: Floats, log: Log | None) -> None:
+        weight = np.sqrt((guess * (1 - guess)).mean(0)).astype(np.float64)
+        scaled = residual[:, given].astype(np.float64) / weight[given]
+        codes, history = self.inputs(train, rows)
+        held_codes, held_history = self.inputs(validation, held)
+        likeness = self._title_kernel()
+        vectors = self._centred_vectors(given)
+        best = -1.0
+        for tau in TITLE_WEIGHTS if likeness is not None else (0.0,):
+            mixed = codes if likeness is None else (codes.toarray() + tau * (codes @ likeness)) / (1 + tau)
+            spectrum, basis, size = eigen(mixed, codes, history, self.config.seed)
+            projected = basis.T @ scaled
+            for rho, width in drug_settings(vectors is not None):
+                kernel = drug_kernel(vectors, rho, width, len(given))
+                inner = weight[given, None] * kernel[np.ix_(given, given)] * weight[given]
+                unit_trace = np.trace(inner) / max(int(given.sum()), 1)
+                values, rotation = np.linalg.eigh(inner / unit_trace)
+                outward = (weight[given, None] * kernel[given]) / unit_trace
+                turned, outward = projected @ rotation, rotation.T @ outward
+                for noise in NOISES:
+                    shrunk = turned / (np.outer(np.maximum(spectrum, 0), np.maximum(values, 0)) + noise)
+                    alpha = basis @ (shrunk @ outward)
+                    own = np.asarray(codes.T @ alpha) / size
+                    by_code = own if likeness is None else (own + tau * likeness @ own) / (1 + tau)
+                    by_history = np.asarray(history.T @ alpha) / size
+                    guess_held = offset + held_codes @ by_code + held_history @ by_history
+                    quality = float(average_precision(guess_held, truth).mean())
+                    if quality > best:
+                        best = quality
+                        self.by_code = np.asarray(by_code, np.float32)
+                        self.by_history = np.asarray(by_history, np.float32)
+                        self.chosen = {"titles": tau, "drugs": rho, "drug_width": width, "noise": noise,
+                                       "validation_prauc": quality}
+            if log is not None:
+                log({"titles": tau, "prauc": best})
+
+    def _title_kernel(self) -> NDArray[np.float64] | None:
+        """[C, C]: exp((cos − 1)/width) of the codes' titles; None where titles are off."""
+        if self.evidence is None or self.config.titles == "off":
+            return None
+        titles = self.evidence.titles.astype(np.float64)
+        titled = np.linalg.norm(titles, axis=1) > 0
+        likeness = np.exp((titles @ titles.T - 1) / TITLE_WIDTH) * np.outer(titled, titled)
+        np.fill_diagonal(likeness, 1.0)
+        return likeness
+
+    def _centred_vectors(self, given: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+        """The medications' vectors about the mean of those given, to length 1; None where none is known."""
+        known = self.knowledge.known
+        if not (known & given).any():
+            return None
+        vectors = self.knowledge.vectors.astype(np.float64)
+        centred = np.where(known[:, None], vectors - vectors[known & given].mean(0), 0.0)
+        return unit(centred).astype(np.float64)
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    def predict_proba(self, visits: Histories) -> np.ndarray:
+        """float32[N, K]."""
+        out = np.empty((visits.visits, self.sizes.medication), np.float32)
+        for rows in self._chunks(np.arange(visits.visits)):
+            codes, history = self.inputs(visits, rows)
+            out[rows] = sigmoid(self._shared(visits, rows) + codes @ self.by_code + history @ self.by_history)
+        return out
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Coefficients, and the evidence that they stand on, in half precision."""
+        arrays = {"bias": self.bias, "gamma": self.gamma, "centre": self.centre, "scale": self.scale,
+                  "by_code": self.by_code, "by_history": self.by_history}
+        if self.evidence is not None:
+            arrays["evidence"] = self.evidence.tables.astype(np.float16)
+        return {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take them back."""
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        self.bias, self.gamma, self.centre, self.scale, self.by_code, self.by_history = (
+            arrays[name] for name in ("bias", "gamma", "centre", "scale", "by_code", "by_history"))
+        if "evidence" in arrays:
+            tables = arrays["evidence"].astype(np.float32)
+            self.evidence = CodeEvidence((), tables, np.zeros((tables.shape[1], 0), np.float32))
+        kinds = (len(self.gamma) - 6) // 4
+        self.used = KINDS[:kinds]
+
+    def extras(self) -> dict[str, Any]:
+        """What the validation patients chose, and the shared coefficients by name."""
+        names = ["diagnoses", "procedures", "earlier medications", "had a visit", "given before", "share of visits"]
+        names += [f"{name} {how} ({kind})" for kind in ("diagnosis", "procedure") for name in self.used
+                  for how in ("strongest", "total")]
+        return {**self.chosen, "coefficients": dict(zip(names, map(float, self.gamma), strict=True))}
+
+
+def strongest_and_total(codes: Ragged, table: Floats) -> tuple[Floats, Floats]:
+    """[n, K] each: the largest entry over a visit's codes, and log(1 + the sum of the positive ones); 0 without codes.
+
+    ``table`` float32[C, K].
+    """
+    strongest = np.zeros((len(codes), table.shape[1]), np.float32)
+    filled = np.flatnonzero(codes.lengths)
+    if len(filled):
+        entries = table[codes.values]
+        strongest[filled] = np.maximum.reduceat(entries, codes.indptr[:-1][filled], axis=0)
+    total = codes.sparse(len(table)) @ np.maximum(table, 0)
+    return strongest, np.log1p(total)
+
+
+def drug_settings(known: bool) -> list[tuple[float, float]]:
+    """The (weight, width) pairs tried for the medications' kernel."""
+    return [(0.0, 1.0)] + [(rho, h) for rho, h in product(DRUG_WEIGHTS[1:], DRUG_WIDTHS) if known]
+
+
+def drug_kernel(vectors: NDArray[np.float64] | None, weight: float, width: float, size: int) -> NDArray[np.float64]:
+    """[K, K]: (1 − weight)·identity + weight·exp((cos − 1)/width); one without a vector is like itself only."""
+    if vectors is None or weight == 0:
+        return np.eye(size)
+    known = np.linalg.norm(vectors, axis=1) > 0
+    alike = np.where(np.outer(known, known), np.exp((vectors @ vectors.T - 1) / width), 0.0)
+    np.fill_diagonal(alike, 1.0)
+    return (1 - weight) * np.eye(size) + weight * alike
+
+
+def eigen(mixed: Any, codes: sparse.csr_matrix, history: sparse.csr_matrix,
+          seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Eigenvalues [m], eigenvectors [n, m] of the visits' kernel over its mean diagonal, and that mean.
+
+    The kernel is ``mixed``·``codes``ᵀ + ``history``·``history``ᵀ. Of more than ``LANDMARKS`` visits a random sample
+    spans it (Nyström; Williams and Seeger 2001).
+    """
+    count = codes.shape[0]
+    diagonal = np.asarray(codes.multiply(mixed).sum(1)).ravel() + np.asarray(history.multiply(history).sum(1)).ravel()
+    size = float(diagonal.mean())
+    some = (np.arange(count) if count <= LANDMARKS
+            else np.sort(np.random.default_rng(seed).choice(count, LANDMARKS, False)))
+    kernel = np.asarray((mixed @ codes[some].T.toarray()), np.float64)
+    kernel = (kernel + (history @ history[some].T).toarray()) / size
+    if count <= LANDMARKS:
+        values, vectors = np.linalg.eigh((kernel + kernel.T) / 2)
+        return values, vectors, size
+    inner, turn = np.linalg.eigh(kernel[some])
+    kept = inner > 1e-6 * inner[-1]
+    spanned = kernel @ (turn[:, kept] / np.sqrt(inner[kept]))
+    values, vectors = np.linalg.eigh(spanned.T @ spanned)
+    kept = values > 1e-6 * values[-1]
+    return values[kept], spanned @ (vectors[:, kept] / np.sqrt(values[kept])), size
+
+
+def ridge_logistic(z: Floats, offset: Floats, target: Floats, ridge: float, *, steps: int = 25) -> Floats:
+    """float32[F]: γ that minimises Σ log loss(offset + γ·z) + ridge/2·‖γ‖², by Newton; ``z`` is [F, pairs].
+
+    Raises DataError when a feature is not finite.
+    """
+    if not np.isfinite(z).all():
+        raise DataError("a pair feature is not finite", hint="publish the embedding run again")
+    gamma = np.zeros(len(z))
+    for _ in range(steps):
+        guess = sigmoid(offset + gamma.astype(np.float32) @ z)
+        gradient = z @ (target - guess) - ridge * gamma
+        hessian = (z * (guess * (1 - guess))) @ z.T + ridge * np.eye(len(z))
+        step = np.linalg.solve(hessian, gradient)
+        gamma += step
+        if np.abs(step).max() < 1e-5:
+            break
+    return gamma.astype(np.float32)
+
+
+def sigmoid(score: np.ndarray) -> Floats:
+    """1/(1 + exp(−score)), float32."""
+    return (1 / (1 + np.exp(-np.clip(score, -30, 30)))).astype(np.float32)
+
+
+def logit(share: np.ndarray) -> np.ndarray:
+    """log(p/(1 − p)), p kept inside (1e-6, 1 − 1e-6)."""
+    kept = np.clip(share, 1e-6, 1 - 1e-6)
+    return np.log(kept) - np.log1p(-kept)
