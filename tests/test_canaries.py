@@ -211,6 +211,7 @@ HANDLES = [*NAMES, "chembl:CHEMBL77123", "chembl:CHEMBL90", "chembl:CHEMBL881230
            *(structure(which)["inchikey"] for which in SMILES if which != "computed")]
 CALLS = {
     "find_drug": [f"SELECT d.* FROM mkmed.drugs d WHERE d.drug_id = mkmed.find_drug('{h}')" for h in HANDLES],
+    "find_drugs": [f"SELECT * FROM mkmed.find_drugs('{h}')" for h in HANDLES],
     "vector_of": [f"SELECT mkmed.vector_of('{h}')" for h in HANDLES],
     "similar_drugs": [f"SELECT * FROM mkmed.similar_drugs('{h}', 100)" for h in HANDLES],
     "similar_across": [f"SELECT * FROM mkmed.similar_across('{h}', 'text', 'fused', 100)" for h in HANDLES],
@@ -225,7 +226,7 @@ CALLS = {
     "may_read_closed": ["SELECT mkmed.may_read_closed()"],
     "modality_names": ["SELECT mkmed.modality_names(63::smallint)"],
 }
-DENIED = {"add_reader", "artifact_id", "build_triple_keys", "define_vector_views", "drop_triple_keys"}
+DENIED = {"add_reader", "artifact_id", "build_triple_keys", "drop_triple_keys", "retire"}
 """Routines that a reader may not call."""
 
 

@@ -5,11 +5,11 @@ DO $grants$
 DECLARE
     public_views constant text[] := ARRAY[
         'atc', 'atc_classes', 'availability', 'bucket', 'conformers', 'documents', 'drug_entities', 'drug_vector', 'drugs',
-        'entities', 'identifiers', 'images', 'interactions', 'licences', 'modality_vector', 'names', 'properties',
-        'provenance', 'published_run', 'published_vector', 'records', 'relations', 'runs', 'schema_version', 'sources',
-        'texts', 'triples'];
+        'entities', 'history', 'identifiers', 'images', 'interactions', 'licences', 'modality_vector', 'names', 'properties',
+        'provenance', 'published_run', 'published_vector', 'readable_relation', 'records', 'relations', 'runs',
+        'schema_version', 'sources', 'substance_relations', 'texts', 'triples'];
     public_functions constant text[] := ARRAY[
-        'candidates', 'find_drug', 'is_open', 'is_open_share', 'may_read_closed', 'modality_names', 'nearest',
+        'candidates', 'find_drug', 'find_drugs', 'is_open', 'is_open_share', 'may_read_closed', 'modality_names', 'nearest',
         'similar_across', 'similar_drugs', 'similar_to', 'vector_of'];
     target record;
 BEGIN

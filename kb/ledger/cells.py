@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.many import insert_many
 from kb.db.redact import redact
+from kb.identity.places import leading_records
 from kb.modalities import State
+from kb.normalise import clean
 from kb.schema.ledger import cell, lookup
 
 
 @dataclass(frozen=True, slots=True)
 class CellWrite:
-    """One cell's new state; ``artifact`` is the retrieval that proves it."""
+    """One cell's new state; ``artifact`` is the retrieval that proves it.
+
+    ``record`` (source and key) is what the cell hangs on; a cell of the drug itself has none, and one that was computed
+    has the sha256 of its ``input``.
+    """
 
     drug_id: int
     modality: str
@@ -27,22 +33,40 @@ class CellWrite:
     artifact: bytes | None = None
     evidence: str | None = None
     error: str | None = None
+    record: tuple[str, str] | None = None
+    input: bytes | None = None
+
+    @property
+    def place(self) -> tuple[int, str, str, str]:
+        """Drug, modality and record: what the ledger has one cell of a source for."""
+        return (self.drug_id, str(self.modality), *(self.record or ("", "")))
 
 
 _STRENGTH = {State.present: 3, State.absent: 2, State.withheld: 2, State.rejected: 2, State.failed: 1, State.unknown: 0}
 
 
+_OPEN = """
+INSERT INTO mkmed.cell (drug_id, modality, source, record_source, record_key, state, run_id)
+SELECT w.drug_id, m.modality, :source, w.of, w.key, 'unknown', :run
+FROM unnest(CAST(:drugs AS bigint[]), CAST(:of AS text[]), CAST(:keys AS text[])) AS w (drug_id, of, key)
+CROSS JOIN unnest(CAST(:modalities AS text[])) AS m (modality)
+WHERE NOT EXISTS (
+    SELECT FROM mkmed.cell c WHERE c.drug_id = w.drug_id AND c.modality = m.modality AND c.source = :source)
+ORDER BY 1, 2 ON CONFLICT DO NOTHING
+"""
+
+
 def open_cells(
     connection: Connection, run_id: uuid.UUID, source: str, drug_ids: Iterable[int], modalities: Sequence[str]
 ) -> None:
-    """Make a cell in state ``unknown`` for every drug and modality that has none yet."""
-    rows = [
-        {"drug_id": d, "modality": str(m), "source": source, "state": State.unknown, "run_id": run_id}
-        for d in drug_ids
-        for m in modalities
-    ]
-    if rows:
-        insert_many(connection, insert(cell).on_conflict_do_nothing(), rows)
+    """Make a cell in state ``unknown`` for every drug and modality that has none yet, on the drug's first record."""
+    drugs = sorted(set(drug_ids))
+    if drugs:
+        records = leading_records(connection, source, drugs)
+        places = [records.get(drug_id, (None, None)) for drug_id in drugs]
+        columns = {"drugs": drugs, "of": [p[0] for p in places], "keys": [p[1] for p in places]}
+        fixed = {"source": source, "run": run_id, "modalities": [str(m) for m in modalities]}
+        connection.execute(text(_OPEN), columns | fixed)
 
 
 def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: Iterable[CellWrite]) -> int:
@@ -51,9 +75,9 @@ def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: 
     Knowledge only grows: present beats absent, rejected and withheld, which beat failed, which beats unknown. Of two
     artifacts for one cell the smaller id is kept, as ``kb.ingest.write`` does with the data.
     """
-    best: dict[tuple[int, str], CellWrite] = {}
+    best: dict[tuple[int, str, str, str], CellWrite] = {}
     for write in writes:
-        here = (write.drug_id, str(write.modality))
+        here = write.place
         if here not in best or _STRENGTH[write.state] > _STRENGTH[best[here].state]:
             best[here] = write
     rows = [
@@ -61,6 +85,9 @@ def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: 
             "drug_id": w.drug_id,
             "modality": str(w.modality),
             "source": source,
+            "record_source": w.record[0] if w.record else None,
+            "record_key": w.record[1] if w.record else None,
+            "input": w.input,
             "state": w.state,
             "attempts": 1,
             "last_error": redact(w.error) if w.error else w.error,
@@ -87,9 +114,10 @@ def _upsert_cells(connection: Connection, rows: list[dict[str, Any]]) -> None:
     insert_many(
         connection,
         statement.on_conflict_do_update(
-            index_elements=["drug_id", "modality", "source"],
+            index_elements=["record_source", "record_key", "modality", "source", "drug_id"],
             set_={
                 "state": new.state,
+                "input": new.input,
                 "attempts": cell.c.attempts + 1,
                 "last_error": new.last_error,
                 "evidence": new.evidence,
@@ -114,6 +142,7 @@ def claim_cells(
     limit: int,
     *,
     retry_failed: bool = False,
+    retry_rejected: bool = False,
     refresh_days: float | None = None,
     since: datetime | None = None,
     drug_ids: Sequence[int] | None = None,
@@ -121,13 +150,15 @@ def claim_cells(
     """Up to ``limit`` drug ids whose cell is to be filled, locked until the transaction ends.
 
     Rows that another process has locked are passed over (``FOR UPDATE SKIP LOCKED``), so any number of processes may
-    work on one source. Failed cells come again only with ``retry_failed`` and once a run (``since`` is its start).
+    work on one source. Failed cells come again only with ``retry_failed`` and once a run (``since`` is its start);
+    rejected ones, whose source may answer otherwise another time, with ``retry_rejected``.
     """
-    query = due_cells(source, modality, retry_failed=retry_failed, refresh_days=refresh_days, since=since)
+    query = due_cells(source, modality, retry_failed=retry_failed, retry_rejected=retry_rejected,
+                      refresh_days=refresh_days, since=since)
     if drug_ids is not None:
         query = query.where(cell.c.drug_id.in_(list(drug_ids)))
     query = query.order_by(cell.c.drug_id).limit(limit).with_for_update(skip_locked=True)
-    return list(connection.scalars(query))
+    return list(dict.fromkeys(connection.scalars(query)))  # records that became one drug have a cell each
 
 
 def due_cells(
@@ -135,13 +166,15 @@ def due_cells(
     modality: str,
     *,
     retry_failed: bool = False,
+    retry_rejected: bool = False,
     refresh_days: float | None = None,
     since: datetime | None = None,
 ) -> Select[tuple[int]]:
-    """The query for the drug ids whose cell is unknown, or failed and to be retried, or older than ``refresh_days``."""
+    """The query for the drug ids whose cell is unknown, or to be tried again, or older than ``refresh_days``."""
     due = cell.c.state == State.unknown
-    if retry_failed:
-        again = cell.c.state == State.failed
+    tried = [state for state, wanted in ((State.failed, retry_failed), (State.rejected, retry_rejected)) if wanted]
+    if tried:
+        again = cell.c.state.in_(tried)
         due = due | (again & (cell.c.updated_at < since) if since is not None else again)
     if refresh_days is not None:
         due = due | (cell.c.updated_at < datetime.now(UTC) - timedelta(days=refresh_days))
@@ -160,6 +193,7 @@ def write_lookup(
     error: str | None = None,
 ) -> None:
     """Record what became of something that was asked for, or that a part of a file was read."""
+    key, evidence, error = clean(key), clean(evidence) if evidence else None, clean(error) if error else None
     statement = insert(lookup).values(
         source=source,
         key=key,

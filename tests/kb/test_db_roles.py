@@ -52,8 +52,8 @@ def readers(lock: None, database: Engine) -> Iterator[tuple[Engine, str, str]]:
             """, (digest, digest, licence, RUN))
         cursor.execute("INSERT INTO drug_record (source, key, drug_id, name, kind, identifiers, artifact)"
                        " SELECT 's', identity, id, name, kind, '[]', %s FROM drug", (sha256(OPEN).digest(),))
-        cursor.execute("INSERT INTO drug_name (drug_id, name, source, kind, artifact)"
-                       " SELECT id, name, 's', 'preferred', %s FROM drug", (sha256(OPEN).digest(),))
+        cursor.execute("INSERT INTO drug_name (drug_id, name, source, key, kind, artifact)"
+                       " SELECT id, name, 's', identity, 'preferred', %s FROM drug", (sha256(OPEN).digest(),))
         for modality, payload in (("structure", OPEN), ("image", CLOSED)):
             cursor.execute("INSERT INTO cell (drug_id, modality, source, state, artifact, run_id)"
                            " SELECT id, %s, 's', 'present', %s, %s FROM drug", (modality, sha256(payload).digest(), RUN))
@@ -133,7 +133,7 @@ DENIED = {
     "terminate": ("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'", INSUFFICIENT),
     "temp_file_limit": ("SET temp_file_limit = '10GB'", INSUFFICIENT),
     "settings": ("ALTER SYSTEM SET fsync = off", INSUFFICIENT),
-    "redefine views": ("CALL mkmed.define_vector_views('vector', 8)", INSUFFICIENT),
+    "redefine views": ("CREATE OR REPLACE VIEW mkmed.drug_vector AS SELECT 1", INSUFFICIENT),
     "migrations": ("UPDATE mkmed.alembic_version SET version_num = 'x'", INSUFFICIENT),
 }
 

@@ -190,11 +190,19 @@ def test_every_invariant_can_be_broken(filled):
         "I3b": "DELETE FROM mkmed.property_set",
         "I4": "UPDATE mkmed.image SET artifact = (SELECT artifact FROM mkmed.property_set)",
         "I1b": "UPDATE mkmed.artifact SET url = 'https://elsewhere.example' WHERE content = sha256('numbers')",
-        "I8": "ALTER TABLE mkmed.text ALTER licence_id DROP NOT NULL; UPDATE mkmed.text SET licence_id = NULL",
+        "I9": "ALTER TABLE mkmed.text ALTER licence_id DROP NOT NULL; UPDATE mkmed.text SET licence_id = NULL",
         "I7": "UPDATE mkmed.drug_record SET drug_id = NULL WHERE key = 'drugbank:DB00030'",
+        "I8a": "UPDATE mkmed.property_set SET drug_id = (SELECT id FROM mkmed.drug WHERE name = 'Aspirin')",
+        "I8b": "INSERT INTO mkmed.identifier (drug_id, namespace, value, source, key, artifact)"
+        " SELECT drug_id, 'chembl', 'CHEMBL1', source, key, artifact FROM mkmed.drug_record WHERE key = 'drugbank:DB00030'",
+        "I8c": "UPDATE mkmed.drug_record SET inchikey = 'BSYNRYMUTXBXSQ-UHFFFAOYSA-N' WHERE key = 'drugbank:DB00331'",
+        "I8d": "UPDATE mkmed.source SET origin = 'computed';"
+        " UPDATE mkmed.property_set SET record_source = NULL, record_key = NULL, input = sha256('other')",
+        "I8e": "UPDATE mkmed.drug SET smiles = 'CCO' WHERE name = 'Aspirin'",
     }
     for number, statement in breakers.items():
         with filled.connect() as connection:
-            connection.execute(text(statement))
+            # As a client would whose foreign keys were taken away.
+            connection.execute(text(f"SET LOCAL session_replication_role = replica; {statement}"))
             assert number in [c.number for c in verify(connection) if c.broken], number
             connection.rollback()

@@ -131,7 +131,7 @@ def is_due(found: Found, options: IngestOptions, since: datetime) -> bool:
     """Whether a question is to be asked (again) by a run that began at ``since``."""
     if found.state == State.unknown:
         return True
-    if found.state == State.failed and options.retry_failed and found.updated_at < since:
+    if found.state in (State.failed, State.rejected) and options.retry_failed and found.updated_at < since:
         return True
     if options.refresh_days is None or found.updated_at >= since:
         return False

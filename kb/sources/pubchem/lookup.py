@@ -13,9 +13,8 @@ from sqlalchemy import Connection
 from kb.ingest.records import Batch, Document, PropertyRecord
 from kb.ledger.cells import open_cells, write_lookup
 from kb.modalities import Modality, State
-from kb.sources.pubchem.answers import RejectedError
 from kb.sources.pubchem.ask import BATCH, Asker, Reply
-from kb.sources.pubchem.identity import drug_record
+from kb.sources.pubchem.identity import contradicts, drug_record
 from kb.sources.pubchem.keys import (
     CID,
     Question,
@@ -26,8 +25,9 @@ from kb.sources.pubchem.keys import (
     open_questions,
     slices,
 )
-from kb.sources.pubchem.parse import TAGS, Compound, parse_cids, parse_lists, parse_properties, parse_records
-from kb.sources.pubchem.workers import Crew
+from kb.sources.pubchem.parse import TAGS
+from kb.sources.pubchem.proof import Compound
+from kb.sources.pubchem.workers import Crew, Miss
 
 if TYPE_CHECKING:
     from kb.ingest.engine import Job
@@ -39,6 +39,7 @@ POLL = 0.25
 """Seconds between looks at what another process is doing."""
 
 Rows = dict[int, tuple[Compound, Document]]
+Lists = tuple[dict[int, tuple[str, ...]], dict[int, tuple[str, ...]], list[Document], dict[int, str]]
 
 
 @dataclass
@@ -132,16 +133,12 @@ class Lookup:
         with self.job.transaction() as connection:
             if not self._claim(connection, [key]):
                 return
-            try:
-                reply, error = self.crew.attempt(lambda: self.asker.find(question.namespace, question.value))
-            except RejectedError as refusal:  # the user's text, not our request, is what the service cannot read
-                self._note(connection, key, State.rejected, error=refusal.message)
-                return
-            if reply is None:
-                self._note(connection, key, State.failed, error=error)
+            reply = self.crew.attempt(lambda: self.asker.find(question.namespace, question.value))
+            if isinstance(reply, Miss):
+                self._note(connection, key, reply.state, error=reply.error)
                 return
             self.job.write_in(connection, Batch(documents=[reply.document]))
-            cids = parse_cids(reply.body) if reply.present else ()
+            cids: tuple[int, ...] = reply.value if reply.present else ()
             if not cids:
                 self._note(connection, key, State.absent, evidence=NEVER_SEEN if reply.present else reply.evidence)
                 return
@@ -155,20 +152,27 @@ class Lookup:
             if not cids:
                 return
             single = len(cids) == 1 and cids[0] in self._single
-            rows, error = self.crew.attempt(lambda: self._rows(cids, single))
-            if rows is None:
-                for key in claimed:
-                    self._note(connection, key, State.failed, error=error)
+            rows = self.crew.attempt(lambda: self._rows(cids, single))
+            lists = rows if isinstance(rows, Miss) else self.crew.attempt(lambda: self._lists(sorted(rows[0])))
+            if isinstance(rows, Miss) or isinstance(lists, Miss):
+                self._missed(connection, cids, rows if isinstance(rows, Miss) else lists)  # type: ignore[arg-type]
                 return
             found, absent = rows
-            lists, error = self.crew.attempt(lambda: self._lists(sorted(found)))
-            if lists is None:
-                for cid in found:
-                    self._note(connection, f"{CID}:{cid}", State.failed, error=error)
-                found = {}
-            self._write(connection, found, *(lists or ({}, {}, [])))
-            missing = [cid for cid in cids if cid not in rows[0]]
-            self._missing(connection, missing, absent)
+            synonyms, numbers, documents, unsaid = lists
+            told = {cid: row for cid, row in found.items() if cid not in unsaid}
+            self._write(connection, told, synonyms, numbers, documents)
+            self._missing(connection, [cid for cid in cids if cid not in found], absent)
+            for cid in sorted(unsaid):
+                self._missed(connection, [cid], Miss(State.rejected, unsaid[cid]))
+
+    def _missed(self, connection: Connection, cids: Sequence[int], miss: Miss) -> None:
+        """Note what has no answer; of a list that cannot be used, each compound is asked for alone, once."""
+        alone = {cid for cid in cids if miss.state is State.rejected and cid not in self._single}
+        for cid in cids:
+            if cid not in alone:
+                self._note(connection, f"{CID}:{cid}", miss.state, error=miss.error)
+        with self._lock:
+            self._single.update(alone)
 
     def _rows(self, cids: Sequence[int], single: bool) -> tuple[Rows, Reply | None]:
         """The compounds found, and the proof when the one that was asked for is not there."""
@@ -176,30 +180,31 @@ class Lookup:
             reply = self.asker.record(cids[0])
             if not reply.present:
                 return {}, reply
-            return {c.cid: (c, reply.document) for c in parse_records(reply.body)}, None
+            return {cid: (compound, reply.document) for cid, compound in reply.value.values.items()}, None
         replies = self.asker.properties(cids, TAGS)
-        rows = {c.cid: (c, r.document) for r in replies if r.present for c in parse_properties(r.body)}
+        rows = {cid: (compound, r.document) for r in replies if r.present for cid, compound in r.value.values.items()}
         return rows, replies[0] if len(cids) == 1 and not replies[0].present else None
 
-    def _lists(self, cids: Sequence[int]) -> tuple[dict[int, tuple[str, ...]], dict[int, tuple[str, ...]],
-                                                   list[Document]]:
-        """Synonyms and registry numbers by CID, with their documents."""
+    def _lists(self, cids: Sequence[int]) -> Lists:
+        """Synonyms and registry numbers by CID, with their documents, and why some compounds' are not believed."""
         gathered: list[dict[int, tuple[str, ...]]] = []
         documents: list[Document] = []
+        unsaid: dict[int, str] = {}
         for operation, tag in (("synonyms", "Synonym"), ("xrefs/RN", "RN")):
             values: dict[int, tuple[str, ...]] = {}
             for reply in self.asker.lists(cids, operation, tag) if cids else ():
                 documents.append(reply.document)
                 if reply.present:
-                    values |= parse_lists(reply.body, tag)
+                    values |= reply.value.values
+                    unsaid |= reply.value.refused
             gathered.append(values)
-        return gathered[0], gathered[1], documents
+        return gathered[0], gathered[1], documents, unsaid
 
     def _write(self, connection: Connection, found: Rows, synonyms: dict[int, tuple[str, ...]],
                numbers: dict[int, tuple[str, ...]], documents: list[Document]) -> None:
         batch = Batch(documents=documents)
         for cid, (compound, document) in sorted(found.items()):
-            questions = self.by_cid.get(cid, [])
+            questions = self._meant(connection, compound, synonyms.get(cid, ()), numbers.get(cid, ()))
             record = drug_record(compound, document, synonyms.get(cid, ()), numbers.get(cid, ()), questions)
             batch.drugs.append(record)
             batch.payloads.append(PropertyRecord(record.key, document, compound.values))
@@ -211,6 +216,21 @@ class Lookup:
             question.key: ids[f"{CID}:{cid}"] for cid in found for question in self.by_cid.get(cid, [])
             if question.namespace != CID
         })
+
+    def _meant(self, connection: Connection, compound: Compound, synonyms: Sequence[str], numbers: Sequence[str]
+               ) -> list[Question]:
+        """The questions that led to a compound and mean it; others are rejected with the reason, and forgotten."""
+        meant: list[Question] = []
+        for question in self.by_cid.get(compound.cid, []):
+            reason = contradicts(question, compound, synonyms, numbers)
+            if reason is None:
+                meant.append(question)
+            else:
+                self._note(connection, question.key, State.rejected, error=reason)
+                self._unlinked.pop(question, None)
+        if compound.cid in self.by_cid:
+            self.by_cid[compound.cid] = meant
+        return meant
 
     def _missing(self, connection: Connection, cids: Sequence[int], proof: Reply | None) -> None:
         """Note a compound that is proven unknown; what a list left out is asked for again alone, once."""

@@ -64,13 +64,13 @@ FROM mkmed.artifact a JOIN mkmed.licence l ON l.id = a.licence_id
 WHERE a.licence_id IN (SELECT r.id FROM mkmed.readable_licence r);
 
 CREATE VIEW mkmed.names WITH (security_barrier) AS
-SELECT n.drug_id, n.name, n.kind, n.source, n.name_key, a.licence_id, a.share, a.url, a.retrieved_at, a.sha256
+SELECT n.drug_id, n.name, n.kind, n.source, n.key, n.name_key, a.licence_id, a.share, a.url, a.retrieved_at, a.sha256
 FROM mkmed.drug_name n JOIN mkmed.readable_drug d ON d.drug_id = n.drug_id
 JOIN mkmed.readable_artifact a ON a.id = n.artifact;
 COMMENT ON VIEW mkmed.names IS 'Every name of a drug with who uses it.';
 
 CREATE VIEW mkmed.identifiers WITH (security_barrier) AS
-SELECT i.drug_id, i.namespace, i.value, i.source, a.licence_id, a.share, a.url, a.retrieved_at, a.sha256
+SELECT i.drug_id, i.namespace, i.value, i.source, i.key, a.licence_id, a.share, a.url, a.retrieved_at, a.sha256
 FROM mkmed.identifier i JOIN mkmed.readable_drug d ON d.drug_id = i.drug_id
 JOIN mkmed.readable_artifact a ON a.id = i.artifact;
 COMMENT ON VIEW mkmed.identifiers IS 'Every identifier of a drug with who gives it.';
@@ -94,7 +94,7 @@ FROM mkmed.drug_atc x JOIN mkmed.readable_drug d ON d.drug_id = x.drug_id
 JOIN mkmed.readable_artifact a ON a.id = x.artifact JOIN mkmed.atc_class c ON c.code = x.code;
 COMMENT ON VIEW mkmed.atc IS 'The ATC codes of drugs at any level.';
 
-CREATE VIEW mkmed.drugs WITH (security_barrier) AS
+CREATE OR REPLACE VIEW mkmed.drugs WITH (security_barrier) AS
 SELECT d.drug_id, d.name, d.kind, d.identity, d.inchikey, d.smiles, d.formula,
        (SELECT array_agg(DISTINCT i.namespace || ':' || i.value) FROM mkmed.identifiers i WHERE i.drug_id = d.drug_id) AS identifiers,
        (SELECT array_agg(DISTINCT a.code) FROM mkmed.atc a WHERE a.drug_id = d.drug_id) AS atc,
@@ -103,7 +103,7 @@ SELECT d.drug_id, d.name, d.kind, d.identity, d.inchikey, d.smiles, d.formula,
 FROM mkmed.readable_drug d;
 COMMENT ON VIEW mkmed.drugs IS 'One row a drug with its identifiers, ATC codes and the sources and licences of its records.';
 
-CREATE VIEW mkmed.texts WITH (security_barrier) AS
+CREATE OR REPLACE VIEW mkmed.texts WITH (security_barrier) AS
 SELECT t.drug_id, d.name, t.provider, t.heading, t.content, t.url, t.licence_id, l.share, t.is_note, t.source,
        a.url AS retrieved_from, a.retrieved_at, encode(a.content, 'hex') AS sha256
 FROM mkmed.text t JOIN mkmed.readable_drug d ON d.drug_id = t.drug_id JOIN mkmed.licence l ON l.id = t.licence_id
@@ -111,7 +111,7 @@ JOIN mkmed.artifact a ON a.id = t.artifact
 WHERE t.licence_id IN (SELECT r.id FROM mkmed.readable_licence r);
 COMMENT ON VIEW mkmed.texts IS 'Every description, with who wrote it and under which licence.';
 
-CREATE VIEW mkmed.properties WITH (security_barrier) AS
+CREATE OR REPLACE VIEW mkmed.properties WITH (security_barrier) AS
 SELECT p.drug_id, d.name, e.key AS property, (e.value)::float8 AS value, k.unit, p.source, s.origin,
        a.licence_id, a.share, a.url, a.retrieved_at, a.sha256
 FROM mkmed.property_set p
@@ -140,13 +140,33 @@ JOIN mkmed.content b ON b.sha256 = o.content
 WHERE s.origin <> 'computed' OR d.structure_open;
 COMMENT ON VIEW mkmed.images IS 'Every picture of a structure, with its bytes.';
 
-CREATE VIEW mkmed.interactions WITH (security_barrier) AS
-SELECT i.drug_a, x.name AS name_a, i.drug_b, y.name AS name_b, i.severity, i.description, i.provider, i.source, i.licence_id,
-       l.share, a.url, a.retrieved_at, encode(a.content, 'hex') AS sha256
-FROM mkmed.interaction i JOIN mkmed.readable_drug x ON x.drug_id = i.drug_a JOIN mkmed.readable_drug y ON y.drug_id = i.drug_b
+CREATE OR REPLACE VIEW mkmed.interactions WITH (security_barrier) AS
+SELECT x.drug_id AS drug_a, x.name AS name_a, y.drug_id AS drug_b, y.name AS name_b, i.severity, i.description, i.provider,
+       i.source, i.licence_id, l.share, a.url, a.retrieved_at, encode(a.content, 'hex') AS sha256
+FROM mkmed.interaction i
+JOIN mkmed.readable_drug x ON x.drug_id = least(i.drug_a, i.drug_b)
+JOIN mkmed.readable_drug y ON y.drug_id = greatest(i.drug_a, i.drug_b)
 JOIN mkmed.licence l ON l.id = i.licence_id JOIN mkmed.artifact a ON a.id = i.artifact
-WHERE i.licence_id IN (SELECT r.id FROM mkmed.readable_licence r);
-COMMENT ON VIEW mkmed.interactions IS 'Drug-drug interactions by name, each pair once a provider.';
+WHERE i.drug_a <> i.drug_b AND i.licence_id IN (SELECT r.id FROM mkmed.readable_licence r);
+COMMENT ON VIEW mkmed.interactions IS 'Drug-drug interactions by name, one row a statement; drug_a < drug_b.';
+
+-- Which substance is related to which was computed from its structure.
+CREATE VIEW mkmed.readable_relation WITH (security_barrier) AS
+SELECT r.drug_id, r.relation, r.inchikey
+FROM mkmed.substance_relation r JOIN mkmed.readable_drug d ON d.drug_id = r.drug_id WHERE d.structure_open;
+
+CREATE OR REPLACE VIEW mkmed.substance_relations WITH (security_barrier) AS
+SELECT d.drug_id, d.name, r.relation, o.drug_id AS other_id, o.name AS other_name, coalesce(o.inchikey, r.inchikey) AS other_inchikey
+FROM mkmed.readable_relation r JOIN mkmed.readable_drug d ON d.drug_id = r.drug_id
+LEFT JOIN mkmed.readable_drug o ON o.inchikey = r.inchikey
+WHERE r.relation <> 'stereo-unspecified of'
+UNION ALL
+SELECT f.drug_id, f.name, r.relation, d.drug_id, d.name, d.inchikey
+FROM mkmed.readable_relation r JOIN mkmed.readable_drug d ON d.drug_id = r.drug_id
+JOIN mkmed.readable_drug f ON f.inchikey = r.inchikey
+WHERE r.relation = 'stereo-unspecified of';
+COMMENT ON VIEW mkmed.substance_relations IS
+    'Which substance is a salt, hydrate, labelled form or stereo-unspecified form of which other, or has it in a mixture.';
 
 CREATE VIEW mkmed.readable_provenance AS
 SELECT p.id, p.relation, p.provider, p.description, p.licence_id, l.share, p.source, p.artifact, a.url, a.retrieved_at,
@@ -176,7 +196,7 @@ SELECT e.id, e.name, e.type,
             THEN e.label END AS label
 FROM mkmed.kg_entity e;
 
-CREATE VIEW mkmed.triples WITH (security_barrier) AS
+CREATE OR REPLACE VIEW mkmed.triples WITH (security_barrier) AS
 SELECT h.name AS head, h.label AS head_label, r.name AS relation, t.name AS tail, t.label AS tail_label,
        h.type AS head_type, t.type AS tail_type, p.provider, p.licence_id, p.share, p.source, p.url, p.retrieved_at, p.sha256
 FROM mkmed.kg_triple k
@@ -221,13 +241,13 @@ WHERE NOT (SELECT mkmed.may_read_closed()) AND CASE
         AND (c.state = 'present' OR s.licence_id IN (SELECT l.id FROM mkmed.readable_licence l))
         AND (c.artifact IS NULL OR EXISTS (SELECT FROM mkmed.readable_artifact a WHERE a.id = c.artifact)) END;
 
-CREATE VIEW mkmed.availability WITH (security_barrier) AS
+CREATE OR REPLACE VIEW mkmed.availability WITH (security_barrier) AS
 SELECT c.drug_id, c.name, c.modality, c.source, c.origin, c.state, c.attempts, c.evidence, c.last_error, c.updated_at,
        a.url, a.retrieved_at, a.licence_id, a.sha256
 FROM mkmed.readable_cell c LEFT JOIN mkmed.readable_artifact a ON a.id = c.artifact;
 COMMENT ON VIEW mkmed.availability IS 'The ledger: the state of every (drug, modality, source), with what proves it.';
 
-CREATE VIEW mkmed.provenance WITH (security_barrier) AS
+CREATE OR REPLACE VIEW mkmed.provenance WITH (security_barrier) AS
 SELECT c.drug_id, c.name, c.modality, c.source, c.origin, a.url, a.retrieved_at, a.licence_id, l.title AS licence,
        l.share, a.attribution, a.upstream_version, a.parser, encode(a.content, 'hex') AS sha256, b.bytes, a.run_id
 FROM mkmed.readable_cell c
@@ -237,7 +257,7 @@ JOIN mkmed.licence l ON l.id = a.licence_id
 WHERE a.licence_id IN (SELECT r.id FROM mkmed.readable_licence r);
 COMMENT ON VIEW mkmed.provenance IS 'Where each cell of the bucket matrix came from: URL, time, licence, sha256.';
 
-CREATE VIEW mkmed.bucket WITH (security_barrier) AS
+CREATE OR REPLACE VIEW mkmed.bucket WITH (security_barrier) AS
 SELECT d.drug_id, d.name,
        coalesce(bool_or(c.modality = 'image'), false)     AS image,
        coalesce(bool_or(c.modality = 'text'), false)      AS text,
@@ -281,35 +301,91 @@ COMMENT ON VIEW mkmed.runs IS 'Who wrote what and when: stage, source, state and
 CREATE VIEW mkmed.schema_version AS SELECT version_num FROM mkmed.alembic_version;
 COMMENT ON VIEW mkmed.schema_version IS 'The migration that the database is at.';
 
-CREATE FUNCTION mkmed.find_drug(wanted text) RETURNS bigint
+CREATE OR REPLACE FUNCTION mkmed.find_drugs(wanted text)
+RETURNS TABLE (drug_id bigint, name text, matched text, how text, rank int, is_parent boolean)
 LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = mkmed, pg_temp
 AS $$
-    SELECT drug_id FROM (
-        SELECT drug_id, 0 AS rank FROM mkmed.drugs WHERE inchikey = regexp_replace(upper(wanted), '^INCHIKEY:', '')
+    WITH asked AS (
+        SELECT regexp_replace(trim(normalize(wanted, NFC)), '\s+', ' ', 'g') AS called
+    ), hits AS (
+        SELECT d.drug_id AS id, d.inchikey AS matched, 'InChIKey' AS how, 0 AS rank FROM mkmed.drugs d, asked
+        WHERE d.inchikey = regexp_replace(upper(called), '^INCHIKEY[:=]', '')
         UNION ALL
-        SELECT drug_id, 1 FROM mkmed.identifiers
-        WHERE namespace = lower(split_part(wanted, ':', 1))
-          AND value IN (upper(substr(wanted, strpos(wanted, ':') + 1)), substr(wanted, strpos(wanted, ':') + 1))
+        SELECT i.drug_id, i.namespace || ':' || i.value, 'identifier', 1 FROM mkmed.identifiers i, asked
+        WHERE i.namespace = lower(split_part(called, ':', 1))
+          AND i.value IN (upper(substr(called, strpos(called, ':') + 1)), substr(called, strpos(called, ':') + 1))
         UNION ALL
-        SELECT drug_id, 2 FROM mkmed.identifiers WHERE namespace = 'drugbank' AND value = upper(wanted)
+        SELECT i.drug_id, i.namespace || ':' || i.value, 'key of a user''s table', 1 FROM mkmed.identifiers i, asked
+        WHERE lower(split_part(called, ':', 1)) = 'user' AND i.value = substr(called, 6) AND i.namespace LIKE 'user.%'
         UNION ALL
-        SELECT drug_id, CASE kind WHEN 'preferred' THEN 3 ELSE 4 END FROM mkmed.names WHERE name_key = lower(wanted)
-    ) hits ORDER BY rank, drug_id LIMIT 1
+        SELECT i.drug_id, i.namespace || ':' || i.value, 'identifier', 2 FROM mkmed.identifiers i, asked
+        WHERE i.namespace IN ('drugbank', 'cas') AND i.value = upper(called)
+        UNION ALL
+        SELECT n.drug_id, n.name, CASE n.kind WHEN 'preferred' THEN 'name' ELSE n.kind END,
+               CASE n.kind WHEN 'preferred' THEN 3 ELSE 4 END FROM mkmed.names n, asked WHERE n.name_key = lower(called)
+    ), best AS (
+        SELECT DISTINCT ON (h.id) h.id, h.matched, h.how, h.rank FROM hits h ORDER BY h.id, h.rank, h.matched
+    )
+    SELECT b.id, d.name, b.matched, b.how, b.rank,
+           d.inchikey IS NOT NULL AND NOT EXISTS (
+               SELECT FROM best o WHERE o.rank = b.rank AND o.id <> b.id AND NOT EXISTS (
+                   SELECT FROM mkmed.readable_relation r WHERE r.drug_id = o.id AND r.inchikey = d.inchikey))
+    FROM best b JOIN LATERAL (SELECT v.name, v.inchikey FROM mkmed.drugs v WHERE v.drug_id = b.id) d ON true ORDER BY 5, 6 DESC, 1
 $$;
+COMMENT ON FUNCTION mkmed.find_drugs IS
+    'Every drug with this InChIKey, namespace:value, DrugBank id, CAS number, name or synonym: how each matched, the best
+    first. is_parent: the others of the same rank are its salts, hydrates, mixtures or labelled forms.';
+
+CREATE OR REPLACE FUNCTION mkmed.find_drug(wanted text) RETURNS bigint
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = mkmed, pg_temp
+AS $$ SELECT drug_id FROM mkmed.find_drugs(wanted) LIMIT 1 $$;
 COMMENT ON FUNCTION mkmed.find_drug IS
-    'The id of the drug with this InChIKey, namespace:value, DrugBank id, name or synonym; NULL where there is none.';
+    'The id of the first of find_drugs(wanted): the best match, of equal ones the parent substance, then the lowest id; NULL
+    where there is none. Where several match equally well, find_drugs shows them all.';
+
+-- What is true now is shown as in its own view; of what was, nothing that was computed from a structure of then.
+CREATE OR REPLACE VIEW mkmed.history WITH (security_barrier) AS
+WITH fact AS (
+    SELECT r.kind, r.drug_id, r.source, r.key AS record, r.fact, r.licence_id, r.since, r.until FROM mkmed.retired r
+    UNION ALL
+    SELECT 'drug_record', t.drug_id, t.source, t.key, to_jsonb(t) - ARRAY['since', 'artifact', 'digest', 'updated_at'], a.licence_id, t.since, NULL
+    FROM mkmed.drug_record t JOIN mkmed.artifact a ON a.id = t.artifact
+    UNION ALL
+    SELECT 'drug_name', t.drug_id, t.source, t.key, to_jsonb(t) - ARRAY['since', 'artifact', 'name_key'], a.licence_id, t.since, NULL
+    FROM mkmed.drug_name t JOIN mkmed.artifact a ON a.id = t.artifact
+    UNION ALL
+    SELECT 'identifier', t.drug_id, t.source, t.key, to_jsonb(t) - ARRAY['since', 'artifact'], a.licence_id, t.since, NULL
+    FROM mkmed.identifier t JOIN mkmed.artifact a ON a.id = t.artifact
+    UNION ALL
+    SELECT 'drug_atc', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], a.licence_id, t.since, NULL
+    FROM mkmed.drug_atc t JOIN mkmed.artifact a ON a.id = t.artifact
+    UNION ALL
+    SELECT 'text', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], t.licence_id, t.since, NULL
+    FROM mkmed.text t
+    UNION ALL
+    SELECT 'image', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], a.licence_id, t.since, NULL
+    FROM mkmed.image t JOIN mkmed.artifact a ON a.id = t.artifact
+    UNION ALL
+    SELECT 'conformer', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], a.licence_id, t.since, NULL
+    FROM mkmed.conformer t JOIN mkmed.artifact a ON a.id = t.artifact
+    UNION ALL
+    SELECT 'property_set', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact', 'updated_at'], a.licence_id, t.since, NULL
+    FROM mkmed.property_set t JOIN mkmed.artifact a ON a.id = t.artifact
+    UNION ALL
+    SELECT 'interaction', t.drug_a, t.source, t.a_key, to_jsonb(t) - ARRAY['since', 'artifact'], t.licence_id, t.since, NULL
+    FROM mkmed.interaction t
+)
+SELECT f.kind, f.drug_id, f.source, f.record, f.fact, f.licence_id, f.since, f.until FROM fact f
+WHERE (SELECT mkmed.may_read_closed()) OR (
+    f.licence_id IN (SELECT l.id FROM mkmed.readable_licence l)
+    AND (f.source NOT IN (SELECT s.name FROM mkmed.source s WHERE s.origin = 'computed')
+         OR f.until IS NULL AND f.drug_id IN (SELECT d.drug_id FROM mkmed.readable_drug d WHERE d.structure_open)));
+COMMENT ON VIEW mkmed.history IS
+    'What was true when: every fact as a row of JSON with the time since which it was here, and until when (NULL: still).';
 
 -- Drug vectors: the views of the published run, and the functions that search them.
-
-CREATE FUNCTION mkmed.modality_names(mask smallint) RETURNS text[]
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog
-AS $$
-    SELECT array_agg(name ORDER BY bit) FROM unnest(ARRAY['image', 'text', 'structure', 'property', 'graph', 'molecule'])
-        WITH ORDINALITY AS known(name, bit) WHERE (mask >> (bit - 1)::int) & 1 = 1
-$$;
-COMMENT ON FUNCTION mkmed.modality_names IS 'The names of the modalities whose bits are set.';
 
 CREATE VIEW mkmed.published_run AS
 SELECT r.run_id, r.width, r.precision, r.modalities, r.drugs, r.created_at
@@ -323,45 +399,13 @@ WHERE e.run_id = (SELECT p.run_id FROM mkmed.published p) AND ((SELECT mkmed.may
     OR e.drug_id IN (SELECT d.drug_id FROM mkmed.readable_drug d WHERE d.structure_open));
 COMMENT ON VIEW mkmed.published_vector IS 'The vectors of the published run, whatever their width.';
 
--- A view's column cannot change its type, so the views are made anew when a run of another width is published.
-CREATE PROCEDURE mkmed.define_vector_views("precision" text, width int)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = ext, public, pg_catalog, pg_temp
-AS $define$
-BEGIN
-    IF "precision" NOT IN ('vector', 'halfvec') THEN
-        RAISE EXCEPTION 'unknown precision %', "precision";
-    END IF;
-    DROP VIEW IF EXISTS mkmed.drug_vector, mkmed.modality_vector;
-    EXECUTE format(
-        $view$CREATE VIEW mkmed.drug_vector WITH (security_barrier) AS SELECT e.drug_id, (e.embedding)::%s(%s) AS embedding,
-        mkmed.modality_names(e.rests_on) AS rests_on, e.run_id FROM mkmed.published_vector e WHERE e.modality = 'fused'$view$,
-        "precision", width);
-    EXECUTE format(
-        $view$CREATE VIEW mkmed.modality_vector WITH (security_barrier) AS SELECT e.drug_id, e.modality,
-        (e.embedding)::%s(%s) AS embedding, e.run_id FROM mkmed.published_vector e WHERE e.modality <> 'fused'$view$,
-        "precision", width);
-    COMMENT ON VIEW mkmed.drug_vector IS 'The published fused vector of every drug, and the modalities that it rests on.';
-    COMMENT ON VIEW mkmed.modality_vector IS 'The published vectors of single modalities (and of the molecule).';
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mkmed_reader') THEN
-        GRANT SELECT ON mkmed.drug_vector, mkmed.modality_vector TO mkmed_reader;
-    END IF;
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mkmed_ingest') THEN
-        GRANT SELECT ON mkmed.drug_vector, mkmed.modality_vector TO mkmed_ingest;
-    END IF;
-END
-$define$;
-REVOKE EXECUTE ON PROCEDURE mkmed.define_vector_views FROM PUBLIC;
+CREATE OR REPLACE VIEW mkmed.drug_vector WITH (security_barrier) AS
+SELECT e.drug_id, e.embedding, mkmed.modality_names(e.rests_on) AS rests_on, e.run_id
+FROM mkmed.published_vector e WHERE e.modality = 'fused';
+CREATE OR REPLACE VIEW mkmed.modality_vector WITH (security_barrier) AS
+SELECT e.drug_id, e.modality, e.embedding, e.run_id FROM mkmed.published_vector e WHERE e.modality <> 'fused';
 
-DO $views$
-DECLARE
-    run record;
-BEGIN
-    SELECT r.precision, r.width INTO run FROM mkmed.published_run r;
-    CALL mkmed.define_vector_views(coalesce(run.precision, 'vector'), coalesce(run.width, 64));
-END
-$views$;
-
-CREATE FUNCTION mkmed.candidates(atc text, has text[]) RETURNS bigint[]
+CREATE OR REPLACE FUNCTION mkmed.candidates(atc text, has text[]) RETURNS bigint[]
 LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = mkmed, pg_temp
 AS $$
@@ -373,7 +417,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION mkmed.candidates IS 'The ids of the drugs in an ATC class (any level) that have all the named modalities.';
 
-CREATE FUNCTION mkmed.nearest(query vector, k int, modality text, atc text, has text[], leave_out bigint)
+CREATE OR REPLACE FUNCTION mkmed.nearest(query vector, k int, modality text, atc text, has text[], leave_out bigint)
 RETURNS TABLE (drug_id bigint, name text, similarity real, rests_on text[], atc_codes text[])
 LANGUAGE plpgsql STABLE
 SET search_path = mkmed, ext, public, pg_temp
@@ -426,7 +470,7 @@ END
 $$;
 COMMENT ON FUNCTION mkmed.nearest IS 'What similar_to, similar_drugs and similar_across share.';
 
-CREATE FUNCTION mkmed.similar_to(query vector, k int DEFAULT 10, modality text DEFAULT 'fused', atc text DEFAULT NULL,
+CREATE OR REPLACE FUNCTION mkmed.similar_to(query vector, k int DEFAULT 10, modality text DEFAULT 'fused', atc text DEFAULT NULL,
                                  has text[] DEFAULT NULL)
 RETURNS TABLE (drug_id bigint, name text, similarity real, rests_on text[], atc_codes text[])
 LANGUAGE sql STABLE
@@ -435,7 +479,7 @@ AS $$ SELECT * FROM mkmed.nearest(query, k, modality, atc, has, NULL) $$;
 COMMENT ON FUNCTION mkmed.similar_to IS
     'The k drugs nearest to a vector by cosine similarity, optionally only in an ATC class or with given modalities.';
 
-CREATE FUNCTION mkmed.vector_of(drug text, modality text DEFAULT 'fused') RETURNS vector
+CREATE OR REPLACE FUNCTION mkmed.vector_of(drug text, modality text DEFAULT 'fused') RETURNS vector
 LANGUAGE plpgsql STABLE
 SET search_path = mkmed, ext, public, pg_temp
 AS $$
@@ -457,7 +501,7 @@ END
 $$;
 COMMENT ON FUNCTION mkmed.vector_of IS 'The published vector of a drug, found by name, synonym, InChIKey or namespace:value.';
 
-CREATE FUNCTION mkmed.similar_drugs(drug text, k int DEFAULT 10, modality text DEFAULT 'fused', atc text DEFAULT NULL,
+CREATE OR REPLACE FUNCTION mkmed.similar_drugs(drug text, k int DEFAULT 10, modality text DEFAULT 'fused', atc text DEFAULT NULL,
                                     has text[] DEFAULT NULL)
 RETURNS TABLE (drug_id bigint, name text, similarity real, rests_on text[], atc_codes text[])
 LANGUAGE sql STABLE
@@ -467,7 +511,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION mkmed.similar_drugs IS 'The k drugs most like a drug, in one modality''s vectors or in the fused ones.';
 
-CREATE FUNCTION mkmed.similar_across(drug text, from_modality text, to_modality text, k int DEFAULT 10)
+CREATE OR REPLACE FUNCTION mkmed.similar_across(drug text, from_modality text, to_modality text, k int DEFAULT 10)
 RETURNS TABLE (drug_id bigint, name text, similarity real, rests_on text[], atc_codes text[])
 LANGUAGE sql STABLE
 SET search_path = mkmed, ext, public, pg_temp

@@ -1,4 +1,4 @@
--- The views and functions of 0004_views.sql.
+-- The views and functions of 0006_views.sql.
 
 DROP FUNCTION mkmed.similar_across(text, text, text, int);
 DROP FUNCTION mkmed.similar_drugs(text, int, text, text, text[]);
@@ -7,10 +7,10 @@ DROP FUNCTION mkmed.similar_to(vector, int, text, text, text[]);
 DROP FUNCTION mkmed.nearest(vector, int, text, text, text[], bigint);
 DROP FUNCTION mkmed.candidates(text, text[]);
 DROP FUNCTION mkmed.find_drug(text);
-DROP PROCEDURE mkmed.define_vector_views(text, int);
+DROP FUNCTION mkmed.find_drugs(text);
 DROP VIEW mkmed.drug_vector, mkmed.modality_vector;
 DROP VIEW mkmed.published_vector, mkmed.published_run;
-DROP FUNCTION mkmed.modality_names(smallint);
+DROP VIEW mkmed.history, mkmed.substance_relations, mkmed.readable_relation;
 DROP VIEW mkmed.schema_version, mkmed.runs, mkmed.sources, mkmed.documents, mkmed.bucket, mkmed.provenance,
     mkmed.availability, mkmed.readable_cell, mkmed.drug_entities, mkmed.triples, mkmed.readable_label, mkmed.relations,
     mkmed.entities, mkmed.readable_provenance, mkmed.interactions, mkmed.images, mkmed.conformers, mkmed.properties,

@@ -44,9 +44,16 @@ BEGIN
             DELETE FROM mkmed.artifact_seen s USING mkmed.artifact a
             WHERE s.artifact = a.id AND a.id NOT IN (SELECT id FROM kept);
         END IF;
+        IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ('mkmed.' || key.target)::regclass AND tgname = 'retire_changed') THEN
+            EXECUTE format('ALTER TABLE mkmed.%I DISABLE TRIGGER retire_changed', key.target);
+        END IF;
         EXECUTE format('UPDATE mkmed.%I t SET %I = a.content FROM mkmed.artifact a WHERE t.%I = a.id', key.target,
                        key.referring, key.referring);
+        IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ('mkmed.' || key.target)::regclass AND tgname = 'retire_changed') THEN
+            EXECUTE format('ALTER TABLE mkmed.%I ENABLE TRIGGER retire_changed', key.target);
+        END IF;
     END LOOP;
+    UPDATE mkmed.retired t SET artifact = a.content FROM mkmed.artifact a WHERE t.artifact = a.id;
 END
 $unbind$;
 DELETE FROM mkmed.content WHERE sha256 NOT IN (SELECT content FROM kept);

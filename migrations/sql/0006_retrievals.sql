@@ -1,6 +1,6 @@
 -- Retrievals apart from content, and a licence per edge.
 
--- Row policies are replaced by views (0004_views.sql); a reader keeps nothing until the grants are made anew.
+-- Row policies are replaced by views (0006_views.sql); a reader keeps nothing until the grants are made anew.
 DO $policies$
 DECLARE
     target record;
@@ -51,7 +51,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION mkmed.artifact_id IS 'The id of a retrieval: a hash over the content''s sha256 and where it came from.';
 
-CREATE FUNCTION pg_temp.public_url(url text) RETURNS text
+CREATE OR REPLACE FUNCTION pg_temp.public_url(url text) RETURNS text
 LANGUAGE sql IMMUTABLE
 AS $$
     SELECT CASE WHEN url ~* '^file:' THEN 'file:' || regexp_replace(url, '^.*/', '')
@@ -116,13 +116,44 @@ BEGIN
     ALTER TABLE mkmed.artifact_seen RENAME COLUMN sha256 TO artifact;
     FOR key IN SELECT * FROM artifact_key LOOP
         referring := CASE key.target WHEN 'artifact_seen' THEN 'artifact' ELSE key.referring END;
+        -- A row that is only told where its retrieval stands has not changed, so it is not retired.
+        IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ('mkmed.' || key.target)::regclass AND tgname = 'retire_changed') THEN
+            EXECUTE format('ALTER TABLE mkmed.%I DISABLE TRIGGER retire_changed', key.target);
+        END IF;
         EXECUTE format('UPDATE mkmed.%I t SET %I = r.id FROM retrieval r WHERE t.%I = r.sha256', key.target, referring,
                        referring);
+        IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ('mkmed.' || key.target)::regclass AND tgname = 'retire_changed') THEN
+            EXECUTE format('ALTER TABLE mkmed.%I ENABLE TRIGGER retire_changed', key.target);
+        END IF;
         EXECUTE format('ALTER TABLE mkmed.%I ADD CONSTRAINT %I FOREIGN KEY (%I) REFERENCES mkmed.artifact (id)%s', key.target,
                        'fk_' || key.target || '_' || referring, referring, CASE WHEN key.cascade THEN ' ON DELETE CASCADE' ELSE '' END);
     END LOOP;
+    UPDATE mkmed.retired t SET artifact = r.id FROM retrieval r WHERE t.artifact = r.sha256;
 END
 $rebind$;
+
+CREATE OR REPLACE FUNCTION mkmed.retire() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = mkmed, pg_temp
+AS $$
+DECLARE
+    old_row jsonb := to_jsonb(OLD);
+BEGIN
+    INSERT INTO mkmed.retired (kind, drug_id, source, key, fact, artifact, licence_id, since, until)
+    VALUES (TG_TABLE_NAME,
+            coalesce(old_row ->> 'drug_id', old_row ->> 'drug_a', CASE TG_TABLE_NAME WHEN 'drug' THEN old_row ->> 'id' END)::bigint,
+            old_row ->> 'source', coalesce(old_row ->> 'key', old_row ->> 'record_key', old_row ->> 'a_key'),
+            old_row - ARRAY['since', 'artifact', 'run_id', 'name_key', 'related_from', 'inchikey_block', 'digest', 'updated_at'],
+            (old_row ->> 'artifact')::bytea,
+            coalesce(old_row ->> 'licence_id',
+                     (SELECT a.licence_id FROM mkmed.artifact a WHERE a.id = (old_row ->> 'artifact')::bytea)),
+            OLD.since, greatest(statement_timestamp(), OLD.since));
+    IF TG_OP = 'UPDATE' THEN
+        NEW.since := statement_timestamp();
+        RETURN NEW;
+    END IF;
+    RETURN OLD;
+END $$;
 
 -- Secrets and local paths that older runs kept.
 UPDATE mkmed.run SET config = regexp_replace(regexp_replace(config::text,
