@@ -25,7 +25,7 @@ from recsys.formats.contract import DUPLICATE, KEPT, Ledger, Limits, check_count
 from recsys.formats.meds import recognise
 from recsys.formats.rows import coded
 from recsys.formats.tables import open_export
-from recsys.orders.medications import MedicationMap, map_orders
+from recsys.orders.medications import Labels, MedicationMap, map_orders
 
 DATA = Path(__file__).parents[2] / "demo" / "data"
 FOLDERS = {
@@ -46,8 +46,8 @@ ROWS = {
 class Every(MedicationMap):
     """Takes every medication key as a medication of its own, so that no knowledge base is needed."""
 
-    def codes(self, key):
-        return (f"KEY:{key}",)
+    def label(self, order):
+        return Labels(((f"KEY:{order.key}", ""),))
 
 
 def read(name, root=None, **options):
@@ -331,6 +331,7 @@ def test_published_counts_are_checked_where_the_files_look_like_the_full_set():
 
 def test_an_incomplete_full_set_stops_unless_a_subset_is_allowed(made, tmp_path, monkeypatch):
     monkeypatch.setattr(type(FORMATS["mimic3"]), "published", {"made": {"admissions": 6, "patients": 4}})
+    monkeypatch.setattr("recsys.cohorts.prepare.MedicationMap", Every)
     home = load_settings(home=tmp_path)
     with pytest.raises(MkmedError, match="made admissions: 5 rows, published are 6"):
         prepare(form="mimic3", root=made, min_visits=1, settings=home)
