@@ -68,7 +68,7 @@ def check(engine: Engine) -> list[str]:
 def current(engine: Engine) -> str | None:
     """The revision of the database, None before the first migration."""
     with mapped_errors(), engine.connect() as connection:
-        # A reader has no table, and before 0006 there was no view.
+        # A reader has no table, and before 0007 there was no view.
         for place in ("schema_version", "alembic_version"):
             if connection.scalar(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": f"mkmed.{place}"}):
                 return connection.scalar(text(f"SELECT version_num FROM mkmed.{place}"))  # noqa: S608

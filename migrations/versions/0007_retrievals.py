@@ -2,8 +2,8 @@
 
 Every row of release 0.1.0 keeps its retrieval; addresses lose their credentials, and of local files only the name stays.
 
-Revision ID: 0006
-Revises: 0005
+Revision ID: 0007
+Revises: 0006
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from importlib.resources import files
 
 from alembic import op
 
-revision = "0006"
-down_revision: str | None = "0005"
+revision = "0007"
+down_revision: str | None = "0006"
 branch_labels = None
 depends_on = None
 
@@ -46,15 +46,15 @@ COMMENT ON VIEW mkmed.modality_vector IS 'The published vectors of single modali
 
 def upgrade() -> None:
     """Part the tables, then define every view and function anew; views that people built on the public ones stay."""
-    _run(_read("0006_empty.sql"))
-    _run(_read("0006_retrievals.sql"))
-    _run(_read("0006_views.sql"))
+    _run(_read("0007_empty.sql"))
+    _run(_read("0007_retrievals.sql"))
+    _run(_read("0007_views.sql"))
 
 
 def downgrade() -> None:
     """Join them again; of several retrievals of one content the one of the smallest id stays."""
-    _run(_read("0006_drop.sql"))
-    _run(_read("0006_down.sql"))
+    _run(_read("0007_drop.sql"))
+    _run(_read("0007_down.sql"))
     _run(_between("0005_claims.sql", "CREATE FUNCTION mkmed.retire()", "COMMENT ON FUNCTION").replace(
         "CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
     _run(_read("0002_views.sql"))

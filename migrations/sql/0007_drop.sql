@@ -1,4 +1,4 @@
--- The views and functions of 0006_views.sql.
+-- The views and functions of 0007_views.sql.
 
 DROP FUNCTION mkmed.similar_across(text, text, text, int);
 DROP FUNCTION mkmed.similar_drugs(text, int, text, text, text[]);

@@ -1,6 +1,6 @@
 -- Retrievals apart from content, and a licence per edge.
 
--- Row policies are replaced by views (0006_views.sql); a reader keeps nothing until the grants are made anew.
+-- Row policies are replaced by views (0007_views.sql); a reader keeps nothing until the grants are made anew.
 DO $policies$
 DECLARE
     target record;
