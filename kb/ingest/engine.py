@@ -18,6 +18,7 @@ from kb import output
 from kb.db.space import require_space
 from kb.errors import Incomplete, Interrupted, MkmedError
 from kb.graph.link import relink
+from kb.identity.relations import relate
 from kb.ingest.crash import crash_at
 from kb.ingest.records import Batch
 from kb.ingest.runs import finish_run, start_run
@@ -200,6 +201,7 @@ def ingest(engine: Engine, settings: Settings, name: str, options: IngestOptions
             job.source.ingest(job)
         if job.counts["drugs"]:
             with job.transaction() as connection:
+                relate(connection)
                 relink(connection, job.run_id)
         if job.counts["rows"]:
             _analyse(engine)

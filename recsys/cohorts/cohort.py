@@ -20,7 +20,9 @@ from kb.errors import DataError, NotFound
 
 KINDS = ("diagnosis", "procedure", "medication")
 DOOR = "door"
-"""The kind of what is known when a patient arrives."""
+"""The kind of what is known when a patient arrives, as ``SEX:female``."""
+KNOWN_AT_THE_DOOR = ("age", "sex", "race", "ethnicity", "admission_type", "visit_type", "admission_diagnosis")
+"""The attributes that a visit begins with; what is told at its end (discharge, death, readmission) is none of them."""
 LEAST = 5
 """Training patients that a code must have to be named outside the cohort's folder."""
 
@@ -218,6 +220,10 @@ class Cohort:
     vocabularies: dict[str, Vocabulary]
     accounting: tuple[Loss, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    ordered: Ragged | None = None
+    """One row a visit: which ingredients were ordered under which label, as indices into ``ordered_pairs``."""
+    ordered_pairs: tuple[tuple[str, str], ...] = ()
+    """(label, ingredient key), e.g. (``ATC:B01A``, ``DRUG:inchikey:…``)."""
     visit_end: Int64 | None = None
     attributes: dict[str, Attribute] = field(default_factory=dict)
 
@@ -268,6 +274,10 @@ class Cohort:
             digest.update(np.ascontiguousarray(self.codes[kind].indptr, dtype="<i8").tobytes())
             digest.update(np.ascontiguousarray(self.codes[kind].values, dtype="<i4").tobytes())
             digest.update("\n".join(self.vocabularies[kind].codes).encode())
+        if self.ordered is not None:
+            digest.update(np.ascontiguousarray(self.ordered.indptr, dtype="<i8").tobytes())
+            digest.update(np.ascontiguousarray(self.ordered.values, dtype="<i4").tobytes())
+            digest.update("\n".join("\t".join(pair) for pair in self.ordered_pairs).encode())
         if self.visit_end is not None:
             digest.update(np.ascontiguousarray(self.visit_end, dtype="<i8").tobytes())
         for name, attribute in sorted(self.attributes.items()):
@@ -371,4 +381,18 @@ def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None
 
 def door(cohort: Cohort) -> tuple[Ragged, tuple[str, ...]]:
     """What is known when a patient arrives, one row a visit, and its names: nothing where the source has nothing."""
-    return Ragged(np.zeros(cohort.visits + 1, np.int64), np.empty(0, np.int32)), ()
+    rows, values = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    names: list[str] = []
+    for name in KNOWN_AT_THE_DOOR:
+        if name in cohort.attributes:
+            attribute = cohort.attributes[name]
+            known = np.flatnonzero(attribute.values >= 0)
+            rows.append(known)
+            values.append(attribute.values[known].astype(np.int64) + len(names))
+            names += [door_code(name, level) for level in attribute.levels]
+    return Ragged.from_pairs(np.concatenate(rows), np.concatenate(values), cohort.visits), tuple(names)
+
+
+def door_code(name: str, level: str) -> str:
+    """The code of an attribute's level: ``SEX:female``."""
+    return f"{name.upper()}:{level}"

@@ -45,7 +45,8 @@ def write_mimic(root, patients=60):
     for patient in range(patients):
         for visit in range(2 + patient % 3):
             subject, hadm = f"{PATIENT}{patient:03d}", f"{VISIT}{patient:03d}{visit}"
-            admissions.append(f"{subject},{hadm},{moment(patient, visit):%Y-%m-%d %H:%M:%S}")
+            reason = NOTE if patient in (0, 1, 2) else ("SEPSIS", "CHEST PAIN")[patient % 2]
+            admissions.append(f"{subject},{hadm},{moment(patient, visit):%Y-%m-%d %H:%M:%S},{reason}")
             diagnoses += [f"{subject},{hadm},{code}" for code in draw.sample(DIAGNOSES, 2)]
             procedures.append(f"{subject},{hadm},{draw.choice(PROCEDURES)}")
             orders += [f"{hadm},{drug},0,PO" for drug in draw.sample(DRUGS, 2)]
@@ -54,7 +55,7 @@ def write_mimic(root, patients=60):
                 procedures.append(f"{subject},{hadm},{RARE['procedure']}")
                 orders += [f'{hadm},"{RARE["drug"]} {route}",0,{route}' for route in ("PO", "IV")]
                 orders += [f"{hadm},{NOTE},0,{route}" for route in ("PO", "IV", "SC")]
-    tables = {"ADMISSIONS": ("SUBJECT_ID,HADM_ID,ADMITTIME", admissions),
+    tables = {"ADMISSIONS": ("SUBJECT_ID,HADM_ID,ADMITTIME,DIAGNOSIS", admissions),
               "PATIENTS": ("SUBJECT_ID", [f"{PATIENT}{patient:03d}" for patient in range(patients)]),
               "DIAGNOSES_ICD": ("SUBJECT_ID,HADM_ID,ICD9_CODE", diagnoses),
               "PROCEDURES_ICD": ("SUBJECT_ID,HADM_ID,ICD9_CODE", procedures),
