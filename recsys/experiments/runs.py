@@ -63,6 +63,8 @@ class Data:
     validation: Histories
     test: Histories
     knowledge: Knowledge
+    orders: bytes | None = None
+    """The map from orders to the medications (``recsys.orders.stored``)."""
 
     @property
     def sizes(self) -> Sizes:
@@ -84,7 +86,21 @@ def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data
                         hint="take a larger extract; --set least_patients=1 only for data that anybody may see")
     task = TASKS[config.task]
     parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
-    return Data(encoded, **parts, knowledge=knowledge_for(config, cohort, encoded, engine, settings))
+    return Data(encoded, **parts, knowledge=knowledge_for(config, cohort, encoded, engine, settings),
+                orders=_orders(cohort, engine))
+
+
+def _orders(cohort: Cohort, engine: Engine | None) -> bytes | None:
+    """The map from orders to the cohort's medications, for answers; None without a knowledge base."""
+    from recsys.orders.medications import read_map
+    from recsys.orders.stored import pack
+
+    if engine is None:
+        return None
+    made = cohort.provenance
+    with engine.connect() as connection:
+        return pack(read_map(connection, str(made.get("level", "3")), protocol=str(made.get("protocol", "one")),
+                             keep_vehicles=bool(made.get("keep_vehicles"))))
 
 
 def encoded_for(config: Config, cohort: Cohort, split: Split) -> Encoded:
@@ -252,7 +268,7 @@ def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted:
             "free": list(fitted.choices.free), "per_visit": report["per_visit"]}
     vocabularies = fitted.recommender.forget_unseen_codes(input_vocabularies(data.encoded, TASKS[config.task]))
     save_recommender(folder / "best.pt", Trained(fitted.recommender, vocabularies, fitted.choices.safe,
-                                                 fitted.choices.platt, meta))
+                                                 fitted.choices.platt, meta, data.orders))
     write_sums(settings, folder, result.sums)
     (folder / "report.json").write_text(json.dumps(plain(report), indent=1))
     from recsys.experiments.curves import draw_curves

@@ -141,7 +141,7 @@ def do(study: Study, job: Job, settings: Settings) -> Found:
         task = TASKS[config.task]
         parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
         knowledge = altered(knowledge_for(config, cohort, encoded, engine, settings), job, encoded, engine)
-        data = Data(encoded, **parts, knowledge=knowledge)
+        data = Data(encoded, **parts, knowledge=knowledge, orders=None)
         return KINDS_OF_STUDY[study.kind](study, job, config, data)
     finally:
         engine.dispose()
