@@ -22,7 +22,6 @@ from recsys.experiments.config import from_json
 from recsys.experiments.decode import Decision
 from recsys.knowledge.composition import Composition, Tower
 from recsys.knowledge.table import Knowledge
-from recsys.orders.book import OrderBook
 from recsys.orders.interactions import DrugInteractions, Interaction, Interactions
 from recsys.registry import RECOMMENDERS
 
@@ -42,6 +41,8 @@ class Trained:
     platt: Platt
     meta: dict[str, Any] = field(default_factory=dict)
     """The cohort's fingerprint, the run id, training frequencies, the validation row: JSON."""
+    orders: bytes | None = None
+    """The map from orders to medications (``recsys.orders.stored``); None for a cohort without a knowledge base."""
 
 
 def save_recommender(path: Path, trained: Trained) -> str:
@@ -68,13 +69,14 @@ def save_recommender(path: Path, trained: Trained) -> str:
                       "modalities": list(knowledge.modalities), "smiles": [list(s) for s in knowledge.smiles],
                       "ingredients": [list(keys) for keys in knowledge.ingredients],
                       "drug_interactions": [list(statement) for statement in knowledge.drug_interactions.statements],
-                      "book": knowledge.book.as_json() if knowledge.book else None,
                       "vectors_run": knowledge.vectors_run, "interactions_source": knowledge.interactions.source,
                       "interactions_version": knowledge.interactions.version},
         "composition": None if parts is None else {"size": parts.size, "names": list(parts.names),
                                                    "smiles": list(parts.smiles), "fusion": parts.fusion,
                                                    "tower": parts.tower.kwargs if parts.tower else None},
     }
+    if trained.orders is not None:
+        tensors["orders"] = torch.frombuffer(bytearray(trained.orders), dtype=torch.uint8)
     return checkpoint.save(path, tensors, meta)
 
 
@@ -102,7 +104,8 @@ def _trained(path: Path, tensors: Mapping[str, Any], meta: Mapping[str, Any]) ->
     model = RECOMMENDERS[meta["recommender"]](Sizes(*meta["sizes"]), knowledge, from_json(meta["config"]))
     model.restore(tensors["model"])
     vocabularies = {kind: tuple(codes) for kind, codes in meta["vocabularies"].items()}
-    return Trained(model, vocabularies, Decision(*meta["decision"]), Platt(*meta["platt"]), meta["meta"])
+    orders = tensors["orders"].numpy().tobytes() if "orders" in tensors else None
+    return Trained(model, vocabularies, Decision(*meta["decision"]), Platt(*meta["platt"]), meta["meta"], orders)
 
 
 def _knowledge(arrays: Mapping[str, torch.Tensor], words: Mapping[str, Any]) -> Knowledge:
@@ -113,7 +116,6 @@ def _knowledge(arrays: Mapping[str, torch.Tensor], words: Mapping[str, Any]) -> 
         interactions=Interactions(arrays["interactions"].numpy().astype(bool), words["interactions_source"],
                                   None if expected is None else expected.numpy()),
         ingredients=tuple(tuple(keys) for keys in words.get("ingredients", ())),
-        book=OrderBook.from_json(words["book"]) if words.get("book") else None,
         drug_interactions=DrugInteractions(tuple(Interaction(*row) for row in words.get("drug_interactions", ()))),
         modalities=tuple(words["modalities"]), modality_vectors=None if alone is None else alone.numpy(),
         smiles=tuple(tuple(s) for s in words["smiles"]), vectors_run=words["vectors_run"],

@@ -15,18 +15,16 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection, Engine
 
-from kb.errors import DataError, NotFound
+from kb.errors import CheckpointError, DataError, NotFound
 from kb.names.lexicon import read_bases
+from kb.output import say
 from kb.query import read as query
 from recsys.cohorts.cohort import Cohort
 from recsys.knowledge.evidence import CodeEvidence, read_evidence
 from recsys.knowledge.table import Knowledge, no_knowledge
-from recsys.orders.book import OrderBook, make_book
 from recsys.orders.classes import LEVELS, is_combination
 from recsys.orders.interactions import DrugInteractions, Interactions, read_interactions, rolled_up
 from recsys.orders.ordered import OrderedInteractions, Shares, ordered_interactions
-from recsys.orders.own_map import OwnMap
-from recsys.orders.resolve import read_resolver
 
 
 def drugs_of(connection: Connection, medications: Sequence[str], shares: Shares | None = None,
@@ -85,21 +83,8 @@ def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: boo
     plain = no_knowledge(medications, interactions, names=names, smiles=smiles,
                          ingredients=ingredients, drug_interactions=known)
     gathered = _with_vectors(engine, plain, drugs, smiles_of, runs, encoder) if vectors else plain
-    if codes and runs is not None:
-        evidence = _evidence(engine, runs, cache, codes, drugs)
-        gathered = replace(gathered, evidence=evidence if vectors else evidence.titles_alone())
-    return gathered
-
-
-def read_book(engine: Engine, cohort: Cohort, knowledge: Knowledge) -> OrderBook | None:
-    """The book of a model on a cohort; None where the cohort does not say how its orders were labelled."""
-    said = cohort.provenance
-    if "protocol" not in said or not knowledge.ingredients:
-        return None
-    with engine.connect() as connection:
-        resolver = read_resolver(connection, OwnMap(said.get("own_map", {})))
-    keys = (key for members in knowledge.ingredients for key in members)
-    return make_book(resolver, str(said["level"]), str(said["protocol"]), keys)
+    evidence = _evidence(engine, runs, cache, codes, drugs) if codes and runs is not None else None
+    return replace(gathered, evidence=evidence if vectors or evidence is None else evidence.titles_alone())
 
 
 def cohort_interactions(engine: Engine, cohort: Cohort) -> OrderedInteractions:
@@ -117,14 +102,19 @@ def cohort_interactions(engine: Engine, cohort: Cohort) -> OrderedInteractions:
 
 
 def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[str],
-              drugs: Sequence[Sequence[int]]) -> CodeEvidence:
+              drugs: Sequence[Sequence[int]]) -> CodeEvidence | None:
+    """The evidence by the published run's text tower; None, with a word why, where that cannot be had."""
     from embed.features.cache import FeatureCache
     from embed.runs import artefact
     from embed.runs.embedder import Embedder
     from embed.runs.store import published_run, read
 
-    run = published_run(engine)
-    trained = Embedder(artefact.load(runs / str(run)), FeatureCache(cache))
+    try:
+        run = published_run(engine)
+        trained = Embedder(artefact.load(runs / str(run)), FeatureCache(cache))
+    except (NotFound, CheckpointError) as error:
+        say(f"{error.message}: the titles of codes are not read")
+        return None
     fused = read(engine, run)
     with engine.connect() as connection:
         return read_evidence(connection, trained.sentences, trained.aligned, codes, drugs, fused.drug_ids,

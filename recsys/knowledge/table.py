@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kb.errors import DataError
-from recsys.orders.book import OrderBook
 from recsys.orders.interactions import DrugInteractions, Interactions
 
 if TYPE_CHECKING:
@@ -47,8 +46,6 @@ class Knowledge:
     """The keys of each medication's ingredients, those that its orders had where the cohort says so."""
     drug_interactions: DrugInteractions = field(default_factory=DrugInteractions)
     """What sources state of pairs of these ingredients; ``interactions`` is rolled up from it."""
-    book: OrderBook | None = None
-    """The names and codes of the ingredients, to read orders by; None where the cohort says nothing of its labels."""
     composition: Composition | None = None
     """The drugs behind ``vectors`` with the run's own fusion; None where the run's weights were not at hand."""
 

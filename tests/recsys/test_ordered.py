@@ -1,6 +1,5 @@
-"""What was ordered under each label, the interactions that visits really had, and orders read by a stored book."""
+"""What was ordered under each label, and the interactions that visits really had."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,10 @@ from recsys.cohorts.cohort import Cohort, Ragged, Vocabulary
 from recsys.cohorts.files import load_cohort, save_cohort
 from recsys.formats import FORMATS
 from recsys.formats.contract import Limits
-from recsys.orders.book import OrderBook, make_book
 from recsys.orders.interactions import DrugInteractions, Interaction
 from recsys.orders.medications import MedicationMap, map_orders
 from recsys.orders.ordered import ordered_interactions, shares
-from recsys.orders.own_map import OwnMap
-from tests.bundled_drugs import drug, resolver
+from tests.bundled_drugs import resolver
 
 DATA = Path(__file__).parents[2] / "demo" / "data"
 A, B, C = "DRUG:a", "DRUG:b", "DRUG:c"
@@ -83,21 +80,6 @@ def test_the_cohort_keeps_what_was_ordered(tmp_path):
     assert loaded.ordered == made.ordered and loaded.ordered_pairs == PAIRS
     assert loaded.fingerprint == made.fingerprint
     assert cohort([[0, 2], [0]]).fingerprint != made.fingerprint  # the same labels, another drug
-
-
-@pytest.fixture(scope="module")
-def book():
-    known = resolver(OwnMap({"house mix": "warfarin"}))
-    keys = [known.key(drug(name)) for name in ("warfarin", "aspirin", "hydrochlorothiazide", "ibuprofen")]
-    return OrderBook.from_json(json.loads(json.dumps(make_book(known, "3", "one", keys).as_json())))
-
-
-def test_a_book_reads_orders_as_the_cohort_did(book):
-    assert book.labels("Coumadin 5 mg po tabs") == ("ATC:B01A",) == book.labels("HOUSE MIX")
-    assert book.labels("hydrochlorothiazide") == ("ATC:C03A",) and book.labels("ibuprofen 400 mg tab") == ("ATC:M01A",)
-    assert book.labels("RXCUI:1191") == ("ATC:B01A",) and book.labels("multivitamin") == ("ATC:A11B",)
-    assert book.labels("percocet") == () and book.labels("bag") == () and book.labels("") == ()
-    assert book.ingredients("warfarin sodium") == ("DRUG:drugbank:DB00682",)
 
 
 def test_the_open_demos_have_no_order_with_more_classes_than_ingredients():
