@@ -63,8 +63,7 @@ def write_batch(
         for row in _smallest(rows, ONE_A_DRUG)
     ]
     cells += [_outcome(o, drug_id(o.drug)) for o in batch.outcomes]
-    if replace:
-        forget(connection, run_id, source, cells)
+    forget(connection, run_id, source, cells, refresh=replace)
     _write_payloads(connection, payloads)
     _write_atc(connection, source, batch.atc, batch.atc_classes, drug_id)
     _write_interactions(connection, source, batch.interactions, drug_id, replace)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, case, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.many import insert_many
+from kb.ledger.claims import claim_values, unclaimed
 from kb.modalities import State
 from kb.schema.ledger import cell, lookup
 
@@ -78,8 +79,11 @@ def _upsert_cells(connection: Connection, rows: list[dict[str, Any]]) -> None:
     statement = insert(cell)
     new = statement.excluded
     old_strength, new_strength = _strength(cell.c.state), _strength(new.state)
+    # What is known stays beside the error of a refresh that failed, and is due again (``stale``).
+    unrefreshed = (new.state == State.failed) & ((cell.c.state == State.present) | (cell.c.state == State.absent))
     wins = (
         (new_strength > old_strength)
+        | unrefreshed
         | ((new.state == State.failed) & (cell.c.state == State.failed))
         | ((new.state == State.present) & (cell.c.state == State.present) & (new.artifact < cell.c.artifact))
     )
@@ -88,11 +92,11 @@ def _upsert_cells(connection: Connection, rows: list[dict[str, Any]]) -> None:
         statement.on_conflict_do_update(
             index_elements=["drug_id", "modality", "source"],
             set_={
-                "state": new.state,
+                "state": case((unrefreshed, cell.c.state), else_=new.state),
                 "attempts": cell.c.attempts + 1,
                 "last_error": new.last_error,
-                "evidence": new.evidence,
-                "artifact": new.artifact,
+                "evidence": case((unrefreshed, cell.c.evidence), else_=new.evidence),
+                "artifact": case((unrefreshed, cell.c.artifact), else_=new.artifact),
                 "run_id": new.run_id,
                 "updated_at": func.now(),
             },
@@ -108,6 +112,7 @@ def _strength(state: ColumnElement[str]) -> ColumnElement[int]:
 
 def claim_cells(
     connection: Connection,
+    run_id: uuid.UUID,
     source: str,
     modality: str,
     limit: int,
@@ -117,16 +122,23 @@ def claim_cells(
     since: datetime | None = None,
     drug_ids: Sequence[int] | None = None,
 ) -> list[int]:
-    """Up to ``limit`` drug ids whose cell is to be filled, locked until the transaction ends.
+    """Up to ``limit`` drug ids whose cell is to be filled, claimed by the run beyond the end of the transaction.
 
-    Rows that another process has locked are passed over (``FOR UPDATE SKIP LOCKED``), so any number of processes may
-    work on one source. Failed cells come again only with ``retry_failed`` and once a run (``since`` is its start).
+    What another process has claimed is passed over, so any number of processes may work on one source. Failed cells
+    come again only with ``retry_failed`` and once a run (``since`` is its start).
     """
     query = due_cells(source, modality, retry_failed=retry_failed, refresh_days=refresh_days, since=since)
     if drug_ids is not None:
         query = query.where(cell.c.drug_id.in_(list(drug_ids)))
-    query = query.order_by(cell.c.drug_id).limit(limit).with_for_update(skip_locked=True)
-    return list(connection.scalars(query))
+    query = query.where(unclaimed(cell, run_id)).order_by(cell.c.drug_id).limit(limit)
+    free = query.with_for_update(skip_locked=True, of=cell).cte("free")
+    claim = (
+        update(cell)
+        .where(cell.c.drug_id == free.c.drug_id, cell.c.source == source, cell.c.modality == str(modality))
+        .values(**claim_values(run_id))
+        .returning(cell.c.drug_id)
+    )
+    return sorted(connection.scalars(claim))
 
 
 def due_cells(
@@ -137,14 +149,24 @@ def due_cells(
     refresh_days: float | None = None,
     since: datetime | None = None,
 ) -> Select[tuple[int]]:
-    """The query for the drug ids whose cell is unknown, or failed and to be retried, or older than ``refresh_days``."""
-    due = cell.c.state == State.unknown
+    """The query for the drug ids whose cell is to be filled.
+
+    It is unknown, or could not be refreshed by an earlier run, or failed and is to be retried, or is older than
+    ``refresh_days``.
+    """
+    due = (cell.c.state == State.unknown) | stale(cell, since)
     if retry_failed:
         again = cell.c.state == State.failed
         due = due | (again & (cell.c.updated_at < since) if since is not None else again)
     if refresh_days is not None:
         due = due | (cell.c.updated_at < datetime.now(UTC) - timedelta(days=refresh_days))
     return select(cell.c.drug_id).where(cell.c.source == source, cell.c.modality == str(modality), due)
+
+
+def stale(table: Table, since: datetime | None = None) -> ColumnElement[bool]:
+    """Whether what is known was to be refreshed, and could not be, by a run before ``since``."""
+    pending = table.c.state.in_([State.present, State.absent]) & table.c.last_error.is_not(None)
+    return pending & (table.c.updated_at < since) if since is not None else pending
 
 
 def write_lookup(
@@ -158,7 +180,10 @@ def write_lookup(
     evidence: str | None = None,
     error: str | None = None,
 ) -> None:
-    """Record what became of something that was asked for, or that a part of a file was read."""
+    """Record what became of something that was asked for, or that a part of a file was read.
+
+    A failure hides nothing that is known: only its error is kept beside it, and the key is due again (``stale``).
+    """
     statement = insert(lookup).values(
         source=source,
         key=key,
@@ -170,14 +195,15 @@ def write_lookup(
         run_id=run_id,
     )
     new = statement.excluded
+    kept = (new.state == State.failed) & lookup.c.state.in_([State.present, State.absent])
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["source", "key"],
             set_={
-                "state": new.state,
-                "drug_id": new.drug_id,
+                "state": case((kept, lookup.c.state), else_=new.state),
+                "drug_id": case((kept, lookup.c.drug_id), else_=new.drug_id),
                 "attempts": lookup.c.attempts + 1,
-                "evidence": new.evidence,
+                "evidence": case((kept, lookup.c.evidence), else_=new.evidence),
                 "last_error": new.last_error,
                 "run_id": new.run_id,
                 "updated_at": func.now(),

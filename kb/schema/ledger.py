@@ -5,6 +5,8 @@ The artifact table follows W3C PROV's split of entity (the bytes), activity (the
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -14,6 +16,16 @@ from kb.schema.base import METADATA, artifact_column, moment, one_of, references
 
 ORIGINS = ("fetched", "bundled", "computed", "user")
 RUN_STATES = ("running", "complete", "interrupted", "failed")
+
+
+
+def claim_columns() -> tuple[Column[Any], ...]:
+    """Which run works on a row, and until when nobody else does."""
+    return (
+        Column("claimed_by", Uuid, comment="the run that works on it now"),
+        moment("claimed_until", nullable=True, now=False),
+    )
+
 
 licence = Table(
     "licence",
@@ -100,6 +112,7 @@ cell = Table(
     artifact_column(nullable=True),
     references("run_id", "run.id", Uuid),
     moment("updated_at"),
+    *claim_columns(),
     one_of("modality", FACETS, "modality"),
     one_of("state", State, "state"),
     CheckConstraint("state <> 'present' OR artifact IS NOT NULL", name="present_has_artifact"),
@@ -122,6 +135,7 @@ lookup = Table(
     Column("evidence", Text),
     references("run_id", "run.id", Uuid),
     moment("updated_at"),
+    *claim_columns(),
     one_of("state", State, "state"),
     CheckConstraint("state <> 'absent' OR evidence IS NOT NULL", name="absent_has_evidence"),
     Index("ix_lookup_source_state", "source", "state"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from sqlalchemy import Connection, select
 
@@ -19,6 +19,7 @@ from kb.ledger.cells import write_lookup
 from kb.modalities import State
 from kb.schema.identity import identifier
 from kb.schema.payloads import conformer
+from kb.sources.contract import Part
 from kb.sources.pubchem.bodies import BodyError
 from kb.sources.pubchem.cells import METHOD
 from kb.sources.pubchem.files import lines, open_bulk, records
@@ -31,11 +32,11 @@ PART = 1_000
 CID = "pubchem.compound"
 
 
-def load_conformers(
+def conformers(
     job: Job, path: Path, document: Document, parents: Path | None, wanted: frozenset[int] | None
-) -> None:
-    """Write the conformers of all drugs that are known by CID; those of unknown compounds are counted."""
-    drugs = _drugs_of(job, parents, wanted)
+) -> Iterator[Part]:
+    """The conformers of all drugs that are known by CID; those of unknown compounds are counted."""
+    drugs = job.transact(lambda c: _drugs_of(c, job, parents, wanted))
     unknown = 0
     with open_bulk(path) as stream:
         parts = records(stream)
@@ -54,19 +55,21 @@ def load_conformers(
                 batch.payloads += found
             mark = f"bulk3d:{document.sha256.hex()[:24]}:{start}"
             if batch.payloads or not job.is_done(mark):
-                job.write(batch, done=mark, also=file_rejected(job, path, document, rejected))
-            job.advance(len(raw))
+                yield Part(batch, mark, size=len(raw), **rejections(job, path, document, rejected))
+            else:
+                job.advance(len(raw), note="already there")
     if unknown:
         output.say(f"{unknown:,} conformers of {path.name} are of compounds that need none, or are no drugs here")
 
 
-def _drugs_of(job: Job, parents: Path | None, wanted: frozenset[int] | None) -> dict[int, list[tuple[int, str | None]]]:
+def _drugs_of(
+    connection: Connection, job: Job, parents: Path | None, wanted: frozenset[int] | None
+) -> dict[int, list[tuple[int, str | None]]]:
     """By CID the drugs without a conformer that it serves, each with a note when it is the parent's."""
     query = select(identifier.c.value, identifier.c.drug_id).where(identifier.c.namespace == CID).distinct()
     has = select(conformer.c.drug_id).where(conformer.c.source == job.source.name)
-    with job.engine.connect() as connection:
-        every = {int(value): drug_id for value, drug_id in connection.execute(query)}
-        served = set() if job.refresh else set(connection.scalars(has))
+    every = {int(value): drug_id for value, drug_id in connection.execute(query)}
+    served = set() if job.refresh else set(connection.scalars(has))
     due = {c: d for c, d in every.items() if d not in served and (wanted is None or c in wanted)}
     drugs: dict[int, list[tuple[int, str | None]]] = {cid: [(drug_id, None)] for cid, drug_id in due.items()}
     for child, parent in _parents(parents):
@@ -99,15 +102,22 @@ def _conformers(
     ]
 
 
-def file_rejected(
-    job: Job, path: Path, document: Document, rejected: Mapping[int, str]
-) -> Callable[[Connection, Mapping[str, int]], None]:
-    """What files every part of a file that was refused, under its number and with the reason, in a transaction."""
+class Rejections(TypedDict):
+    """What a part brings along for the records that were refused."""
+
+    also: Callable[[Connection, Mapping[str, int]], None]
+    then: Callable[[], None]
+
+
+def rejections(job: Job, path: Path, document: Document, rejected: Mapping[int, str]) -> Rejections:
+    """What files every record of a file that was refused, under its number and with the reason, and counts them."""
 
     def write(connection: Connection, _: Mapping[str, int]) -> None:
         for number, reason in sorted(rejected.items()):
             key = f"{path.name}:{document.sha256.hex()[:12]}:{number}"
             write_lookup(connection, job.run_id, document.source, key, State.rejected, error=reason[:500])
+
+    def count() -> None:
         job.counts["rejected"] += len(rejected)
 
-    return write
+    return {"also": write, "then": count}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from sqlalchemy import Connection
@@ -12,7 +12,7 @@ from kb import output
 from kb.bundle import Bundle
 from kb.errors import UsageError
 from kb.ingest.records import Batch, Document
-from kb.sources.contract import Plan, Source
+from kb.sources.contract import Part, Plan, Source
 from kb.sources.tables.read import Problem, Table, file_document, find_drugs, replace_problems
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ SECONDS_A_ROW = 5e-4
 class TableSource(Source):
     """A source that writes facts about drugs that are known already, out of one table."""
 
+    options = frozenset({"path", "columns", "refresh_days"})
     bundled_file: ClassVar[str]
     parser: ClassVar[str]
     roles: ClassVar[tuple[str, ...]]
@@ -59,23 +60,19 @@ class TableSource(Source):
             rows, size = sum(1 for _ in table.rows()) + len(table.problems), table.path.stat().st_size
         return Plan(rows, seconds=rows * SECONDS_A_ROW, bytes=size)
 
-    def ingest(self, job: Job) -> None:
-        """Write the bundled table or the user's; one that was written with as many known drugs is passed over."""
-        if job.options.path is None:
-            self._from_bundle(job)
-        else:
-            self._from_file(job)
+    def read(self, job: Job) -> Iterator[Part]:
+        """The bundled table or the user's; one that was written with as many known drugs is passed over."""
+        return self._from_bundle(job) if job.options.path is None else self._from_file(job)
 
-    def _from_bundle(self, job: Job) -> None:
+    def _from_bundle(self, job: Job) -> Iterator[Part]:
         bundle = Bundle.open()
         keys = self.keys(bundle)
-        with job.transaction() as connection:
-            found = find_drugs(connection, list(keys))
+        found = job.transact(lambda c: find_drugs(c, list(keys)))
         ids = {key: found[key.lower()] for key in keys if key.lower() in found}
         # More drugs may be known the next time, so the mark tells how many were.
         mark = f"{self.bundled_file}:{bundle.manifest[self.bundled_file]['sha256']}:{len(ids)} drugs"
         if not job.is_done(mark):
-            job.write(self.bundled(bundle, ids), done=mark)
+            yield Part(self.bundled(bundle, ids), mark)
             output.say(f"{len(ids)} of the {len(keys)} drugs of {self.bundled_file} are known")
 
     def _columns(self, job: Job, table: Table) -> dict[str, str]:
@@ -88,13 +85,12 @@ class TableSource(Source):
         table.require({role: columns[role] for role in (*self.required, *given)})
         return columns
 
-    def _from_file(self, job: Job) -> None:
+    def _from_file(self, job: Job) -> Iterator[Part]:
         table = Table(self.path(job))
         columns, document = self._columns(job, table), file_document(table.path, self.name, self.parser)
         rows = {n: {role: cells.get(columns[role], "").strip() for role in self.roles} for n, cells in table.rows()}
         self.check(table, list(rows.values()))
-        with job.transaction() as connection:
-            ids = find_drugs(connection, [row[role] for row in rows.values() for role in self.drug_roles])
+        ids = job.transact(lambda c: find_drugs(c, [row[role] for row in rows.values() for role in self.drug_roles]))
         said = "|".join(f"{role}={column}" for role, column in columns.items())
         mark = f"{document.sha256.hex()}:{said}:{len(ids)} drugs"
         if job.is_done(mark):
@@ -104,14 +100,18 @@ class TableSource(Source):
             reason = self.take(batch, row, ids, document)
             if reason:
                 table.problems.append(Problem(number, reason))
-        self._commit(job, batch, mark, table.problems)
+        yield self._part(job, batch, mark, table.problems)
 
-    def _commit(self, job: Job, batch: Batch, mark: str, problems: Sequence[Problem]) -> None:
+    def _part(self, job: Job, batch: Batch, mark: str, problems: Sequence[Problem]) -> Part:
+        """The table with what was wrong in it."""
+
         def also(connection: Connection, _: Mapping[str, int]) -> None:
             replace_problems(connection, job.run_id, self.name, batch.documents[0], problems)
 
-        job.write(batch, done=mark, also=also)
-        job.counts["rejected"] += len(problems)
-        if problems:
-            first = problems[0]
-            output.say(f"{len(problems)} rows rejected; the first is row {first.row}: {first.reason}")
+        def then() -> None:
+            job.counts["rejected"] += len(problems)
+            if problems:
+                first = problems[0]
+                output.say(f"{len(problems)} rows rejected; the first is row {first.row}: {first.reason}")
+
+        return Part(batch, mark, also=also, then=then)

@@ -22,7 +22,7 @@ from kb.ingest.records import Batch
 from kb.licences import USER, Licence
 from kb.modalities import Modality
 from kb.properties import PROPERTIES
-from kb.sources.contract import Plan, Source
+from kb.sources.contract import Part, Plan, Source
 from kb.sources.tables.read import MOLBLOCK, Problem, Table, file_document, write_problems
 from kb.sources.tables.rows import Row, add_row
 
@@ -43,7 +43,7 @@ class Tabular(Source):
     origin = "user"
     licences: ClassVar[tuple[Licence, ...]] = (USER,)
     modalities = (Modality.text, Modality.property, Modality.structure)
-    needs_path = True
+    options = frozenset({"path", "columns", "limit", "workers", "refresh_days"})
 
     def plan(self, job: Job) -> Plan:
         """The rows of the file."""
@@ -52,8 +52,8 @@ class Tabular(Source):
         rows = sum(1 for _ in table.rows()) + len(table.problems)
         return Plan(rows, seconds=rows / 500, bytes=table.path.stat().st_size)
 
-    def ingest(self, job: Job) -> None:
-        """Read, standardise in child processes, and commit ``CHUNK`` rows at a time with their marks."""
+    def read(self, job: Job) -> Iterator[Part]:
+        """Read, standardise in child processes, and hand over ``CHUNK`` rows at a time with their marks."""
         table = Table(self.path(job))
         columns = check_roles(job.options.columns, table)
         document = file_document(table.path, self.name, PARSER)
@@ -72,14 +72,14 @@ class Tabular(Source):
                 batch = Batch(documents=[document])
                 for row in _structures(crew, chunk, columns):
                     table.problems += add_row(batch, row, columns, document)
-                self._commit(job, batch, table, done if chunk or job.options.limit is None else None)
+                yield self._part(job, batch, table, done if chunk or job.options.limit is None else None)
                 if not chunk:
                     break
         if job.counts["rejected_rows"]:
             output.say(f"{job.counts['rejected_rows']} rows or values of {table.path.name} were rejected")
 
-    def _commit(self, job: Job, batch: Batch, table: Table, done: str | None) -> None:
-        """Write a chunk with what was wrong in it."""
+    def _part(self, job: Job, batch: Batch, table: Table, done: str | None) -> Part:
+        """A chunk with what was wrong in it."""
         problems, table.problems = table.problems, []
         for problem in problems:
             output.say(f"row {problem.row}: {problem.reason}")
@@ -87,9 +87,10 @@ class Tabular(Source):
         def also(connection: Connection, _: Mapping[str, int]) -> None:
             write_problems(connection, job.run_id, self.name, batch.documents[0], problems)
 
-        job.write(batch, done=done, also=also)
-        job.counts["rejected_rows"] += len(problems)
-        job.advance(len(batch.drugs))
+        def then() -> None:
+            job.counts["rejected_rows"] += len(problems)
+
+        return Part(batch, done, also=also, then=then, size=len(batch.drugs))
 
 
 def check_roles(columns: dict[str, str], table: Table) -> dict[str, str]:
