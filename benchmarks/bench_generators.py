@@ -49,7 +49,7 @@ def ddi_rate(table: Ragged, interacts: np.ndarray) -> float:
 
 def logistic(encoded: Encoded, kinds: tuple[str, ...], target: np.ndarray) -> float:
     """Mean Jaccard on the test visits at the threshold that is best on the validation visits."""
-    inputs = STAY.inputs(encoded)
+    inputs = STAY.inputs(encoded.codes, encoded.cohort.patient_indptr)
     features = hstack([sparse(inputs[kind], len(encoded.vocabularies[kind])) for kind in kinds], format="csr")
     train, validation, test = (encoded.visits_of(side) for side in ("train", "validation", "test"))
     usable = np.flatnonzero(target[train].any(0) & ~target[train].all(0))
@@ -69,7 +69,7 @@ def marks(cohort: Cohort, regressions: bool = True) -> dict[str, float]:
     train, test = encoded.visits_of("train"), encoded.visits_of("test")
     rates = target[train].mean(0)
     popular = max(jaccard(np.tile(rates >= c, (len(test), 1)), target[test]).mean() for c in np.unique(rates))
-    before = previous_visit(cohort)[test]
+    before = previous_visit(cohort.patient_indptr)[test]
     again = before >= 0
     classes = [code.split(":")[1] for code in cohort.vocabularies["medication"].codes]
     found = {

@@ -22,7 +22,8 @@ from recsys_data import make_cohort, make_data
 
 from kb.output import emit
 from recsys.answers.explain import explain
-from recsys.answers.recommend import Patient, RecommenderService, Visit
+from recsys.answers.patient import Patient, Visit
+from recsys.answers.recommend import RecommenderService
 from recsys.experiments.checkpoint import Trained
 from recsys.experiments.config import from_json
 from recsys.experiments.runs import Data, fit, peak_rss_mb

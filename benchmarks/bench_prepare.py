@@ -53,8 +53,9 @@ def write_export(root: Path, rows: int) -> None:
 
 def ours(root: Path) -> int:
     from recsys.formats import FORMATS
+    from recsys.formats.contract import Limits
 
-    recorded = FORMATS["mimic4"].read(root, {})
+    recorded = FORMATS["mimic4"].read(root, {}, Limits())
     return sum(recorded.ledger.rows.values())
 
 

@@ -114,7 +114,7 @@ def loop_epoch(model: VisitLoop, data: Data, most: int) -> float:
     begun, done = time.process_time(), 0
     for row, prefix in islice(prefixes(train), most):
         logits = model(prefix)
-        loss = accuracy_loss(logits, torch.from_numpy(train.target[row])[None], bce=0.95, margin=0.05)
+        loss = accuracy_loss(logits, torch.from_numpy(train.target([row])).float(), bce=0.95, margin=0.05)
         chosen = np.flatnonzero(torch.sigmoid(logits.detach())[0].numpy() >= 0.5)
         sum(matrix[a, b] for i, a in enumerate(chosen) for b in chosen[i + 1:])
         optimizer.zero_grad()
@@ -137,7 +137,7 @@ def visit_loop(most: int) -> dict[str, Any]:
             probability.append(torch.sigmoid(model(prefix)).numpy())
     evaluated = (time.process_time() - begun) * held.visits / len(probability)
     whole = most >= data.train.visits
-    jaccard = [tune_threshold(np.concatenate(probability), held.target, held.unseen)[1]] if whole else []
+    jaccard = [tune_threshold(np.concatenate(probability), held.target(), held.unseen)[1]] if whole else []
     return {"seconds": [trained], "elapsed": [trained + evaluated] if whole else [], "jaccard": jaccard,
             "evaluate": evaluated, "peak_mb": peak_rss_mb(), "scaled": not whole}
 
@@ -179,7 +179,7 @@ def converse(child: subprocess.Popen[str], data: Data, folder: Path,
         else:
             raw = np.load(folder / f"{name}-{told['epoch']}.npy")
             probability = np.column_stack([raw, np.zeros(len(raw), np.float32)])[:, place]
-            told["jaccard"] = tune_threshold(probability, data.validation.target, data.validation.unseen)[1]
+            told["jaccard"] = tune_threshold(probability, data.validation.target(), data.validation.unseen)[1]
             rows.append(told)
             say(f"  {name} epoch {told['epoch']}: {told['train']:.1f} s, Jaccard {told['jaccard']:.4f}")
             child.stdin.write("stop\n" if levelled_off([row["jaccard"] for row in rows]) else "on\n")

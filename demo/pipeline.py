@@ -63,6 +63,8 @@ class Demo:
     scale: Scale
     engine: Engine
     seconds: list[dict[str, Any]] = field(default_factory=list)
+    recommendation: dict[str, Any] | None = None
+    """What the report shows of the invented patient, once there is a recommender."""
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def _recommend(demo: Demo) -> None:
     from demo.paths import patient_path
     from report.explained import explain_patient
 
-    shown = explain_patient(demo.settings, patient_path(), _finished(demo)["mkmed"].name)
+    shown = demo.recommendation = explain_patient(demo.settings, patient_path(), _finished(demo)["mkmed"].name)
     output.emit([{"medication": f"{row['code']} {row['name']}", "probability": row["probability"],
                   "rests on": ", ".join(row["rests_on"]) or "prescriptions alone",
                   "because of": ", ".join(f"{text} {change:+.2f}" for text, change in row["reasons"][:3])}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from demo.pipeline import Demo, Step
 from kb import output
 
@@ -10,7 +12,8 @@ def _report(demo: Demo) -> None:
     from report.collect import collect
     from report.page import write
 
-    path = write(collect(demo.engine, demo.settings), demo.settings.home / "report.html")
+    findings = replace(collect(demo.engine, demo.settings), recommendation=demo.recommendation)
+    path = write(findings, demo.settings.home / "report.html")
     output.say(f"      {path} ({path.stat().st_size / 2**20:.1f} MiB, one file, opens from disk)")
 
 

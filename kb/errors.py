@@ -22,6 +22,7 @@
     ├── Busy                        exit 75  another process holds what this one needs
     ├── DiskFull                    exit 74  no space left; everything committed is kept
     ├── Incomplete                  exit 3   finished, but some items failed; run again with --retry-failed
+    ├── NotUnderstood               exit 3   too little of what was given is understood to answer
     └── Interrupted                 exit 130 stopped by the user; everything committed is kept
 """
 
@@ -129,6 +130,12 @@ class DiskFull(MkmedError):
 
 class Incomplete(MkmedError):
     """The job finished, but some items failed."""
+
+    exit_code = 3
+
+
+class NotUnderstood(MkmedError):
+    """Too little of what was given is understood to answer."""
 
     exit_code = 3
 

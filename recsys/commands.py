@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kb import output
-from kb.errors import UsageError
+from kb.errors import NotUnderstood, UsageError
 from kb.output import Format
 
 app = typer.Typer(no_args_is_help=True, help="Medication recommendation: cohorts, training, evaluation, answers.")
@@ -31,6 +31,7 @@ def prepare(
                                               "rule if left out.")] = "",
     option: Annotated[list[str] | None, typer.Option(help="For the format: name=value, e.g. patients=500.")] = None,
     allow_subset: Annotated[bool, typer.Option(help="Accept other row counts than the published ones.")] = False,
+    memory: Annotated[str, typer.Option(help="What reading may hold in memory; the rest is spilled to disk.")] = "4GB",
     dry_run: Annotated[bool, typer.Option(help="Read and account for everything, and write nothing.")] = False,
     output_form: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.table,
 ) -> None:
@@ -43,7 +44,7 @@ def prepare(
     arguments: dict[str, Any] = {"form": form, "root": root, "name": name, "level": level, "min_visits": min_visits,
                                  "allow_subset": allow_subset, "options": dict(_pair(item) for item in option or []),
                                  "requires": [kind.strip() for kind in require.split(",") if kind.strip()] or None,
-                                 "settings": settings, "dry_run": dry_run}
+                                 "settings": settings, "dry_run": dry_run, "memory": memory}
     if form == "synthetic":
         made = run_prepare(**arguments)
     else:
@@ -195,31 +196,40 @@ def recommend(
     explain: Annotated[bool, typer.Option(help="Add the strongest reasons of each medication.")] = False,
     medication: Annotated[list[str] | None, typer.Option(help="Explain only these, recommended or not.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the first medication's reasons: svg, png, pdf.")] = None,
+    min_coverage: Annotated[float, typer.Option(min=0, max=1, help="The share of the patient's codes that must be "
+                                                                   "understood; below it there is no answer, exit 3."
+                                                )] = 0.5,
     form: FormatOption = Format.table,
 ) -> None:
     """Recommend medications for a visit, with reasons; research software, not a medical device."""
     from kb.settings import load_settings
     from recsys.answers.explain import draw, explain_with_fragments
-    from recsys.answers.listing import CSV_COLUMNS, avoided_rows, csv_rows, recommended_rows
-    from recsys.answers.recommend import WARNING, RecommenderService, read_patient
+    from recsys.answers.listing import CSV_COLUMNS, avoided_rows, coverage_lines, csv_rows, recommended_rows
+    from recsys.answers.patient import read_patient
+    from recsys.answers.recommend import UNDERSTANDING, WARNING, RecommenderService
 
     settings = load_settings()
     patient = read_patient(visit)
     service = RecommenderService.open(settings, run)
-    answer = service.recommend(patient)
+    answer = service.recommend(patient, min_coverage=min_coverage)
     wanted = medication or [item.code for item in answer.recommended][:limit]
-    reasons = explain_with_fragments(service, patient, wanted, settings) if explain or medication or picture else []
+    reasons = (explain_with_fragments(service, patient, wanted, settings, min_coverage=min_coverage)
+               if (explain or medication or picture) and not answer.refused else [])
     if picture and reasons:
         draw(reasons[0], picture)
     if form is Format.json:
-        document = answer.as_json() | {"explanations": [reason.as_json() for reason in reasons]}
-        document["recommended"] = document["recommended"][:limit]
+        document = answer.as_json()
+        if not answer.refused:
+            document["recommended"] = document["recommended"][:limit]
+            document["explanations"] = [reason.as_json() for reason in reasons]
         output.write(output.as_json(document))
-        return
-    for kind, codes in answer.unknown.items():
-        output.say(f"unknown {kind} codes, without influence: {', '.join(dict.fromkeys(codes))}")
-    if form is Format.csv:
+    elif form is Format.csv:
         output.emit(csv_rows(answer, reasons, limit), form, columns=CSV_COLUMNS)
+    for line in coverage_lines(answer.coverage):
+        output.say(line)
+    if answer.refused:
+        raise NotUnderstood(answer.refused, hint=UNDERSTANDING)
+    if form is not Format.table:
         return
     output.emit(recommended_rows(answer.recommended[:limit]), form, title=WARNING)
     if answer.avoided:

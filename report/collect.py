@@ -19,6 +19,7 @@ from embed.runs import store
 from kb.errors import NotFound
 from kb.ingest.runs import program_version
 from kb.ledger.coverage import Bucket, bucket_rows, buckets
+from kb.output import say
 from kb.query.show import sources
 from kb.settings import Settings
 
@@ -143,7 +144,18 @@ def _recommenders(settings: Settings, findings: Findings) -> None:
     described = _json(settings.home / "cohorts" / str(latest.get("cohort")) / "cohort.json") or {}
     findings.cohort = {name: latest.get(name) for name in ("cohort", "task", "split", "seed")}
     findings.cohort["format"] = described.get("provenance", {}).get("format")
-    findings.recommendation = _json(settings.home / "recommendation.json")
+
+
+KEPT = "recommendation.json"
+"""What release 0.1.0 kept of the last patient shown, in the home."""
+
+
+def forget_kept(settings: Settings) -> None:
+    """Remove what an earlier release kept of a patient, and say so."""
+    path = settings.home / KEPT
+    if path.is_file() or path.is_symlink():
+        path.unlink()
+        say(f"{path} held a patient shown before, and is removed: a page shows only the patient given with --visit")
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -16,18 +16,24 @@ app = typer.Typer(add_completion=False, help="Write the results as one self-cont
 def report(
     out: Annotated[Path | None, typer.Option(help="The file; <home>/report.html by default.")] = None,
     visit: Annotated[Path | None, typer.Option(help="A patient, as for mkmed recsys recommend: recommend and explain "
-                                                    "with the latest run, and show it on the page.")] = None,
+                                                    "with the latest run, and show it on this page, which then is "
+                                                    "readable by you alone; nothing else is kept of it.")] = None,
 ) -> None:
     """Write one HTML page with everything found so far; parts not made yet name the command that makes them."""
+    from dataclasses import replace
+
     from kb.db.engine import open_engine
     from kb.settings import load_settings
-    from report.collect import collect
+    from report.collect import collect, forget_kept
     from report.page import write
 
     settings = load_settings()
+    forget_kept(settings)
+    shown = None
     if visit:
         from report.explained import explain_patient
 
-        explain_patient(settings, visit)
-    path = write(collect(open_engine(settings), settings), out or settings.home / "report.html")
+        shown = explain_patient(settings, visit)
+    findings = replace(collect(open_engine(settings), settings), recommendation=shown)
+    path = write(findings, out or settings.home / "report.html")
     output.write(str(path.resolve()))

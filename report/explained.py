@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kb.output import plain
+from kb.errors import NotUnderstood
 from kb.settings import Settings
 
 if TYPE_CHECKING:
     from recsys.answers.explain import Explanation
-    from recsys.answers.recommend import RecommenderService
+    from recsys.answers.patient import Patient
+    from recsys.answers.recommend import Coverage, RecommenderService
 
-FILE = "recommendation.json"
 REASONS = 4
 
 
 def explain_patient(settings: Settings, visit: Path, run: str = "") -> dict[str, Any]:
-    """What the page shows of a recommendation, also written to ``<home>/recommendation.json``.
+    """What a page shows of a recommendation; nothing is written.
 
     ``visit`` is a patient as ``mkmed recsys recommend --visit`` takes it; its ``about`` says in words who that is. Of
-    the patient only that text and the codes among the reasons are written.
+    the patient only that text, the codes among the reasons and those that are not understood are shown. Raises
+    NotUnderstood where too little of the patient is understood.
     """
     from recsys.answers.explain import explain_with_fragments
-    from recsys.answers.recommend import RecommenderService, read_patient
+    from recsys.answers.patient import read_patient
+    from recsys.answers.recommend import UNDERSTANDING, RecommenderService
     from recsys.experiments.threads import one_thread
 
     patient, service = read_patient(visit), RecommenderService.open(settings, run)
     answer = service.recommend(patient)
+    if answer.refused:
+        raise NotUnderstood(answer.refused, hint=UNDERSTANDING)
     wanted = [item.code for item in answer.recommended]
     with one_thread():  # thousands of tiny tensors: threads would only wait for each other
         explained = {e.code: e for e in explain_with_fragments(service, patient, wanted, settings)}
     shown: dict[str, Any] = {
         "warning": answer.warning,
         "run": answer.run,
-        "patient": sentence(json.loads(visit.read_text(encoding="utf-8")), answer.unknown),
+        "patient": sentence(patient, answer.coverage),
         "recommended": [{**item._asdict(), "reasons": reasons(explained[item.code])} for item in answer.recommended],
         "avoided": [item._asdict() for item in answer.avoided],
         "molecule": None,
@@ -44,16 +47,15 @@ def explain_patient(settings: Settings, visit: Path, run: str = "") -> dict[str,
     drawn = next((d for d in (draw(service, explained[code]) for code in wanted) if d), None)
     if drawn:
         shown["molecule"], shown["molecule_caption"] = drawn
-    (settings.home / FILE).write_text(json.dumps(plain(shown), ensure_ascii=False, indent=1), encoding="utf-8")
     return shown
 
 
-def sentence(document: dict[str, Any], unknown: dict[str, list[str]]) -> str:
-    """The patient in one sentence, with the codes that the recommender never saw."""
-    visits = document["visits"]
-    text = f"{document.get('about', 'A patient.')} {len(visits)} visits; medications are asked for the last one."
-    strange = ", ".join(code for codes in unknown.values() for code in codes)
-    return text + (f" Without influence, because no training patient had them: {strange}." if strange else "")
+def sentence(patient: Patient, coverage: Coverage) -> str:
+    """The patient in one sentence, with how much is understood and the codes that have no influence."""
+    text = (f"{patient.about or 'A patient.'} {len(patient.visits)} visits; medications are asked for the last one. "
+            f"{coverage.understood} of {coverage.given} codes are understood.")
+    strange = ", ".join(code for codes in coverage.not_understood.values() for code in codes)
+    return text + (f" Without influence, because too few training patients had them: {strange}." if strange else "")
 
 
 def reasons(explanation: Explanation) -> list[list[Any]]:

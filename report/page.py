@@ -34,10 +34,14 @@ def render(findings: Findings) -> str:
 
 
 def write(findings: Findings, path: Path) -> Path:
-    """The path of the page, written under a temporary name first."""
+    """The path of the page, written under a temporary name first; a page with a patient is its owner's alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    private = findings.recommendation is not None
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(render(findings), encoding="utf-8")
+    temporary.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(os.open(temporary, flags, 0o600 if private else 0o666), "w", encoding="utf-8") as stream:
+        stream.write(render(findings))
     os.replace(temporary, path)  # noqa: PTH105 - atomic also where the target exists
     return path
 

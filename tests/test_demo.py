@@ -51,7 +51,7 @@ def test_both_scales_name_real_things():
 
 
 def test_the_example_is_invented_and_readable():
-    from recsys.answers.recommend import read_patient
+    from recsys.answers.patient import read_patient
 
     patient = read_patient(patient_path())
     assert len(patient.visits) == 2 and not patient.visits[-1].medication
@@ -75,7 +75,7 @@ def test_the_whole_path_small_and_again(demo, trained_on_mimic, capsys):
     first = capsys.readouterr()
     page = (demo.settings.home / "report.html").read_text()
     assert len(page) > 50_000 and "mkmed (corrected)" in page and "One seed is too few to rank the rows" in page
-    recommendation = json.loads((demo.settings.home / "recommendation.json").read_text())
+    recommendation = demo.recommendation
     assert recommendation["recommended"] and recommendation["recommended"][0]["reasons"]
     assert "medical device" in recommendation["warning"]
     for part in ("more modalities, and all drugs", "most like metformin", "most like insulin human", "recommenders on", "Jaccard", "held-out"):

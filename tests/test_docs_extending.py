@@ -96,19 +96,23 @@ def test_an_ehr_format(plug_in, tmp_path):
     from recsys.formats import FORMATS
 
     name = plug_in("clinic", FORMATS)
-    (tmp_path / "visits.csv").write_text("patient,day,diagnoses,procedures,medications\n"
-                                         "a,2020-01-02,I10 I10,,ATC:C07AB02\na,2020-02-02,I10,,ATC:C07AB02 ATC:B01AA03\n"
-                                         "b,2020-01-02,J18,,\n")
+    tables = {"visits": "visit,patient,day,sex\n1,a,2020-01-02,F\n2,a,2020-02-02,F\n3,b,2020-01-02,M\n",
+              "diagnoses": "visit,codes\n1,I10\n1,I10\n2,I10 J18\n3,J18\n", "procedures": "visit,codes\n",
+              "medications": "visit,codes\n1,ATC:C07AB02\n2,ATC:C07AB02 ATC:B01AA03\n3,\n"}
+    for table, lines in tables.items():
+        (tmp_path / f"{table}.csv").write_text(lines)
     made = prepare(form=name, root=tmp_path, min_visits=1, settings=load_settings(home=tmp_path))
     assert (made.cohort.patients, made.cohort.visits) == (1, 2)
     assert made.cohort.vocabularies["medication"].codes == ("ATC:B01A", "ATC:C07A")
+    assert made.cohort.attributes["sex"].levels == ("female",)
     assert ("diagnoses", "identical duplicate in the visit", 1) in {
         (row["table"], row["reason"], row["rows"]) for row in made.accounting}
 
 
 def test_a_recommender(plug_in, tmp_path):
     from kb.settings import load_settings
-    from recsys.answers.recommend import Patient, RecommenderService, Visit
+    from recsys.answers.patient import Patient, Visit
+    from recsys.answers.recommend import RecommenderService
     from recsys.cohorts.prepare import prepare
     from recsys.experiments.config import from_json
     from recsys.experiments.runs import train_run

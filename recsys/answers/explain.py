@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from kb.errors import NotUnderstood
 from kb.settings import Settings
 from recsys.answers.fragments import MOLECULES, FragmentReader
-from recsys.answers.recommend import WARNING, Patient, RecommenderService, Visit
+from recsys.answers.patient import Patient, Visit
+from recsys.answers.recommend import MIN_COVERAGE, UNDERSTANDING, WARNING, RecommenderService
 from recsys.cohorts.batches import Histories
 from recsys.experiments.decode import logit
 from recsys.experiments.threads import one_thread
@@ -77,12 +79,15 @@ class Explanation:
 
 @one_thread()
 def explain(service: RecommenderService, patient: Patient, medications: Sequence[str] | None = None,
-            fragments: FragmentReader | None = None) -> list[Explanation]:
+            fragments: FragmentReader | None = None, *, min_coverage: float = MIN_COVERAGE) -> list[Explanation]:
     """The explanations of the given medications, of all recommended ones by default.
 
     ``fragments`` encodes molecules without each of their fragments; see recsys.answers.fragments.
+    Raises NotUnderstood where less than ``min_coverage`` of the patient is understood.
     """
-    answer = service.recommend(patient)
+    answer = service.recommend(patient, min_coverage=min_coverage)
+    if answer.refused:
+        raise NotUnderstood(answer.refused, hint=UNDERSTANDING)
     wanted = list(medications) if medications is not None else [item.code for item in answer.recommended]
     rows = [service.vocabularies["medication"].index(code) for code in wanted]
     if not rows:
@@ -92,7 +97,7 @@ def explain(service: RecommenderService, patient: Patient, medications: Sequence
     raw = service.probabilities(visits)
     score = logit(raw)[:, rows]
     calibrated = service.trained.platt.apply(raw[:1])[0]
-    known = [code in service.vocabularies[kind] for _, kind, code in places]
+    known = [bool(service.numbers(kind, code)) for _, kind, code in places]
     shift = _Shift.of(service)
     modalities = shift.modalities(patient, rows) if shift else {}
     explanations = []
@@ -108,11 +113,12 @@ def explain(service: RecommenderService, patient: Patient, medications: Sequence
 
 
 def explain_with_fragments(service: RecommenderService, patient: Patient, medications: Sequence[str],
-                           settings: Settings) -> list[Explanation]:
+                           settings: Settings, *, min_coverage: float = MIN_COVERAGE) -> list[Explanation]:
     """As explain, with fragments where the embedding run's molecule encoder is on this disk."""
     from recsys.answers.fragments import fragment_reader
 
-    return explain(service, patient, medications, fragment_reader(settings, service.knowledge.vectors_run))
+    return explain(service, patient, medications, fragment_reader(settings, service.knowledge.vectors_run),
+                   min_coverage=min_coverage)
 
 
 def _without_each_code(patient: Patient) -> tuple[list[tuple[int, str, str]], list[Patient]]:
@@ -122,7 +128,7 @@ def _without_each_code(patient: Patient) -> tuple[list[tuple[int, str, str]], li
         for kind in ("diagnosis", "procedure", "medication"):
             for code in getattr(visit, kind):
                 left = tuple(other for other in getattr(visit, kind) if other != code)
-                changed: Visit = replace(visit, **{kind: left})
+                changed: Visit = replace(visit, **{kind: left})  # type: ignore[arg-type]
                 places.append((number + 1, kind, code))
                 patients.append(Patient((*patient.visits[:number], changed, *patient.visits[number + 1:])))
     return places, patients

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from recsys.answers.recommend import Answer, Avoided, Recommendation
+from recsys.answers.recommend import Answer, Avoided, Coverage, Recommendation
 
 if TYPE_CHECKING:
     from recsys.answers.explain import Explanation
 
 CSV_COLUMNS = ("row", "code", "name", "probability", "given_before", "rests_on", "interactions", "reason", "change",
-               "run", "warning")
-"""``row`` says what a line is: recommended, avoided, reason or unknown."""
+               "coverage", "run", "warning")
+"""``row`` says what a line is: recommended, avoided, reason, not understood, not used or refused."""
 
 
 def recommended_rows(items: Sequence[Recommendation]) -> list[dict[str, Any]]:
@@ -25,6 +25,15 @@ def avoided_rows(items: Sequence[Avoided]) -> list[dict[str, Any]]:
     return [_text(item._asdict()) for item in items]
 
 
+def coverage_lines(coverage: Coverage) -> list[str]:
+    """How much of the patient is understood, and which codes have no influence, in sentences."""
+    lines = [f"coverage {coverage.share:.0%}: {coverage.understood} of {coverage.given} codes are understood"]
+    lines += [f"unknown {kind} codes, without influence: {', '.join(codes)}"
+              for kind, codes in coverage.not_understood.items()]
+    return lines + [f"{kind} codes that this task does not read: {', '.join(codes)}"
+                    for kind, codes in coverage.not_used.items()]
+
+
 def csv_rows(answer: Answer, reasons: Sequence[Explanation], limit: int | None = None) -> list[dict[str, Any]]:
     """Everything that the answer says, as lines with the columns CSV_COLUMNS; each carries the warning."""
     lines: list[dict[str, Any]] = []
@@ -32,14 +41,17 @@ def csv_rows(answer: Answer, reasons: Sequence[Explanation], limit: int | None =
         lines.append({"row": "recommended", "interactions": taken.pop("accepted"), **taken})
     for left in avoided_rows(answer.avoided):
         lines.append({"row": "avoided", "interactions": left.pop("because_of"), **left})
-    for kind, codes in answer.unknown.items():
-        lines += [{"row": "unknown", "code": code, "reason": f"{kind} code without influence"} for code in codes]
+    for row, listed in (("not understood", answer.coverage.not_understood), ("not used", answer.coverage.not_used)):
+        lines += [{"row": row, "code": code, "reason": f"{kind} code without influence"}
+                  for kind, codes in listed.items() for code in codes]
+    if answer.refused:
+        lines.append({"row": "refused", "reason": answer.refused})
     for explanation in reasons:
         head = {"row": "reason", "code": explanation.code, "name": explanation.name,
                 "probability": explanation.probability}
         lines += [{**head, "reason": row["because of"], "change": row["change"]} for row in explanation.rows()]
-    return [{**line, "run": answer.run, "warning": answer.warning} for line in lines] or [
-        {"row": "nothing recommended", "run": answer.run, "warning": answer.warning}]
+    foot = {"coverage": round(answer.coverage.share, 4), "run": answer.run, "warning": answer.warning}
+    return [{**line, **foot} for line in lines] or [{"row": "nothing recommended", **foot}]
 
 
 def _text(row: dict[str, Any]) -> dict[str, Any]:

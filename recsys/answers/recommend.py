@@ -1,43 +1,34 @@
-"""A patient's visits in, medications out, in milliseconds: the loaded recommender as an object."""
+"""A patient's visits in, medications out, in milliseconds: the loaded recommender as an object.
+
+What was given is told apart into what the recommender understands and what not. Where it understands too little, the
+answer says so and has no scores.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kb.errors import DataError
 from kb.settings import Settings
-from recsys.cohorts.batches import Histories
-from recsys.cohorts.cohort import KINDS, Ragged, Vocabulary
+from recsys.answers.patient import Patient, Visit
+from recsys.cohorts.batches import Histories, make_histories
+from recsys.cohorts.cohort import DOOR, KINDS, Ragged, Vocabulary
+from recsys.cohorts.tasks import TASKS
 from recsys.experiments.checkpoint import Trained
 from recsys.experiments.decode import select
+from recsys.orders.codes import normalised
 
 if TYPE_CHECKING:
     from recsys.recommenders.contract import Recommender
 
 WARNING = "Research software, not a medical device: nothing here may guide the treatment of a patient."
-_FIELDS = {"diagnosis": "diagnoses", "procedure": "procedures", "medication": "medications"}
-
-
-@dataclass(frozen=True)
-class Visit:
-    """The codes of one visit, e.g. ``ICD9CM:4280``, ``ATC:C03C``."""
-
-    diagnosis: tuple[str, ...] = ()
-    procedure: tuple[str, ...] = ()
-    medication: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Patient:
-    """Visits in time order; medications are asked for the last one."""
-
-    visits: tuple[Visit, ...]
+UNDERSTANDING = ("a code carries its system, e.g. ICD10CM:I509 or http://snomed.info/sct|38341003, and must be one that"
+                 " training patients had; --min-coverage sets how much must be understood")
+MIN_COVERAGE = 0.5
+"""The share of what was given that must be understood for an answer."""
 
 
 class Recommendation(NamedTuple):
@@ -65,63 +56,64 @@ class Avoided(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """How much of a patient the recommender understands: distinct codes that its task reads, over all visits."""
+
+    understood: int
+    given: int
+    last_understood: int
+    """Of the visit asked for, where the task reads any of its own codes."""
+    last_given: int
+    not_understood: Mapping[str, list[str]]
+    """By kind, as written: no code of its system, not in the training patients, or without a system."""
+    not_used: Mapping[str, list[str]]
+    """By kind: codes that the task does not read, such as the diagnoses of the visit asked for at admission."""
+
+    @property
+    def share(self) -> float:
+        """Understood over given; 0 where nothing was given."""
+        return self.understood / self.given if self.given else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The coverage as plain values."""
+        return {"understood": self.understood, "given": self.given, "share": round(self.share, 4),
+                "visit_asked_for": {"understood": self.last_understood, "given": self.last_given},
+                "not_understood": dict(self.not_understood), "not_used": dict(self.not_used)}
+
+    def refusal(self, least: float) -> str | None:
+        """Why there is no answer at this least coverage; None where there is one."""
+        if self.understood and self.share >= least:
+            return None
+        if not self.given:
+            return "nothing is known of the patient that this recommender's task reads: there is no recommendation"
+        return (f"{self.understood} of the patient's {self.given} codes are understood, below the least coverage of "
+                f"{least:g}: there is no recommendation")
+
+
+@dataclass(frozen=True)
 class Answer:
-    """What is recommended for the last visit, what was avoided, and what the answer does not know."""
+    """What is recommended for the last visit, what was avoided, and how much of the patient it rests on."""
 
     recommended: list[Recommendation]
     avoided: list[Avoided]
-    unknown: dict[str, list[str]]
-    """Codes of the request that the training patients never had, by kind; they had no influence."""
+    coverage: Coverage
     run: str
+    refused: str | None = None
+    """Why there are no scores: too little of the patient is understood."""
     warning: str = field(default=WARNING)
 
+    @property
+    def unknown(self) -> Mapping[str, list[str]]:
+        """Codes of the request that had no influence because they were not understood, by kind."""
+        return self.coverage.not_understood
+
     def as_json(self) -> dict[str, Any]:
-        """The answer as plain values."""
-        return {"warning": self.warning, "run": self.run, "unknown_codes": self.unknown,
-                "recommended": [item._asdict() for item in self.recommended],
-                "avoided": [item._asdict() for item in self.avoided]}
-
-
-def parse_patient(document: Any) -> Patient:
-    """The patient of a JSON document ``{"visits": [{"diagnoses": […], "procedures": […], "medications": […]}, …]}``.
-
-    The last visit is the one to recommend for; when visits carry ``time`` they are sorted by it. Medications of the
-    last visit are refused: they are what is asked for. Raises DataError that says what is wrong.
-    """
-    if not isinstance(document, Mapping) or not isinstance(document.get("visits"), list) or not document["visits"]:
-        raise DataError("a patient is an object with a non-empty list of visits",
-                        hint='{"visits": [{"diagnoses": ["ICD9CM:4280"], "procedures": [], "medications": []}]}')
-    visits: list[Any] = document["visits"]
-    if all(isinstance(visit, Mapping) and "time" in visit for visit in visits):
-        visits = sorted(visits, key=lambda visit: str(visit["time"]))
-    parsed = []
-    for number, visit in enumerate(visits, 1):
-        if not isinstance(visit, Mapping) or set(visit) - {*_FIELDS.values(), "time"}:
-            raise DataError(f"visit {number} has unknown fields or is no object",
-                            hint=f"its fields are {', '.join(_FIELDS.values())} and time")
-        parsed.append(Visit(**{kind: _codes(visit.get(name, []), name, number) for kind, name in _FIELDS.items()}))
-    if parsed[-1].medication:
-        raise DataError("the last visit already has medications", hint="add a visit without them to ask for its own")
-    return Patient(tuple(parsed))
-
-
-def _codes(values: Any, name: str, number: int) -> tuple[str, ...]:
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise DataError(f"{name} of visit {number} must be a list of texts")
-    return tuple(dict.fromkeys(value.strip() for value in values))
-
-
-EXAMPLE = "give the patient's visits as a JSON file; demo/patient.json of the program is an example"
-
-
-def read_patient(path: Path) -> Patient:
-    """The patient of a JSON file."""
-    try:
-        return parse_patient(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise DataError(f"{path} is not there", hint=EXAMPLE) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}", hint=EXAMPLE) from None
+        """The answer as plain values; without scores where it was refused."""
+        head = {"warning": self.warning, "run": self.run, "coverage": self.coverage.as_json()}
+        if self.refused is not None:
+            return head | {"refused": self.refused}
+        return head | {"recommended": [item._asdict() for item in self.recommended],
+                       "avoided": [item._asdict() for item in self.avoided]}
 
 
 class RecommenderService:
@@ -131,7 +123,7 @@ class RecommenderService:
         self.trained = trained
         self.knowledge = trained.recommender.knowledge
         self.vocabularies = {kind: Vocabulary(tuple(trained.vocabularies[kind])) for kind in KINDS}
-        self.task = str(trained.meta.get("task", "stay"))
+        self.task = TASKS[str(trained.meta.get("task", "stay"))]
         self._modalities = _modalities_used(trained.recommender)
         self._interacting = [frozenset(np.flatnonzero(row).tolist()) for row in self.knowledge.interactions.matrix]
 
@@ -142,48 +134,88 @@ class RecommenderService:
 
         return cls(load_run(settings, run))
 
-    def histories(self, patients: Sequence[Patient]) -> tuple[Histories, list[dict[str, list[str]]]]:
-        """The patients as a recommender takes them, and each one's unknown codes by kind."""
-        unknown: list[dict[str, list[str]]] = [{} for _ in patients]
-        flat: dict[str, list[list[int]]] = {kind: [] for kind in KINDS}
-        for number, patient in enumerate(patients):
-            for visit in patient.visits:
-                for kind in KINDS:
-                    known, missing = self.vocabularies[kind].indices(getattr(visit, kind))
-                    flat[kind].append(known)
-                    if missing:
-                        unknown[number].setdefault(kind, []).extend(missing)
+    def numbers(self, kind: str, text: str) -> tuple[int, ...]:
+        """The vocabulary's numbers of a code as written; empty where it is not understood."""
+        known = self.vocabularies[kind]
+        for code in (normalised(text, kind), text):
+            if code is not None and code in known:
+                return (known.index(code),)
+        return self._medications(text) if kind == "medication" else ()
+
+    def _medications(self, text: str) -> tuple[int, ...]:
+        """The numbers of the medications that a finer ATC code belongs to."""
+        code, known = normalised(text, "medication") or "", self.vocabularies["medication"]
+        if code.startswith("ATC:"):
+            return tuple(known.index(code[:end]) for end in (9, 8, 7, 5) if code[:end] in known and len(code) > end)
+        return ()
+
+    def histories(self, patients: Sequence[Patient]) -> tuple[Histories, list[Coverage]]:
+        """The patients as a recommender takes them, and how much of each is understood."""
+        kinds = (*KINDS, DOOR) if self.task.door else KINDS
+        flat: dict[str, list[list[int]]] = {kind: [] for kind in kinds}
+        coverages = []
+        for patient in patients:
+            read = [self._read(visit) for visit in patient.visits]
+            for numbers in read:
+                for kind in kinds:
+                    flat[kind].append(sorted({number for found in numbers[kind].values() for number in found}))
+            coverages.append(self._coverage(read))
         counts = [len(patient.visits) for patient in patients]
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        parts = {kind: _ragged(flat[kind]) for kind in KINDS}
-        if self.task == "order-time":
-            parts |= {kind: parts[kind].take(_lagged(starts)) for kind in ("diagnosis", "procedure")}
-        total = int(starts[-1])
-        return Histories(starts, **parts, sizes=self.trained.recommender.sizes, scored=np.ones(total, bool),
-                         unseen=np.zeros(total, np.int64)), unknown
+        codes = {kind: _ragged(rows) for kind, rows in flat.items()}
+        return make_histories(codes, starts, self.task, self.trained.recommender.sizes), coverages
+
+    def _read(self, visit: Visit) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Kind -> what is written -> its numbers."""
+        return {kind: {text: self.numbers(kind, text) for text in getattr(visit, kind)} for kind in KINDS} | {DOOR: {}}
+
+    def _coverage(self, read: Sequence[Mapping[str, Mapping[str, tuple[int, ...]]]]) -> Coverage:
+        given: dict[tuple[str, str], bool] = {}
+        last: dict[tuple[str, str], bool] = {}
+        aside: dict[str, dict[str, None]] = {}
+        for place, visit in enumerate(read, 1):
+            for kind, codes in visit.items():
+                used = (self.task.door if kind == DOOR else place < len(read) or not self.task.lag.get(kind))
+                for text, numbers in codes.items():
+                    if not used:
+                        aside.setdefault(kind, {})[text] = None
+                        continue
+                    given[kind, text] = bool(numbers)
+                    if place == len(read):
+                        last[kind, text] = bool(numbers)
+        missing: dict[str, list[str]] = {}
+        for (kind, text), understood in given.items():
+            if not understood:
+                missing.setdefault(kind, []).append(text)
+        return Coverage(sum(given.values()), len(given), sum(last.values()), len(last), missing,
+                        {kind: list(texts) for kind, texts in aside.items()})
 
     def probabilities(self, visits: Histories) -> np.ndarray:
         """float32[P, K]: the raw probabilities at each patient's last visit."""
         return self.trained.recommender.predict_proba(visits)[visits.starts[1:] - 1]
 
-    def recommend(self, patient: Patient) -> Answer:
+    def recommend(self, patient: Patient, *, min_coverage: float = MIN_COVERAGE) -> Answer:
         """The answer for one patient."""
-        return self.recommend_many([patient])[0]
+        return self.recommend_many([patient], min_coverage=min_coverage)[0]
 
-    def recommend_many(self, patients: Sequence[Patient]) -> list[Answer]:
-        """The answers for several patients in one pass."""
-        visits, unknown = self.histories(patients)
+    def recommend_many(self, patients: Sequence[Patient], *, min_coverage: float = MIN_COVERAGE) -> list[Answer]:
+        """The answers for several patients in one pass; refused where less than ``min_coverage`` is understood."""
+        visits, coverages = self.histories(patients)
         raw = self.probabilities(visits)
         matrix = self.knowledge.interactions.matrix
         chosen = select(raw, self.trained.decision, matrix)
         calibrated = self.trained.platt.apply(raw)
         above = raw >= self.trained.decision.threshold
         run = str(self.trained.meta.get("run", ""))
-        return [self._answer(visits, row, chosen[row], above[row], calibrated[row], unknown[row], run)
-                for row in range(len(patients))]
+        answers = []
+        for row, coverage in enumerate(coverages):
+            refused = coverage.refusal(min_coverage)
+            answers.append(Answer([], [], coverage, run, refused) if refused else
+                           self._answer(visits, row, chosen[row], above[row], calibrated[row], coverage, run))
+        return answers
 
     def _answer(self, visits: Histories, patient: int, chosen: np.ndarray, above: np.ndarray, probability: np.ndarray,
-                unknown: dict[str, list[str]], run: str) -> Answer:
+                coverage: Coverage, run: str) -> Answer:
         codes, names = self.knowledge.medications, self.knowledge.names
         rows = np.flatnonzero(chosen)
         order = rows[np.argsort(-probability[rows], kind="stable")].tolist()
@@ -195,7 +227,7 @@ class RecommenderService:
         avoided = [Avoided(codes[m], names[m], score[m], self._among(taken, m))
                    for m in np.flatnonzero(above & ~chosen).tolist()]
         avoided.sort(key=lambda item: -item.probability)
-        return Answer(recommended, avoided, unknown, run)
+        return Answer(recommended, avoided, coverage, run)
 
     def _among(self, taken: set[int], medication: int) -> tuple[str, ...]:
         """The codes among ``taken`` that interact with the medication, in the order of the vocabulary."""
@@ -222,10 +254,3 @@ def _ragged(lists: Sequence[Sequence[int]]) -> Ragged:
     indptr = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(row) for row in lists], out=indptr[1:])
     return Ragged(indptr, np.array([code for row in lists for code in row], np.int32))
-
-
-def _lagged(starts: np.ndarray) -> np.ndarray:
-    """For each visit the one before it of the same patient, or −1."""
-    before = np.arange(int(starts[-1]), dtype=np.int64) - 1
-    before[starts[:-1]] = -1
-    return before

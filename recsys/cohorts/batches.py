@@ -8,20 +8,24 @@ Letters: P patients, N visits in all, T steps, K medications.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 
-from recsys.cohorts.cohort import KINDS, Encoded, Ragged
-from recsys.cohorts.tasks import STAY, Task
+from recsys.cohorts.cohort import DOOR, KINDS, Encoded, Int64, Ragged
+from recsys.cohorts.tasks import STAY, Task, previous_visit
+
+BLOCK = 20_000_000
+"""Cells of a dense part of a [N, K] table that is worked through in parts."""
 
 
 class Sizes(NamedTuple):
-    """How many codes each vocabulary has."""
+    """How many codes each input has; what is known at the door stands behind the diagnoses, in their vocabulary."""
 
     diagnosis: int
     procedure: int
@@ -88,8 +92,9 @@ def _bag(codes: Ragged, rows: np.ndarray) -> Bag:
 class Histories:
     """All visits of some patients, patient after patient, each patient's visits in time order.
 
-    ``starts`` is int64[P + 1]: the visits of patient p are rows ``starts[p]:starts[p + 1]``. ``medication`` holds what
-    was given at each visit: the target there, and an input only to later visits.
+    ``starts`` is int64[P + 1]: the visits of patient p are rows ``starts[p]:starts[p + 1]``. ``diagnosis`` and
+    ``procedure`` hold what becomes known at each visit by the task. ``medication`` holds what was given at each visit:
+    the target there, and an input only to later visits. Everything is sparse; what is dense is made part by part.
     """
 
     starts: np.ndarray
@@ -128,25 +133,52 @@ class Histories:
         return np.arange(self.visits) - np.repeat(self.starts[:-1], self.lengths)
 
     @cached_property
-    def target(self) -> np.ndarray:
-        """float32[N, K]: the medications of each visit."""
-        return self.medication.dense(self.sizes.medication)
+    def earlier(self) -> Ragged:
+        """The medications of the visit before, none at a first visit."""
+        return self.medication.take(previous_visit(self.starts))
 
     @cached_property
-    def recent(self) -> np.ndarray:
-        """float32[N, K]: the previous visit's medications."""
-        shifted = np.zeros_like(self.target)
-        shifted[1:] = self.target[:-1]
-        shifted[self.past == 0] = 0.0
-        return shifted
+    def given(self) -> sparse.csr_matrix:
+        """Sparse float32[N, K]: the medications of each visit."""
+        return self.medication.sparse(self.sizes.medication)
 
     @cached_property
-    def share(self) -> np.ndarray:
-        """float32[N, K]: the share of the previous visits that had each medication."""
-        total = np.cumsum(self.target, axis=0, dtype=np.float32)
-        before = total - self.target
-        first = np.repeat(self.starts[:-1], self.lengths)
-        return (before - before[first]) / np.maximum(self.past, 1)[:, None].astype(np.float32)
+    def recent(self) -> sparse.csr_matrix:
+        """Sparse float32[N, K]: the previous visit's medications."""
+        return self.earlier.sparse(self.sizes.medication)
+
+    @cached_property
+    def share(self) -> sparse.csr_matrix:
+        """Sparse float32[N, K]: the share of the previous visits that had each medication."""
+        parts = []
+        for rows in self.blocks():
+            part = self.medication.take(np.arange(rows.start, rows.stop)).dense(self.sizes.medication)
+            before = np.cumsum(part, axis=0) - part
+            first = np.arange(rows.start, rows.stop) - self.past[rows] - rows.start
+            before -= before[first]
+            parts.append(sparse.csr_matrix(before / np.maximum(self.past[rows], 1)[:, None].astype(np.float32)))
+        return sparse.vstack(parts, format="csr", dtype=np.float32)
+
+    @cached_property
+    def frequency(self) -> np.ndarray:
+        """int64[K]: how many scored visits had each medication."""
+        values = self.medication.values[np.repeat(self.scored, self.medication.lengths)]
+        return np.bincount(values, minlength=self.sizes.medication)
+
+    def target(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """bool[len(rows), K]: the medications of these visits, of all by default."""
+        chosen = self.medication if rows is None else self.medication.take(rows)
+        return chosen.dense(self.sizes.medication, bool)
+
+    def blocks(self) -> Iterator[slice]:
+        """Slices of whole patients' visits, of about BLOCK cells of a [N, K] table each."""
+        height = max(BLOCK // max(self.sizes.medication, 1), 1)
+        last = 0
+        while last < self.visits:
+            patient = max(int(np.searchsorted(self.starts, last + height, side="right")) - 1,
+                          int(np.searchsorted(self.starts, last)) + 1)
+            first, last = last, int(self.starts[patient])
+            yield slice(first, last)
 
     def batch(self, patients: np.ndarray) -> Batch:
         """The visits of these patients as one packed batch."""
@@ -155,15 +187,17 @@ class Histories:
         step = np.arange(lengths[0])[:, None]
         alive = step < lengths[None, :]
         rows = (self.starts[:-1][chosen][None, :] + step)[alive]
+        steps = tuple(int(n) for n in alive.sum(1))
+        target = self.medication.take(rows).dense(self.sizes.medication)
         return Batch(
             rows=rows,
-            steps=tuple(int(n) for n in alive.sum(1)),
+            steps=steps,
             diagnosis=_bag(self.diagnosis, rows),
             procedure=_bag(self.procedure, rows),
-            recent=torch.from_numpy(self.recent[rows]),
-            share=torch.from_numpy(self.share[rows]),
+            recent=torch.from_numpy(self.earlier.take(rows).dense(self.sizes.medication)),
+            share=torch.from_numpy(_shares(target, steps)),
             past=torch.from_numpy(self.past[rows].astype(np.float32)[:, None]),
-            target=torch.from_numpy(self.target[rows]),
+            target=torch.from_numpy(target),
             scored=torch.from_numpy(self.scored[rows]),
         )
 
@@ -185,20 +219,46 @@ class Histories:
             yield self.batch(parts[turn])
 
 
+def _shares(target: np.ndarray, steps: Sequence[int]) -> np.ndarray:
+    """float32[N, K]: the share of the previous visits that had each medication, all in packed order."""
+    out = np.empty_like(target)
+    total = np.zeros((steps[0], target.shape[1]), np.float32)
+    start = 0
+    for step, count in enumerate(steps):
+        out[start:start + count] = total[:count] / max(step, 1)
+        total[:count] += target[start:start + count]
+        start += count
+    return out
+
+
+def make_histories(codes: Mapping[str, Ragged], starts: Int64, task: Task, sizes: Sizes,
+                   unseen: np.ndarray | None = None) -> Histories:
+    """The inputs of some patients: the only way from codes to a recommender, in training, evaluation and answers.
+
+    ``codes`` by kind, one row a visit, numbered by the vocabularies; patient p has rows ``starts[p]:starts[p + 1]``.
+    Numbers of what is known at the door follow those of the diagnoses.
+    """
+    inputs = task.inputs(codes, starts)
+    diagnosis = inputs["diagnosis"].joined(inputs[DOOR]) if task.door else inputs["diagnosis"]
+    return Histories(
+        starts=starts, diagnosis=diagnosis, procedure=inputs["procedure"], medication=codes["medication"],
+        sizes=sizes, scored=task.scored(starts),
+        unseen=np.zeros(int(starts[-1]), np.int64) if unseen is None else unseen)
+
+
+def input_vocabularies(encoded: Encoded, task: Task) -> dict[str, tuple[str, ...]]:
+    """The codes of each input, in the order of their numbers."""
+    codes = {kind: encoded.vocabularies[kind].codes for kind in KINDS}
+    return codes | {"diagnosis": codes["diagnosis"] + encoded.vocabularies[DOOR].codes} if task.door else codes
+
+
 def histories(encoded: Encoded, side: str, task: Task = STAY) -> Histories:
     """The histories of one side of the split: the inputs that the task allows, and the visits that it scores."""
     rows = encoded.visits_of(side)
-    inputs = task.inputs(encoded)
-    scored = np.zeros(encoded.cohort.visits, bool)
-    scored[task.scored(encoded.cohort)] = True
-    patient = encoded.cohort.visit_patient[rows]
-    starts = np.flatnonzero(np.diff(patient, prepend=-1))
-    return Histories(
-        starts=np.append(starts, len(rows)).astype(np.int64),
-        diagnosis=inputs["diagnosis"].take(rows),
-        procedure=inputs["procedure"].take(rows),
-        medication=encoded.codes["medication"].take(rows),
-        sizes=Sizes(*(len(encoded.vocabularies[kind]) for kind in KINDS)),
-        scored=scored[rows],
-        unseen=encoded.unknown["medication"][rows].astype(np.int64),
-    )
+    starts = np.flatnonzero(np.diff(encoded.cohort.visit_patient[rows], prepend=-1))
+    codes = {kind: table.take(rows) for kind, table in encoded.codes.items()}
+    if task.door:
+        codes[DOOR] = codes[DOOR].shifted(len(encoded.vocabularies["diagnosis"]))
+    sizes = Sizes(*(len(names) for names in input_vocabularies(encoded, task).values()))
+    return make_histories(codes, np.append(starts, len(rows)).astype(np.int64), task, sizes,
+                          encoded.unknown["medication"][rows].astype(np.int64))

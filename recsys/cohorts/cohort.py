@@ -14,11 +14,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from kb.errors import DataError, NotFound
 
 KINDS = ("diagnosis", "procedure", "medication")
+DOOR = "door"
+"""The kind of what is known when a patient arrives."""
+LEAST = 5
+"""Training patients that a code must have to be named outside the cohort's folder."""
 
+
+
+def shown(count: int) -> int | None:
+    """A count that may be told outside the cohort's folder: None from 1 to LEAST − 1."""
+    return count if count == 0 or count >= LEAST else None
+
+
+UNKNOWN_TIME = np.iinfo(np.int64).min
+"""The end of a visit whose source does not say it."""
+
+Int16 = NDArray[np.int16]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
@@ -63,11 +79,25 @@ class Ragged:
         offsets = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths)
         return Ragged(indptr, self.values[np.repeat(starts, lengths) + offsets])
 
-    def dense(self, width: int) -> NDArray[np.float32]:
+    def dense(self, width: int, kind: Any = np.float32) -> NDArray[Any]:
         """The rows as a 0/1 matrix of shape [rows, width]."""
-        matrix = np.zeros((len(self), width), dtype=np.float32)
-        matrix[self.rows(), self.values] = 1.0
+        matrix = np.zeros((len(self), width), dtype=kind)
+        matrix[self.rows(), self.values] = 1
         return matrix
+
+    def sparse(self, width: int) -> sparse.csr_matrix:
+        """The rows as a sparse 0/1 matrix float32[rows, width]."""
+        ones = np.ones(len(self.values), np.float32)
+        return sparse.csr_matrix((ones, self.values, self.indptr), shape=(len(self), width))
+
+    def shifted(self, by: int) -> Ragged:
+        """The same rows with every value greater by ``by``."""
+        return Ragged(self.indptr, self.values + np.int32(by))
+
+    def joined(self, other: Ragged) -> Ragged:
+        """Row by row the values of both."""
+        rows = np.concatenate((self.rows(), other.rows()))
+        return Ragged.from_pairs(rows, np.concatenate((self.values, other.values)), len(self))
 
     @classmethod
     def from_pairs(cls, rows: NDArray[np.integer], values: NDArray[np.integer], height: int) -> Ragged:
@@ -117,6 +147,34 @@ class Vocabulary:
         return known, unknown
 
 
+@dataclass(frozen=True, eq=False)
+class Attribute:
+    """One fact of every visit: ``values`` int16 [T] are places in the sorted ``levels``; -1 is not known."""
+
+    levels: tuple[str, ...]
+    values: Int16
+
+    def take(self, visits: NDArray[np.integer]) -> Attribute:
+        """The attribute of the given visits, with those levels that they have."""
+        values = self.values[visits]
+        used = np.unique(values[values >= 0])
+        new = np.full(len(self.levels) + 1, -1, np.int16)
+        new[used] = np.arange(len(used))
+        return Attribute(tuple(self.levels[i] for i in used), new[values])
+
+    def counts(self, least: int = 5) -> dict[str, int]:
+        """How many visits have each level; levels of fewer than ``least`` visits are left out."""
+        found = np.bincount(self.values[self.values >= 0], minlength=len(self.levels))
+        return {level: int(n) for level, n in zip(self.levels, found, strict=True) if n >= least}
+
+    @classmethod
+    def from_texts(cls, texts: Sequence[str | None]) -> Attribute:
+        """The attribute of a text a visit; None and the empty text are not known."""
+        levels = tuple(sorted({text for text in texts if text}))
+        place = {level: i for i, level in enumerate(levels)}
+        return cls(levels, np.asarray([place[text] if text else -1 for text in texts], np.int16))
+
+
 @dataclass(frozen=True)
 class Loss:
     """One line of the accounting: of a table's rows, how many were kept or left out for this reason."""
@@ -149,7 +207,8 @@ class Cohort:
 
     ``visit_patient`` int32 [T] counts patients from 0; ``visit_time`` int64 [T] is in seconds since 1970;
     ``codes[kind]`` has one row a visit; ``accounting`` sums to the rows read, table by table; ``provenance`` says
-    which format, level and mapping made it.
+    which format, level and mapping made it. ``visit_end`` int64 [T] is ``UNKNOWN_TIME`` where the source does not say;
+    ``attributes`` are what the source says of patient and visit (``recsys.formats.contract`` names them).
     """
 
     name: str
@@ -159,9 +218,15 @@ class Cohort:
     vocabularies: dict[str, Vocabulary]
     accounting: tuple[Loss, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    visit_end: Int64 | None = None
+    attributes: dict[str, Attribute] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         visits = len(self.visit_patient)
+        beside = [len(attribute.values) for attribute in self.attributes.values()]
+        beside += [] if self.visit_end is None else [len(self.visit_end)]
+        if any(length != visits for length in beside):
+            raise DataError(f"cohort {self.name!r}: its attributes have unequal numbers of visits")
         if visits != len(self.visit_time) or any(len(self.codes[kind]) != visits for kind in KINDS):
             raise DataError(f"cohort {self.name!r}: its tables have unequal numbers of visits")
         step = np.diff(self.visit_patient)
@@ -180,6 +245,14 @@ class Cohort:
         """The number of visits, T."""
         return len(self.visit_patient)
 
+    @property
+    def length_of_stay(self) -> NDArray[np.float64]:
+        """Days from start to end of each visit, [T]; NaN where the end is not known or before the start."""
+        if self.visit_end is None:
+            return np.full(self.visits, np.nan)
+        known = (self.visit_end != UNKNOWN_TIME) & (self.visit_end >= self.visit_time)
+        return np.where(known, np.where(known, self.visit_end - self.visit_time, 0) / 86400, np.nan)
+
     @cached_property
     def patient_indptr(self) -> Int64:
         """The first visit of every patient and T at the end: patient p has visits ``[p]`` to ``[p + 1]``."""
@@ -195,6 +268,11 @@ class Cohort:
             digest.update(np.ascontiguousarray(self.codes[kind].indptr, dtype="<i8").tobytes())
             digest.update(np.ascontiguousarray(self.codes[kind].values, dtype="<i4").tobytes())
             digest.update("\n".join(self.vocabularies[kind].codes).encode())
+        if self.visit_end is not None:
+            digest.update(np.ascontiguousarray(self.visit_end, dtype="<i8").tobytes())
+        for name, attribute in sorted(self.attributes.items()):
+            digest.update("\n".join((name, *attribute.levels)).encode())
+            digest.update(np.ascontiguousarray(attribute.values, dtype="<i2").tobytes())
         return Fingerprint(
             patients=self.patients,
             visits=self.visits,
@@ -228,8 +306,9 @@ class Split:
 class Encoded:
     """A cohort on vocabularies that were fitted on the training patients alone.
 
-    ``codes[kind]`` has one row a visit of the whole cohort; ``unknown[kind]`` int32 [T] counts each visit's codes that
-    the training side never saw: they cannot be predicted, and an honest recall counts them as missed.
+    ``codes[kind]`` has one row a visit of the whole cohort; ``unknown[kind]`` int32 [T] counts each visit's codes
+    outside the vocabulary, because the training side has them too rarely or never: they cannot be predicted, and an
+    honest recall counts them as missed. ``rare[kind]`` is how many codes the training side has, but too rarely.
     """
 
     cohort: Cohort
@@ -237,6 +316,7 @@ class Encoded:
     codes: dict[str, Ragged]
     vocabularies: dict[str, Vocabulary]
     unknown: dict[str, Int32]
+    rare: dict[str, int] = field(default_factory=dict)
 
     def visits_of(self, side: str) -> Int64:
         """The visits of one side of the split, in cohort order."""
@@ -250,10 +330,11 @@ class Encoded:
         return {kind: int(self.unknown[kind][visits].sum()) for kind in KINDS}
 
 
-def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None) -> Encoded:
+def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None, least: int = 1) -> Encoded:
     """The cohort re-indexed on vocabularies of the training patients' visits only, codes in sorted order.
 
     ``top[kind]`` keeps that many most frequent codes of a kind (the literature: 2,000 diagnoses); ties go by code.
+    ``least`` leaves out codes that fewer training patients have.
     """
     training = np.zeros(cohort.patients, dtype=bool)
     training[split.train] = True
@@ -261,11 +342,17 @@ def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None
     codes: dict[str, Ragged] = {}
     vocabularies: dict[str, Vocabulary] = {}
     unknown: dict[str, Int32] = {}
-    for kind in KINDS:
-        table, names = cohort.codes[kind], cohort.vocabularies[kind].codes
+    rare: dict[str, int] = {}
+    tables = {kind: (cohort.codes[kind], cohort.vocabularies[kind].codes) for kind in KINDS} | {DOOR: door(cohort)}
+    for kind, (table, names) in tables.items():
         rows = table.rows()
-        frequency = np.bincount(table.values[in_training[rows]], minlength=len(names))
-        seen = [int(i) for i in np.flatnonzero(frequency)]
+        inside = in_training[rows]
+        frequency = np.bincount(table.values[inside], minlength=len(names))
+        width = max(len(names), 1)
+        pairs = np.unique(cohort.visit_patient[rows[inside]].astype(np.int64) * width + table.values[inside])
+        held_by = np.bincount(pairs % width, minlength=len(names))
+        seen = [int(i) for i in np.flatnonzero(held_by >= max(least, 1))]
+        rare[kind] = int((held_by > 0).sum()) - len(seen)
         if top and kind in top:
             seen = sorted(seen, key=lambda i: (-frequency[i], names[i]))[: top[kind]]
         seen.sort(key=names.__getitem__)
@@ -276,4 +363,9 @@ def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None
         codes[kind] = Ragged.from_pairs(rows[known], values[known], cohort.visits)
         vocabularies[kind] = Vocabulary(tuple(names[i] for i in seen))
         unknown[kind] = np.bincount(rows[~known], minlength=cohort.visits).astype(np.int32)
-    return Encoded(cohort, split, codes, vocabularies, unknown)
+    return Encoded(cohort, split, codes, vocabularies, unknown, rare)
+
+
+def door(cohort: Cohort) -> tuple[Ragged, tuple[str, ...]]:
+    """What is known when a patient arrives, one row a visit, and its names: nothing where the source has nothing."""
+    return Ragged(np.zeros(cohort.visits + 1, np.int64), np.empty(0, np.int32)), ()

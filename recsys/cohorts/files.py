@@ -6,17 +6,20 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import psutil
 
+from kb.duck import SPILL_PREFIX
 from kb.errors import DataError, NotFound, UsageError
 from kb.output import plain
 from kb.settings import Settings, load_settings
-from recsys.cohorts.cohort import KINDS, Cohort, Loss, Ragged, Vocabulary
+from recsys.cohorts.cohort import KINDS, Attribute, Cohort, Loss, Ragged, Vocabulary
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -24,6 +27,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 def cohorts_folder(settings: Settings | None = None) -> Path:
     """The only folder that patient data is ever written to."""
     return (settings or load_settings()).home / "cohorts"
+
+
+def private_cohorts_folder(settings: Settings | None = None) -> Path:
+    """The folder of the cohorts, made for the user alone, without what a killed run left to spill."""
+    folder = cohorts_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in folder.glob(f"{SPILL_PREFIX}*"):
+        process = left.name.removeprefix(SPILL_PREFIX).partition("-")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+    return folder
 
 
 def _folder(name: str, settings: Settings | None) -> Path:
@@ -52,6 +66,10 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
     for kind in KINDS:
         arrays[f"{kind}_indptr"] = cohort.codes[kind].indptr
         arrays[f"{kind}_values"] = cohort.codes[kind].values
+    if cohort.visit_end is not None:
+        arrays["visit_end"] = cohort.visit_end
+    for name, attribute in cohort.attributes.items():
+        arrays[f"attribute_{name}"] = attribute.values
     with tempfile.TemporaryFile(dir=folder) as buffer:
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         buffer.seek(0)
@@ -60,6 +78,7 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
         "name": cohort.name,
         "fingerprint": asdict(cohort.fingerprint),
         "vocabularies": {kind: list(cohort.vocabularies[kind].codes) for kind in KINDS},
+        "attributes": {name: list(attribute.levels) for name, attribute in cohort.attributes.items()},
         "accounting": [asdict(loss) for loss in cohort.accounting],
         "provenance": plain(cohort.provenance),
     }
@@ -84,12 +103,22 @@ def load_cohort(name: str, settings: Settings | None = None) -> Cohort:
                 vocabularies={kind: Vocabulary(tuple(document["vocabularies"][kind])) for kind in KINDS},
                 accounting=tuple(Loss(**row) for row in document["accounting"]),
                 provenance=document["provenance"],
+                visit_end=arrays.get("visit_end"),
+                attributes={name: Attribute(tuple(levels), arrays[f"attribute_{name}"])
+                            for name, levels in document.get("attributes", {}).items()},
             )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         raise DataError(f"cohort {name!r}: its files cannot be read", hint="run mkmed recsys prepare again") from None
     if cohort.fingerprint.sha256 != document["fingerprint"]["sha256"]:
         raise DataError(f"cohort {name!r}: arrays and description differ", hint="run mkmed recsys prepare again")
     return cohort
+
+
+def private_folder(name: str, kind: str, settings: Settings | None = None) -> Path:
+    """A folder beside a cohort's arrays for what is told of each of its patients, made where it is missing."""
+    folder = _folder(name, settings) / kind
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
 
 
 def list_cohorts(settings: Settings | None = None) -> list[str]:

@@ -19,9 +19,9 @@ from sqlalchemy import Connection
 from kb.errors import ContractViolation, DataError, UsageError
 from kb.settings import Settings
 from recsys.cohorts.cohort import KINDS, Cohort, Ragged, Vocabulary
-from recsys.cohorts.files import save_cohort
+from recsys.cohorts.files import private_cohorts_folder, save_cohort
 from recsys.formats import FORMATS
-from recsys.formats.contract import Check, CodePairs, Recorded, check_counts
+from recsys.formats.contract import Check, CodePairs, Limits, Recorded, check_counts
 from recsys.orders.medications import Mapped, MedicationMap, check_level, map_orders, read_map
 
 KEEP = 0
@@ -50,10 +50,12 @@ def prepare(
     *, form: str, root: Path | None = None, connection: Connection | None = None, name: str | None = None,
     level: str = "3", min_visits: int = 2, requires: Sequence[str] | None = None, allow_subset: bool = False,
     options: Mapping[str, Any] | None = None, settings: Settings | None = None, dry_run: bool = False,
+    memory: str = "4GB",
 ) -> Prepared:
     """Read an export, choose the cohort, check it and, unless ``dry_run``, save it.
 
     ``form`` is an EHR format; ``connection`` to the knowledge base is needed unless the export has ATC codes itself.
+    ``memory`` bounds the engine that reads; what is more is spilled to a private folder beside the cohorts.
     Raises ContractViolation when files that look like a full published set have other row counts, unless
     ``allow_subset``; DataError when nothing is left.
     """
@@ -67,7 +69,8 @@ def prepare(
                          hint=f"it has {', '.join(known)}" if known else "it has none")
     if min_visits < 1 or set(requires or ()) - set(KINDS):
         raise UsageError("min-visits is 1 or more, and a visit can require: " + ", ".join(KINDS))
-    recorded = reader.read((root or Path()).expanduser(), options or {})
+    limits = Limits(memory, spill=None if dry_run or form == "synthetic" else private_cohorts_folder(settings))
+    recorded = reader.read((root or Path()).expanduser(), options or {}, limits)
     checks = check_counts(reader.published, recorded.ledger.rows)
     failed = [check for check in checks if check.verdict == "FAILED"]
     if failed and not allow_subset:
@@ -129,7 +132,8 @@ def _account(
     """Count what the left-out visits take with them; gives the rows that are kept, by table."""
     ledger, keep = recorded.ledger, fate == KEEP
     kept: Counter[str] = Counter()
-    tables = [(recorded.visit_table, fate, np.ones(len(fate), np.int64))]
+    tables: list[tuple[str, NDArray[np.integer[Any]], NDArray[np.integer[Any]]]] = []
+    tables += [(recorded.visit_table, fate, np.ones(len(fate), np.int64))]
     tables += [(pairs[kind].table, fate[pairs[kind].visits], pairs[kind].rows) for kind in KINDS]
     for table, fates, rows in tables:
         for why, count in enumerate(np.bincount(fates, weights=rows, minlength=len(reasons)).astype(int).tolist()):
@@ -179,6 +183,9 @@ def _cohort(
         vocabularies=vocabularies,
         accounting=ledger.settled(kept),
         provenance=provenance,
+        visit_end=None if recorded.visit_end is None else recorded.visit_end[order],
+        attributes={name: taken for name, attribute in recorded.attributes.items()
+                    if (taken := attribute.take(order)).levels},
     )
 
 

@@ -1,8 +1,9 @@
 """What is known when a medication is recommended (the task), and which patients are learned from (the split).
 
 ``stay`` is the literature's retrospective task: the visit's own diagnoses (coded at discharge) and procedures (done
-during the stay) are inputs. ``order-time`` uses only what was known before the visit: earlier visits. Both see the
-medications of earlier visits alone.
+during the stay) are inputs. ``order-time`` uses only what was known before the visit: earlier visits. ``admission``
+adds to these what is known at the door: the diagnosis given at admission, medications taken at home, age, sex, origin,
+kind of admission, where the source has them. All see the medications of earlier visits alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from kb.errors import DataError, UsageError
 from kb.registry import Registry
-from recsys.cohorts.cohort import KINDS, Cohort, Encoded, Int32, Int64, Ragged, Split
+from recsys.cohorts.cohort import DOOR, KINDS, Cohort, Int32, Int64, Ragged, Split
 
 
 @dataclass(frozen=True)
@@ -23,36 +24,40 @@ class Task:
 
     name: str
     lag: Mapping[str, int]
-    first_visits: bool  # whether a patient's first visit is scored
+    first_visits: bool
+    """Whether a patient's first visit is scored."""
+    door: bool = False
+    """Whether what is known at the door enters."""
 
-    def inputs(self, encoded: Encoded) -> dict[str, Ragged]:
+    def inputs(self, codes: Mapping[str, Ragged], starts: Int64) -> dict[str, Ragged]:
         """For each kind, one row a visit: the codes that become known at that visit.
 
-        A model that reads the rows of a patient's visits up to and including ``t`` has seen all that the task allows
-        for ``t``, and no future code.
+        ``codes`` has one row a visit, patient after patient, of whom p has rows ``starts[p]:starts[p + 1]``. A model
+        that reads the rows of a patient's visits up to and including ``t`` has seen all that the task allows for ``t``,
+        and no future code.
         """
-        before = previous_visit(encoded.cohort)
-        return {kind: encoded.codes[kind].take(before) if self.lag[kind] else encoded.codes[kind] for kind in KINDS}
+        before = previous_visit(starts)
+        kinds = (*KINDS, DOOR) if self.door else KINDS
+        return {kind: codes[kind].take(before) if self.lag.get(kind) else codes[kind] for kind in kinds}
 
-    def scored(self, cohort: Cohort) -> Int64:
-        """The visits for which a recommendation is asked, in cohort order."""
-        if self.first_visits:
-            return np.arange(cohort.visits, dtype=np.int64)
-        return np.flatnonzero(previous_visit(cohort) >= 0)
+    def scored(self, starts: Int64) -> np.ndarray:
+        """bool[T]: the visits for which a recommendation is asked."""
+        return np.ones(int(starts[-1]), bool) if self.first_visits else previous_visit(starts) >= 0
 
 
-STAY = Task("stay", {"diagnosis": 0, "procedure": 0, "medication": 1}, first_visits=True)
+STAY = Task("stay", {"medication": 1}, first_visits=True)
 ORDER_TIME = Task("order-time", {"diagnosis": 1, "procedure": 1, "medication": 1}, first_visits=False)
+ADMISSION = Task("admission", {"diagnosis": 1, "procedure": 1, "medication": 1}, first_visits=True, door=True)
 
-TASKS: Registry[Task] = Registry(
-    "task", {"stay": "recsys.cohorts.tasks:STAY", "order-time": "recsys.cohorts.tasks:ORDER_TIME"}
-)
+TASKS: Registry[Task] = Registry("task", {"stay": "recsys.cohorts.tasks:STAY",
+                                          "order-time": "recsys.cohorts.tasks:ORDER_TIME",
+                                          "admission": "recsys.cohorts.tasks:ADMISSION"})
 
 
-def previous_visit(cohort: Cohort) -> Int64:
-    """For each visit the number of the same patient's visit before it, or -1."""
-    before = np.arange(cohort.visits, dtype=np.int64) - 1
-    before[cohort.patient_indptr[:-1]] = -1
+def previous_visit(starts: Int64) -> Int64:
+    """For each visit the same patient's visit before it, or -1; patient p has visits ``starts[p]:starts[p + 1]``."""
+    before = np.arange(int(starts[-1]), dtype=np.int64) - 1
+    before[starts[:-1]] = -1
     return before
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from kb.errors import ConfigError
 from kb.inputs import read_text
+from recsys.cohorts.cohort import LEAST
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class Config:
     """Epochs without a better validation Jaccard until training stops; 0 never stops early."""
     l2: float = 0.0
     """The logistic baselines' penalty; 0 chooses it on the validation patients."""
+    least_patients: int = LEAST
+    """Training patients that a code must have to enter a vocabulary, and so a model's file; fewer than 5 only for data
+    that anybody may see. A cohort from a generator, of nobody, keeps all codes."""
     resamples: int = 1000
     """Bootstrap draws of an evaluation."""
 
@@ -104,7 +108,7 @@ def _check(config: Config) -> Config:
     if config.encoder and (config.frozen or config.vectors != "published" or config.recommender != "mkmed"):
         raise ConfigError("encoder=true trains the published vectors' encoder",
                           hint="it goes with recommender=mkmed, vectors=published and frozen=false")
-    for name in ("epochs", "batch", "least_steps", "dim", "learning_rate", "clip"):
+    for name in ("epochs", "batch", "least_steps", "least_patients", "dim", "learning_rate", "clip"):
         if not getattr(config, name) > 0:
             raise ConfigError(f"setting {name!r} must be above 0")
     for name in ("dropout", "code_dropout", "ddi_target"):

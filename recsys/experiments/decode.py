@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from recsys.experiments.parts import by_rows
 from recsys.orders.interactions import pair_counts
 
 GRID = np.linspace(0.02, 0.8, 79)
@@ -34,6 +35,10 @@ def select(probability: np.ndarray, decision: Decision, matrix: np.ndarray) -> n
     """bool[N, K]: the recommended medications."""
     if decision.penalty == 0:
         return probability >= decision.threshold
+    return np.concatenate(list(by_rows(lambda part: _greedy(part, decision, matrix), probability)))
+
+
+def _greedy(probability: np.ndarray, decision: Decision, matrix: np.ndarray) -> np.ndarray:
     gain = (logit(probability) - logit(decision.threshold)).astype(np.float32)
     depth = int((gain > 0).sum(1).max(initial=0))
     order = np.argsort(-gain, axis=1, kind="stable")[:, :depth]
@@ -51,14 +56,20 @@ def select(probability: np.ndarray, decision: Decision, matrix: np.ndarray) -> n
 
 def threshold_curve(probability: np.ndarray, target: np.ndarray, unseen: np.ndarray | None = None) -> np.ndarray:
     """float64[len(GRID)]: the mean Jaccard of p ≥ θ for every θ of GRID, from two histograms a visit."""
+    unseen = np.zeros(len(probability), np.int64) if unseen is None else unseen
+    total: np.ndarray = sum(by_rows(_jaccard_sums, probability, target, unseen))  # type: ignore[assignment]
+    return total / max(len(probability), 1)
+
+
+def _jaccard_sums(probability: np.ndarray, target: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    """float64[len(GRID)]: the sum over visits of their Jaccard at each threshold."""
     visits, bins = len(probability), len(GRID) + 1
     place = np.searchsorted(GRID, probability, side="right") + np.arange(visits)[:, None] * bins
     said = np.bincount(place.ravel(), minlength=visits * bins).reshape(visits, bins)
     hit = np.bincount(place[target > 0], minlength=visits * bins).reshape(visits, bins)
     said, hit = (np.cumsum(table[:, ::-1], 1)[:, ::-1][:, 1:] for table in (said, hit))
-    had = target.sum(1)[:, None] + (0 if unseen is None else unseen[:, None])
-    union = said + had - hit
-    return np.where(union == 0, 1.0, hit / np.maximum(union, 1)).mean(0)
+    union = said + (target.sum(1) + unseen)[:, None] - hit
+    return np.where(union == 0, 1.0, hit / np.maximum(union, 1)).sum(0)
 
 
 def tune_threshold(probability: np.ndarray, target: np.ndarray,
@@ -81,7 +92,7 @@ def tune(probability: np.ndarray, target: np.ndarray, matrix: np.ndarray, ddi_ta
     When no penalty of PENALTIES gets there, the decision with the lowest rate.
     """
     threshold, _ = tune_threshold(probability, target)
-    if ddi_target <= 0 or _rate(probability >= threshold, matrix) <= ddi_target:
+    if ddi_target <= 0 or rate_of(probability >= threshold, matrix) <= ddi_target:
         return Decision(threshold)
     best: tuple[float, Decision] | None = None
     lowest = (np.inf, Decision(threshold))
@@ -89,13 +100,16 @@ def tune(probability: np.ndarray, target: np.ndarray, matrix: np.ndarray, ddi_ta
         for factor in (0.5, 0.65, 0.8, 0.9, 1.0):
             decision = Decision(float(threshold * factor), penalty)
             chosen = select(probability, decision, matrix)
-            rate, score = _rate(chosen, matrix), _jaccard(chosen, target)
+            rate, score = rate_of(chosen, matrix), _jaccard(chosen, target)
             lowest = min(lowest, (rate, decision))
             if rate <= ddi_target and (best is None or score > best[0]):
                 best = (score, decision)
     return best[1] if best else lowest[1]
 
 
-def _rate(chosen: np.ndarray, matrix: np.ndarray) -> float:
-    interacting, pairs = pair_counts(chosen, matrix)
-    return float(interacting.sum() / pairs.sum()) if pairs.sum() else 0.0
+def rate_of(chosen: np.ndarray, matrix: np.ndarray) -> float:
+    """Interacting pairs over all pairs of selections bool[N, K], pooled over visits; 0 without any pair."""
+    counted = [(interacting.sum(), pairs.sum())
+               for interacting, pairs in by_rows(lambda part: pair_counts(part, matrix), chosen)]
+    interacting, pairs = (sum(column) for column in zip(*counted, strict=True))
+    return float(interacting / pairs) if pairs else 0.0

@@ -10,10 +10,12 @@ import numpy as np
 
 from kb.errors import DataError
 from recsys.cohorts.batches import Histories
+from recsys.cohorts.cohort import LEAST, shown
 from recsys.experiments.bootstrap import PatientSums, intervals, literature, patient_sums
 from recsys.experiments.calibration import Platt, brier, calibration_error, fit_platt, reliability
-from recsys.experiments.decode import Decision, select, tune
+from recsys.experiments.decode import Decision, rate_of, select, tune
 from recsys.experiments.metrics import average_precision, summary, visit_metrics
+from recsys.experiments.parts import by_rows
 from recsys.knowledge.table import Knowledge
 from recsys.recommenders.contract import Recommender
 
@@ -36,7 +38,7 @@ def choose(recommender: Recommender, validation: Histories) -> Choices:
     keep = validation.scored
     if not keep.any():
         raise DataError("no validation visit is scored by this task", hint="take --task stay or a larger cohort")
-    probability, target = recommender.predict_proba(validation)[keep], validation.target[keep]
+    probability, target = recommender.predict_proba(validation)[keep], validation.target(np.flatnonzero(keep))
     matrix = recommender.knowledge.interactions.matrix
     free = tune(probability, target, matrix)
     goal = MARGIN * recommender.config.ddi_target
@@ -59,7 +61,7 @@ def evaluate(recommender: Recommender, train: Histories, test: Histories, choice
         raise DataError("no test visit is scored by this task", hint="take --task stay or a larger cohort")
     knowledge, draws = recommender.knowledge, recommender.config.resamples
     matrix = knowledge.interactions.matrix
-    probability, target = recommender.predict_proba(test)[keep], test.target[keep]
+    probability, target = recommender.predict_proba(test)[keep], test.target(np.flatnonzero(keep))
     patient_of, unseen, past = test.patient_of[keep], test.unseen[keep], test.past[keep]
     decision = decision or choices.safe
     chosen = select(probability, decision, matrix)
@@ -72,12 +74,12 @@ def evaluate(recommender: Recommender, train: Histories, test: Histories, choice
         "intervals": intervals(sums, draws=draws), "intervals_per_patient": intervals(sums, by="patient", draws=draws),
         "literature": literature(sums),
         "free": summary(visit_metrics(probability, free, target, matrix, unseen), patient_of),
-        "truth": {"ddi_rate": summary(visit_metrics(target, target > 0, target, matrix), patient_of)["ddi_rate"],
-                  "medications": float(target.sum(1).mean()), "unseen": int(unseen.sum())},
+        "truth": {"ddi_rate": rate_of(target, matrix),
+                  "medications": float(target.sum(1).mean()), "unseen": shown(int(unseen.sum()))},
         "decision": decision._asdict(), "free_decision": choices.free._asdict(), "platt": choices.platt._asdict(),
         "calibration": {"error_raw": calibration_error(probability, target), "brier_raw": brier(probability, target),
                         "error": calibration_error(calibrated, target), "brier": brier(calibrated, target),
-                        "reliability": reliability(calibrated, target)},
+                        "reliability": [row for row in reliability(calibrated, target) if shown(int(row["count"]))]},
         "by_visits": by_visits(table, patient_of, past),
         "by_rarity": by_medication(probability, chosen, target, rarity_groups(train)),
         "by_bucket": by_medication(probability, chosen, target, bucket_groups(knowledge)),
@@ -89,21 +91,23 @@ def evaluate(recommender: Recommender, train: Histories, test: Histories, choice
     return Evaluation(report, sums)
 
 
-def by_visits(table: Mapping[str, np.ndarray], patient_of: np.ndarray, past: np.ndarray) -> dict[str, dict[str, float]]:
-    """The means over first, second, third-to-fifth and later visits."""
-    rows = {}
+def by_visits(table: Mapping[str, np.ndarray], patient_of: np.ndarray,
+              past: np.ndarray) -> dict[str, dict[str, float | None]]:
+    """The means over first, second, third-to-fifth and later visits; none over fewer than LEAST patients' visits."""
+    rows: dict[str, dict[str, float | None]] = {}
     for name, (low, high) in VISIT_GROUPS.items():
         inside = (past >= low) & (past <= high)
         if inside.any():
             part = {key: values[inside] for key, values in table.items()}
             rows[name] = {**summary(part, patient_of[inside]), "visits": int(inside.sum())}
+            if len(np.unique(patient_of[inside])) < LEAST:
+                rows[name] = dict.fromkeys(rows[name])
     return rows
 
 
 def rarity_groups(train: Histories) -> dict[str, np.ndarray]:
     """bool[K] masks by how many training visits had the medication."""
-    count = train.target[train.scored].sum(0)
-    share = count / max(int(train.scored.sum()), 1)
+    share = train.frequency / max(int(train.scored.sum()), 1)
     return {"rare (< 1 % of visits)": share < 0.01, "1–5 %": (share >= 0.01) & (share < 0.05),
             "5–20 %": (share >= 0.05) & (share < 0.2), "common (≥ 20 %)": share >= 0.2}
 
@@ -127,28 +131,34 @@ def _rare_without_vector(knowledge: Knowledge, train: Histories) -> dict[str, An
 
 
 def by_medication(probability: np.ndarray, chosen: np.ndarray, target: np.ndarray,
-                  groups: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+                  groups: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | None]]:
     """For each group of medications: pooled precision, recall, F1, and the mean average precision over medications.
 
     Average precision runs down one medication's column over all visits; a medication that no visit had is left out.
     ``chance`` is what a random order of the visits is expected to have, which is above the medication's frequency.
+    A group that fewer than LEAST visits had is told without figures.
     """
-    rows = {}
-    by_luck = random_average_precision((target > 0).sum(0), len(target))
+    rows: dict[str, dict[str, float | None]] = {}
+    hits, said, truth = ((part > 0).sum(0) for part in (chosen & (target > 0), chosen, target))
+    by_luck = random_average_precision(truth, len(target))
+    occurs = np.flatnonzero(truth)
+    area = np.zeros(len(truth))
+    area[occurs] = np.concatenate(list(by_rows(
+        lambda columns: average_precision(probability[:, columns].T, target[:, columns].T.astype(np.float32)),
+        occurs, width=len(target)))) if len(occurs) else 0
     for name, mask in groups.items():
         if not mask.any():
             continue
-        said, truth = chosen[:, mask], target[:, mask] > 0
-        hit = int((said & truth).sum())
-        occurs = truth.any(0)
-        area = average_precision(probability[:, mask].T[occurs], truth.T[occurs].astype(np.float32))
+        hit, picked, had, some = hits[mask].sum(), said[mask].sum(), truth[mask].sum(), mask & (truth > 0)
         rows[name] = {
-            "medications": int(mask.sum()), "occurrences": int(truth.sum()),
-            "precision": hit / max(int(said.sum()), 1), "recall": hit / max(int(truth.sum()), 1),
-            "f1": 2 * hit / max(int(said.sum() + truth.sum()), 1),
-            "average_precision": float(area.mean()) if len(area) else 0.0,
-            "chance": float(by_luck[mask][occurs].mean()) if occurs.any() else 0.0,
+            "medications": int(mask.sum()), "occurrences": int(had),
+            "precision": float(hit / max(picked, 1)), "recall": float(hit / max(had, 1)),
+            "f1": float(2 * hit / max(picked + had, 1)),
+            "average_precision": float(area[some].mean()) if some.any() else 0.0,
+            "chance": float(by_luck[some].mean()) if some.any() else 0.0,
         }
+        if shown(int(had)) is None:
+            rows[name] = {**dict.fromkeys(rows[name]), "medications": int(mask.sum())}
     return rows
 
 

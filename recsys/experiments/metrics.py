@@ -7,8 +7,11 @@ scikit-learn's ``average_precision_score`` has it. ``selected`` and ``target`` a
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from recsys.experiments.parts import by_rows
 from recsys.orders.interactions import pair_counts
 
 
@@ -40,6 +43,10 @@ def average_precision(probability: np.ndarray, target: np.ndarray) -> np.ndarray
 
     Equal to scikit-learn's ``average_precision_score`` row by row.
     """
+    return np.concatenate(list(by_rows(_average_precision, probability, target)))
+
+
+def _average_precision(probability: np.ndarray, target: np.ndarray) -> np.ndarray:
     order = np.argsort(-probability, axis=1, kind="stable")
     score = np.take_along_axis(probability, order, 1)
     truth = np.take_along_axis(target, order, 1).astype(np.float64)
@@ -56,6 +63,13 @@ def average_precision(probability: np.ndarray, target: np.ndarray) -> np.ndarray
 def visit_metrics(probability: np.ndarray, selected: np.ndarray, target: np.ndarray, ddi: np.ndarray,
                   unseen: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Every metric of every visit: name -> float64[N]; ``ddi_pairs`` over ``pairs`` pooled is the DDI rate."""
+    unseen = np.zeros(len(target), np.int64) if unseen is None else unseen
+    parts = list(by_rows(partial(_visit_metrics, ddi), probability, selected, target, unseen))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _visit_metrics(ddi: np.ndarray, probability: np.ndarray, selected: np.ndarray, target: np.ndarray,
+                   unseen: np.ndarray) -> dict[str, np.ndarray]:
     table = set_metrics(selected, target, unseen)
     table["prauc"] = average_precision(probability, target)
     table["ddi_pairs"], table["pairs"] = pair_counts(selected, ddi)

@@ -138,11 +138,12 @@ def comparison_rows(settings: Settings, engine: Engine | None, wanted: Sequence[
             folders.setdefault(item.arm, []).append(folder)
     cohort = load_cohort(wanted[0].config.cohort, settings)
     published = cohort.provenance.get("format") == "mimic3" and cohort.patients > 1000  # not the open demo's hundred
-    return [_row(arm, found, folders.get(OURS, []), PUBLISHED.get(arm) if published else None)
+    return [_row(settings, arm, found, folders.get(OURS, []), PUBLISHED.get(arm) if published else None)
             for arm, found in folders.items()]
 
 
-def _row(arm: str, found: Sequence[Path], ours: Sequence[Path], published: float | None) -> dict[str, Any]:
+def _row(settings: Settings, arm: str, found: Sequence[Path], ours: Sequence[Path],
+         published: float | None) -> dict[str, Any]:
     reports: list[Mapping[str, Any]] = [json.loads((folder / "report.json").read_text()) for folder in found]
     means = {name: [report["literature"][name][0] for report in reports] for name in SHOWN}
     row: dict[str, Any] = {"recommender": arm, "seeds": len(found)}
@@ -151,7 +152,7 @@ def _row(arm: str, found: Sequence[Path], ours: Sequence[Path], published: float
     row["± seeds"] = float(np.std(means["jaccard"]))
     row[f"{OURS} − it"] = None
     if arm != OURS and len(ours) == len(found):
-        gap = paired(together([read_sums(f) for f in ours]), together([read_sums(f) for f in found]),
+        gap = paired(*(together([read_sums(settings, folder) for folder in part]) for part in (ours, found)),
                      by="patient")["jaccard"]
         row[f"{OURS} − it"] = f"{gap['difference']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
     row["printed, unchecked"] = published

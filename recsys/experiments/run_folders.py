@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,9 @@ import numpy as np
 
 from embed.runs.checkpoint import write_atomically
 from kb.errors import NotFound, UsageError
+from kb.files import replace_file
 from kb.settings import Settings
+from recsys.cohorts.files import private_folder
 from recsys.experiments.bootstrap import PatientSums
 from recsys.experiments.checkpoint import Trained, epochs_saved, load_recommender
 from recsys.experiments.config import Config, from_json
@@ -41,13 +46,47 @@ def forget_unsaved_epochs(folder: Path) -> None:
     write_atomically(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept).encode())
 
 
-def read_sums(folder: Path) -> PatientSums:
-    """The per-patient sums of a run's evaluation, for paired comparisons."""
-    path = folder / "sums.npz"
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Files and folders made in this context are their owner's alone: a run learns from patients."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _sums_path(settings: Settings, folder: Path) -> Path:
+    """Where the sums of a run lie: beside the cohort, because each row is a patient."""
+    cohort = str(json.loads((folder / "config.json").read_text())["cohort"])
+    return private_folder(cohort, "sums", settings) / f"{folder.name}.npz"
+
+
+def write_sums(settings: Settings, folder: Path, sums: PatientSums) -> None:
+    """Keep the per-patient sums of a run's evaluation in the cohort's folder."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, visits=sums.visits, sums=sums.sums, interacting=sums.interacting, pairs=sums.pairs)
+    replace_file(_sums_path(settings, folder), buffer.getvalue())
+
+
+def read_sums(settings: Settings, folder: Path) -> PatientSums:
+    """The per-patient sums of a run's evaluation, for paired comparisons; raises NotFound."""
+    take_in_sums(settings)
+    path = _sums_path(settings, folder)
     if not path.exists():
-        raise NotFound(f"run {folder.name} has no evaluation", hint="mkmed recsys train --resume RUN finishes it")
+        raise NotFound(f"run {folder.name} has no evaluation of each patient beside its cohort",
+                       hint="mkmed recsys train --resume RUN finishes a run; train anew where the cohort was removed")
     with np.load(path, allow_pickle=False) as arrays:
         return PatientSums(arrays["visits"], arrays["sums"], arrays["interacting"], arrays["pairs"])
+
+
+def take_in_sums(settings: Settings) -> None:
+    """Move per-patient sums that release 0.1.0 left in run folders to their cohorts, and close those folders."""
+    for old in runs_folder(settings).glob("*/sums.npz"):
+        if (old.parent / "config.json").exists():
+            replace_file(_sums_path(settings, old.parent), old.read_bytes())
+            old.unlink()
+            old.parent.chmod(0o700)
 
 
 def find_folder(settings: Settings, wanted: str = "") -> Path:
@@ -93,6 +132,7 @@ def load_run(settings: Settings, wanted: str = "") -> Trained:
 
 def list_run_folders(settings: Settings) -> list[dict[str, Any]]:
     """One row a run on this disk, newest first, with its test Jaccard and DDI rate once finished."""
+    take_in_sums(settings)
     rows = []
     for path in runs_folder(settings).glob("*/config.json"):
         config, report = json.loads(path.read_text()), path.parent / "report.json"

@@ -1,7 +1,8 @@
 """A training run from a prepared cohort to a report, and the run folders on disk.
 
-``<home>/runs/recsys/<run-id>/``: config.json, metrics.jsonl, last.pt, best.pt, env.json, report.json, sums.npz,
-curves.svg. A folder holds weights, aggregate numbers and code vocabularies; nothing of any patient.
+``<home>/runs/recsys/<run-id>/``: config.json, metrics.jsonl, last.pt, best.pt, env.json, report.json, curves.svg, and
+lock while it is trained. A folder is its owner's alone and holds weights, aggregates and vocabularies of codes that at
+least ``least_patients`` training patients have; what is told of each patient lies in the cohort's folder.
 """
 
 from __future__ import annotations
@@ -20,18 +21,27 @@ import numpy as np
 import torch
 
 from embed.runs.folder import pretrain_folder
-from kb.errors import ConfigError
+from kb.errors import ConfigError, DataError
+from kb.files import hold
 from kb.ingest.runs import finish_run, program_version, reopen_run, start_run
 from kb.output import plain
 from kb.settings import Settings
-from recsys.cohorts.batches import Histories, Sizes, histories
-from recsys.cohorts.cohort import KINDS, Encoded, encode
+from recsys.cohorts.batches import Histories, Sizes, histories, input_vocabularies
+from recsys.cohorts.cohort import Encoded, encode, shown
 from recsys.cohorts.files import load_cohort
 from recsys.cohorts.tasks import TASKS, split_cohort
 from recsys.experiments.checkpoint import Trained, save_recommender
 from recsys.experiments.config import Config
 from recsys.experiments.evaluate import Choices, Evaluation, choose, evaluate
-from recsys.experiments.run_folders import find_folder, forget_unsaved_epochs, read_config, read_metrics, runs_folder
+from recsys.experiments.run_folders import (
+    find_folder,
+    forget_unsaved_epochs,
+    private_files,
+    read_config,
+    read_metrics,
+    runs_folder,
+    write_sums,
+)
 from recsys.experiments.signatures import attention_entropy, signatures
 from recsys.knowledge.table import Knowledge, with_random_vectors, with_shuffled_medications
 from recsys.recommenders.contract import Log, Recommender
@@ -66,12 +76,18 @@ def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data
     A synthetic cohort with ``vectors=learned`` needs no database; every other combination reads it.
     """
     cohort = load_cohort(config.cohort, settings)
-    encoded = encode(cohort, split_cohort(cohort, config.split, config.seed), top={"diagnosis": TOP_DIAGNOSES})
+    synthetic = cohort.provenance.get("format") == "synthetic"
+    encoded = encode(cohort, split_cohort(cohort, config.split, config.seed), top={"diagnosis": TOP_DIAGNOSES},
+                     least=1 if synthetic else config.least_patients)
+    if not encoded.vocabularies["medication"].codes:
+        raise DataError(f"no medication of cohort {config.cohort!r} was given to {config.least_patients} of its "
+                        f"{len(encoded.split.train)} training patients",
+                        hint="take a larger extract; --set least_patients=1 only for data that anybody may see")
     task = TASKS[config.task]
     parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
     codes = encoded.vocabularies["medication"].codes
-    synthetic = cohort.provenance.get("format") == "synthetic"
-    evidence = [*encoded.vocabularies["diagnosis"].codes, *encoded.vocabularies["procedure"].codes]
+    inputs = input_vocabularies(encoded, task)
+    evidence = [*inputs["diagnosis"], *inputs["procedure"]]
     if not RECOMMENDERS[config.recommender].needs_evidence:
         evidence = []
     return Data(encoded, **parts, knowledge=_knowledge(config, codes, evidence, synthetic, engine, settings))
@@ -151,22 +167,33 @@ class Run:
 
 def train_run(config: Config, settings: Settings, engine: Engine | None = None, *, log: Log | None = None,
               resume: str | None = None) -> Run:
-    """Train, evaluate on the test patients and store a run; with ``resume`` go on with the run of that id."""
-    if resume:
-        folder = find_folder(settings, resume)
-        config = read_config(settings, resume)
-        run_id = uuid.UUID(folder.name)
-    else:
-        run_id = uuid.uuid4()
-        folder = runs_folder(settings) / str(run_id)
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps(config.as_json(), indent=1))
+    """Train, evaluate on the test patients and store a run; with ``resume`` go on with the run of that id.
+
+    Raises Busy, naming the holder, where another process trains the same run.
+    """
+    with private_files():
+        if resume:
+            folder = find_folder(settings, resume)
+            config = read_config(settings, resume)
+        else:
+            folder = runs_folder(settings) / str(uuid.uuid4())
+            folder.mkdir(parents=True)
+        with hold(folder / "lock", f"run {folder.name}"):
+            if not resume:
+                (folder / "config.json").write_text(json.dumps(config.as_json(), indent=1))
+            return _recorded(config, settings, engine, folder, log, resume=bool(resume))
+
+
+def _recorded(config: Config, settings: Settings, engine: Engine | None, folder: Path, log: Log | None, *,
+              resume: bool) -> Run:
+    """The run of a folder, with its beginning and end told in the database where there is one."""
+    run_id = uuid.UUID(folder.name)
     if engine is not None:
         with engine.begin() as connection:
             if not (resume and reopen_run(connection, run_id)):
                 start_run(connection, "recsys", name=config.recommender, config=config.as_json(), run_id=run_id)
     try:
-        report = _run(config, settings, engine, folder, log, resume=bool(resume))
+        report = _run(config, settings, engine, folder, log, resume=resume)
     except BaseException as error:
         if engine is not None:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -198,25 +225,25 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
     rows = read_metrics(folder)
     report = {**result.report, "recommender": config.recommender, "mode": config.mode, "run": folder.name,
               "config": config.as_json(), "cohort": str(data.encoded.cohort.fingerprint),
-              "split": data.encoded.split.rule, "unknown": data.encoded.unknown_of("test"),
+              "split": data.encoded.split.rule, "rare": data.encoded.rare,
+              "unknown": {kind: shown(count) for kind, count in data.encoded.unknown_of("test").items()},
               "vectors": data.knowledge.vectors_run, "learned_vectors": int((~data.knowledge.known).sum()),
               "fit_cpu_seconds": fitted.cpu_seconds, "peak_rss_mb": peak_rss_mb(),
               "signatures": signatures(rows, result.report, fitted.recommender)}
-    _store(folder, config, data, fitted, result, report)
+    _store(settings, folder, config, data, fitted, result, report)
     return report
 
 
-def _store(folder: Path, config: Config, data: Data, fitted: Fitted, result: Evaluation,
+def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted: Fitted, result: Evaluation,
            report: Mapping[str, Any]) -> None:
     scored = data.train.scored
     meta = {"run": folder.name, "cohort": report["cohort"], "task": config.task,
-            "frequency": [round(float(f), 6) for f in data.train.target[scored].mean(0)],
+            "frequency": [round(float(f), 6) for f in data.train.frequency / max(int(scored.sum()), 1)],
             "free": list(fitted.choices.free), "per_visit": report["per_visit"]}
-    vocabularies = {kind: data.encoded.vocabularies[kind].codes for kind in KINDS}
+    vocabularies = input_vocabularies(data.encoded, TASKS[config.task])
     save_recommender(folder / "best.pt", Trained(fitted.recommender, vocabularies, fitted.choices.safe,
                                                  fitted.choices.platt, meta))
-    np.savez_compressed(folder / "sums.npz", visits=result.sums.visits, sums=result.sums.sums,
-                        interacting=result.sums.interacting, pairs=result.sums.pairs)
+    write_sums(settings, folder, result.sums)
     (folder / "report.json").write_text(json.dumps(plain(report), indent=1))
     from recsys.experiments.curves import draw_curves
 
@@ -234,6 +261,7 @@ def plan(config: Config, settings: Settings, engine: Engine | None) -> dict[str,
             "validation": data.validation.patients, "test": data.test.patients,
             "steps": -(-data.train.patients // config.batch) * config.epochs if network is not None else 0,
             "parameters": sum(p.numel() for p in network.parameters()) if network is not None else None,
+            "left_out_as_rare": data.encoded.rare,
             "vectors": data.knowledge.vectors_run, "learned_vectors": int((~data.knowledge.known).sum())}
 
 

@@ -144,4 +144,4 @@ def _validate(network: Network, validation: Histories) -> tuple[float, float]:
     """(threshold, mean Jaccard at it) over the scored validation visits."""
     probability = predict(network, validation)
     keep = validation.scored
-    return tune_threshold(probability[keep], validation.target[keep], validation.unseen[keep])
+    return tune_threshold(probability[keep], validation.target(np.flatnonzero(keep)), validation.unseen[keep])

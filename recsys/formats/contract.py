@@ -12,13 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kb.errors import DataError
-from recsys.cohorts.cohort import KINDS, Loss
+from recsys.cohorts.cohort import KINDS, Attribute, Loss
+from recsys.formats.scan import Bounds
 
 Int64 = NDArray[np.int64]
+Whole = NDArray[np.integer[Any]]
+
+AGE, SEX, RACE, ETHNICITY = "age", "sex", "race", "ethnicity"
+ADMISSION, DISCHARGE, VISIT_TYPE, HOSPITAL = "admission_type", "discharge", "visit_type", "hospital"
+READMITTED, DIED = "readmitted_30d", "died_in_hospital"
+"""Names of attributes: age is a band of ten years at the start of the visit, the last two are yes or no, others are as
+the source records them."""
 
 DUPLICATE = "identical duplicate in the visit"
 KEPT = "kept"
-_COMPACT = 1_000_000  # buffered rows; more once more pairs are distinct, so that sorting stays O(n log n)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What reading may use: the engine's memory, a folder to spill to (None: the temporary one), bounds of files."""
+
+    memory: str = "4GB"
+    spill: Path | None = None
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 class Ledger:
@@ -55,22 +71,6 @@ class Ledger:
         return tuple(lines)
 
 
-class Interner:
-    """Numbers for texts, in the order of their first appearance."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-
-    def number(self, text: str) -> int:
-        """The number of a text, a new one where it is new."""
-        return self.numbers.setdefault(text, len(self.numbers))
-
-    @property
-    def texts(self) -> list[str]:
-        """The texts by number."""
-        return list(self.numbers)
-
-
 @dataclass(frozen=True)
 class CodePairs:
     """Distinct (visit, code) pairs of one kind; ``rows`` is 1 where the pair stands for a source row, else 0.
@@ -79,9 +79,9 @@ class CodePairs:
     """
 
     table: str
-    visits: Int64
-    codes: Int64
-    rows: Int64
+    visits: Whole
+    codes: Whole
+    rows: Whole
     names: list[str]
 
     def keep(self, mask: NDArray[np.bool_]) -> CodePairs:
@@ -89,58 +89,23 @@ class CodePairs:
         return CodePairs(self.table, self.visits[mask], self.codes[mask], self.rows[mask], self.names)
 
 
-class PairCounter:
-    """Collects (visit, code) pairs of a table of any length in bounded memory, and counts identical duplicates."""
-
-    def __init__(self, table: str, ledger: Ledger) -> None:
-        self.table, self.ledger = table, ledger
-        self.codes = Interner()
-        self._keys: list[Int64] = []
-        self._weights: list[Int64] = []
-        self._buffered = self._distinct = 0
-
-    def add(self, visits: Int64, codes: Int64, weights: Int64) -> None:
-        """Take the pairs of a batch; ``weights`` is 1 for the first code of a row, 0 for its further codes."""
-        self._keys.append(visits << 32 | codes)
-        self._weights.append(weights)
-        self._buffered += len(visits)
-        if self._buffered > max(_COMPACT, self._distinct):
-            self._compact()
-
-    def _compact(self) -> None:
-        keys = np.concatenate([*self._keys, np.empty(0, np.int64)])
-        weights = np.concatenate([*self._weights, np.empty(0, np.int64)])
-        self._keys, self._weights = [], []
-        order = np.argsort(keys, kind="stable")
-        keys, weights = keys[order], weights[order]
-        first = np.flatnonzero(np.diff(keys, prepend=-1))
-        rows = np.add.reduceat(weights, first) if len(first) else weights
-        self.ledger.lose(self.table, DUPLICATE, int((rows - np.minimum(rows, 1)).sum()))
-        self._keys, self._weights, self._buffered = [keys[first]], [np.minimum(rows, 1)], 0
-        self._distinct = len(first)
-
-    def pairs(self) -> CodePairs:
-        """The distinct pairs, sorted by visit."""
-        self._compact()
-        keys = self._keys[0]
-        return CodePairs(self.table, keys >> 32, keys & 0xFFFFFFFF, self._weights[0], self.codes.texts)
-
-
 @dataclass(frozen=True)
 class Recorded:
     """What a source recorded, before any choice of a cohort: patients are numbers, in the order of their identifiers.
 
-    A medication's code is a *medication key*: tab-separated identifiers in order of preference, such as
-    ``NDC:00006494300<TAB>NAME:bisacodyl<TAB>ROUTE:PO``.
+    A medication's code is the key of an order (``recsys.orders.order.Order``). ``visit_end`` is ``UNKNOWN_TIME`` where
+    the source does not say; ``attributes`` are facts of patient and visit, by the names that this module lists.
     """
 
-    visit_patient: Int64
+    visit_patient: Whole
     visit_time: Int64
     pairs: dict[str, CodePairs]
     ledger: Ledger
     visit_table: str
     patients: int  # of the source, those without a visit included
     notes: dict[str, Any] = field(default_factory=dict)
+    visit_end: Int64 | None = None
+    attributes: dict[str, Attribute] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for kind in KINDS:
@@ -157,7 +122,7 @@ class EhrFormat(Protocol):
     published: Mapping[str, Mapping[str, int]]
     """The exact row counts of the full sets, by set and table."""
 
-    def read(self, root: Path, options: Mapping[str, Any]) -> Recorded:
+    def read(self, root: Path, options: Mapping[str, Any], limits: Limits) -> Recorded:
         """Everything that the files under ``root`` record; raises NotFound or DataError, naming table and column."""
         ...
 

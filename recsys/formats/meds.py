@@ -1,65 +1,82 @@
-"""MEDS 0.4: Parquet files of (subject_id, time, code), as ``data/**/*.parquet``, in one folder, or one file.
+"""MEDS 0.3 and 0.4: Parquet files of (subject_id, time, code), as ``data/**/*.parquet``, in one folder, or one file.
 
-A visit is a hospital admission: from the day of its ``HOSPITAL_ADMISSION`` event to the discharge that follows, or to
-the next admission where none does. Events outside every admission are counted. The official MIMIC-IV extraction names
-medications by text (``MEDICATION//START//<name>``, no NDC) and diagnoses as ``DIAGNOSIS//ICD//<version>//<code>``;
-codes of the form ``<system>//<code>`` for ICD9CM, ICD10CM, ICD9Proc, ICD10PCS, NDC, RxNorm and ATC are read as well.
+A visit is a hospital admission: from the day of its admission event to the discharge that follows, or to the next
+admission where none does. Where no event is an admission but the events have a ``visit_id``, a visit is what shares it.
+Events outside every visit are counted. Codes are read in both spellings, ``NDC//…`` and ``NDC/…``, with any vocabulary
+before them: ICD9CM, ICD10CM, ICD9Proc, ICD10PCS, SNOMED (as diagnoses), CPT4, HCPCS, NDC, RxNorm, ATC, and the texts of
+the MIMIC-IV extraction (``MEDICATION//START//<name>``, ``DIAGNOSIS//ICD//<version>//<code>``,
+``MIMIC_IV_Drug/<name>``).
 Spec: Medical-Event-Data-Standard/meds, DataSchema.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from kb.duck import identifier
 from kb.errors import DataError, NotFound
 from recsys.cohorts.cohort import KINDS
-from recsys.formats.contract import Int64, Ledger, PairCounter, Recorded
-from recsys.formats.rows import add_coded
+from recsys.formats.contract import (
+    ADMISSION,
+    AGE,
+    DIED,
+    DISCHARGE,
+    RACE,
+    SEX,
+    CodePairs,
+    Ledger,
+    Limits,
+    Recorded,
+)
+from recsys.formats.rows import People, Visits, coded, read_visits, recorded
+from recsys.formats.tables import Export, open_export
 from recsys.formats.written import order_key
 from recsys.orders.codes import icd, prefixed
 
-TABLE = "events"
-_NEVER = 1 << 40
-_SYSTEMS = {"ICD9CM": ("diagnosis", "ICD9CM"), "ICD10CM": ("diagnosis", "ICD10CM"),
-            "ICD9PROC": ("procedure", "ICD9PROC"), "ICD10PCS": ("procedure", "ICD10PCS")}
-
-
-@dataclass(frozen=True)
-class _Events:
-    """A batch of timed events: subject numbers, seconds, and the code of each as one of ``codes``."""
-
-    rows: int
-    subjects: Int64
-    times: Int64
-    which: Int64
-    codes: list[str]
+TABLE, ADMISSIONS = "events", "admissions"
+OTHER = "another kind of event"
+NO_NAME = "no drug name"
+NOT_A_CODE = "not a code of its system"
+_IN = {"HOSPITAL_ADMISSION", "MIMIC_IV_ADMISSION"}
+_OUT = {"HOSPITAL_DISCHARGE", "MIMIC_IV_DISCHARGE_LOCATION"}
+_SYSTEMS = {
+    "ICD9CM": ("diagnosis", "ICD9CM"), "ICD10CM": ("diagnosis", "ICD10CM"), "SNOMED": ("diagnosis", "SNOMED"),
+    "SNOMEDCT": ("diagnosis", "SNOMED"), "ICD9PROC": ("procedure", "ICD9PROC"), "ICD9PCS": ("procedure", "ICD9PROC"),
+    "ICD10PCS": ("procedure", "ICD10PCS"), "ICD10PROC": ("procedure", "ICD10PCS"), "CPT4": ("procedure", "CPT4"),
+    "CPT": ("procedure", "CPT4"), "HCPCS": ("procedure", "HCPCS"),
+}
+_DRUGS = {"NDC": "ndc", "RXNORM": "rxcuis", "ATC": "atc", "MIMIC_IV_DRUG": "names"}
+_DOMAINS = {"DIAGNOSIS", "CONDITION", "PROCEDURE", "MEDICATION", "DRUG"}
+_VISIT_COLUMNS = ("visit_id", "hadm_id", "visit_occurrence_id", "encounter_id")
 
 
 def recognise(code: str) -> tuple[str, str] | str:
-    """The kind and our code of a MEDS code, or the reason why it is none of ours."""
-    system, _, rest = code.partition("//")
+    """The kind and our code of a MEDS code, or why it is none of ours; admissions and discharges are kinds too."""
+    mark = "//" if "//" in code else "/"
+    system, _, rest = code.partition(mark)
     parts = rest.split("//")
-    if system in ("DIAGNOSIS", "PROCEDURE") and parts[0] == "ICD" and len(parts) >= 3:
-        found = icd(parts[2], parts[1], procedure=system == "PROCEDURE")
-        return (system.lower(), found) if found else "not a code of its system"
-    if system == "MEDICATION" and parts[0] == "START" and len(parts) >= 2:
+    name = system.strip().upper()
+    if name in _IN or name in _OUT:
+        return ("admission" if name in _IN else "discharge"), rest
+    if name in ("DIAGNOSIS", "PROCEDURE") and parts[0] == "ICD" and len(parts) >= 3:
+        found = icd(parts[2], parts[1], procedure=name == "PROCEDURE")
+        return (name.lower(), found) if found else NOT_A_CODE
+    if name == "MEDICATION" and parts[0] == "START" and len(parts) >= 2:
         key = order_key(names=(parts[1],))
-        return ("medication", key) if key else "no drug name"
-    kind, name = _SYSTEMS.get(system.upper(), ("", ""))
-    if kind:
-        found = prefixed(name, rest)
-        return (kind, found) if found else "not a code of its system"
-    if system.upper() in ("NDC", "RXNORM", "ATC"):
-        given = {"NDC": {"ndc": rest}, "RXNORM": {"rxcuis": (rest,)}, "ATC": {"atc": (rest,)}}[system.upper()]
-        key = order_key(**given)  # type: ignore[arg-type]
-        return ("medication", key) if key else "neither NDC nor drug name"
-    return "another kind of event"
+        return ("medication", key) if key else NO_NAME
+    if name in _DOMAINS and parts[0].upper() in {*_SYSTEMS, *_DRUGS}:
+        return recognise(rest)
+    if name in _SYSTEMS:
+        kind, prefix = _SYSTEMS[name]
+        found = prefixed(prefix, rest)
+        return (kind, found) if found else NOT_A_CODE
+    if name in _DRUGS:
+        given = _DRUGS[name]
+        key = order_key(**{given: rest if given == "ndc" else (rest,)})  # type: ignore[arg-type]
+        return ("medication", key) if key else NO_NAME if given == "names" else NOT_A_CODE
+    return OTHER
 
 
 def _files(root: Path) -> list[Path]:
@@ -72,89 +89,55 @@ def _files(root: Path) -> list[Path]:
     return files
 
 
-def _batches(files: list[Path], subjects: dict[int, int], ledger: Ledger) -> Iterator[_Events]:
-    """All events of all files, without those that have no subject, time or code."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    from pyarrow import parquet
-
-    for path in files:
-        try:
-            with parquet.ParquetFile(path) as file:
-                missing = {"subject_id", "time", "code"} - set(file.schema_arrow.names)
-                if missing:
-                    raise DataError(f"{path.name} has no column {', '.join(sorted(missing))}",
-                                    hint="MEDS data has subject_id, time and code")
-                for batch in file.iter_batches(batch_size=500_000, columns=["subject_id", "time", "code"]):
-                    ledger.read(TABLE, batch.num_rows)
-                    for name, reason in (("subject_id", "no subject"), ("time", "no time"), ("code", "no code")):
-                        kept = batch.filter(pc.is_valid(batch.column(name)))
-                        ledger.lose(TABLE, reason, batch.num_rows - kept.num_rows)
-                        batch = kept
-                    code = batch.column("code").dictionary_encode()
-                    time = batch.column("time").cast(pa.timestamp("s"), safe=False).cast(pa.int64())
-                    yield _Events(
-                        batch.num_rows,
-                        _numbered(batch.column("subject_id").cast(pa.int64()).to_numpy(), subjects),
-                        time.to_numpy(),
-                        code.indices.to_numpy().astype(np.int64),
-                        code.dictionary.to_pylist(),
-                    )
-        except (pa.ArrowException, OSError):
-            raise DataError(f"{path.name} cannot be read as MEDS data", hint="compare its checksum") from None
+def _events(export: Export) -> tuple[str, str]:
+    """SQL of every event as (subject, since, code, visit), and the column that tells visits, or nothing."""
+    selects: list[str] = []
+    visit_columns: set[str] = set()
+    for part in export.parts(TABLE):
+        source = f"read_parquet({export.link(part.path)})"
+        types = {str(row[0]).lower(): (str(row[0]), str(row[1])) for row in export.fetch(f"DESCRIBE SELECT * FROM"
+                                                                                         f" {source}")}
+        subject = "subject_id" if "subject_id" in types else "patient_id"  # as before MEDS 0.3
+        missing = {subject if subject in types else "subject_id", "time", "code"} - set(types)
+        if missing:
+            raise DataError(f"{part.path.name} has no column {', '.join(sorted(missing))}",
+                            hint="MEDS data has subject_id, time and code")
+        kind = types["time"][1]
+        if not kind.startswith(("TIMESTAMP", "DATE")):
+            raise DataError(f"{part.path.name}: its times are {kind}, MEDS wants timestamps",
+                            hint="write the column as timestamp[us], e.g. pandas.to_datetime(table['time']); a text"
+                                 " such as "
+                                 "01/02/2150 has two meanings")
+        visit = next((column for column in _VISIT_COLUMNS if column in types), "")
+        visit_columns.add(visit)
+        chosen = f"CAST({identifier(types[visit][0])} AS VARCHAR)" if visit else "NULL"
+        name = {key: identifier(value[0]) for key, value in types.items()}
+        selects.append(f"SELECT TRY_CAST({name[subject]} AS BIGINT) AS subject, CAST(floor(epoch({name['time']})) AS"
+                       f" BIGINT)"
+                       f" AS since, CAST({name['code']} AS VARCHAR) AS code, {chosen} AS visit FROM {source}")
+    return " UNION ALL ".join(selects), visit_columns.pop() if len(visit_columns) == 1 else ""
 
 
-def _numbered(identifiers: Int64, subjects: dict[int, int]) -> Int64:
-    distinct, which = np.unique(identifiers, return_inverse=True)
-    return np.asarray([subjects.setdefault(int(i), len(subjects)) for i in distinct], np.int64)[which]
-
-
-@dataclass(frozen=True)
-class _Admissions:
-    """Admissions sorted by (subject, time); ``key`` orders them by subject and day."""
-
-    subject: Int64
-    start: Int64
-    end: Int64
-
-    @classmethod
-    def between(cls, admitted: list[tuple[Int64, Int64]], discharged: list[tuple[Int64, Int64]]) -> _Admissions:
-        """The admissions of (subject, time) events and the discharges that close them."""
-        subject, start = _sorted(admitted)
-        d_subject, d_time = _sorted(discharged)
-        following = np.append(np.where(np.diff(subject) == 0, start[1:], _NEVER), _NEVER)[: len(subject)]
-        at = np.searchsorted(_order(d_subject, d_time), _order(subject, start))
-        closed = at < len(d_subject)
-        at = np.minimum(at, max(len(d_subject) - 1, 0))
-        end = np.full(len(subject), _NEVER)
-        if len(d_subject):
-            end = np.where(closed & (d_subject[at] == subject), d_time[at], _NEVER)
-        return cls(subject, start, np.minimum(end, following))
-
-    def find(self, subjects: Int64, times: Int64) -> Int64:
-        """The admission that each event lies in, or -1."""
-        if not len(self.subject):
-            return np.full(len(subjects), -1)
-        day = self.start - self.start % 86400
-        at = np.searchsorted(_order(self.subject, day), _order(subjects, times), side="right") - 1
-        candidate = np.maximum(at, 0)
-        inside: NDArray[np.bool_] = (at >= 0) & (self.subject[candidate] == subjects)
-        earlier = np.maximum(candidate - 1, 0)
-        # An event of the day of admission, before the hour, may belong to the admission that ended that day.
-        back = inside & (times < self.start[candidate]) & (times <= self.end[earlier]) & (earlier < candidate)
-        candidate = np.where(back & (self.subject[earlier] == subjects), earlier, candidate)
-        return np.where(inside & (times <= self.end[candidate]), candidate, -1)
-
-
-def _order(subjects: Int64, times: Int64) -> Int64:
-    return (subjects << 38) + times + (1 << 36)
-
-
-def _sorted(events: list[tuple[Int64, Int64]]) -> tuple[Int64, Int64]:
-    empty = np.empty(0, np.int64)
-    subject, time = (np.concatenate([empty, *(pair[i] for pair in events)]) for i in (0, 1))
-    order = np.lexsort((time, subject))
-    return subject[order], time[order]
+def _admissions(export: Export, ours: str) -> str:
+    """Admissions with ``number`` in the order of (subject, start), their end, and what their events say."""
+    name = export.fresh("admission")
+    event = f"SELECT subject, since, min(text) AS text FROM {ours} WHERE role = '{{}}' GROUP BY subject, since"
+    out = f"({event.format('discharge')})"
+    export.run(
+        f"CREATE TEMP TABLE {name} AS WITH opened AS (SELECT a.subject, a.since AS start, a.text, d.since AS first,"
+        f" d.text AS first_text, e.since AS second, e.text AS second_text FROM ({event.format('admission')}) a"
+        f" ASOF LEFT JOIN {out} d ON d.subject = a.subject AND d.since >= a.since"
+        f" ASOF LEFT JOIN {out} e ON e.subject = a.subject AND e.since > a.since),"
+        # A discharge of the very second in which the next admission begins closes the one before.
+        " turned AS (SELECT *, lag(first) OVER w IS NOT DISTINCT FROM start AND first = start AS shared,"
+        " lead(start) OVER w AS following FROM opened WINDOW w AS (PARTITION BY subject ORDER BY start))"
+        " SELECT CAST(row_number() OVER (ORDER BY subject, start) - 1 AS INT) AS number, subject, start, text,"
+        " CASE WHEN shared THEN second ELSE first END AS out, CASE WHEN shared THEN second_text ELSE first_text END"
+        " AS out_text,"
+        " least(coalesce(CASE WHEN shared THEN second ELSE first END, following), coalesce(following, CASE WHEN"
+        " shared THEN"
+        " second ELSE first END)) AS stop FROM turned")
+    return name
 
 
 class Meds:
@@ -164,45 +147,113 @@ class Meds:
     requires: tuple[str, ...] = ("diagnosis", "procedure", "medication")
     published: Mapping[str, Mapping[str, int]] = {}
 
-    def read(self, root: Path, options: Mapping[str, Any]) -> Recorded:
-        """Everything that the events record; two passes: admissions, then codes."""
-        files, subjects, ledger = _files(root), dict[int, int](), Ledger()
-        admitted: list[tuple[Int64, Int64]] = []
-        discharged: list[tuple[Int64, Int64]] = []
-        for events in _batches(files, subjects, Ledger()):
-            for prefix, where in (("HOSPITAL_ADMISSION", admitted), ("HOSPITAL_DISCHARGE", discharged)):
-                mask = np.asarray([c.partition("//")[0] == prefix for c in events.codes], bool)[events.which]
-                where.append((events.subjects[mask], events.times[mask]))
-        admissions = _Admissions.between(admitted, discharged)
-        counters = {kind: PairCounter(TABLE, ledger) for kind in KINDS}
-        for events in _batches(files, subjects, ledger):
-            self._take(events, admissions, counters, ledger)
-        identifiers = np.asarray(list(subjects), np.int64)
-        rank = np.empty(len(identifiers), np.int64)
-        rank[np.argsort(identifiers)] = np.arange(len(identifiers))
-        ledger.read("admissions", len(admissions.subject))
-        ledger.read("subjects", len(subjects))
-        pairs = {kind: counter.pairs() for kind, counter in counters.items()}
-        return Recorded(rank[admissions.subject], admissions.start, pairs, ledger, "admissions", len(subjects))
+    def read(self, root: Path, options: Mapping[str, Any], limits: Limits) -> Recorded:
+        """Everything that the events record."""
+        with open_export(root, limits, Ledger()) as export:
+            export.adopt(TABLE, _files(root))
+            events, visit_column = _events(export)
+            ours = _take(export, events)
+            if export.count(f"SELECT count(*) FROM {ours} WHERE role = 'admission'"):
+                staged, where = self._by_admission(export, ours)
+            elif visit_column:
+                staged, where = self._by_column(export, ours)
+            else:
+                raise DataError(f"{root.name} has no event that begins a visit", hint="MEDS needs"
+                                                                                      " HOSPITAL_ADMISSION//… "
+                                "events, or a column visit_id")
+            subjects = export.count(f"SELECT count(DISTINCT subject) FROM ({events}) WHERE subject IS NOT NULL")
+            export.ledger.read("subjects", subjects)
+            visits = read_visits(export, ADMISSIONS, staged, *_static(export, events))
+            pairs = {kind: _pairs(export, ours, where, kind, visits) for kind in KINDS}
+            return recorded(export, visits, pairs)
 
-    def _take(
-        self, events: _Events, admissions: _Admissions, counters: Mapping[str, PairCounter], ledger: Ledger
-    ) -> None:
-        """Give the events of a batch to the counter of their kind."""
-        known = [recognise(code) for code in events.codes]
-        kind_of = np.asarray([KINDS.index(k[0]) if isinstance(k, tuple) else -1 for k in known], np.int64)
-        frequency = np.bincount(events.which, minlength=len(known))
-        for reason, count in zip(known, frequency, strict=True):
-            if isinstance(reason, str):
-                ledger.lose(TABLE, reason, int(count))
-        ours = kind_of[events.which] >= 0
-        visit = np.full(events.rows, -1)
-        visit[ours] = admissions.find(events.subjects[ours], events.times[ours])
-        ledger.lose(TABLE, "outside every admission", int((ours & (visit < 0)).sum()))
-        for i, kind in enumerate(KINDS):
-            here = np.flatnonzero((kind_of[events.which] == i) & (visit >= 0))
-            used, which = np.unique(events.which[here], return_inverse=True)
-            add_coded(counters[kind], visit[here], [(known[code][1],) for code in used], which)
+    def _by_admission(self, export: Export, ours: str) -> tuple[str, str]:
+        """The visits of admission events, and SQL of (row, visit identifier) of the events inside them."""
+        admission = _admissions(export, ours)
+        listed = export.count(f"SELECT count(*) FROM {ours} WHERE role = 'admission'")
+        distinct = export.count(f"SELECT count(*) FROM {admission}")
+        export.ledger.read(ADMISSIONS, listed)
+        export.ledger.lose(ADMISSIONS, "visit listed again", listed - distinct)
+        staged = export.fresh("staged")
+        export.run(f"CREATE TEMP TABLE {staged} AS SELECT CAST(number AS VARCHAR) AS id, CAST(subject AS VARCHAR) AS"
+                   f" patient,"
+                   " start, out AS stop, said(split_part(text, '//', 1)) AS admitted, said(split_part(out_text,"
+                   " '//', 1))"
+                   f" AS discharged FROM {admission}")
+        # An event of the day of admission, before the hour, may belong to the admission that ended that day.
+        where = (
+            "SELECT row, CASE WHEN since < start AND since <= before THEN number - 1 WHEN stop IS NULL OR since <="
+            " stop THEN"
+            " number END AS visit FROM (SELECT e.rowid AS row, e.since, a.* FROM"
+            f" (SELECT rowid, * FROM {ours}) e ASOF JOIN (SELECT *, start - start % 86400 AS day, lag(stop) OVER"
+            f" (PARTITION BY subject ORDER BY start) AS before FROM {admission}) a"
+            " ON a.subject = e.subject AND e.since >= a.day)")
+        return staged, f"SELECT row, CAST(visit AS VARCHAR) AS visit FROM ({where}) WHERE visit IS NOT NULL"
+
+    def _by_column(self, export: Export, ours: str) -> tuple[str, str]:
+        """The visits of a column of the events: each from its first event to its last."""
+        staged = export.fresh("staged")
+        export.run(f"CREATE TEMP TABLE {staged} AS SELECT subject || ' ' || visit AS id, CAST(subject AS VARCHAR) AS"
+                   f" patient,"
+                   " min(since) AS start, max(since) AS stop, NULL::VARCHAR AS admitted, NULL::VARCHAR AS discharged"
+                   f" FROM {ours} WHERE visit IS NOT NULL GROUP BY subject, visit")
+        export.ledger.read(ADMISSIONS, export.count(f"SELECT count(*) FROM {staged}"))
+        return staged, f"SELECT rowid AS row, subject || ' ' || visit AS visit FROM {ours} WHERE visit IS NOT NULL"
+
+
+def _take(export: Export, events: str) -> str:
+    """The events of ours: ``subject``, ``since``, ``visit``, ``role``, ``text``; all others are counted."""
+    ledger = export.ledger
+    ledger.read(TABLE, export.count(f"SELECT count(*) FROM ({events})"))
+    missing = ("CASE WHEN subject IS NULL THEN 'no subject' WHEN since IS NULL THEN 'no time' WHEN code IS NULL THEN"
+               " 'no code'"
+               " END")
+    codes = export.fetch(f"SELECT {missing} AS why, CASE WHEN {missing} IS NULL THEN code END, count(*) FROM ({events})"
+                         " GROUP BY ALL")
+    known: list[tuple[str, str, str]] = []
+    for why, code, rows in codes:
+        found = why or recognise(code)
+        if isinstance(found, str):
+            ledger.lose(TABLE, found, rows)
+            continue
+        if found[0] not in KINDS:  # admissions and discharges are kept as visits
+            ledger.lose(TABLE, OTHER, rows)
+        known.append((code, *found))
+    table = export.load(("code", "role", "text"), known)
+    ours = export.fresh("ours")
+    export.run(f"CREATE TEMP TABLE {ours} AS SELECT e.subject, e.since, e.visit, k.role, k.text FROM ({events}) e"
+               f" JOIN {table} k USING (code) WHERE e.subject IS NOT NULL AND e.since IS NOT NULL")
+    export.drop(table)
+    return ours
+
+
+def _static(export: Export, events: str) -> tuple[People, dict[str, str]]:
+    """The subjects with sex, race, birth and death as their events say, and the attributes made of them."""
+    name = export.fresh("people")
+    text = "regexp_extract(code, '^[^/]+/+(.+)$', 1)"
+    export.run(
+        f"CREATE TEMP TABLE {name} AS SELECT CAST(subject AS VARCHAR) AS id,"
+        f" min(CASE WHEN regexp_matches(code, '^(GENDER|SEX|MIMIC_IV_Gender)/') THEN sex_of({text}) END) AS sex,"
+        f" min(CASE WHEN regexp_matches(code, '^(RACE|MIMIC_IV_Race)/') THEN said({text}) END) AS race,"
+        " min(CASE WHEN code = 'MEDS_BIRTH' THEN since END) AS birth,"
+        " min(CASE WHEN code = 'MEDS_DEATH' THEN since END) AS death"
+        f" FROM ({events}) WHERE subject IS NOT NULL AND code IS NOT NULL AND"
+        " regexp_matches(code, '^(GENDER|SEX|RACE|MIMIC_IV_Gender|MIMIC_IV_Race)/|^MEDS_(BIRTH|DEATH)$') GROUP BY"
+        " subject")
+    return People(name), {
+        ADMISSION: "v.admitted", DISCHARGE: "v.discharged", SEX: "p.sex", RACE: "p.race",
+        AGE: "age_band((v.start - p.birth) / 31556952)",
+        DIED: "CASE WHEN upper(v.discharged) IN ('DIED', 'EXPIRED', 'DEAD/EXPIRED', 'HOSPICE-EXPIRED') OR p.death"
+              " BETWEEN v.start"
+              " AND v.stop THEN 'yes' WHEN v.stop IS NOT NULL THEN 'no' END"}
+
+
+def _pairs(export: Export, ours: str, where: str, kind: str, visits: Visits) -> CodePairs:
+    staged = export.fresh("staged")
+    export.run(f"CREATE TEMP TABLE {staged} AS SELECT coalesce(v.number, -1) AS visit, e.text AS key FROM"
+               f" (SELECT rowid, * FROM {ours} WHERE role = '{kind}') e LEFT JOIN ({where}) w ON w.row = e.rowid"
+               f" LEFT JOIN {visits.sql} v ON v.id = w.visit")
+    return coded(export, TABLE, staged, lambda row: row, lost={-1: "outside every admission"})
 
 
 FORMAT = Meds()

@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recsys.formats.contract import Ledger, Recorded
-from recsys.formats.mimic3 import NOT_A_CODE
-from recsys.formats.rows import Coded, read_codes, read_patients, read_visits
-from recsys.formats.tables import find_table, need_table, seconds
-from recsys.formats.written import order_key
+from recsys.formats.contract import Ledger, Limits, Recorded
+from recsys.formats.mimic3 import DRUGS, NOT_A_CODE, ordered, read_admissions, read_patients
+from recsys.formats.rows import Coded, read_codes, recorded
+from recsys.formats.tables import open_export
 from recsys.orders.codes import icd
 
 
@@ -32,12 +31,6 @@ def versioned(procedure: bool) -> Callable[[tuple[str, ...]], Coded]:
     return code
 
 
-def ordered(row: tuple[str, ...]) -> Coded:
-    """The medication key of a row (ndc, drug, route)."""
-    key = order_key(ndc=row[0], names=(row[1],), route=row[2])
-    return (key,) if key else "neither NDC nor drug name"
-
-
 class Mimic4:
     """The MIMIC-IV format."""
 
@@ -53,22 +46,20 @@ class Mimic4:
         }
     }
 
-    def read(self, root: Path, options: Mapping[str, Any]) -> Recorded:
+    def read(self, root: Path, options: Mapping[str, Any], limits: Limits) -> Recorded:
         """Everything that the export records."""
-        ledger = Ledger()
-        patients = read_patients(find_table(root, "patients"), "subject_id", ledger)
-        columns = ("hadm_id", "subject_id", "admittime")
-        visits = read_visits(need_table(root, "admissions"), "admissions", columns, ledger, patients, seconds)
-        coded = [("icd_code", True), ("icd_version", True)]
-        pairs = {
-            "diagnosis": read_codes(need_table(root, "diagnoses_icd"), "diagnoses_icd", "hadm_id", coded,
-                                    versioned(procedure=False), visits, ledger),
-            "procedure": read_codes(need_table(root, "procedures_icd"), "procedures_icd", "hadm_id", coded,
-                                    versioned(procedure=True), visits, ledger),
-            "medication": read_codes(need_table(root, "prescriptions"), "prescriptions", "hadm_id",
-                                     [("ndc", False), ("drug", True), ("route", False)], ordered, visits, ledger),
-        }
-        return Recorded(visits.patients, visits.times, pairs, ledger, visits.table, visits.patients_in_source)
+        with open_export(root, limits, Ledger()) as export:
+            for table in ("admissions", "diagnoses_icd", "procedures_icd", "prescriptions"):
+                export.need(table)
+            # The age at an admission, from the age in the year that stands for the patient's first years.
+            visits = read_admissions(export, read_patients(export), "p.anchor_age + v.year - p.anchor_year")
+            coded = {"icd_code": True, "icd_version": True}
+            pairs = {
+                "diagnosis": read_codes(export, "diagnoses_icd", "hadm_id", coded, versioned(procedure=False), visits),
+                "procedure": read_codes(export, "procedures_icd", "hadm_id", coded, versioned(procedure=True), visits),
+                "medication": read_codes(export, "prescriptions", "hadm_id", DRUGS, ordered, visits),
+            }
+            return recorded(export, visits, pairs)
 
 
 FORMAT = Mimic4()

@@ -1,45 +1,105 @@
-"""OMOP CDM 5.x: visit_occurrence, condition_occurrence, procedure_occurrence, drug_exposure, concept, and where there
-person and concept_ancestor, each as CSV or Parquet, or all in one DuckDB file.
+"""OMOP CDM 5.3 and 5.4: visit_occurrence, condition_occurrence, procedure_occurrence, drug_exposure, concept, and where
+there person, death and concept_ancestor, each as CSV, Parquet or shards, or all in one DuckDB file. The vocabulary
+tables
+may be Athena's: tab-separated, without quoting.
 
 A visit is a ``visit_occurrence_id``. One that events name but ``visit_occurrence`` does not have becomes a visit at its
-earliest event, and is counted (extracts such as Eunomia's hold few visit rows). Conditions and procedures are the
-standard concept's own code (``SNOMED:…``). A drug is identified by the ATC classes above its concept where the
-vocabulary holds them, by RxNorm (the drug and its ingredients), then by name. Concept 0 means that the source did not
-map it. Spec: OHDSI CommonDataModel v5.4.
+earliest event (extracts such as Eunomia's hold few visit rows). An event without a visit id goes to the visit that
+spans
+its date, the one that began last. A person of whom no visit is known at all gets one for each run of days with events.
+All three are counted in the notes.
+
+Conditions and procedures are the standard concept's own code (``SNOMED:…``), or the source concept's where the standard
+one is 0. An order carries the ATC classes above its concept, RxNorm (the drug and its ingredients), the concept's name,
+its route, and the NDC where the source value or source concept is one. Spec: OHDSI CommonDataModel v5.4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from recsys.formats.contract import CodePairs, Interner, Ledger, Recorded
-from recsys.formats.rows import Coded, VisitReader, Visits, read_codes, read_patients
-from recsys.formats.tables import find_table, need_table, seconds, stream, together
-from recsys.formats.written import order_key
+from kb.duck import literal
+from kb.identity.identifiers import normalise_ndc
+from recsys.formats.contract import (
+    ADMISSION,
+    AGE,
+    DIED,
+    DISCHARGE,
+    ETHNICITY,
+    RACE,
+    SEX,
+    VISIT_TYPE,
+    CodePairs,
+    Ledger,
+    Limits,
+    Recorded,
+)
+from recsys.formats.rows import (
+    CELL,
+    NO_PEOPLE,
+    Coded,
+    People,
+    Visits,
+    cells,
+    coded,
+    no_pairs,
+    read_people,
+    read_visits,
+    recorded,
+)
+from recsys.formats.tables import Export, open_export
+from recsys.formats.written import order_key, said
 from recsys.orders.codes import prefixed
 
+VISITS = "visit_occurrence"
+UNMAPPED = "concept 0: not mapped in the source"
+NOWHERE = "no visit identifier, and no visit of the patient spans its date"
+
+VISIT_TYPES = {
+    "9201": "inpatient", "262": "emergency and inpatient", "9203": "emergency", "9202": "outpatient",
+    "581477": "office",
+    "5083": "telehealth", "32036": "laboratory", "581458": "pharmacy", "581476": "home", "32037": "intensive care",
+    "42898160": "non-hospital institution", "8756": "outpatient hospital", "8717": "inpatient", "38004515": "hospital",
+}
+INPATIENT = ("inpatient", "emergency and inpatient", "intensive care", "hospital")
+RACES = {"8527": "White", "8516": "Black or African American", "8515": "Asian", "8657": "American Indian or Alaska"
+                                                                                        " Native",
+         "8557": "Native Hawaiian or Other Pacific Islander"}
+ETHNICITIES = {"38003563": "Hispanic or Latino", "38003564": "Not Hispanic or Latino"}
+
+
+@dataclass(frozen=True)
+class Event:
+    """A table of events: the columns of its day, its concept, and what else of a row its code depends on."""
+
+    table: str
+    day: str
+    columns: tuple[str, ...]
+
+
 EVENTS = {
-    "condition_occurrence": ("condition_concept_id", "condition_start_date"),
-    "procedure_occurrence": ("procedure_concept_id", "procedure_date"),
-    "drug_exposure": ("drug_concept_id", "drug_exposure_start_date"),
+    "diagnosis": Event("condition_occurrence", "condition_start_date",
+                       ("condition_concept_id", "condition_source_concept_id")),
+    "procedure": Event("procedure_occurrence", "procedure_date",
+                       ("procedure_concept_id", "procedure_source_concept_id")),
+    "medication": Event("drug_exposure", "drug_exposure_start_date",
+                        ("drug_concept_id", "drug_source_concept_id", "route_concept_id", "drug_source_value",
+                         "route_source_value")),
 }
 
 
-def _whole(text: str) -> str:
-    """A number's text without the ``.0`` that a numeric export gives it."""
-    return text.removesuffix(".0")
+def _cases(of: str, names: Mapping[str, str]) -> str:
+    """SQL that names a concept id; ``OMOP:<id>`` for one without a name here, NULL for 0."""
+    cases = " ".join(f"WHEN {literal(number)} THEN {literal(name)}" for number, name in names.items())
+    return f"CASE whole({of}) {cases} WHEN '0' THEN NULL WHEN '' THEN NULL ELSE 'OMOP:' || whole({of}) END"
 
 
-def _concept(row: tuple[str, ...]) -> Coded:
-    number = _whole(row[0])
-    if number in ("", "0"):
-        return "concept 0: not mapped in the source"
-    return (number,)
+def _known(number: str) -> bool:
+    return number not in ("", "0")
 
 
 @dataclass
@@ -47,83 +107,200 @@ class _Vocabulary:
     """What the concept tables say of the concepts that occur."""
 
     codes: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # id -> vocabulary, code, name
-    targets: dict[str, tuple[str, str]] = field(default_factory=dict)  # ATC classes and ingredients: id -> system, code
-    above: dict[str, set[str]] = field(default_factory=dict)  # drug concept -> ATC classes and ingredients
+    above: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # drug concept -> (system, code)
 
-    def code(self, concept: str) -> str:
-        """The prefixed code of a condition or procedure; ``OMOP:<id>`` where the concept table lacks it."""
-        vocabulary, code, _ = self.codes.get(concept, ("", "", ""))
-        return (prefixed(vocabulary.upper(), code) if vocabulary else None) or f"OMOP:{concept}"
+    def code(self, row: tuple[str, ...]) -> Coded:
+        """The prefixed code of a condition or procedure, or ``OMOP:<id>`` where the concept table lacks it."""
+        concept, source = (said(text).removesuffix(".0") for text in row)
+        if not _known(concept) and source not in self.codes:
+            return UNMAPPED
+        number = concept if _known(concept) else source
+        vocabulary, code, _ = self.codes.get(number, ("", "", ""))
+        return ((prefixed(vocabulary.upper(), code) if vocabulary else None) or f"OMOP:{number}",)
 
-    def medication(self, concept: str) -> str:
-        """The medication key of a drug concept."""
-        vocabulary, code, name = self.codes.get(concept, ("", "", ""))
-        above = sorted(self.targets[target] for target in self.above.get(concept, ()))
+    def medication(self, row: tuple[str, ...]) -> Coded:
+        """The key of a drug exposure, a row of its event's columns."""
+        concept, source, route, value, route_text = (said(text).removesuffix(".0") for text in row)
+        mapped = _known(concept)
+        vocabulary, code, name = self.codes.get(concept if mapped else source, ("", "", ""))
+        above = self.above.get(concept, []) if mapped else []
         rxcuis = [code] if vocabulary.startswith("RxNorm") else []
-        rxcuis += [value for system, value in above if system == "RXCUI"]
-        atc = [value for system, value in above if system == "ATC"]
-        return order_key(atc=atc, rxcuis=rxcuis, names=(name,), code="" if name else f"OMOP:{concept}")
+        rxcuis += [code for system, code in above if system == "RXCUI"]
+        ndc = _source_ndc(value, mapped) or (code if vocabulary == "NDC" else "")
+        if not mapped and not ndc:
+            ndc = self.codes[source][1] if self.codes.get(source, ("",))[0] == "NDC" else ""
+        # The words of the source are a name only where no concept has one.
+        words = value if not name and len(re.findall(r"[^\W\d_]", value)) > 3 else ""
+        key = order_key(
+            atc=[code for system, code in above if system == "ATC"] + ([code] if vocabulary == "ATC" else []),
+            ndc=ndc, rxcuis=rxcuis, names=(name, words), code=f"OMOP:{concept}" if mapped and not name else "",
+            route=self.codes.get(route, ("", "", ""))[2] or route_text)
+        return (key,) if key else UNMAPPED
 
 
-def _read_vocabulary(root: Path, needed: set[str], ledger: Ledger) -> _Vocabulary:
-    """The concepts that occur, and the ATC classes and ingredients above them."""
-    found, aside = _Vocabulary(), Ledger()  # vocabulary rows are no patient data: they are not accounted for
+def _source_ndc(value: str, mapped: bool) -> str:
+    """The NDC that a source value is. Beside a concept only a full one counts, other short numbers being RxNorm's."""
+    if mapped and not re.fullmatch(r"\d{11}|\d{4,5}-\d{3,4}-\d{1,2}", value):
+        return ""
+    if not mapped and len(re.sub(r"\D", "", value)) < 9:
+        return ""
+    return normalise_ndc(value) or ""
+
+
+def _vocabulary(export: Export, staged: Mapping[str, str]) -> _Vocabulary:
+    """The concepts that occur in the staged events, and the ATC classes and ingredients above the drugs."""
+    needed: set[str] = set()
+    drugs: set[str] = set()
+    for kind, table in staged.items():
+        width = 3 if kind == "medication" else 2
+        for key, in export.fetch(f"SELECT DISTINCT key FROM {table}"):
+            concepts = [cell.strip().removesuffix(".0") for cell in key.split(CELL)[:width]]
+            needed.update(concepts)
+            if kind == "medication":
+                drugs.add(concepts[0])
+    wanted = export.load(("id",), ([number] for number in sorted(filter(_known, needed))))
     columns = ("concept_id", "concept_name", "vocabulary_id", "concept_class_id", "concept_code")
-    for _, batch in stream(need_table(root, "concept"), "concept", dict.fromkeys(columns, True), aside):
-        rows, _ = together([batch[name] for name in columns])
-        for number, name, vocabulary, kind, code in rows:
-            concept = _whole(number)
-            if concept in needed:
-                found.codes[concept] = (vocabulary, code, name)
-            if vocabulary == "ATC" and kind == "ATC 5th":
-                found.targets[concept] = ("ATC", code)
-            elif kind == "Ingredient" and vocabulary == "RxNorm":
-                found.targets[concept] = ("RXCUI", code)
-    path = find_table(root, "concept_ancestor")
-    if path is not None:
-        wanted = {"ancestor_concept_id": True, "descendant_concept_id": True}
-        for _, batch in stream(path, "concept_ancestor", wanted, aside):
-            ancestor, descendant = batch["ancestor_concept_id"], batch["descendant_concept_id"]
-            useful = ancestor.map(lambda t: _whole(t) in found.targets) & descendant.map(lambda t: _whole(t) in needed)
-            for i in np.flatnonzero(useful):
-                drug = _whole(descendant.texts[descendant.which[i]])
-                found.above.setdefault(drug, set()).add(_whole(ancestor.texts[ancestor.which[i]]))
-    ledger.note("concept", "concepts of events that the concept table lacks", len(needed - set(found.codes)))
+    atc = "s.vocabulary_id = 'ATC' AND s.concept_class_id = 'ATC 5th'"
+    ingredient = "s.vocabulary_id = 'RxNorm' AND s.concept_class_id = 'Ingredient'"
+    export.need("concept")
+    concept = export.stage(
+        "concept", dict.fromkeys(columns, True),
+        "whole(s.concept_id) AS id, s.concept_name AS name, s.vocabulary_id AS vocabulary, trim(s.concept_code) AS"
+        " code,"
+        f" CASE WHEN {atc} THEN 'ATC' WHEN {ingredient} THEN 'RXCUI' END AS target",
+        where=f"whole(s.concept_id) IN (SELECT id FROM {wanted}) OR ({atc}) OR ({ingredient})")
+    found = _Vocabulary()
+    for number, vocabulary, code, name in export.fetch(
+            f"SELECT id, vocabulary, code, name FROM {concept} WHERE id IN (SELECT id FROM {wanted})"):
+        found.codes[number] = (vocabulary.strip(), code, name)
+    if export.has("concept_ancestor") and drugs:
+        below = export.load(("id",), ([number] for number in sorted(filter(_known, drugs))))
+        pairs = export.stage(
+            "concept_ancestor", {"ancestor_concept_id": True, "descendant_concept_id": True},
+            "whole(s.descendant_concept_id) AS drug, whole(s.ancestor_concept_id) AS above",
+            where=f"whole(s.descendant_concept_id) IN (SELECT id FROM {below})"
+                  f" AND whole(s.ancestor_concept_id) IN (SELECT id FROM {concept} WHERE target IS NOT NULL)")
+        for drug, system, code in export.fetch(
+                f"SELECT DISTINCT p.drug, c.target, c.code FROM {pairs} p JOIN {concept} c ON c.id = p.above ORDER"
+                f" BY ALL"):
+            found.above.setdefault(drug, []).append((system, code))
+        export.drop(below, pairs)
+    export.drop(wanted, concept)
+    export.ledger.note("concept", "concepts of events that the concept table lacks",
+                       len(set(filter(_known, needed)) - set(found.codes)))
     return found
 
 
-def _visits(root: Path, ledger: Ledger, patients: Interner) -> tuple[Visits, int]:
-    """The recorded visits, then those that only events name, at their earliest event."""
-    reader = VisitReader("visit_occurrence", ledger, patients)
-    columns = ("visit_occurrence_id", "person_id", "visit_start_datetime", "visit_start_date")
-    wanted = {columns[0]: True, columns[1]: True, columns[2]: False, columns[3]: True}
-    for _, batch in stream(need_table(root, "visit_occurrence"), "visit_occurrence", wanted, ledger):
-        rows, which = together([batch[name] for name in columns])
-        for (visit, person, moment, day), count in zip(rows, np.bincount(which), strict=True):
-            time = seconds(moment)
-            reader.add(_whole(visit), _whole(person), seconds(day) if time is None else time, int(count))
-    named: dict[str, tuple[int, str]] = {}
-    for table, (_, day_column) in EVENTS.items():
-        path = find_table(root, table)
-        if path is None:
-            continue
-        three = ("visit_occurrence_id", "person_id", day_column)
-        for _, batch in stream(path, table, dict.fromkeys(three, True), Ledger()):
-            for visit, person, day in together([batch[name] for name in three])[0]:
-                number, time = _whole(visit), seconds(day)
-                if number and person and time is not None and number not in reader.visits.numbers:
-                    named[number] = min(named.get(number, (time, _whole(person))), (time, _whole(person)))
-    ledger.read(reader.table, len(named))
-    for number, (time, person) in named.items():
-        reader.add(number, person, time, 1)
-    return reader.finish(), len(named)
+def _people(export: Export) -> People:
+    """The persons, and the day of their death where the export has it."""
+    if not export.has("person"):
+        return NO_PEOPLE
+    wanted = {"person_id": True, **dict.fromkeys((
+        "gender_concept_id", "gender_source_value", "year_of_birth", "birth_datetime", "race_concept_id",
+        "race_source_value", "ethnicity_concept_id", "ethnicity_source_value"), False)}
+    staged = export.stage(
+        "person", wanted, "whole(s.person_id) AS id, coalesce(moment(s.birth_datetime),"
+        " epoch(make_date(year_of(s.year_of_birth), 7, 1))::BIGINT) AS birth,"
+        " CASE whole(s.gender_concept_id) WHEN '8507' THEN 'male' WHEN '8532' THEN 'female' ELSE"
+        " sex_of(s.gender_source_value) END AS sex,"
+        f" coalesce(said(s.race_source_value), {_cases('s.race_concept_id', RACES)}) AS race,"
+        f" coalesce(said(s.ethnicity_source_value), {_cases('s.ethnicity_concept_id', ETHNICITIES)}) AS ethnicity")
+    people = read_people(export, "person", staged)
+    if not {"person_id", "death_date"} <= export.columns("death"):
+        return people
+    dead = export.stage("death", {"person_id": True, "death_date": True},
+                        "whole(s.person_id) AS id, moment(s.death_date) AS day", where="true")
+    name = export.fresh("people")
+    export.run(f"CREATE TEMP TABLE {name} AS SELECT p.*, d.day AS death FROM {people.sql} p LEFT JOIN (SELECT id,"
+               f" min(day)"
+               f" AS day FROM {dead} GROUP BY id) d USING (id)")
+    export.drop(people.sql, dead)
+    return People(name, ("death",))
 
 
-class _ByWhole(Interner):
-    """Visit numbers by identifier, written with or without ``.0``."""
+def _stage_events(export: Export, kind: str) -> str:
+    """A kind's events with ``visit`` (an identifier or empty), ``person``, ``since`` (seconds) and ``key``."""
+    event = EVENTS[kind]
+    columns = {name: i == 0 for i, name in enumerate(event.columns)}
+    return export.stage(
+        event.table, {"person_id": True, event.day: True, "visit_occurrence_id": False, **columns},
+        "CASE whole(s.visit_occurrence_id) WHEN '0' THEN '' ELSE whole(s.visit_occurrence_id) END AS visit,"
+        f" whole(s.person_id) AS person, moment(s.{event.day}) AS since, {cells(event.columns)} AS key")
 
-    def __init__(self, numbers: dict[str, int]) -> None:
-        self.numbers = numbers | {f"{text}.0": number for text, number in numbers.items()}
+
+def _stage_visits(export: Export, events: Mapping[str, str]) -> tuple[str, dict[str, int]]:
+    """The visits: those recorded, those that only events name, those made for persons without any."""
+    wanted = {"visit_occurrence_id": True, "person_id": True, "visit_start_date": True, **dict.fromkeys((
+        "visit_start_datetime", "visit_end_date", "visit_end_datetime", "visit_concept_id",
+        "discharged_to_source_value", "discharge_to_source_value", "discharged_to_concept_id",
+        "discharge_to_concept_id", "admitted_from_source_value", "admitting_source_value"), False)}
+    select = (
+        "whole(s.visit_occurrence_id) AS id, whole(s.person_id) AS patient,"
+        " coalesce(moment(s.visit_start_datetime), moment(s.visit_start_date)) AS start,"
+        # A visit that ends on a day without an hour ends with that day.
+        " coalesce(moment(s.visit_end_datetime), moment(s.visit_end_date) + 86399) AS stop,"
+        f" {_cases('s.visit_concept_id', VISIT_TYPES)} AS kind,"
+        " coalesce(said(s.discharged_to_source_value), said(s.discharge_to_source_value),"
+        f" {_cases('s.discharged_to_concept_id', {})}, {_cases('s.discharge_to_concept_id', {})}) AS discharged,"
+        " coalesce(said(s.admitted_from_source_value), said(s.admitting_source_value)) AS admitted")
+    if export.has(VISITS):
+        visits = export.stage(VISITS, wanted, select)
+    else:
+        visits = export.load(("id", "patient"), [])
+        export.run(f"CREATE OR REPLACE TEMP TABLE {visits} (id VARCHAR, patient VARCHAR, start BIGINT, stop BIGINT,"
+                   " kind VARCHAR, discharged VARCHAR, admitted VARCHAR)")
+        export.ledger.read(VISITS, 0)
+    every = " UNION ALL ".join(f"SELECT visit, person, since FROM {table}" for table in events.values())
+    good = f"SELECT id FROM {visits} WHERE id <> '' AND patient <> '' AND start IS NOT NULL"
+    before = export.count(f"SELECT count(*) FROM {visits}")
+    export.run(f"INSERT INTO {visits} (id, patient, start) SELECT visit, arg_min(person, (since, person)),"
+               f" min(since) FROM ({every})"
+               f" WHERE visit <> '' AND person <> '' AND since IS NOT NULL AND visit NOT IN ({good}) GROUP BY visit")
+    named = export.count(f"SELECT count(*) FROM {visits}") - before
+    # Runs of days on which a person without any visit has events.
+    export.run(
+        f"INSERT INTO {visits} (id, patient, start, stop) SELECT 'days ' || person || ' ' || min(day), person,"
+        " min(day) * 86400, max(day) * 86400 + 86399 FROM (SELECT person, day, sum(new) OVER (PARTITION BY person"
+        " ORDER BY day)"
+        " AS run FROM (SELECT person, day, CASE WHEN day <= lag(day) OVER (PARTITION BY person ORDER BY day) + 1"
+        " THEN 0 ELSE 1"
+        f" END AS new FROM (SELECT DISTINCT person, since // 86400 AS day FROM ({every}) WHERE visit = '' AND since"
+        f" IS NOT NULL AND"
+        f" person <> '' AND person NOT IN (SELECT patient FROM {visits} WHERE start IS NOT NULL)))) GROUP BY person,"
+        f" run")
+    made = export.count(f"SELECT count(*) FROM {visits}") - before - named
+    export.ledger.read(VISITS, named + made)
+    return visits, {"visits that only events name": named, "visits made of days with events": made}
+
+
+def _place(export: Export, table: str, events: str, visits: str) -> str:
+    """The events, those without a visit in the one that spans their date, the last begun, where there is one."""
+    if not export.count(f"SELECT count(*) FROM {events} WHERE visit = ''"):
+        return events
+    found, placed = export.fresh("found"), export.fresh("placed")
+    export.run(
+        f"CREATE TEMP TABLE {found} AS SELECT e.rowid AS row, arg_max(v.id, (v.start, v.id)) AS visit FROM {events} e"
+        f" JOIN {visits} v ON v.patient = e.person AND v.id <> '' AND e.since // 86400 >= v.start // 86400"
+        " AND e.since // 86400 <= greatest(coalesce(v.stop, v.start), v.start) // 86400 WHERE e.visit = '' GROUP BY"
+        " e.rowid")
+    export.run(f"CREATE TEMP TABLE {placed} AS SELECT CASE WHEN e.visit = '' THEN coalesce(f.visit, '') ELSE e.visit"
+               f" END"
+               f" AS visit, e.key FROM {events} e LEFT JOIN {found} f ON f.row = e.rowid")
+    export.ledger.note(table, "rows without a visit, placed by date", export.count(f"SELECT count(*) FROM {found}"))
+    export.drop(events, found)
+    return placed
+
+
+def _visit_attributes(people: People) -> dict[str, str]:
+    attributes = {VISIT_TYPE: "v.kind", DISCHARGE: "v.discharged", ADMISSION: "v.admitted"}
+    if people.sql:
+        attributes |= {AGE: "age_band((v.start - p.birth) / 31556952)", SEX: "p.sex", RACE: "p.race",
+                       ETHNICITY: "p.ethnicity"}
+    if "death" in people.columns:
+        inpatient = ", ".join(map(literal, INPATIENT))
+        attributes[DIED] = (f"CASE WHEN v.kind IN ({inpatient}) AND v.stop IS NOT NULL THEN CASE WHEN p.death // 86400"
+                            " BETWEEN v.start // 86400 AND v.stop // 86400 THEN 'yes' ELSE 'no' END END")
+    return attributes
 
 
 class Omop:
@@ -133,25 +310,32 @@ class Omop:
     requires: tuple[str, ...] = ("diagnosis", "medication")
     published: Mapping[str, Mapping[str, int]] = {}
 
-    def read(self, root: Path, options: Mapping[str, Any]) -> Recorded:
+    def read(self, root: Path, options: Mapping[str, Any], limits: Limits) -> Recorded:
         """Everything that the export records."""
-        ledger = Ledger()
-        patients = read_patients(find_table(root, "person"), "person_id", ledger, "person")
-        visits, inferred = _visits(root, ledger, patients)
-        lookup = Visits(visits.table, _ByWhole(visits.numbers.numbers), visits.patients, visits.times, 0)
-        raw: dict[str, CodePairs] = {}
-        for kind, table in zip(("diagnosis", "procedure", "medication"), EVENTS, strict=True):
-            path = find_table(root, table) if kind == "procedure" else need_table(root, table)
-            column = [(EVENTS[table][0], True)]
-            raw[kind] = read_codes(path, table, "visit_occurrence_id", column, _concept, lookup, ledger)
-        vocabulary = _read_vocabulary(root, {name for pairs in raw.values() for name in pairs.names}, ledger)
-        named = {
-            kind: [vocabulary.medication(n) if kind == "medication" else vocabulary.code(n) for n in pairs.names]
-            for kind, pairs in raw.items()
-        }
-        pairs = {kind: CodePairs(p.table, p.visits, p.codes, p.rows, named[kind]) for kind, p in raw.items()}
-        notes = {"visits that only events name": inferred}
-        return Recorded(visits.patients, visits.times, pairs, ledger, visits.table, visits.patients_in_source, notes)
+        with open_export(root, limits, Ledger()) as export:
+            for kind in ("diagnosis", "medication"):
+                export.need(EVENTS[kind].table)
+            export.need("concept")
+            people = _people(export)
+            events = {kind: _stage_events(export, kind) for kind in EVENTS if export.has(EVENTS[kind].table)}
+            vocabulary = _vocabulary(export, events)
+            staged, notes = _stage_visits(export, events)
+            events = {kind: _place(export, EVENTS[kind].table, name, staged) for kind, name in events.items()}
+            inpatient = ", ".join(map(literal, INPATIENT))
+            visits = read_visits(export, VISITS, staged, people, _visit_attributes(people),
+                                 readmission=f"coalesce(v.kind IN ({inpatient}), false)")
+            pairs = {kind: self._pairs(export, kind, events[kind], visits, vocabulary) if kind in events
+                     else no_pairs(EVENTS[kind].table) for kind in EVENTS}
+            return recorded(export, visits, pairs, notes)
+
+    def _pairs(self, export: Export, kind: str, events: str, visits: Visits, vocabulary: _Vocabulary) -> CodePairs:
+        staged = export.fresh("staged")
+        export.run(f"CREATE TEMP TABLE {staged} AS SELECT CASE WHEN e.visit = '' THEN -2 ELSE coalesce(v.number, -1)"
+                   f" END AS"
+                   f" visit, e.key FROM {events} e LEFT JOIN {visits.sql} v ON v.id = e.visit")
+        export.drop(events)
+        code: Callable[[tuple[str, ...]], Coded] = vocabulary.medication if kind == "medication" else vocabulary.code
+        return coded(export, EVENTS[kind].table, staged, code, lost={-2: NOWHERE})
 
 
 FORMAT = Omop()

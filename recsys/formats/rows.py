@@ -1,148 +1,254 @@
-"""The three passes that most formats are made of: patients, visits, and tables of codes."""
+"""The passes that every format is made of: people, visits, tables of codes; distinct and counted in the engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from recsys.formats.contract import CodePairs, Int64, Interner, Ledger, PairCounter
-from recsys.formats.tables import stream, together
+from recsys.cohorts.cohort import KINDS, UNKNOWN_TIME, Attribute
+from recsys.formats.contract import DIED, DUPLICATE, READMITTED, CodePairs, Recorded
+from recsys.formats.tables import Export
 
 Coded = tuple[str, ...] | str
 """The codes of a row, or the reason why it has none."""
+CELL = "\x1f"
+"""What separates the cells of a row in the engine; inside a cell it is a blank."""
+
+READMISSION_DAYS = 30
+
+
+@dataclass(frozen=True)
+class People:
+    """A temporary table of patients: ``id`` and columns of attributes."""
+
+    sql: str
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Visits:
-    """The visits of an export: their numbers by identifier, their patients and times, and the ledger's table name."""
+    """A temporary table of visits: ``number``, ``id``, ``patient`` (a number), ``start``, ``stop``, attributes.
+
+    ``table`` is its name in the ledger; ``attributes`` are the names of its further columns.
+    """
 
     table: str
-    numbers: Interner
-    patients: Int64
-    times: Int64
-    patients_in_source: int
+    sql: str
+    patients: int
+    attributes: tuple[str, ...] = ()
 
 
-def read_patients(path: Path | None, column: str, ledger: Ledger, table: str = "patients") -> Interner:
-    """The patients of a table that lists them, 0-visit patients included; empty where there is no such table."""
-    known = Interner()
-    if path is None:
-        return known
-    for rows, batch in stream(path, table, {column: True}, ledger):
-        before = len(known.numbers)
-        numbers = batch[column].map(lambda text: known.number(text) if text else -1)
-        missing = int((numbers < 0).sum())
-        ledger.lose(table, "no patient identifier", missing)
-        ledger.lose(table, "patient listed again", rows - missing - (len(known.numbers) - before))
-    return known
+def read_people(export: Export, table: str, staged: str, columns: Iterable[str] = ()) -> People:
+    """The patients of a staged table with ``id`` and these columns; one that is listed again is a loss.
+
+    Of two rows of one patient the first in the order of their cells counts, whatever their order in the file.
+    """
+    columns = tuple(columns)
+    name = export.fresh("people")
+    export.run(f"CREATE TEMP TABLE {name} AS SELECT DISTINCT ON (id) * FROM {staged} WHERE id <> '' ORDER BY ALL")
+    blank = export.count(f"SELECT count(*) FROM {staged} WHERE id = ''")
+    total, kept = (export.count(f"SELECT count(*) FROM {one}") for one in (staged, name))
+    export.ledger.lose(table, "no patient identifier", blank)
+    export.ledger.lose(table, "patient listed again", total - blank - kept)
+    export.drop(staged)
+    return People(name, columns)
 
 
-class VisitReader:
-    """Collects visits row by row-batch: first come counts, a visit that is listed again is a loss."""
-
-    def __init__(self, table: str, ledger: Ledger, patients: Interner) -> None:
-        self.table, self.ledger = table, ledger
-        self.patients = patients
-        self.visits = Interner()
-        self._patient: list[int] = []
-        self._time: list[int] = []
-
-    def add(self, visit: str, patient: str, time: int | None, rows: int) -> None:
-        """Take ``rows`` identical rows of one visit."""
-        if not visit or not patient:
-            self.ledger.lose(self.table, "no visit or patient identifier", rows)
-        elif time is None:
-            self.ledger.lose(self.table, "no admission time", rows)
-        elif visit in self.visits.numbers:
-            self.ledger.lose(self.table, "visit listed again", rows)
-        else:
-            self.visits.number(visit)
-            self._patient.append(self.patients.number(patient))
-            self._time.append(time)
-            self.ledger.lose(self.table, "visit listed again", rows - 1)
-
-    def finish(self) -> Visits:
-        """The visits; they and the patients are numbered in the order of their identifiers, whatever the rows' order.
-
-        Identifiers order nothing but patients and visits of one patient at the very same time.
-        """
-        order, _ = _ranks(self.visits.texts)
-        _, patient_rank = _ranks(self.patients.texts)
-        texts = self.visits.texts
-        numbers = Interner()
-        for i in order:
-            numbers.number(texts[i])
-        patient = patient_rank[np.asarray(self._patient, np.int64)[order]]
-        times = np.asarray(self._time, np.int64)[order]
-        return Visits(self.table, numbers, patient, times, len(patient_rank))
-
-
-def _ranks(names: list[str]) -> tuple[Int64, Int64]:
-    """The order of identifiers, as numbers where all are numbers, and the rank of each."""
-    numeric = all(name.isdigit() for name in names)
-    keys = [(int(name), name) if numeric else (0, name) for name in names]
-    order = np.asarray(sorted(range(len(names)), key=keys.__getitem__), np.int64)
-    rank = np.empty(len(names), np.int64)
-    rank[order] = np.arange(len(names))
-    return order, rank
+NO_PEOPLE = People("")
 
 
 def read_visits(
-    path: Path, table: str, columns: tuple[str, str, str], ledger: Ledger, patients: Interner,
-    clock: Callable[[str], int | None],
+    export: Export, table: str, staged: str, people: People = NO_PEOPLE, attributes: Mapping[str, str] | None = None,
+    *, readmission: str | None = "true",
 ) -> Visits:
-    """The visits of a table with the columns (visit, patient, time)."""
-    reader = VisitReader(table, ledger, patients)
-    for _, batch in stream(path, table, dict.fromkeys(columns, True), ledger):
-        rows, which = together([batch[name] for name in columns])
-        first = np.unique(which, return_index=True)[1]
-        counts = np.bincount(which, minlength=len(rows))
-        for i in np.argsort(first, kind="stable"):
-            visit, patient, time = rows[i]
-            reader.add(visit, patient, clock(time), int(counts[i]))
-    return reader.finish()
+    """The visits of a staged table with ``id``, ``patient``, ``start``, ``stop`` (seconds) and columns of attributes.
+
+    A visit that is listed again is a loss; of its rows the earliest counts. Visits and patients are numbered in the
+    order of their identifiers, whatever the rows' order, so that ties of time have a fixed order. ``attributes`` is SQL
+    over ``v`` (a visit) and ``p`` (its patient, of ``people``). ``readmission`` is SQL over ``v`` that tells which
+    visits
+    count for readmission within 30 days; None where the source has no calendar.
+    """
+    attributes = dict(attributes or {})
+    ledger = export.ledger
+    faults = "CASE WHEN id = '' OR patient = '' THEN 'no visit or patient identifier' WHEN start IS NULL THEN " \
+             "'no admission time' END"
+    for reason, rows in export.fetch(f"SELECT {faults} AS why, count(*) FROM {staged} GROUP BY 1"):
+        if reason:
+            ledger.lose(table, reason, rows)
+    fine = f"(SELECT * FROM {staged} WHERE {faults} IS NULL)"
+    listed, distinct = export.fetch(f"SELECT count(*), count(DISTINCT id) FROM {fine}")[0]
+    ledger.lose(table, "visit listed again", listed - distinct)
+    good = export.fresh("good")
+    if listed == distinct:
+        export.run(f"CREATE TEMP VIEW {good} AS SELECT * FROM {staged} WHERE {faults} IS NULL")
+    else:
+        export.run(f"CREATE TEMP TABLE {good} AS SELECT * EXCLUDE turn FROM (SELECT *, row_number() OVER (PARTITION"
+                   f" BY id"
+                   f" ORDER BY start, patient, stop) AS turn FROM {fine}) WHERE turn = 1")
+    patient = export.fresh("patient")
+    known = f"UNION SELECT id FROM {people.sql}" if people.sql else ""
+    export.run(f"CREATE TEMP TABLE {patient} AS SELECT id, CAST(row_number() OVER (ORDER BY TRY_CAST(id AS BIGINT)"
+               f" NULLS"
+               f" LAST, id) - 1 AS INT) AS number FROM (SELECT DISTINCT patient AS id FROM {good} {known})")
+    chosen = "".join(f", {sql} AS {name}" for name, sql in attributes.items())
+    joined = f"LEFT JOIN {people.sql} p ON p.id = v.patient" if people.sql else ""
+    inner = (f"SELECT CAST(row_number() OVER (ORDER BY TRY_CAST(v.id AS BIGINT) NULLS LAST, v.id) - 1 AS INT) AS"
+             f" number,"
+             f" v.id, q.number AS patient, v.start, v.stop, {readmission or 'false'} AS counts {chosen}"
+             f" FROM {good} v JOIN {patient} q ON q.id = v.patient {joined}")
+    visit = export.fresh("visit")
+    if readmission is None:
+        export.run(f"CREATE TEMP TABLE {visit} AS SELECT * EXCLUDE counts FROM ({inner})")
+    else:
+        # Within a patient, counted visits look at the next counted one; whoever died in hospital cannot come back.
+        alive = f"{DIED} IS DISTINCT FROM 'yes'" if DIED in attributes else "true"
+        export.run(f"CREATE TEMP TABLE {visit} AS SELECT * EXCLUDE (counts, later), CASE WHEN NOT counts OR stop IS"
+                   f" NULL OR"
+                   f" stop < start OR NOT {alive} THEN NULL WHEN later BETWEEN stop AND stop +"
+                   f" {READMISSION_DAYS * 86400} THEN 'yes' ELSE 'no' END AS {READMITTED} FROM (SELECT *, lead(start)"
+                   f" OVER (PARTITION BY patient, counts ORDER BY start, number) AS later FROM ({inner}))")
+    export.run(f"DROP {'VIEW' if listed == distinct else 'TABLE'} {good}")
+    export.drop(staged)
+    names = (*attributes, *([READMITTED] if readmission is not None else []))
+    return Visits(table, visit, export.count(f"SELECT count(*) FROM {patient}"), names)
+
+
+def cells(columns: Sequence[str], of: str = "s") -> str:
+    """SQL that puts the columns of a row into one text, which ``coded`` takes apart again."""
+    return f"concat_ws(chr(31), {', '.join(f'{of}.{column}' for column in columns)})"
 
 
 def read_codes(
-    path: Path | None, table: str, visit_column: str, columns: Sequence[tuple[str, bool]],
-    code: Callable[[tuple[str, ...]], Coded], visits: Visits, ledger: Ledger,
+    export: Export, table: str, visit_column: str, columns: Mapping[str, bool], code: Callable[[tuple[str, ...]],
+    Coded],
+    visits: Visits,
 ) -> CodePairs:
     """The (visit, code) pairs of a table; ``code`` turns the given columns of a row into codes or a reason.
 
-    ``columns`` are (name, must be there). A table that is not there gives no pairs.
+    ``columns`` tells of each whether it must be there. A table that is not there gives no pairs.
     """
-    counter = PairCounter(table, ledger)
-    if path is None:
-        return counter.pairs()
-    wanted = {visit_column: True, **dict(columns)}
-    code = lru_cache(maxsize=500_000)(code)  # the same rows come back in every batch
-    known = visits.numbers.numbers
-    for _, batch in stream(path, table, wanted, ledger):
-        visit = batch[visit_column].map(lambda text: known.get(text, -1 if text else -2))
-        ledger.lose(table, "no visit identifier", int((visit == -2).sum()))
-        ledger.lose(table, "visit not in the visit table", int((visit == -1).sum()))
-        here = np.flatnonzero(visit >= 0)
-        distinct, which = together([batch[name] for name, _ in columns])
-        used, place = np.unique(which[here], return_inverse=True)
-        add_coded(counter, visit[here], [code(distinct[i]) for i in used], place)
-    return counter.pairs()
+    if not export.has(table):
+        return no_pairs(table)
+    key = cells(tuple(columns))
+    staged = export.stage(table, {visit_column: True, **columns},
+                          f"CASE WHEN whole(s.{visit_column}) = '' THEN -2 ELSE coalesce(v.number, -1) END AS visit,"
+                          f" {key} AS key", join=f"LEFT JOIN {visits.sql} v ON v.id = whole(s.{visit_column})")
+    return coded(export, table, staged, code)
 
 
-def add_coded(counter: PairCounter, visits: Int64, coded: Sequence[Coded], which: Int64) -> None:
-    """Give the rows of a batch to the counter: row ``i`` is of visit ``visits[i]`` and has ``coded[which[i]]``."""
-    frequency = np.bincount(which, minlength=len(coded))
-    for i, result in enumerate(coded):
+def no_pairs(table: str) -> CodePairs:
+    """No pairs of a table that an export does not have."""
+    empty = np.empty(0, np.int32)
+    return CodePairs(table, empty, empty, empty, [])
+
+
+def coded(
+    export: Export, table: str, staged: str, code: Callable[[tuple[str, ...]], Coded], *, kind: str = "",
+    lost: Mapping[int, str] | None = None,
+) -> CodePairs:
+    """The distinct (visit, code) pairs of a staged table with ``visit`` and ``key`` (``cells``), and its losses.
+
+    A negative visit is none, for a reason of ``lost``. Every distinct row is given to ``code`` once. The staged table
+    is
+    dropped.
+    """
+    ledger = export.ledger
+    reasons = {-2: "no visit identifier", -1: "visit not in the visit table", **(lost or {})}
+    for visit, rows in export.fetch(f"SELECT visit, count(*) FROM {staged} WHERE visit < 0 GROUP BY visit"):
+        ledger.lose(table, reasons[visit], rows)
+    names: dict[str, int] = {}
+    refused: dict[str, int] = {}
+    # Held as a list, because the connection answers one query at a time.
+    seen = list(export.batches(f"SELECT key, count(*) FROM {staged} WHERE visit >= 0 GROUP BY key ORDER BY key"))
+    found = export.fresh("code")
+    export.run(f"CREATE TEMP TABLE {found} (key VARCHAR, code INT, first TINYINT)")
+    for batch in seen:
+        _code_batch(export, found, batch, code, names, refused)
+    for reason, rows in refused.items():
+        ledger.lose(table, reason, rows)
+    pairs = export.fresh("pairs")
+    export.run(f"CREATE TEMP TABLE {pairs} AS SELECT s.visit, c.code, sum(c.first) AS rows FROM {staged} s"
+               f" JOIN {found} c USING (key) WHERE s.visit >= 0 GROUP BY ALL")
+    ledger.lose(table, DUPLICATE, export.count(f"SELECT sum(rows - least(rows, 1)) FROM {pairs}"))
+    export.drop(staged, found)
+    order = np.asarray(sorted(range(len(names)), key=list(names).__getitem__), np.int64)
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    texts = sorted(names)
+    total = export.count(f"SELECT count(*) FROM {pairs}")
+    visit_of, code_of = np.empty(total, np.int32), np.empty(total, np.int32)
+    row_of = np.empty(total, np.int8)
+    at = 0
+    for batch in export.batches(f"SELECT CAST(visit AS INT), code, CAST(least(rows, 1) AS TINYINT) FROM {pairs}"
+                                " ORDER BY visit, code"):
+        end = at + batch.num_rows
+        visit_of[at:end] = batch.column(0).to_numpy()
+        code_of[at:end] = rank[batch.column(1).to_numpy()] if len(rank) else 0
+        row_of[at:end] = batch.column(2).to_numpy()
+        at = end
+    export.drop(pairs)
+    return CodePairs(table, visit_of, code_of, row_of, texts)
+
+
+def _code_batch(
+    export: Export, found: str, batch: Any, code: Callable[[tuple[str, ...]], Coded], names: dict[str, int],
+    refused: dict[str, int],
+) -> None:
+    import pyarrow as pa
+
+    keys: list[str] = []
+    codes: list[int] = []
+    first: list[int] = []
+    for key, rows in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
+        result = code(tuple(cell.strip() for cell in key.split(CELL)))
         if isinstance(result, str):
-            counter.ledger.lose(counter.table, result, int(frequency[i]))
-    lists = [() if isinstance(result, str) else result for result in coded]
-    lengths = np.asarray([len(codes) for codes in lists], np.int64)
-    flat = np.asarray([counter.codes.number(text) for codes in lists for text in codes], np.int64)
-    start = np.cumsum(lengths) - lengths
-    repeat = lengths[which]
-    offset = np.arange(repeat.sum()) - np.repeat(np.cumsum(repeat) - repeat, repeat)
-    codes = flat[np.repeat(start[which], repeat) + offset]
-    counter.add(np.repeat(visits, repeat), codes, (offset == 0).astype(np.int64))
+            refused[result] = refused.get(result, 0) + rows
+            continue
+        for place, text in enumerate(dict.fromkeys(result)):
+            keys.append(key)
+            codes.append(names.setdefault(text, len(names)))
+            first.append(place == 0)
+    table = pa.table({"key": pa.array(keys, pa.string()), "code": pa.array(codes, pa.int32()),
+                      "first": pa.array([int(one) for one in first], pa.int8())})
+    export.connection.register("arrow_codes", table)
+    export.run(f"INSERT INTO {found} SELECT * FROM arrow_codes")
+    export.connection.unregister("arrow_codes")
+
+
+def recorded(
+    export: Export, visits: Visits, pairs: Mapping[str, CodePairs], notes: Mapping[str, Any] | None = None
+) -> Recorded:
+    """Everything that was read, as arrays: visits in the order of their numbers."""
+    total = export.count(f"SELECT count(*) FROM {visits.sql}")
+    patient, start = np.empty(total, np.int32), np.empty(total, np.int64)
+    stop = np.empty(total, np.int64)
+    for batch in export.batches(f"SELECT number, patient, start, coalesce(stop, {UNKNOWN_TIME}) FROM {visits.sql}"):
+        where = batch.column(0).to_numpy()
+        patient[where], start[where], stop[where] = (batch.column(i).to_numpy() for i in (1, 2, 3))
+    attributes = {name: found for name in visits.attributes
+                  if len((found := _attribute(export, visits, name, total)).levels)}
+    filled = {kind: pairs[kind] if kind in pairs else no_pairs(kind) for kind in KINDS}
+    known = bool(total) and bool((stop != UNKNOWN_TIME).any())
+    return Recorded(patient, start, filled, export.ledger, visits.table, visits.patients, dict(notes or {}),
+                    stop if known else None, attributes)
+
+
+def _attribute(export: Export, visits: Visits, name: str, total: int) -> Attribute:
+    """The column of the visits as an attribute; without levels where no visit has it, or nearly each its own."""
+    rows = export.fetch(f"SELECT DISTINCT {name} FROM {visits.sql} WHERE coalesce({name}, '') <> ''")
+    levels = sorted(row[0] for row in rows)
+    values = np.full(total, -1, np.int16)
+    if len(levels) > np.iinfo(np.int16).max:
+        export.ledger.note(visits.table, f"distinct values of {name}, too many to keep", len(levels))
+        return Attribute((), values)
+    if levels:
+        places = export.load(("place", "level"), [(str(i), level) for i, level in enumerate(levels)])
+        for batch in export.batches(f"SELECT v.number, CAST(l.place AS SMALLINT) FROM {visits.sql} v JOIN {places} l"
+                                    f" ON l.level = v.{name}"):
+            values[batch.column(0).to_numpy()] = batch.column(1).to_numpy()
+        export.drop(places)
+    return Attribute(tuple(levels), values)

@@ -13,7 +13,7 @@ import numpy as np
 
 from kb.errors import UsageError
 from recsys.cohorts.cohort import KINDS
-from recsys.formats.contract import CodePairs, Ledger, Recorded
+from recsys.formats.contract import CodePairs, Ledger, Limits, Recorded
 from recsys.generators import GENERATORS
 from recsys.generators.population import Shape
 
@@ -26,7 +26,7 @@ class Synthetic:
     published: Mapping[str, Mapping[str, int]] = {}
     options = ("design", "patients", "seed")
 
-    def read(self, root: Path, options: Mapping[str, Any]) -> Recorded:
+    def read(self, root: Path, options: Mapping[str, Any], limits: Limits) -> Recorded:
         """A generated population; the cohort shape of MIMIC-III unless ``patients`` says otherwise."""
         design = str(options.get("design", "clusters"))
         shape = Shape().scaled(_whole("patients", options["patients"])) if "patients" in options else Shape()

@@ -1,228 +1,352 @@
-"""Tables of an EHR export, streamed: CSV, gzipped CSV, Parquet or a DuckDB file, columns by name in any case.
+"""The tables of an EHR export in one DuckDB connection: CSV, TSV, gzipped, Parquet, shards, or a DuckDB file.
 
-No cell's content ever enters a message: a malformed row is counted, a missing column is named by what was wanted.
+Columns go by their names in any case, cells are texts. Every row of a file is read, or counted as malformed. No cell's
+content ever enters a message: a malformed row is counted, a missing column is named by what was wanted.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from kb.duck import BaseTable, base_tables, identifier, literal, open_duck, private_folder
 from kb.errors import DataError, NotFound
-from recsys.formats.contract import Ledger
+from recsys.formats.contract import Ledger, Limits
+from recsys.formats.scan import Careful, Layout, check_file, header_of, survey
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
-DUCKDB = ".duckdb"
-_BLOCK = 4 << 20  # bytes of CSV in memory at a time
+FOLDERS = ("", "hosp", "icu")
+_TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+_ENDINGS = (*_TEXT, ".parquet")
+_SHARD = re.compile(r"([._-]?(part|shard|chunk)?[._-]?\d+([._-]of[._-]\d+)?)+")
+MALFORMED = "malformed row"
+_BATCH = 100_000
+_DEPTH, _FILES = 6, 20_000
+_LINE_ENDS = {False: r"'\n'", True: r"'\r\n'"}
+
+MISSING = ("", "nan", "null", "none", "na", "n/a", "unk", "?", r"\N", r"\n")
+MACROS = (
+    # A text; NULL where it is a word for a missing value.
+    f"CREATE TEMP MACRO said(x) AS CASE WHEN lower(trim(x)) IN ({', '.join(map(literal, MISSING))}) THEN NULL"
+    " ELSE trim(x) END",
+    # Ten years of age; what sources write for the very old (300, 91, '> 89') is one band.
+    "CREATE TEMP MACRO age_band(years) AS CASE WHEN years IS NULL OR years < 0 THEN NULL WHEN years >= 90 THEN '90+'"
+    " ELSE printf('%02d-%02d', CAST(floor(years / 10) * 10 AS INT), CAST(floor(years / 10) * 10 + 9 AS INT)) END",
+    "CREATE TEMP MACRO sex_of(x) AS CASE WHEN lower(trim(x)) IN ('m', 'male') THEN 'male'"
+    " WHEN lower(trim(x)) IN ('f', 'female') THEN 'female' ELSE lower(said(x)) END",
+    "CREATE TEMP MACRO year_of(x) AS TRY_CAST(left(trim(x), 4) AS INT)",
+    # An identifier without the ``.0`` that a numeric export gives it.
+    "CREATE TEMP MACRO whole(x) AS CASE WHEN suffix(trim(x), '.0') THEN trim(x)[:-3] ELSE trim(x) END",
+    # Seconds since 1970 of a date or time (ISO 8601); NULL where it is none. Without an offset it is taken as UTC.
+    "CREATE TEMP MACRO moment(x) AS CASE WHEN length(x) <= 19 THEN CAST(floor(epoch(TRY_CAST(x AS TIMESTAMP))) AS"
+    " BIGINT)"
+    " ELSE CAST(floor(epoch(TRY_CAST(x AS TIMESTAMPTZ))) AS BIGINT) END",
+)
+
+
+def find_files(root: Path, stem: str, folders: Sequence[str] = FOLDERS) -> list[Path]:
+    """The files of a table under ``root`` or one of its usual folders, in any case: one file, or all of its shards.
+
+    A table ``x`` is ``x.csv``, ``x.parquet`` and the like, ``x_0001.csv``, ``x-00000-of-00010.parquet``, or whatever a
+    folder ``x/`` or ``x.parquet/`` holds. Raises DataError where a table is there in two forms.
+    """
+    for folder in folders:
+        directory = root / folder
+        if not directory.is_dir():
+            continue
+        whole: list[Path] = []
+        shards: list[Path] = []
+        for path in sorted(directory.iterdir()):
+            name = path.name.lower()
+            if path.is_dir():
+                if name in (stem, *(stem + ending for ending in _ENDINGS)):
+                    shards += [p for p in sorted(path.rglob("*")) if p.name.lower().endswith(_ENDINGS)
+                               and not p.is_dir() and not p.name.startswith((".", "_"))]
+                continue
+            ending = next((e for e in sorted(_ENDINGS, key=len, reverse=True) if name.endswith(e)), None)
+            if ending is None or not name.startswith(stem):
+                continue
+            middle = name[len(stem) : len(name) - len(ending)]
+            if not middle:
+                whole.append(path)
+            elif _SHARD.fullmatch(middle):
+                shards.append(path)
+        if len(whole) > 1 or (whole and shards):
+            names = ", ".join(path.name for path in (whole + shards)[:3])
+            raise DataError(f"table {stem!r} is there more than once: {names}", hint="leave one of them in the folder")
+        if whole or shards:
+            for path in whole + shards:
+                check_file(path)
+            return whole + shards
+    return []
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a batch: the distinct texts and, for each row, which of them it has."""
+class Part:
+    """One file, or one base table of a DuckDB file, that holds rows of a table."""
 
-    texts: list[str]
-    which: NDArray[np.int64]
+    path: Path
+    columns: tuple[str, ...]
+    base: BaseTable | None = None
+    layout: Layout | None = None
 
-    def map(self, function: Callable[[str], int]) -> NDArray[np.int64]:
-        """``function`` of every row, called once for each distinct text."""
-        return np.fromiter((function(text) for text in self.texts), np.int64, len(self.texts))[self.which]
-
-
-Batch = dict[str, Column]
-
-
-def together(columns: Sequence[Column]) -> tuple[list[tuple[str, ...]], NDArray[np.int64]]:
-    """The distinct combinations of several columns, and which of them each row has."""
-    key = columns[0].which
-    for column in columns[1:]:
-        key = key * len(column.texts) + column.which
-    distinct, which = np.unique(key, return_inverse=True)
-    parts: list[list[str]] = []
-    for column in reversed(columns[1:]):
-        parts.append([column.texts[i] for i in distinct % len(column.texts)])
-        distinct = distinct // len(column.texts)
-    parts.append([columns[0].texts[i] for i in distinct])
-    return list(zip(*reversed(parts), strict=True)), which
+    def positions(self, table: str, wanted: Mapping[str, bool]) -> dict[str, int]:
+        """The column number of each wanted name; raises DataError where a needed one is missing."""
+        there = {name.strip().lower(): i for i, name in reversed(list(enumerate(self.columns)))}
+        missing = [name for name, needed in wanted.items() if needed and name not in there]
+        if missing:
+            raise DataError(f"table {table!r} ({self.path.name}) has no column {', '.join(missing)}",
+                            hint="the first line must hold the column names; upper and lower case are the same")
+        return {name: there[name] for name in wanted if name in there}
 
 
-def find_table(root: Path, stem: str, folders: Sequence[str] = ("", "hosp", "icu")) -> Path | None:
-    """The file of a table under ``root`` or one of its usual folders, in any case; None where there is none.
+class Export:
+    """An export opened for reading: its tables by name, and a connection to work on them."""
 
-    ``root`` may be a DuckDB file, or a folder with one, that holds the table.
-    """
-    for path in [root] if root.is_file() else sorted(root.glob("*" + DUCKDB)):
-        if path.suffix == DUCKDB and _duckdb_columns(path, stem):
-            return path
-    for folder in folders:
-        directory = root / folder
-        if directory.is_dir():
-            for path in sorted(directory.iterdir()):
-                if path.name.lower() in [stem + suffix for suffix in SUFFIXES]:
-                    return path
-    return None
+    def __init__(
+        self, root: Path, connection: DuckDBPyConnection, spill: Path, limits: Limits, ledger: Ledger,
+        folders: Sequence[str], database: Path | None,
+    ) -> None:
+        self.root, self.connection, self.limits, self.ledger = root, connection, limits, ledger
+        self._spill, self._folders, self._database = spill, folders, database
+        self._links: dict[Path, Path] = {}
+        self._tables: dict[str, list[Part]] = {}
+        self._made = 0
+
+    @cached_property
+    def _base(self) -> list[BaseTable]:
+        return base_tables(self.connection) if self._database is not None else []
+
+    def has(self, table: str) -> bool:
+        """Whether the export has the table."""
+        return bool(self.parts(table))
+
+    def parts(self, table: str) -> list[Part]:
+        """The files of a table, or its base table; none where the export lacks it."""
+        if table not in self._tables:
+            self._tables[table] = self._found(table)
+        return self._tables[table]
+
+    def _found(self, table: str) -> list[Part]:
+        base = [one for one in self._base if one.name.lower() == table]
+        if len(base) > 1:
+            raise DataError(f"table {table!r} is in {len(base)} schemas of {self.root.name}", hint="keep one of them")
+        if base and self._database is not None:
+            return [Part(self._database, base[0].columns, base=base[0])]
+        return [self._part(path) for path in find_files(self.root, table, self._folders)] if self.root.is_dir() else []
+
+    def link(self, path: Path) -> str:
+        """An SQL literal by which the engine reaches a file: a link with a neutral name, so that no name of a file's is
+        ever part of a pattern.
+        """
+        if path not in self._links:
+            self._links[path] = self._spill / f"file{len(self._links)}"
+            self._links[path].symlink_to(path.resolve())
+        return literal(str(self._links[path]))
+
+    def adopt(self, table: str, files: Sequence[Path]) -> None:
+        """Take these files as the parts of a table."""
+        self._tables[table] = [self._part(path) for path in files]
+
+    def _part(self, path: Path) -> Part:
+        if path.name.lower().endswith(".parquet"):
+            return Part(path, self._parquet_columns(path))
+        return Part(path, header_of(path, self.limits.bounds)[0])
+
+    def _parquet_columns(self, path: Path) -> tuple[str, ...]:
+        import duckdb
+
+        try:
+            rows = self.connection.execute(f"DESCRIBE SELECT * FROM read_parquet({self.link(path)})").fetchall()
+        except duckdb.Error:
+            raise DataError(f"{path.name} cannot be read as Parquet", hint="is it complete?") from None
+        return tuple(str(row[0]) for row in rows)
+
+    def columns(self, table: str) -> set[str]:
+        """The columns that every part of a table has, in lower case."""
+        names = [{name.strip().lower() for name in part.columns} for part in self.parts(table)]
+        return set.intersection(*names) if names else set()
+
+    def need(self, table: str) -> None:
+        """Raise NotFound unless the export has the table."""
+        if not self.has(table):
+            wanted = ", ".join(table + ending for ending in (".csv", ".csv.gz", ".parquet"))
+            raise NotFound(f"{self.root} has no table {table!r}", hint=f"looked for {wanted} there and in hosp/, for"
+                                                                       f" shards "
+                           f"in {table}/, and for a table of that name in *.duckdb")
+
+    def fetch(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        return self.connection.execute(query, list(values)).fetchall()
+
+    def run(self, query: str, *values: Any) -> None:
+        """Execute a statement."""
+        self.connection.execute(query, list(values))
+
+    def count(self, query: str, *values: Any) -> int:
+        """The one number that a query gives."""
+        return int(self.fetch(query, *values)[0][0] or 0)
+
+    def fresh(self, stem: str) -> str:
+        """A table name that is not taken."""
+        self._made += 1
+        return f"{stem}_{self._made}"
+
+    def stage(
+        self, table: str, wanted: Mapping[str, bool], select: str | None = None, *, join: str = "",
+        name: str | None = None, where: str = "",
+    ) -> str:
+        """Read a table's wanted columns into a temporary table, every row of it, and count them in the ledger.
+
+        ``wanted[column]`` tells whether the column must be there; one that is not comes as an empty text. ``select`` is
+        SQL over the columns of ``s``, all of them texts that are never NULL; ``join`` follows ``FROM … s`` and must
+        keep
+        every row once. With ``where`` only some rows of a vocabulary are taken, and nothing is counted. Raises
+        DataError
+        where a column is missing or a file cannot be parsed.
+        """
+        import duckdb
+
+        name = name or self.fresh("staged")
+        select = select or ", ".join(f"s.{column}" for column in wanted)
+        for i, part in enumerate(self.parts(table)):
+            source, expected, careful = self._source(part, table, wanted)
+            head = f"CREATE TEMP TABLE {name} AS" if i == 0 else f"INSERT INTO {name}"
+            before = self.count(f"SELECT count(*) FROM {name}") if i else 0
+            try:
+                self.run(f"{head} SELECT {select} FROM ({source}) s {join} {where and f'WHERE {where}'}")
+            except duckdb.OutOfMemoryException:
+                raise
+            except duckdb.Error:
+                raise DataError(f"{part.path.name} cannot be read", hint="is it complete, and of the form that its"
+                                                                         " name "
+                                "says? compare its checksum with the publisher's") from None
+            if where:
+                continue
+            kept = self.count(f"SELECT count(*) FROM {name}") - before
+            if careful is not None:
+                expected = kept + careful.malformed
+                self.ledger.note(table, "line of its first malformed row", careful.first)
+            lost = expected - kept if expected is not None else 0
+            if lost < 0:
+                raise DataError(f"{part.path.name}: {kept} rows were parsed out of {expected} lines",
+                                hint="its quotes or line breaks are irregular: export it as CSV by RFC 4180")
+            self.ledger.read(table, kept + lost)
+            self.ledger.lose(table, MALFORMED, lost)
+        return name
+
+    def _source(
+        self, part: Part, table: str, wanted: Mapping[str, bool]
+    ) -> tuple[str, int | None, Careful | None]:
+        """SQL that gives the wanted columns of a part as texts; the number of its records where it is known."""
+        at = part.positions(table, wanted)
+        if part.base is not None:
+            return _cast({n: identifier(part.columns[i]) for n, i in at.items()}, wanted, part.base.sql), None, None
+        if part.path.name.lower().endswith(".parquet"):
+            cells = {n: identifier(part.columns[i]) for n, i in at.items()}
+            return _cast(cells, wanted, f"read_parquet({self.link(part.path)})"), None, None
+        layout = survey(part.path, self.limits.bounds)
+        if layout.encoding != "utf-8":
+            self.ledger.note(table, "rows of a file that is not UTF-8, taken as Latin-1", layout.records)
+        if layout.regular:
+            numbered = {n: f"c{i}" for n, i in at.items()}
+            return _plain(numbered, wanted, self._csv(part.path, layout)), layout.records, None
+        careful = Careful(part.path, layout, self.limits.bounds)
+        loaded = self.load(list(at), ([row[i] for i in at.values()] for row in careful.rows()))
+        return _plain({n: identifier(n) for n in at}, wanted, loaded), None, careful
+
+    def _csv(self, path: Path, layout: Layout) -> str:
+        columns = ", ".join(f"c{i}: 'VARCHAR'" for i in range(len(layout.header)))
+        quote = "'\"'" if layout.quoted else "''"
+        return (f"read_csv({self.link(path)}, auto_detect = false, header = false, skip = 1,"
+                f" delim = {literal(layout.delimiter)}, quote = {quote}, escape = {quote},"
+                f" compression = '{'gzip' if path.name.lower().endswith('.gz') else 'none'}',"
+                f" new_line = {_LINE_ENDS[layout.crlf]},"
+                f" columns = {{{columns}}}, ignore_errors = true, null_padding = false,"
+                f" max_line_size = {2 * self.limits.bounds.line})")
+
+    def load(self, columns: Sequence[str], rows: Iterable[Sequence[str | None]], name: str | None = None) -> str:
+        """A temporary table of texts from rows of Python, and its name."""
+        import pyarrow as pa
+
+        name = name or self.fresh("loaded")
+        self.run(f"CREATE TEMP TABLE {name} ({', '.join(f'{identifier(column)} VARCHAR' for column in columns)})")
+        iterator = iter(rows)
+        while batch := list(islice(iterator, _BATCH)):
+            arrays = [pa.array(list(column), pa.string()) for column in zip(*batch, strict=True)]
+            self.connection.register("arrow_batch", pa.Table.from_arrays(arrays, names=list(columns)))
+            self.run(f"INSERT INTO {name} SELECT * FROM arrow_batch")
+            self.connection.unregister("arrow_batch")
+        return name
+
+    def drop(self, *names: str) -> None:
+        """Forget temporary tables."""
+        for name in names:
+            self.run(f"DROP TABLE IF EXISTS {name}")
+
+    def batches(self, query: str, size: int = 200_000) -> Iterator[Any]:
+        """The rows of a query as Arrow record batches."""
+        yield from self.connection.sql(query).to_arrow_reader(size)
 
 
-def need_table(root: Path, stem: str, folders: Sequence[str] = ("", "hosp", "icu")) -> Path:
-    """The file of a table that must be there; raises NotFound."""
+def _cast(cells: Mapping[str, str], wanted: Mapping[str, bool], source: str) -> str:
+    """SQL for typed columns: their texts, empty for NULL; bytes are UTF-8."""
+    chosen = [f"coalesce(CASE typeof({cells[name]}) WHEN 'BLOB' THEN decode(TRY_CAST({cells[name]} AS BLOB))"
+              f" ELSE CAST({cells[name]} AS VARCHAR) END, '') AS {identifier(name)}" if name in cells
+              else f"'' AS {identifier(name)}" for name in wanted]
+    return f"SELECT {', '.join(chosen)} FROM {source}"
+
+
+def _plain(cells: Mapping[str, str], wanted: Mapping[str, bool], source: str) -> str:
+    """SQL for columns that are texts already."""
+    chosen = [f"coalesce({cells[name]}, '') AS {identifier(name)}" if name in cells else f"'' AS {identifier(name)}"
+              for name in wanted]
+    return f"SELECT {', '.join(chosen)} FROM {source}"
+
+
+@contextmanager
+def open_export(
+    root: Path, limits: Limits, ledger: Ledger, folders: Sequence[str] = FOLDERS
+) -> Iterator[Export]:
+    """The export under ``root``: a folder, or one file. Raises NotFound where there is none."""
     if not root.exists():
         raise NotFound(f"there is no folder {root}", hint="give the folder of the export with --root")
-    path = find_table(root, stem, folders)
-    if path is None:
-        wanted = ", ".join(stem + suffix for suffix in SUFFIXES)
-        raise NotFound(f"{root} has no table {stem!r}", hint=f"looked for {wanted} there and in hosp/, and for a table "
-                       f"of that name in *{DUCKDB}")
-    return path
+    if not root.is_dir():
+        check_file(root)
+    here = [root] if root.is_file() else sorted(root.iterdir())
+    databases = [path for path in here if path.name.lower().endswith(".duckdb")]
+    if len(databases) > 1:
+        raise DataError(f"{root.name} has {len(databases)} DuckDB files", hint="name the one to read with --root")
+    database = databases[0] if databases else None
+    if database is not None:
+        check_file(database)
+    readable = [root] if root.is_file() else _candidates(root)
+    with (private_folder(limits.spill) as spill,
+          open_duck(spill, readable=readable, database=database, memory=limits.memory) as connection):
+        for macro in MACROS:
+            connection.execute(macro)
+        yield Export(root, connection, spill, limits, ledger, folders, database)
 
 
-def stream(
-    path: Path, table: str, wanted: Mapping[str, bool], ledger: Ledger
-) -> Iterator[tuple[int, Batch]]:
-    """Batches of (rows, columns) of the wanted columns; ``wanted[name]`` tells whether the column must be there.
-
-    Rows with too many or too few fields are counted in the ledger and left out; an optional column that is not there
-    comes as empty texts. Raises DataError where a needed column is missing or the file cannot be parsed.
-    """
-    import pyarrow as pa
-
-    readers = {".parquet": _parquet, DUCKDB: _duckdb}
-    reader = readers.get(path.suffix)
-    batches = reader(path, table, wanted) if reader else _csv(path, table, wanted, ledger)
-    try:
-        for rows, arrays in batches:
-            ledger.read(table, rows)
-            empty = Column([""], np.zeros(rows, np.int64))
-            yield rows, {name: _column(arrays[name]) if name in arrays else empty for name in wanted}
-    except (pa.ArrowException, EOFError, OSError) as error:
-        # The library's message quotes the row: it must not be passed on.
-        kind = "is cut off" if isinstance(error, EOFError) else "cannot be parsed"
-        raise DataError(f"{path.name} {kind} after {ledger.rows[table]} rows",
-                        hint="compare its checksum with the publisher's") from None
-
-
-def _column(array: pa.Array) -> Column:
-    import pyarrow as pa
-
-    encoded = array if isinstance(array, pa.DictionaryArray) else array.dictionary_encode()
-    texts = [_text(value) for value in encoded.dictionary.to_pylist()]
-    which = encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False).astype(np.int64)
-    return Column([*texts, ""], which)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace").strip()
-    return "" if value is None else str(value).strip()
-
-
-def _positions(path: Path, table: str, header: Sequence[str], wanted: Mapping[str, bool]) -> dict[str, str]:
-    there = {name.strip().lower(): name for name in reversed(header)}
-    missing = [name for name, needed in wanted.items() if needed and name not in there]
-    if missing:
-        raise DataError(f"table {table!r} ({path.name}) has no column {', '.join(missing)}",
-                        hint="the first line must hold the column names; upper and lower case are the same")
-    return {name: there[name] for name in wanted if name in there}
-
-
-def header_of(path: Path) -> list[str]:
-    """The first line's fields; empty for an empty file."""
-    opener = gzip.open if path.name.lower().endswith(".gz") else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:  # type: ignore[operator]
-            return next(csv.reader(file), [])
-    except (OSError, EOFError):
-        raise DataError(f"{path.name} cannot be read", hint="is it complete, and gzipped if it ends in .gz?") from None
-
-
-def _csv(path: Path, table: str, wanted: Mapping[str, bool], ledger: Ledger) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-
-    names = _positions(path, table, header_of(path), wanted)
-    malformed = 0
-
-    def count(_row: Any) -> str:
-        nonlocal malformed
-        malformed += 1
-        return "skip"
-
-    with pa.input_stream(str(path), compression="detect") as file:
-        reader = arrow_csv.open_csv(
-            file,
-            read_options=arrow_csv.ReadOptions(block_size=_BLOCK, use_threads=False),
-            parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=count),
-            convert_options=arrow_csv.ConvertOptions(
-                include_columns=list(names.values()),
-                column_types=dict.fromkeys(names.values(), pa.binary()),
-                strings_can_be_null=False,
-                check_utf8=False,
-            ),
-        )
-        for batch in reader:
-            yield batch.num_rows, {name: batch.column(original) for name, original in names.items()}
-    ledger.read(table, malformed)
-    ledger.lose(table, "malformed row", malformed)
-
-
-def _parquet(path: Path, table: str, wanted: Mapping[str, bool]) -> Iterator[tuple[int, dict[str, Any]]]:
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(path) as file:
-        names = _positions(path, table, file.schema_arrow.names, wanted)
-        for batch in file.iter_batches(batch_size=200_000, columns=list(names.values())):
-            yield batch.num_rows, {name: batch.column(original) for name, original in names.items()}
-
-
-def _connected(path: Path) -> Any:
-    """A connection to a DuckDB file that can only read."""
-    try:
-        import duckdb
-    except ImportError:
-        raise DataError(f"{path.name} is a DuckDB file, and duckdb is not installed",
-                        hint="pip install 'mkmed[omop]'") from None
-    try:
-        return duckdb.connect(str(path), read_only=True)
-    except duckdb.Error:
-        raise DataError(f"{path.name} cannot be opened as a DuckDB file",
-                        hint="is it whole, and not open for writing elsewhere?") from None
-
-
-def _duckdb_columns(path: Path, table: str) -> list[tuple[str, ...]]:
-    """(catalogue, schema, table, column) of a table's columns, by its name in any case; empty where it is not there."""
-    query = ("SELECT table_catalog, table_schema, table_name, column_name FROM information_schema.columns"
-             " WHERE lower(table_name) = ? AND table_catalog = current_database()"
-             " ORDER BY table_schema, ordinal_position")
-    with _connected(path) as database:
-        found: list[tuple[str, ...]] = database.execute(query, [table.lower()]).fetchall()
-    return [row for row in found if row[:3] == found[0][:3]]
-
-
-def _duckdb(path: Path, table: str, wanted: Mapping[str, bool]) -> Iterator[tuple[int, dict[str, Any]]]:
-    columns = _duckdb_columns(path, table)
-    names = _positions(path, table, [column for *_, column in columns], wanted)
-    chosen, where = ([f'"{text}"' for text in part] for part in (names.values(), columns[0][:3]))
-    query = f"SELECT {', '.join(chosen)} FROM {'.'.join(where)}"  # noqa: S608 - names from its catalogue
-    with _connected(path) as database:
-        relation = database.sql(query)
-        reader = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader  # as older versions call it
-        for batch in reader(200_000):
-            yield batch.num_rows, {name: batch.column(original) for name, original in names.items()}
-
-
-def seconds(text: str) -> int | None:
-    """A date or time (ISO 8601, blank or T between, Z or none) in seconds since 1970; None where it is none."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+def _candidates(root: Path) -> list[Path]:
+    """Every file under ``root`` that may hold a table, some folders deep. Raises DataError where there are too many."""
+    found: list[Path] = []
+    waiting = [(root, 0)]
+    while waiting:
+        folder, depth = waiting.pop()
+        for path in sorted(folder.iterdir()):
+            if path.is_dir() and depth < _DEPTH:
+                waiting.append((path, depth + 1))
+            elif path.name.lower().endswith(_ENDINGS) and path.is_file():
+                found.append(path)
+        if len(found) > _FILES:
+            raise DataError(f"{root} holds more than {_FILES} files", hint="give the folder of the export with --root")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from kb.identity.identifiers import normalise_ndc
@@ -10,6 +11,10 @@ from recsys.orders.order import Order
 
 MISSING = frozenset({"", "0", "nan", "null", "none", "n/a", "na", "unk", "unknown", "?", "\\n"})
 """Texts, in lower case, that exports write where they have no value."""
+
+NO_DRUG = "neither drug name nor drug code"
+_CONTAINERS = frozenset({"bag", "syringe", "vial", "bottle", "cassette", "container", "iv bag", "empty bag"})
+"""Rows of a prescription table that name what a drug comes in, and no drug."""
 
 
 def said(text: str | None) -> str:
@@ -33,7 +38,8 @@ def order_key(
         gsn=generic.zfill(6) if generic.isdigit() and int(generic) else None,
         hicl=number if number.isdigit() and int(number) else None,
         code=said(code) or None,
-        name=tuple(dict.fromkeys(filter(None, (said(name).lower() for name in names)))),
+        name=tuple(dict.fromkeys(name for name in (said(name).lower() for name in names)
+                                 if re.search(r"[^\W\d_]", name) and name not in _CONTAINERS)),
     )
     if not order.key:
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -55,8 +56,8 @@ class GamenetNetwork(Network):
 
     def observe(self, train: Histories) -> None:
         """Take the co-prescription graph from the training visits."""
-        target = torch.from_numpy(train.target[train.scored])
-        pairs = ((target.t() @ target) > 0).to(torch.float32)
+        target = train.given[np.flatnonzero(train.scored)]
+        pairs = torch.from_numpy(((target.T @ target).toarray() > 0).astype(np.float32))
         self.co_prescribed.copy_(normalised(pairs.fill_diagonal_(0)))
 
     def forward(self, batch: Batch) -> torch.Tensor:

@@ -11,8 +11,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from recsys.cohorts.batches import Histories
-from recsys.cohorts.cohort import Ragged
+from recsys.cohorts.batches import BLOCK, Histories
 from recsys.experiments.decode import tune_threshold
 from recsys.recommenders.contract import Log, Recommender
 
@@ -20,12 +19,6 @@ PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4)
 """The L2 penalties tried when the configuration's is 0: strongest first, until the validation Jaccard falls."""
 STRONGER = (3e-2, 1e-1, 3e-1)
 """Tried as well, weakest first, when the first of PENALTIES was the best: small cohorts need them."""
-
-
-def code_matrix(codes: Ragged, width: int) -> sparse.csr_matrix:
-    """The codes of N visits as a sparse 0/1 matrix [N, width]."""
-    ones = np.ones(len(codes.values), np.float32)
-    return sparse.csr_matrix((ones, codes.values, codes.indptr), shape=(len(codes), width))
 
 
 class Logistic(Recommender):
@@ -38,8 +31,8 @@ class Logistic(Recommender):
 
     def features(self, visits: Histories) -> sparse.csr_matrix:
         """The input of each visit, sparse float32[N, F]."""
-        return sparse.hstack([code_matrix(visits.diagnosis, visits.sizes.diagnosis),
-                              code_matrix(visits.procedure, visits.sizes.procedure)], format="csr", dtype=np.float32)
+        return sparse.hstack([visits.diagnosis.sparse(visits.sizes.diagnosis),
+                              visits.procedure.sparse(visits.sizes.procedure)], format="csr", dtype=np.float32)
 
     def _design(self, visits: Histories) -> sparse.csr_matrix:
         ones = sparse.csr_matrix(np.ones((visits.visits, 1), np.float32))
@@ -48,9 +41,10 @@ class Logistic(Recommender):
     def fit(self, train: Histories, validation: Histories, *, log: Log | None = None,
             folder: Path | None = None, resume: bool = False) -> None:
         """Minimise log loss + L2; the penalty with the best validation Jaccard stays."""
-        design, target = self._design(train)[train.scored], train.target[train.scored]
-        held, keep = self._design(validation), validation.scored
-        odds = np.clip(target.mean(0), 1e-4, 1 - 1e-4)
+        rows, keep = np.flatnonzero(train.scored), np.flatnonzero(validation.scored)
+        design, target = self._design(train)[rows], train.given[rows]
+        held, truth = self._design(validation)[keep], validation.target(keep)
+        odds = np.clip(train.frequency / max(len(rows), 1), 1e-4, 1 - 1e-4)
         weight = np.zeros((design.shape[1], target.shape[1]), np.float32)
         weight[-1] = np.log(odds / (1 - odds))
         best = -1.0
@@ -60,8 +54,7 @@ class Logistic(Recommender):
             for penalty in penalties:
                 with threadpool_limits(1):  # the products are sparse and small: more threads only wait for one another
                     weight = _minimise(design, target, weight, penalty)
-                probability = _sigmoid(held @ weight)
-                _, jaccard = tune_threshold(probability[keep], validation.target[keep], validation.unseen[keep])
+                _, jaccard = tune_threshold(_probability(held, weight), truth, validation.unseen[keep])
                 if log is not None:
                     log({"penalty": penalty, "jaccard": jaccard})
                 if jaccard <= best:
@@ -70,7 +63,7 @@ class Logistic(Recommender):
 
     def predict_proba(self, visits: Histories) -> np.ndarray:
         """float32[N, K]."""
-        return _sigmoid(self._design(visits) @ self.weight)
+        return _probability(self._design(visits), self.weight)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The weights."""
@@ -85,22 +78,38 @@ class Logistic(Recommender):
         return {"penalty": self.penalty}
 
 
-def _sigmoid(score: np.ndarray) -> np.ndarray:
-    return (1 / (1 + np.exp(-np.clip(score, -30, 30)))).astype(np.float32)
+def _probability(design: sparse.csr_matrix, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32[N, K]: the sigmoid of the scores."""
+    out = np.empty((design.shape[0], weight.shape[1]), np.float32)
+    for rows in _parts(design, weight.shape[1]):
+        out[rows] = 1 / (1 + np.exp(-np.clip(design[rows] @ weight, -30, 30)))
+    return out
 
 
-def _minimise(design: sparse.csr_matrix, target: np.ndarray, start: np.ndarray, penalty: float) -> NDArray[np.float32]:
+def _parts(design: sparse.csr_matrix, width: int) -> list[slice]:
+    """Rows whose scores [rows, K] fill about BLOCK cells."""
+    height = max(BLOCK // width, 1)
+    return [slice(first, first + height) for first in range(0, design.shape[0], height)]
+
+
+def _minimise(design: sparse.csr_matrix, target: sparse.csr_matrix, start: np.ndarray,
+              penalty: float) -> NDArray[np.float32]:
     """The weights [F + 1, K] that minimise mean log loss a visit plus ``penalty``/2 · ‖weights without bias‖²."""
-    count, shape = len(target), start.shape
-    transposed = design.T.tocsr()
+    count, shape = design.shape[0], start.shape
+    parts = [(design[rows], design[rows].T.tocsr(), *target[rows].nonzero()) for rows in _parts(design, shape[1])]
 
     def cost(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weight = flat.reshape(shape).astype(np.float32)
-        score = np.clip(design @ weight, -30, 30)
-        raised = np.exp(-np.abs(score))
-        loss = float((np.maximum(score, 0) - score * target + np.log1p(raised)).sum(dtype=np.float64)) / count
-        guess = np.where(score >= 0, 1, raised) / (1 + raised)
-        gradient = (transposed @ (guess - target)) / count
+        loss, gradient = 0.0, np.zeros(shape, np.float32)
+        for part, transposed, row, column in parts:
+            score = np.clip(part @ weight, -30, 30)
+            raised = np.exp(-np.abs(score))
+            loss += float((np.maximum(score, 0) + np.log1p(raised)).sum(dtype=np.float64))
+            loss -= float(score[row, column].sum(dtype=np.float64))
+            guess = np.where(score >= 0, 1, raised) / (1 + raised)
+            guess[row, column] -= 1
+            gradient += transposed @ guess
+        loss, gradient = loss / count, gradient / count
         gradient[:-1] += penalty * weight[:-1]
         return loss + penalty / 2 * float(np.square(weight[:-1]).sum(dtype=np.float64)), gradient.ravel().astype(float)
 

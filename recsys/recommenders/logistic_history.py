@@ -17,5 +17,5 @@ class LogisticHistory(Logistic):
     def features(self, visits: Histories) -> sparse.csr_matrix:
         """Sparse float32[N, F]: codes, previous medications, shares, and whether there was a visit before."""
         before = (visits.past > 0).astype(np.float32)[:, None]
-        history = [sparse.csr_matrix(part) for part in (visits.recent, visits.share, before)]
+        history = [visits.recent, visits.share, sparse.csr_matrix(before)]
         return sparse.hstack([super().features(visits), *history], format="csr", dtype=np.float32)

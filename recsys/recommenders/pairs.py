@@ -32,7 +32,6 @@ from recsys.experiments.metrics import average_precision
 from recsys.knowledge.evidence import KINDS, CodeEvidence, unit
 from recsys.knowledge.table import Knowledge
 from recsys.recommenders.contract import Log, Recommender
-from recsys.recommenders.logistic import code_matrix
 
 Floats = NDArray[np.float32]
 
@@ -79,11 +78,11 @@ class Pairs(Recommender):
     def features(self, visits: Histories, rows: NDArray[np.int64]) -> Floats:
         """float32[F, n, K]: the pair features of some visits, not centred."""
         shape = (len(rows), self.sizes.medication)
-        recent = visits.recent[rows]
+        recent = visits.recent[rows].toarray()
         counts = (np.log1p(visits.diagnosis.lengths[rows]), np.log1p(visits.procedure.lengths[rows]),
                   np.log1p(recent.sum(1)), visits.past[rows] > 0)
         found = [np.broadcast_to(np.asarray(count, np.float32)[:, None], shape) for count in counts]
-        found += [recent, visits.share[rows]]
+        found += [recent, visits.share[rows].toarray()]
         if self.evidence is not None:
             for codes, first in ((visits.diagnosis, 0), (visits.procedure, self.sizes.diagnosis)):
                 taken = codes.take(rows)
@@ -93,11 +92,10 @@ class Pairs(Recommender):
 
     def inputs(self, visits: Histories, rows: NDArray[np.int64]) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
         """The codes [n, C] and the history [n, 2K + 1] that the process is linear in."""
-        codes = sparse.hstack([code_matrix(visits.diagnosis.take(rows), self.sizes.diagnosis),
-                               code_matrix(visits.procedure.take(rows), self.sizes.procedure)], format="csr")
+        codes = sparse.hstack([visits.diagnosis.take(rows).sparse(self.sizes.diagnosis),
+                               visits.procedure.take(rows).sparse(self.sizes.procedure)], format="csr")
         before = (visits.past[rows] > 0).astype(np.float32)[:, None]
-        history = sparse.hstack([sparse.csr_matrix(visits.recent[rows]), sparse.csr_matrix(visits.share[rows]),
-                                 sparse.csr_matrix(before)], format="csr")
+        history = sparse.hstack([visits.recent[rows], visits.share[rows], sparse.csr_matrix(before)], format="csr")
         return codes, history
 
     # -- fitting ------------------------------------------------------------------------------------------------------
@@ -106,7 +104,7 @@ class Pairs(Recommender):
             folder: Path | None = None, resume: bool = False) -> None:
         """Fit γ and the process; a medication that no training visit has takes part in neither."""
         rows, held = np.flatnonzero(train.scored), np.flatnonzero(validation.scored)
-        target = train.target[rows]
+        target = train.target(rows).astype(np.float32)
         given = target.sum(0) > 0
         if len(rows) < FEW_VISITS:
             self.used = self.used[:1]
@@ -114,7 +112,7 @@ class Pairs(Recommender):
         self.bias = logit(share).astype(np.float32)
         self._fit_shared(train, rows, target, given)
         score = np.concatenate([self._shared(train, part) for part in self._chunks(rows)])
-        truth = validation.target[held]
+        truth = validation.target(held).astype(np.float32)
         offset = np.concatenate([self._shared(validation, part) for part in self._chunks(held)])
         self._fit_process(train, rows, target - sigmoid(score), sigmoid(score), given, validation, held, offset, truth,
                           log)
@@ -251,7 +249,7 @@ def strongest_and_total(codes: Ragged, table: Floats) -> tuple[Floats, Floats]:
     if len(filled):
         entries = table[codes.values]
         strongest[filled] = np.maximum.reduceat(entries, codes.indptr[:-1][filled], axis=0)
-    total = code_matrix(codes, len(table)) @ np.maximum(table, 0)
+    total = codes.sparse(len(table)) @ np.maximum(table, 0)
     return strongest, np.log1p(total)
 
 

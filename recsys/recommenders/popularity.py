@@ -20,7 +20,7 @@ class Popularity(Recommender):
     def fit(self, train: Histories, validation: Histories, *, log: Log | None = None,
             folder: Path | None = None, resume: bool = False) -> None:
         """Count."""
-        self.frequency = train.target[train.scored].mean(0).astype(np.float32)
+        self.frequency = (train.frequency / max(int(train.scored.sum()), 1)).astype(np.float32)
 
     def predict_proba(self, visits: Histories) -> np.ndarray:
         """The same row for every visit."""

@@ -6,9 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from recsys.cohorts.batches import Histories
 from recsys.recommenders.contract import Log, Recommender
+
+
+def _sums(table: sparse.csr_matrix) -> np.ndarray:
+    """float64[K]: the sums of the columns."""
+    return np.asarray(table.sum(0), np.float64).ravel()
 
 
 class RepeatLast(Recommender):
@@ -21,20 +27,22 @@ class RepeatLast(Recommender):
     def fit(self, train: Histories, validation: Histories, *, log: Log | None = None,
             folder: Path | None = None, resume: bool = False) -> None:
         """Count, with one pseudo-visit of the overall frequency in each cell."""
-        target, scored = train.target, train.scored
-        overall = target[scored].mean(0)
-        first = scored & (train.past == 0)
-        later = (scored & (train.past > 0))[:, None]
-        had = later & (train.recent > 0)
-        lacked = later & (train.recent == 0)
-        cells = [np.repeat(first[:, None], target.shape[1], 1), lacked, had]
-        self.table = np.stack([((target * cell).sum(0) + overall) / (cell.sum(0) + 1) for cell in cells]).astype(
-            np.float32)
+        first = train.scored & (train.past == 0)
+        later = np.flatnonzero(train.scored & (train.past > 0))
+        given, before = train.given[later], train.recent[later]
+        again, had = (_sums(part) for part in (given.multiply(before), before))
+        started = _sums(train.given[np.flatnonzero(first)])
+        overall = train.frequency / max(int(train.scored.sum()), 1)
+        hits = np.stack([started, _sums(given) - again, again])
+        visits = np.stack([np.full_like(had, first.sum()), len(later) - had, had])
+        self.table = ((hits + overall) / (visits + 1)).astype(np.float32)
 
     def predict_proba(self, visits: Histories) -> np.ndarray:
         """The cell of each visit and medication."""
-        cell = np.where(visits.past[:, None] == 0, 0, 1 + (visits.recent > 0)).astype(np.int64)
-        return np.take_along_axis(self.table, cell, 0)
+        out = self.table[np.minimum(visits.past, 1)]
+        before = visits.recent.tocoo()
+        out[before.row, before.col] = self.table[2, before.col]
+        return out
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The counted table."""

@@ -20,7 +20,8 @@ from kb.query.read import drugs
 from kb.settings import Settings
 from recsys.answers.explain import BY_FUSION, BY_MEAN, explain
 from recsys.answers.fragments import fragment_reader
-from recsys.answers.recommend import Patient, RecommenderService, Visit
+from recsys.answers.patient import Patient, Visit
+from recsys.answers.recommend import RecommenderService
 from recsys.cohorts.batches import Sizes
 from recsys.experiments.calibration import Platt
 from recsys.experiments.checkpoint import Trained, load_recommender, save_recommender

@@ -23,7 +23,7 @@ def interacting_share(cohort):
 def repeated(cohort):
     """The mean Jaccard of a visit's medications with those of the visit before."""
     given = cohort.codes["medication"].dense(len(cohort.vocabularies["medication"])) > 0
-    before = previous_visit(cohort)
+    before = previous_visit(cohort.patient_indptr)
     now, last = given[before >= 0], given[before[before >= 0]]
     return ((now & last).sum(1) / (now | last).sum(1)).mean()
 

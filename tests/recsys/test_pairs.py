@@ -76,7 +76,7 @@ def test_process_is_the_posterior_mean_of_dense_algebra(monkeypatch: pytest.Monk
     model = fitted(knowledge, train, validation)
     rows, held = np.flatnonzero(train.scored), np.flatnonzero(validation.scored)
     guess = expit(model._shared(train, rows)).astype(np.float64)
-    given = train.target[rows].sum(0) > 0
+    given = train.target(rows).sum(0) > 0
     weight = np.sqrt((guess * (1 - guess)).mean(0))
     codes, history = (part.toarray().astype(np.float64) for part in model.inputs(train, rows))
     held_codes, held_history = (part.toarray().astype(np.float64) for part in model.inputs(validation, held))
@@ -87,7 +87,7 @@ def test_process_is_the_posterior_mean_of_dense_algebra(monkeypatch: pytest.Monk
     inner = weight[given, None] * kernel[np.ix_(given, given)] * weight[given]
     trace = np.trace(inner) / given.sum()
     joint = np.kron(visits / size, inner / trace)
-    scaled = ((train.target[rows] - guess)[:, given] / weight[given]).ravel()
+    scaled = ((train.target(rows) - guess)[:, given] / weight[given]).ravel()
     alpha = np.linalg.solve(joint + 0.3 * np.eye(len(joint)), scaled).reshape(len(rows), -1)
     cross = (held_codes @ mix @ codes.T + held_history @ history.T) / size
     expected = cross @ alpha @ (weight[given, None] * kernel[given]) / trace
@@ -115,12 +115,12 @@ def test_a_medication_nobody_was_given_is_ranked_by_knowledge_and_not_by_shuffle
     encoded = make_encoded(patients=150, rates=(5, 2, 5))
     knowledge = replace(make_knowledge(encoded, unknown=0), evidence=planted(encoded))
     train, validation, test = sides(encoded)
-    popular = np.argsort(-train.target.sum(0))[:5]
+    popular = np.argsort(-train.target().sum(0))[:5]
     found, control = [], []
     for hidden in popular.tolist():
         arms = (knowledge, with_shuffled_medications(knowledge, 5))
         models = [fitted(arm, without(train, hidden), without(validation, hidden)) for arm in arms]
-        truth = test.target[:, hidden]
+        truth = test.target()[:, hidden]
         scores = [model.predict_proba(without(test, hidden))[:, hidden] for model in models]
         found.append(ranking(scores[0], truth))
         control.append(ranking(scores[1], truth))

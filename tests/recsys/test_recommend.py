@@ -9,9 +9,10 @@ import pytest
 import torch
 from small_cohort import make_encoded, make_knowledge, sides
 
-from kb.errors import DataError, NotFound
+from kb.errors import DataError, NotFound, UsageError
 from recsys.answers.explain import draw, explain
-from recsys.answers.recommend import WARNING, Patient, RecommenderService, Visit, parse_patient, read_patient
+from recsys.answers.patient import Patient, Visit, parse_patient, read_patient
+from recsys.answers.recommend import WARNING, RecommenderService
 from recsys.experiments.calibration import Platt
 from recsys.experiments.checkpoint import Trained
 from recsys.experiments.config import from_json
@@ -180,7 +181,7 @@ def test_visits_with_times_are_sorted_and_files_are_read(tmp_path: Path) -> None
     path.write_text("{")
     with pytest.raises(DataError, match="not JSON"):
         read_patient(path)
-    with pytest.raises(DataError, match="not there"):
+    with pytest.raises(UsageError, match="does not exist"):
         read_patient(tmp_path / "none.json")
 
 

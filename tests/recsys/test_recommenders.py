@@ -60,7 +60,7 @@ def test_it_overfits_eight_patients(name: str) -> None:
                               weight_decay=0.0, ddi_target=0.0, batch=8, l2=1e-5)
     eight = few(train, 8)
     model.fit(eight, eight)
-    _, jaccard = tune_threshold(model.predict_proba(eight), eight.target)
+    _, jaccard = tune_threshold(model.predict_proba(eight), eight.target())
     assert jaccard > 0.9
 
 

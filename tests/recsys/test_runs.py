@@ -65,7 +65,7 @@ def test_a_loaded_run_predicts_as_it_was_evaluated(settings: Settings, runs: lis
     choices = choose(trained.recommender, data.validation)
     assert choices.safe == trained.decision
     again = evaluate(trained.recommender, data.train, data.test, choices)
-    np.testing.assert_array_equal(again.sums.sums, read_sums(find_folder(settings, runs[0])).sums)
+    np.testing.assert_array_equal(again.sums.sums, read_sums(settings, find_folder(settings, runs[0])).sums)
 
 
 def test_two_runs_compare_on_the_same_patients(settings: Settings, runs: list[str]) -> None:
@@ -139,16 +139,16 @@ def test_the_command_line_trains_evaluates_and_recommends(settings: Settings, mo
                              "--picture", str(tmp_path / "why.svg")])
     assert told.exit_code == 0, told.output
     answer = json.loads(told.stdout)
-    assert answer["unknown_codes"] == {"diagnosis": ["ICD9CM:NOPE"]} and "not a medical device" in answer["warning"]
+    assert answer["coverage"]["not_understood"] == {"diagnosis": ["ICD9CM:NOPE"]} and "not a medical device" in answer["warning"]
     assert answer["recommended"] and (tmp_path / "why.svg").exists()
     table = tell.invoke(app, ["recommend", "--visit", str(tmp_path / "patient.json")])
     assert "not a medical device" in table.stdout and "ICD9CM:NOPE" in table.output
     lines = tell.invoke(app, ["recommend", "--visit", str(tmp_path / "patient.json"), "--explain", "-f", "csv"])
     rows = list(csv.DictReader(io.StringIO(lines.stdout)))
-    assert {row["row"] for row in rows} >= {"recommended", "unknown"} and all(None not in row for row in rows)
+    assert {row["row"] for row in rows} >= {"recommended", "not understood"} and all(None not in row for row in rows)
     assert all("not a medical device" in row["warning"] for row in rows)
     assert [row["code"] for row in rows if row["row"] == "recommended"] == [m["code"] for m in answer["recommended"]]
-    assert [row["code"] for row in rows if row["row"] == "unknown"] == ["ICD9CM:NOPE"]
+    assert [row["code"] for row in rows if row["row"] == "not understood"] == ["ICD9CM:NOPE"]
     assert "not a medical device" in (tmp_path / "why.svg").read_text()
 
 
@@ -195,7 +195,7 @@ def test_knowledge_variants_and_a_report_by_bucket() -> None:
     model.fit(train, validation)
     report = evaluate(model, train, test, choose(model, validation)).report
     assert sum(row["medications"] for row in report["by_bucket"].values()) == len(knowledge.medications)
-    assert sum(row["occurrences"] for row in report["by_rarity"].values()) == int(test.target.sum())
+    assert sum(row["occurrences"] for row in report["by_rarity"].values()) == int(test.target().sum())
     count = knowledge.rests_on[:, :5].sum(1)[knowledge.known]  # the sixth column, the molecule, is no modality
     assert report["by_bucket"]["no vector"]["medications"] == 2
     for n in set(count.tolist()):

@@ -22,8 +22,8 @@ def marked(visits_of):
 def test_no_future_code_in_a_history(visits_of, name, seed):
     cohort = marked(visits_of)
     task, encoded = TASKS[name], encode(cohort, patient_split(cohort, seed))
-    inputs = task.inputs(encoded)
-    for visit in task.scored(cohort):
+    inputs = task.inputs(encoded.codes, cohort.patient_indptr)
+    for visit in np.flatnonzero(task.scored(cohort.patient_indptr)):
         first = cohort.patient_indptr[cohort.visit_patient[visit]]
         for kind in KINDS:
             names = encoded.vocabularies[kind].codes
@@ -36,14 +36,15 @@ def test_no_future_code_in_a_history(visits_of, name, seed):
 def test_what_the_tasks_may_see():
     cohort = marked([3, 1, 2, 2, 2, 2])
     encoded = encode(cohort, patient_split(cohort, 0))
-    before = previous_visit(cohort)
+    starts = cohort.patient_indptr
+    before = previous_visit(starts)
     assert before.tolist() == [-1, 0, 1, -1, -1, 4, -1, 6, -1, 8, -1, 10]
     stay, order_time = TASKS["stay"], TASKS["order-time"]
-    assert stay.inputs(encoded)["diagnosis"] == encoded.codes["diagnosis"]
-    assert stay.inputs(encoded)["medication"] == encoded.codes["medication"].take(before)
-    assert order_time.inputs(encoded)["diagnosis"] == encoded.codes["diagnosis"].take(before)
-    assert stay.scored(cohort).tolist() == list(range(12))
-    assert order_time.scored(cohort).tolist() == [1, 2, 5, 7, 9, 11]
+    assert stay.inputs(encoded.codes, starts)["diagnosis"] == encoded.codes["diagnosis"]
+    assert stay.inputs(encoded.codes, starts)["medication"] == encoded.codes["medication"].take(before)
+    assert order_time.inputs(encoded.codes, starts)["diagnosis"] == encoded.codes["diagnosis"].take(before)
+    assert stay.scored(starts).all()
+    assert np.flatnonzero(order_time.scored(starts)).tolist() == [1, 2, 5, 7, 9, 11]
     with pytest.raises(UnknownName, match="staay"):
         TASKS["staay"]
 
