@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import uuid
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -222,12 +223,17 @@ def _run(job: Job) -> None:
     job.transact(lambda c: release_dead(c, job.source.name))
     with output.progress() as bar:
         job._bar, job._task = bar, bar.add_task(job.source.name, total=None, note="")
-        with closing(job.source.read(job)) as parts:  # type: ignore[type-var]
+        with closing(_read(job)) as parts:
             _write_all(job, parts)
     if job.counts["drugs"] or job.transact(lambda c: _was_cut_short(c, job)):
         job.transact(lambda c: relink(c, job.run_id))
     if job.counts["rows"]:
         job.transact(_analyse)
+
+
+def _read(job: Job) -> Generator[Part, None, None]:
+    """The parts of the source, whatever kind of iterator it gives."""
+    yield from job.source.read(job)
 
 
 def _write_all(job: Job, parts: Generator[Part, None, None]) -> None:
@@ -244,7 +250,7 @@ def _write_all(job: Job, parts: Generator[Part, None, None]) -> None:
         except StopIteration:
             return
         except KeyboardInterrupt as stopped:
-            if parts.gi_running or parts.gi_frame is None:  # it came out of the source, which is at its end
+            if inspect.getgeneratorstate(parts) != inspect.GEN_SUSPENDED:  # it came out of the source, which is over
                 raise
             if at_hand is not None and (len(at_hand.batch) or at_hand.batch.documents):
                 job.write(at_hand)

@@ -20,4 +20,5 @@ FORMATS: Registry[EhrFormat] = Registry(
         "synthea": "recsys.formats.synthea:FORMAT",
         "synthetic": "recsys.formats.synthetic:FORMAT",
     },
+    group="mkmed.formats",
 )
