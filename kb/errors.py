@@ -16,6 +16,7 @@
     │   ├── ContractViolation       exit 1   exact counts or columns differ from the published ones
     │   └── TransportError          exit 1   a request failed for good
     │       ├── Transient           exit 75  a request failed in a way that is worth repeating
+    │       │   └── Unusable        exit 75  what the answer says cannot be true; worth repeating once
     │       └── Blocked             exit 75  the service told us to stop for a while
     ├── DataError                   exit 1   bad input rows, molecules or vectors
     ├── CheckpointError             exit 1   a checkpoint is truncated, altered or of another shape
@@ -101,6 +102,10 @@ class Transient(TransportError):
     def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class Unusable(Transient):
+    """An answer came whole, but what it says cannot be true or is about something else."""
 
 
 class Blocked(TransportError):

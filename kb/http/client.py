@@ -23,7 +23,7 @@ import requests
 import tenacity
 import urllib3
 
-from kb.errors import ConfigError, Transient, TransportError
+from kb.errors import ConfigError, Transient, TransportError, Unusable
 from kb.http.pace import Pace, Policy, parse_throttle
 from kb.http.reasons import reason
 from kb.http.wire import PoliteAdapter, read_body
@@ -35,6 +35,10 @@ T = TypeVar("T")
 MAX_REDIRECTS = 2
 TELL_SECONDS = 60.0
 REFUSALS = (429, 503)
+UNUSABLE = 2
+"""Answers to one question that cannot be true, after which it is not asked again."""
+LONGEST_WAIT = 86_400.0
+"""The longest ``Retry-After`` that makes sense, in seconds: a day."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,17 @@ class _Session(requests.Session):
         return None
 
 
+class _Unusable(tenacity.stop.stop_base):
+    """Stops after so many answers that cannot be used: the service means what it says."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def __call__(self, state: tenacity.RetryCallState) -> bool:
+        self._left -= isinstance(state.outcome and state.outcome.exception(), Unusable)
+        return self._left <= 0
+
+
 class Transport:
     """One service: its base URL, its pace, and a pool of connections that threads may share."""
 
@@ -90,7 +105,8 @@ class Transport:
         self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.trust_env = not _is_loopback(self._base)
-        self._session.headers.update({"User-Agent": _user_agent(settings), "Accept-Encoding": "gzip"})
+        self._session.headers.update({"User-Agent": _user_agent(settings), "Accept-Encoding": "gzip",
+                                      "Connection": "close"})  # one exchange a connection: kb/http/wire.py
         self._adapter = PoliteAdapter(settings.cache / "slots.sqlite", self.policy, self.pace, connections)
         self._session.mount("https://", self._adapter)
         self._session.mount("http://", self._adapter)
@@ -116,12 +132,14 @@ class Transport:
         """What ``judge`` makes of the answer; asked again, politely, as long as something raises Transient.
 
         A Transient with ``retry_after`` means that the service is busy: every process pauses. Raises Transient when all
-        attempts are used up, Blocked when the service keeps refusing, TransportError when repeating cannot help.
+        attempts are used up (Unusable after ``UNUSABLE`` answers that cannot be true), Blocked when the service keeps
+        refusing, TransportError when repeating cannot help.
         """
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Transient),
             stop=tenacity.stop_after_attempt(self.policy.attempts)
-            | tenacity.stop_after_delay(self.policy.give_up_after),
+            | tenacity.stop_after_delay(self.policy.give_up_after)
+            | _Unusable(UNUSABLE),
             wait=tenacity.wait_exponential(self.policy.first_wait, 60.0)
             + tenacity.wait_random(0, self.policy.first_wait),
             sleep=self.pace.sleep,
@@ -151,7 +169,7 @@ class Transport:
         if answer.status in REFUSALS or throttle.blocked:
             self.pace.refused(answer.departed, retry_after)
         else:
-            self.pace.heard(throttle.colour)
+            self.pace.heard(throttle.colour, answer.departed)
         return verdict
 
     def send(self, request: Request) -> Answer:
@@ -167,7 +185,7 @@ class Transport:
             location = answer.headers.get("Location")
             if answer.status not in (301, 302, 303, 307, 308) or not location:
                 return answer
-            url, params = urljoin(answer.url, location), None
+            url, params = _target(answer.url, location), None
             if not (_same_origin(url, self._origin) and _same_question(url, answer.url, request.path)):
                 raise TransportError(f"{self.pace.host} redirected to another place, which was refused")
         raise TransportError(f"{self.pace.host} redirected more than {MAX_REDIRECTS} times")
@@ -216,18 +234,22 @@ def policy_for(base_url: str, settings: Settings) -> Policy:
 
 
 def parse_retry_after(header: str | None) -> float | None:
-    """Seconds to wait, from a ``Retry-After`` header in either of its two forms; None if there is no sense in it."""
-    if not header:
+    """Seconds to wait, from a ``Retry-After`` header in either of its two forms (RFC 9110 §10.2.3).
+
+    None if there is no sense in it: neither digits nor a date of the calendar, or more than a day.
+    """
+    text = (header or "").strip()
+    if not text.isascii() or len(text) > 64:
         return None
-    if header.strip().isascii() and header.strip().isdigit():
-        return float(header.strip()[:9])
-    try:
-        moment = email.utils.parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    if text.isdigit():
+        seconds = float(text)
+    else:
+        try:
+            moment = email.utils.parsedate_to_datetime(text)
+            seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError, OverflowError, IndexError):
+            return None
+    return max(0.0, seconds) if seconds <= LONGEST_WAIT else None
 
 
 def _parts(url: str) -> tuple[str, str, int]:
@@ -245,6 +267,14 @@ def _origin(url: str) -> tuple[str, str, int]:
         raise ConfigError(f"cannot ask {scheme or '?'}://{host or '?'}",
                           hint="give an https:// URL; plain http is for this machine only")
     return scheme, host, port
+
+
+def _target(url: str, location: str) -> str:
+    """The address that a redirect names, or an empty text for what is none."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return ""
 
 
 def _same_origin(url: str, origin: tuple[str, str, int]) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from kb.errors import Blocked, DiskFull, Interrupted
+from kb.output import say
 
 
 class Colour(IntEnum):
@@ -94,6 +95,9 @@ class Policy:
 LONGEST_ASKED = 3600.0
 """The longest ``Retry-After`` that is believed, in seconds."""
 
+TOLD_SECONDS = 5.0
+"""A pause longer than this is told."""
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS standing (
     host TEXT PRIMARY KEY, colour INTEGER NOT NULL, blocks INTEGER NOT NULL, blocked_at REAL NOT NULL,
@@ -135,6 +139,10 @@ def _open(path: Path) -> sqlite3.Connection:
     return database
 
 
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
+
+
 class Pace:
     """The shared standing with one host; every method is safe to call from threads and processes."""
 
@@ -142,6 +150,7 @@ class Pace:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.host = host
         self.policy = policy
+        self._told_of = 0.0
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._db = open_memory(path)
@@ -187,13 +196,15 @@ class Pace:
         return self.policy.rate(self._standing()[0])
 
     def paused(self) -> float:
-        """Seconds that nobody may send for; raises Blocked when the service has refused too often in a row."""
+        """Seconds that nobody may send for; raises Blocked when that is too long to sit out, or there were too many."""
         _, blocks, until = self._standing()
         left = max(0.0, until - time.monotonic())
-        if left and blocks >= self.policy.blocks:
+        often = blocks >= self.policy.blocks
+        if left and (often or left > self.policy.longest_pause):
+            why = f"refused {blocks} times in a row" if often else f"asked to be left alone for {_minutes(left)} more"
             raise Blocked(
-                f"{self.host} refused {blocks} times in a row",
-                hint=f"everything so far is kept: run the same command again in {left / 60:.0f} minutes",
+                f"{self.host} {why}",
+                hint=f"everything so far is kept: run the same command again in {_minutes(left)}",
             )
         return left
 
@@ -210,11 +221,20 @@ class Pace:
         """Return once a request may leave: no pause is on, and the minute's server time is not used up."""
         while True:
             if left := self.paused():
+                self._tell(left)
                 self.sleep(min(left, 1.0))
             elif self.spent() > self.policy.server_seconds:
                 self.sleep(self.policy.minute / 120)
             else:
                 return
+
+    def _tell(self, left: float) -> None:
+        """Say once that a pause is on, if it is a long one."""
+        ends = time.monotonic() + left
+        with self._lock:
+            known, self._told_of = self._told_of, max(ends, self._told_of)
+        if left > TOLD_SECONDS and ends > known + TOLD_SECONDS:
+            say(f"{self.host} asked for a pause: going on in {left:.0f} s")
 
     def sleep(self, seconds: float) -> None:
         """Wait, or raise Interrupted as soon as ``stop`` is called."""
@@ -239,12 +259,16 @@ class Pace:
         with self._write() as db:
             db.execute("UPDATE flight SET ended = ? WHERE id = ?", (time.monotonic(), ticket[0]))
 
-    def heard(self, colour: Colour) -> None:
-        """Note an answer that was not a refusal: its colour sets the rate, and the refusals in a row are over."""
+    def heard(self, colour: Colour, departed: float) -> None:
+        """Note an answer that was not a refusal: its colour sets the rate, and the refusals in a row are over.
+
+        An answer to a request that had left before the last refusal says nothing of what came after it.
+        """
         with self._write() as db:
             db.execute(
-                "UPDATE standing SET colour = ?, blocks = 0 WHERE host = ? AND (colour <> ? OR blocks > 0)",
-                (int(colour), self.host, int(colour)),
+                "UPDATE standing SET colour = ?, blocks = 0"
+                " WHERE host = ? AND blocked_at <= ? AND (colour <> ? OR blocks > 0)",
+                (int(colour), self.host, departed, int(colour)),
             )
 
     def refused(self, departed: float, retry_after: float | None) -> float:
@@ -261,8 +285,6 @@ class Pace:
             if departed >= blocked_at:
                 blocks, blocked_at = blocks + 1, now
             asked = min(retry_after or 0.0, LONGEST_ASKED)
-            if asked > self.policy.longest_pause:  # too long to sit out: end the run, to be continued
-                blocks = max(blocks, self.policy.blocks)
             pause = max(asked, min(self.policy.first_pause * 2 ** min(blocks - 1, 10), self.policy.longest_pause))
             db.execute(
                 "UPDATE standing SET colour = ?, blocks = ?, blocked_at = ?, paused_until = ? WHERE host = ?",

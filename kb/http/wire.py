@@ -77,16 +77,30 @@ def _hold(connection: HTTPConnection) -> None:
         deadline.hold(connection.sock)
 
 
-class _Connection(HTTPConnection):
+class _Once(HTTPConnection):
+    """A connection that serves one exchange.
+
+    On a kept connection a response that nobody asked for, or one that is late, is taken for the answer to the next
+    question, and neither a picture, a list of CIDs nor a NotFound says which question it answers.
+    """
+
+    @property
+    def is_connected(self) -> bool:
+        """False: the pool opens the connection anew before it is used again."""
+        return False
+
     def getresponse(self) -> Any:
+        """The response, whose socket the deadline takes charge of."""
         _hold(self)
         return super().getresponse()
 
 
-class _SecureConnection(HTTPSConnection):
-    def getresponse(self) -> Any:
-        _hold(self)
-        return super().getresponse()
+class _Connection(_Once):
+    pass
+
+
+class _SecureConnection(_Once, HTTPSConnection):
+    pass
 
 
 class _Pool(HTTPConnectionPool):

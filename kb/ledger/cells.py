@@ -118,6 +118,7 @@ def claim_cells(
     limit: int,
     *,
     retry_failed: bool = False,
+    retry_rejected: bool = False,
     refresh_days: float | None = None,
     since: datetime | None = None,
     drug_ids: Sequence[int] | None = None,
@@ -125,9 +126,11 @@ def claim_cells(
     """Up to ``limit`` drug ids whose cell is to be filled, claimed by the run beyond the end of the transaction.
 
     What another process has claimed is passed over, so any number of processes may work on one source. Failed cells
-    come again only with ``retry_failed`` and once a run (``since`` is its start).
+    come again only with ``retry_failed`` and once a run (``since`` is its start); rejected ones, whose source may
+    answer otherwise another time, with ``retry_rejected``.
     """
-    query = due_cells(source, modality, retry_failed=retry_failed, refresh_days=refresh_days, since=since)
+    query = due_cells(source, modality, retry_failed=retry_failed, retry_rejected=retry_rejected,
+                      refresh_days=refresh_days, since=since)
     if drug_ids is not None:
         query = query.where(cell.c.drug_id.in_(list(drug_ids)))
     query = query.where(unclaimed(cell, run_id)).order_by(cell.c.drug_id).limit(limit)
@@ -146,17 +149,19 @@ def due_cells(
     modality: str,
     *,
     retry_failed: bool = False,
+    retry_rejected: bool = False,
     refresh_days: float | None = None,
     since: datetime | None = None,
 ) -> Select[tuple[int]]:
     """The query for the drug ids whose cell is to be filled.
 
-    It is unknown, or could not be refreshed by an earlier run, or failed and is to be retried, or is older than
+    It is unknown, or could not be refreshed by an earlier run, or is to be tried again, or is older than
     ``refresh_days``.
     """
     due = (cell.c.state == State.unknown) | stale(cell, since)
-    if retry_failed:
-        again = cell.c.state == State.failed
+    tried = [state for state, wanted in ((State.failed, retry_failed), (State.rejected, retry_rejected)) if wanted]
+    if tried:
+        again = cell.c.state.in_(tried)
         due = due | (again & (cell.c.updated_at < since) if since is not None else again)
     if refresh_days is not None:
         due = due | (cell.c.updated_at < datetime.now(UTC) - timedelta(days=refresh_days))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kb.errors import SourceError, Transient, TransportError
+from kb.errors import SourceError, Transient, TransportError, Unusable
 from kb.http.client import Answer
 from kb.sources.pubchem.answers import Expected, Kind, Verdict, classify, judged, parse_fault
 from kb.sources.pubchem.parse import TAGS
@@ -19,13 +19,12 @@ CIDS = "2244,4091"
 BOTH, ONE = frozenset({2244, 4091}), frozenset({2244})
 ENDPOINTS: dict[str, tuple[str, dict[str, str], Expected]] = {
     "properties": (f"/rest/pug/compound/cid/property/{','.join(TAGS)}/JSON", {"cid": CIDS},
-                   Expected(Kind.properties, BOTH, TAGS)),
+                   Expected(Kind.properties, BOTH)),
     "synonyms": ("/rest/pug/compound/cid/synonyms/JSON", {"cid": CIDS}, Expected(Kind.information, BOTH, ("Synonym",))),
     "xrefs": ("/rest/pug/compound/cid/xrefs/RN/JSON", {"cid": CIDS}, Expected(Kind.information, BOTH, ("RN",))),
-    "description": ("/rest/pug/compound/cid/2244/description/JSON", {}, Expected(Kind.information, ONE)),
     "conformers": ("/rest/pug/compound/cid/2244/conformers/JSON", {},
                    Expected(Kind.information, ONE, ("ConformerID",))),
-    "3d": ("/rest/pug/compound/cid/SDF?record_type=3d", {"cid": CIDS}, Expected(Kind.sdf, BOTH, ("3D",))),
+    "3d": ("/rest/pug/compound/cid/SDF?record_type=3d", {"cid": CIDS}, Expected(Kind.sdf, BOTH)),
     "png": ("/rest/pug/compound/cid/2244/PNG?image_size=large", {}, Expected(Kind.png)),
     "view": ("/rest/pug_view/data/compound/2244/JSON?heading=Record+Description", {}, Expected(Kind.view, ONE)),
     "record": ("/rest/pug/compound/cid/2244/JSON", {}, Expected(Kind.records, ONE)),
@@ -37,7 +36,7 @@ UNNOTICED = {
     ("another compound", "name"), ("another compound", "drugbank"),
     ("another compound", "parent"),  # these answers do not say which compound they are about
     ("twice", "name"), ("twice", "parent"), ("twice", "view"), ("twice", "record"),  # unchanged
-    ("twice", "synonyms"), ("twice", "xrefs"), ("twice", "description"), ("twice", "conformers"),  # the same facts
+    ("twice", "synonyms"), ("twice", "xrefs"), ("twice", "conformers"),  # the same facts
     ("twice", "drugbank"),
 }
 
@@ -65,15 +64,16 @@ def test_no_lie_is_believed(name: str, lie: str) -> None:
 
 
 @pytest.mark.parametrize(("code", "expected"), [
-    ("PUGREST.NotFound", Verdict.absent), ("PUGVIEW.NotFound", Verdict.absent),
-    ("PUGREST.BadRequest", Verdict.rejected), ("PUGREST.NotAllowed", Verdict.rejected),
-    ("PUGVIEW.Unimplemented", Verdict.rejected), ("PUGREST.ServerBusy", Verdict.retry),
-    ("PUGREST.Timeout", Verdict.retry), ("PUGREST.ServerError", Verdict.retry), ("PUGREST.Unknown", Verdict.retry),
-    ("PUGREST.Surprise", Verdict.retry), ("OTHER.NotFound", Verdict.retry), ("NotFound", Verdict.retry),
+    ("NotFound", Verdict.absent), ("BadRequest", Verdict.rejected), ("NotAllowed", Verdict.rejected),
+    ("Unimplemented", Verdict.rejected), ("ServerBusy", Verdict.retry), ("Timeout", Verdict.retry),
+    ("ServerError", Verdict.retry), ("Unknown", Verdict.retry), ("Surprise", Verdict.retry),
 ])
 @pytest.mark.parametrize("kind", Kind)
 def test_the_fault_decides_not_the_status(code: str, expected: Verdict, kind: Kind) -> None:
-    assert verdict(fault_body(code, "m", 404), Expected(kind)) is expected
+    asked, other = ("PUGVIEW", "PUGREST") if kind is Kind.view else ("PUGREST", "PUGVIEW")
+    assert verdict(fault_body(f"{asked}.{code}", "m", 404), Expected(kind)) is expected
+    for family in (other, "OTHER", ""):
+        assert verdict(fault_body(f"{family}.{code}", "m", 404), Expected(kind)) is Verdict.retry
 
 
 def test_faults_are_also_written_as_text() -> None:
@@ -148,6 +148,8 @@ def test_verdicts_become_what_the_transport_understands() -> None:
         return Answer("http://x", reply.status, {"Content-Type": reply.type}, reply.body, datetime.now(UTC), 0.1, 0.0)
 
     expected = Expected(Kind.png)
+    with pytest.raises(Unusable):
+        judged(answer(Reply(200, "application/json", b'{"IdentifierList": {"CID": [false]}}')), Expected(Kind.identifiers))
     assert judged(answer(fault_body("PUGREST.NotFound", "m", 404)), expected).verdict is Verdict.absent
     with pytest.raises(Transient) as busy:
         judged(answer(fault_body("PUGREST.ServerBusy", "m", 404)), expected)

@@ -111,7 +111,7 @@ def test_malformed_records_are_filed_under_their_number(fresh_database: Engine, 
     assert (counts["drugs"], counts["rejected"]) == (3, 2)
     filed = fetch(fresh_database, "SELECT key, last_error FROM mkmed.lookup WHERE state = 'rejected' ORDER BY 1")
     assert [key.rpartition(":")[2] for key, _ in filed] == ["2", "4"]
-    assert "inchikey" in filed[0][1] and "molecule" in filed[1][1]
+    assert "InChIKey" in filed[0][1] and "no counts line" in filed[1][1]
     assert run(fresh_database, path).counts.get("rejected", 0) == 0 and sound(fresh_database)
 
 
@@ -168,8 +168,10 @@ def test_extras_alone(fresh_database: Engine, folder: Tables) -> None:
 
 
 def test_keys_win_over_smiles_and_take_them_along(fresh_database: Engine, folder: Tables) -> None:
-    keys = f"2244\tInChI=1S/C9H8O4/c1-6(10)\t{ASPIRIN}\n9\tInChI=x\n"
-    assert run(fresh_database, folder(key=keys, smiles=SMILES, title=TITLES)).counts["drugs"] == 1
+    inchi = "InChI=1S/C9H8O4/c1-6(10)13-8-5-3-2-4-7(8)9(11)12/h2-5H,1H3,(H,11,12)"
+    keys = f"2244\t{inchi}\t{ASPIRIN}\n9\tInChI=x\n10\t{inchi}\tRYYVLZVUVIJVGH-UHFFFAOYSA-N\n"
+    counts = run(fresh_database, folder(key=keys, smiles=SMILES, title=TITLES)).counts
+    assert (counts["drugs"], counts["rejected"]) == (1, 2), "a key that is another InChI's is refused"
     assert fetch(fresh_database, "SELECT name, smiles FROM mkmed.drug") == [("Aspirin", "CC(=O)Oc1ccccc1C(=O)O")]
 
 

@@ -16,7 +16,7 @@ from kb.errors import Blocked, Incomplete, MkmedError, TransportError
 from kb.modalities import State
 from kb.sources.pubchem.ask import Asker, Reply
 from kb.sources.pubchem.bodies import BodyError
-from kb.sources.pubchem.parse import TAGS
+from kb.sources.pubchem.parse import TAGS, Structure
 from kb.sources.pubchem.source import PubChem
 from tests.kb.test_pubchem import POLICY, SOME, cells, rows, run, sound
 from tests.standin import catalogue
@@ -26,11 +26,13 @@ from tests.standin.server import StandIn
 
 SLOW = {"silence", "slow head", "drip", "bomb", "huge"}
 """Tried in test_transport: they take seconds each."""
+STRUCTURES = {cid: Structure(catalogue.compounds()[cid]["smiles"], catalogue.compounds()[cid]["formula"])
+              for cid in (2244, 4091)}
 ENDPOINTS: dict[str, Callable[[Asker], Any]] = {
     "properties": lambda a: a.properties([2244, 4091], TAGS), "record": lambda a: a.record(2244),
     "synonyms": lambda a: a.lists([2244, 4091], "synonyms", "Synonym"),
-    "xrefs": lambda a: a.lists([2244, 4091], "xrefs/RN", "RN"), "3d": lambda a: a.conformers([2244, 4091]),
-    "3d alone": lambda a: a.conformers([2244]), "image": lambda a: a.image(2244), "view": lambda a: a.view(2244),
+    "xrefs": lambda a: a.lists([2244, 4091], "xrefs/RN", "RN"), "3d": lambda a: a.conformers(STRUCTURES),
+    "3d alone": lambda a: a.conformers({2244: STRUCTURES[2244]}), "image": lambda a: a.image(2244), "view": lambda a: a.view(2244),
     "parent": lambda a: a.parent(14219), "name": lambda a: a.find("name", "aspirin"),
     "smiles": lambda a: a.find("smiles", "CC(=O)OC1=CC=CC=C1C(=O)O"), "drugbank": lambda a: a.find("drugbank", "DB00945"),
 }

@@ -10,21 +10,19 @@ import pytest
 from kb.errors import DataError
 from kb.properties import PROPERTIES
 from kb.sources.pubchem.answers import Expected, Kind, Verdict, classify
-from kb.sources.pubchem.bodies import BodyError, split_sdf
-from kb.sources.pubchem.identity import canonical_smiles, drug_record, is_cas
+from kb.sources.pubchem.bodies import ContentError
+from kb.sources.pubchem.identity import drug_record, is_cas
 from kb.sources.pubchem.keys import Question, read_question
 from kb.sources.pubchem.parse import (
-    NUMBERS,
     TAGS,
-    check_composition,
+    VALUES,
+    Structure,
     parse_cids,
-    parse_conformer,
-    parse_descriptions,
+    parse_conformers,
     parse_lists,
     parse_properties,
-    parse_records,
+    parse_record,
     parse_view,
-    png_size,
 )
 from kb.sources.pubchem.rules import licence_of, three_d_rule
 from tests.standin import catalogue
@@ -37,7 +35,7 @@ def test_recorded_registry_numbers() -> None:
     asked = frozenset({2244, 135398570})
     told = classify(200, {"content-type": "application/json"}, body, Expected(Kind.information, asked, ("RN",)))
     assert told.verdict is Verdict.present
-    numbers = parse_lists(body, "RN")
+    numbers = parse_lists(body, "RN", asked).values
     assert numbers[135398570] == ("231-641-6", "40732-48-7", "7665-99-8")
     assert "50-78-2" in numbers[2244]
     assert [n for n in numbers[2244] if not is_cas(n)] == ["200-064-1"], "an EC number"
@@ -45,9 +43,9 @@ def test_recorded_registry_numbers() -> None:
 
 def test_recorded_conformer() -> None:
     body = (RECORDED / "asprin_sdf_3d.sdf").read_bytes()
-    expected = Expected(Kind.sdf, frozenset({2244}), ("3D",))
+    expected = Expected(Kind.sdf, frozenset({2244}))
     assert classify(200, {"content-type": "chemical/x-mdl-sdfile"}, body, expected).verdict is Verdict.present
-    conformer = parse_conformer(split_sdf(body)[2244])
+    conformer = parse_conformers(body, {2244: ASPIRIN}).values[2244]
     assert (conformer.cid, conformer.heavy_atoms, conformer.conformer_id) == (2244, 13, "000008C400000001")
     assert conformer.energy == pytest.approx(39.5952)
     from rdkit import Chem
@@ -58,15 +56,15 @@ def test_recorded_conformer() -> None:
 
 
 def test_recorded_views_keep_every_reference_licence() -> None:
-    penicillin = parse_view((RECORDED / "pugview_penicillin.json").read_bytes())
+    penicillin = parse_view((RECORDED / "pugview_penicillin.json").read_bytes(), frozenset({2349})).passages
     assert {p.cid for p in penicillin} == {2349}
     (description,) = (p for p in penicillin if p.heading == "Record Description")
     assert description.content.startswith("Cillin has been reported in Penicillium chrysogenum")
     assert licence_of(description.provider, description.licence_note, description.licence_url).id == "CC0-1.0"
     lactation = [p for p in penicillin if p.heading == "Effects During Pregnancy and Lactation"]
     assert lactation and {p.licence_url for p in lactation} == {"https://www.nlm.nih.gov/copyright.html"}
-    bromopentane = parse_view((RECORDED / "pugview_bromopentane.json").read_bytes(), ("Record Description",))
-    assert [p.cid for p in bromopentane] == [8057]
+    body = (RECORDED / "pugview_bromopentane.json").read_bytes()
+    assert [p.cid for p in parse_view(body, frozenset({8057}), ("Record Description",)).passages] == [8057]
 
 
 @pytest.mark.parametrize(("provider", "note", "url", "licence"), [
@@ -92,74 +90,68 @@ def test_licences(provider: str, note: str | None, url: str | None, licence: str
 def test_a_property_table_and_a_full_record_say_the_same() -> None:
     """The table by tag names, the record through PubChemPy: two ways to the same numbers."""
     for cid in list(catalogue.compounds())[:30]:
-        (row,) = parse_properties(json.dumps(catalogue.properties([cid], list(TAGS))).encode())
-        (record,) = parse_records(json.dumps(catalogue.record(cid)).encode())
+        row = parse_properties(json.dumps(catalogue.properties([cid], list(TAGS))).encode(), frozenset({cid})).values[cid]
+        record = parse_record(json.dumps(catalogue.record(cid)).encode(), frozenset({cid})).values[cid]
         for name in ("formula", "smiles", "inchikey", "iupac_name", "units", "values"):
             assert getattr(row, name) == getattr(record, name), (cid, name)
 
 
 def test_property_names_are_the_canonical_ones() -> None:
-    assert set(NUMBERS) <= set(PROPERTIES)
+    assert set(VALUES) <= set(PROPERTIES)
     assert len(set(TAGS)) == len(TAGS) == 17
-
-
-def test_numbers_come_as_text_and_as_numbers_or_not_at_all() -> None:
-    row = {"CID": 5, "MolecularWeight": "180.16", "XLogP": 1.2, "TPSA": "n/a", "Complexity": 1e400, "Charge": -1,
-           "MolecularFormula": "X", "CovalentUnitCount": 1}
-    body = json.dumps({"PropertyTable": {"Properties": [row]}}).replace("Infinity", "1e400").encode()
-    (compound,) = parse_properties(body)
-    assert compound.values == {"mol_weight": 180.16, "xlogp": 1.2, "charge": -1.0}
-    assert compound.title == "CID 5"
-
-
-def test_all_descriptions_are_kept() -> None:
-    body = json.dumps(catalogue.description(2244)).encode()
-    assert [p.provider for p in parse_descriptions(body)] == ["ChEBI", "DrugBank", "PubChem"]
 
 
 def test_cid_0_is_no_compound() -> None:
     assert parse_cids(b'{"IdentifierList": {"CID": [0]}}') == ()
-    assert parse_cids(b'{"InformationList": {"Information": [{"SID": 1, "CID": [7, 8]}, {"SID": 2, "CID": 7}]}}') == (
+    assert parse_cids(b'{"InformationList": {"Information": [{"SID": 1, "CID": [7, 8]}, {"SID": 2, "CID": [7]}]}}') == (
         7, 8)
+
+
+@pytest.mark.parametrize("said", ["false", "0", "[false]", "[0.0]", "[0, 0]", "[0, 5]", "[]", "null", '["5"]', "[-1]",
+                                  "[5.0]", "[1e3]", "{}", "[99999999999]", "[true]"])
+def test_what_is_no_list_of_cids(said: str) -> None:
+    with pytest.raises(ContentError):
+        parse_cids(b'{"IdentifierList": {"CID": %s}}' % said.encode())
 
 
 def test_a_record_that_pubchempy_cannot_read() -> None:
     record = catalogue.record(2244)
     assert record is not None
     record["PC_Compounds"][0]["coords"] = [{"type": [1], "aid": [1]}]
-    with pytest.raises(BodyError, match="PubChemPy"):
-        parse_records(json.dumps(record).encode())
+    refused = parse_record(json.dumps(record).encode(), frozenset({2244})).refused
+    assert "PubChemPy" in refused[2244]
+
+
+ASPIRIN = Structure("CC(=O)OC1=CC=CC=C1C(=O)O", "C9H8O4")
 
 
 def test_a_flat_conformer_is_refused() -> None:
     flat = (RECORDED / "asprin_sdf_3d.sdf").read_text().replace("4033D", "4032D", 1)
-    with pytest.raises(BodyError, match="3D"):
-        parse_conformer(split_sdf(flat.encode())[2244])
-    expected = Expected(Kind.sdf, frozenset({2244}), ("3D",))
-    assert classify(200, {"content-type": "chemical/x-mdl-sdfile"}, flat.encode(), expected).verdict is Verdict.retry
+    assert "3D" in parse_conformers(flat.encode(), {2244: ASPIRIN}).refused[2244]
+    told = classify(200, {"content-type": "chemical/x-mdl-sdfile"}, flat.encode(), Expected(Kind.sdf, frozenset({2244})))
+    assert told.verdict is Verdict.retry and told.unusable
 
 
 def test_a_conformer_of_another_compound_is_refused() -> None:
-    record = catalogue.conformers()[2244]
-    check_composition(record, "C9H8O4")
-    check_composition(record, "")
-    for formula in ("C9H8O3", "C10H8O4", "C9H8O4Cl", "C9H8NO4"):
-        with pytest.raises(BodyError, match="atoms"):
-            check_composition(record, formula)
+    record = catalogue.conformers()[2244].encode()
+    assert parse_conformers(record, {2244: ASPIRIN}).values
+    for formula in ("C9H8O3", "C10H8O4", "C9H8O4Cl", "C9H8NO4", "C9H9O4"):
+        assert parse_conformers(record, {2244: Structure(None, formula)}).refused
+    assert parse_conformers(record, {2244: Structure("CC(=O)OC1=CC=CC(C(=O)O)=C1", "C9H8O4")}).refused, "an isomer"
 
 
-def test_png_size() -> None:
-    assert png_size(catalogue.png(2244, 300)) == (300, 300)
+LONG = "C" * 20
+"""Seventeen of its bonds can be rotated."""
 
 
-@pytest.mark.parametrize(("values", "formula", "rule"), [
-    ({"heavy_atoms": 51}, "C51", "rule:pubchem3d:heavy-atoms>50"), ({"heavy_atoms": 50}, "C50", None),
-    ({"rotatable_bonds": 16}, "C9", "rule:pubchem3d:rotatable-bonds>15"),
-    ({}, "Cl2H6N2Pt", "rule:pubchem3d:element:Pt"), ({}, "C6H5BO2", "rule:pubchem3d:element:B"),
-    ({}, "C14H20BrClFIN2O3PSSi+", None), ({}, "", None),
+@pytest.mark.parametrize(("smiles", "formula", "rotatable", "rule"), [
+    ("C" * 51, "C51H104", 48, "rule:pubchem3d:heavy-atoms>50"), ("c1ccccc1" * 8, "C48H34", 7, None),
+    (LONG, "C20H42", 16, "rule:pubchem3d:rotatable-bonds>15"), ("CCO", "C2H6O", 16, None), (None, "C20H42", 16, None),
+    (None, "Cl2H6N2Pt", 0, "rule:pubchem3d:element:Pt"), (None, "C6H5BO2", 0, "rule:pubchem3d:element:B"),
+    (None, "C14H20BrClFIN2O3PSSi+", 0, None), (None, "", 0, None),
 ])
-def test_what_pubchem_cannot_have_in_3d(values: dict[str, float], formula: str, rule: str | None) -> None:
-    assert three_d_rule(values, formula) == rule
+def test_what_pubchem_cannot_have_in_3d(smiles: str | None, formula: str, rotatable: int, rule: str | None) -> None:
+    assert three_d_rule(smiles, formula, rotatable) == rule
 
 
 @pytest.mark.parametrize(("text", "question"), [
@@ -184,17 +176,12 @@ def test_lines_that_ask_for_nothing(text: str) -> None:
         read_question(text)
 
 
-@pytest.mark.parametrize(("smiles", "canonical"), [
-    ("OCC", "CCO"), (None, None), ("", None), ("not smiles", None), ("C" * 10_001, None), ("C" * 1001, None)])
-def test_canonical_smiles(smiles: str | None, canonical: str | None) -> None:
-    assert canonical_smiles(smiles) == canonical
-
-
 def test_only_the_users_own_drugbank_id_becomes_an_identifier() -> None:
     from tests.kb.test_pubchem import document_of
 
-    (compound,) = parse_properties(json.dumps(catalogue.properties([2244], list(TAGS))).encode())
-    synonyms = ("Aspirin", "DB99999", "UNII-R16CO5Y76E")
+    body = json.dumps(catalogue.properties([2244], list(TAGS))).encode()
+    compound = parse_properties(body, frozenset({2244})).values[2244]
+    synonyms = ("Aspirin", "acetylsalicylic acid", "DB99999", "UNII-R16CO5Y76E")
     record = drug_record(compound, document_of(b"x"), synonyms, ("50-78-2", "200-064-1"),
                          [Question("drugbank", "DB00945"), Question("name", "aspirin")])
     assert {str(i) for i in record.identifiers} == {

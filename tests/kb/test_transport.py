@@ -31,7 +31,7 @@ def test_a_good_answer_comes_whole(tmp_path: Path) -> None:
         assert image.body == catalogue.png(2244, 300)
         assert (table.status, b"Metformin" in table.body) == (200, True)
         assert table.retrieved_at.tzinfo is not None
-        assert standin.connections == 1, "the connection is kept alive"
+        assert standin.connections == 2, "each exchange has a connection of its own"
 
 
 def test_the_user_agent_carries_the_contact(tmp_path: Path) -> None:
@@ -130,7 +130,10 @@ def test_pubchem_is_never_asked_faster_than_it_permits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("header", "seconds"), [
     ("30", 30.0), (" 7 ", 7.0), ("", None), (None, None), ("soon", None), ("-5", None), ("²", None),
-    ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("99999999999999999999", 999999999.0),
+    ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("99999999999999999999", None), ("86400", 86400.0), ("86401", None),
+    ("9" * 5000, None), ("Fri, 31 Dec 9999 23:59:59 GMT", None), ("Fri, 31 Dec 99999999999 23:59:59 GMT", None),
+    ("Thu, 01 Jan 1970 00:00:00 +" + "9" * 20, None), ("Thu, 01 Jan 1970 00:00:00 +9999", None), ("1_000", None),
+    ("٣٠", None), ("inf", None), ("nan", None), ("1e3", None), (" " * 10_000 + "5", 5.0),
 ])
 def test_retry_after(header: str | None, seconds: float | None) -> None:
     assert parse_retry_after(header) == seconds

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote
 
 from kb.errors import SourceError
 from kb.http.client import Answer, Request, Transport
 from kb.ingest.records import Document
 from kb.licences import NCBI
-from kb.sources.pubchem.answers import CAPS, Expected, Judgement, Kind, Verdict, classify, judged
+from kb.sources.pubchem.answers import CAPS, Expected, Kind, Verdict, judged, parse_fault
+from kb.sources.pubchem.parse import DESCRIPTION, Structure
 
 PARSER = "kb.sources.pubchem.parse/1"
 COMPOUND = "/pug/compound"
-VIEW_HEADING = "Record Description"
 IMAGE_SIZE = "large"
 """300 x 300 pixels."""
 BATCH = 100
@@ -28,6 +29,8 @@ class Reply:
     present: bool
     document: Document
     evidence: str
+    value: Any = None
+    """What a present answer says, as ``parse`` read it."""
 
     @property
     def body(self) -> bytes:
@@ -47,44 +50,45 @@ class Asker:
 
     def _ask(self, request: Request, expected: Expected, *, of: str = "", splittable: bool = False) -> Reply:
         def judge(answer: Answer) -> Reply:
-            if splittable and _timed_out(answer, expected):
+            if splittable and _timed_out(answer):
                 raise _TooSlow("the list is too long for one request")
             judgement = judged(answer, expected)
-            return Reply(judgement.verdict is Verdict.present, _document(answer, of), judgement.reason)
+            return Reply(judgement.verdict is Verdict.present, _document(answer, of), judgement.reason, judgement.value)
 
         return self.transport.fetch(request, judge)
 
-    def _ask_list(self, cids: Sequence[int], kind: Kind, tags: tuple[str, ...], build: Callable[[str], Request]
-                  ) -> list[Reply]:
+    def _ask_list(self, cids: Sequence[int], expected: Expected, build: Callable[[str], Request]) -> list[Reply]:
         """The replies to one question about many CIDs, in as many requests as the service has time for."""
         listed = ",".join(map(str, cids))
-        expected = Expected(kind, frozenset(cids), tags, partial=len(cids) > 1)
+        expected = replace(expected, cids=frozenset(cids), partial=len(cids) > 1)
         try:
             return [self._ask(build(listed), expected, of=f"cid={listed}", splittable=len(cids) > 1)]
         except _TooSlow:
             half = len(cids) // 2
-            return [*self._ask_list(cids[:half], kind, tags, build), *self._ask_list(cids[half:], kind, tags, build)]
+            return [*self._ask_list(cids[:half], expected, build), *self._ask_list(cids[half:], expected, build)]
 
     def properties(self, cids: Sequence[int], tags: Sequence[str]) -> list[Reply]:
         """Property tables of the CIDs; those that PubChem does not know are missing from them."""
         path = f"{COMPOUND}/cid/property/{','.join(tags)}/JSON"
-        return self._ask_list(cids, Kind.properties, tuple(tags), lambda c: Request(path, form={"cid": c}))
+        return self._ask_list(cids, Expected(Kind.properties), lambda c: _post(path, c, Kind.properties))
 
     def record(self, cid: int) -> Reply:
         """The full record of one CID."""
-        return self._ask(Request(f"{COMPOUND}/cid/{cid}/JSON"), Expected(Kind.records, frozenset({cid})))
+        request = Request(f"{COMPOUND}/cid/{cid}/JSON", cap=CAPS[Kind.records])
+        return self._ask(request, Expected(Kind.records, frozenset({cid})))
 
     def lists(self, cids: Sequence[int], operation: str, tag: str) -> list[Reply]:
         """``synonyms`` (tag Synonym) or ``xrefs/RN`` (tag RN) of the CIDs."""
         path = f"{COMPOUND}/cid/{operation}/JSON"
-        return self._ask_list(cids, Kind.information, (tag,), lambda c: Request(path, form={"cid": c}))
+        expected = Expected(Kind.information, tags=(tag,))
+        return self._ask_list(cids, expected, lambda c: _post(path, c, Kind.information))
 
-    def conformers(self, cids: Sequence[int]) -> list[Reply]:
-        """SD files with the 3D conformers of those CIDs that have one."""
+    def conformers(self, structures: Mapping[int, Structure]) -> list[Reply]:
+        """SD files with the 3D conformers of those CIDs that have one, checked against their structures."""
         def build(listed: str) -> Request:
             return Request(f"{COMPOUND}/cid/SDF", {"record_type": "3d"}, {"cid": listed}, CAPS[Kind.sdf])
 
-        return self._ask_list(cids, Kind.sdf, ("3D",), build)
+        return self._ask_list(sorted(structures), Expected(Kind.sdf, structures=structures), build)
 
     def image(self, cid: int) -> Reply:
         """The 2D depiction of one CID."""
@@ -92,10 +96,10 @@ class Asker:
                           cap=CAPS[Kind.png])
         return self._ask(request, Expected(Kind.png))
 
-    def view(self, cid: int, heading: str = VIEW_HEADING) -> Reply:
+    def view(self, cid: int, heading: str = DESCRIPTION) -> Reply:
         """The PUG View record of one CID below one heading."""
-        request = Request(f"/pug_view/data/compound/{cid}/JSON", {"heading": heading})
-        return self._ask(request, Expected(Kind.view, frozenset({cid})))
+        request = Request(f"/pug_view/data/compound/{cid}/JSON", {"heading": heading}, cap=CAPS[Kind.view])
+        return self._ask(request, Expected(Kind.view, frozenset({cid}), (heading,)))
 
     def parent(self, cid: int) -> Reply:
         """The parent compound of a salt or mixture, as a list of CIDs."""
@@ -113,11 +117,13 @@ class Asker:
         return self._ask(request, Expected(Kind.identifiers))
 
 
-def _timed_out(answer: Answer, expected: Expected) -> bool:
-    judgement: Judgement = classify(answer.status, answer.headers, answer.body, expected)
-    return judgement.verdict is Verdict.retry and (
-        answer.status == 504 or (judgement.fault is not None and judgement.fault.code == "Timeout")
-    )
+def _post(path: str, listed: str, kind: Kind) -> Request:
+    return Request(path, form={"cid": listed}, cap=CAPS[kind])
+
+
+def _timed_out(answer: Answer) -> bool:
+    fault = parse_fault(answer.body)
+    return answer.status == 504 or (fault is not None and fault.code == "Timeout")
 
 
 def _document(answer: Answer, of: str) -> Document:

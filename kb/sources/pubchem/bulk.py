@@ -19,17 +19,18 @@ from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from kb import output
+from kb import output, sdf
 from kb.errors import DataError
 from kb.ingest.records import Batch, Document, Outcome, PropertyRecord
 from kb.inputs import sha256_of
 from kb.licences import NCBI, Licence
 from kb.modalities import Modality, State
 from kb.sources.contract import Part, Plan, Source
+from kb.sources.pubchem.bodies import ContentError
 from kb.sources.pubchem.bulk_3d import conformers, rejections
-from kb.sources.pubchem.files import BulkFiles, Table, find_files, lines, open_bulk, records
+from kb.sources.pubchem.files import BulkFiles, Table, find_files, lines, open_bulk
 from kb.sources.pubchem.identity import drug_record, is_cas
-from kb.sources.pubchem.parse import Compound
+from kb.sources.pubchem.proof import Compound, prove
 from kb.sources.pubchem.rules import three_d_rule
 from kb.sources.pubchem.sdf import cid_of, parse_flat, parse_line, smiles_of
 
@@ -50,8 +51,8 @@ class Reading:
 
     path: Path
     document: Document
-    split: Callable[..., Iterator[bytes | None]]
-    parse: Callable[[bytes], Compound]
+    split: Callable[..., Iterator[sdf.Raw | bytes | None]]
+    parse: Callable[..., Compound]
     wanted: frozenset[int] | None
     mark: str
 
@@ -118,8 +119,8 @@ class PubChemBulk(Source):
         return taken
 
     def _parts(
-        self, job: Job, reading: Reading, parts: Iterator[bytes | None], limit: int | None
-    ) -> Iterator[tuple[str, int, list[bytes | None], bool]]:
+        self, job: Job, reading: Reading, parts: Iterator[sdf.Raw | bytes | None], limit: int | None
+    ) -> Iterator[tuple[str, int, list[sdf.Raw | bytes | None], bool]]:
         """Mark, start and raw records of every part up to ``limit``, and whether it is to be parsed at all."""
         for start in count(0, PART):
             size = PART if limit is None else min(PART, limit - start)
@@ -149,7 +150,7 @@ def _reading(path: Path, role: str, wanted: frozenset[int] | None, sides: str) -
     chosen = "" if wanted is None else hashlib.sha256(repr(sorted(wanted)).encode()).hexdigest()[:8]
     mark = f"bulk:{document.sha256.hex()[:24]}:{sides}:{chosen}"
     if role == "flat":
-        return Reading(path, document, records, parse_flat, wanted, mark)
+        return Reading(path, document, sdf.split, parse_flat, wanted, mark)
     return Reading(path, document, lines, partial(parse_line, role=role), wanted, mark)
 
 
@@ -185,7 +186,7 @@ class Parsed:
 
 
 def _next_batch(
-    parts: Iterator[tuple[str, int, list[bytes | None], bool]], reading: Reading, tables: Mapping[str, Table]
+    parts: Iterator[tuple[str, int, list[sdf.Raw | bytes | None], bool]], reading: Reading, tables: Mapping[str, Table]
 ) -> Parsed | None:
     """The next part of a file, None at its end."""
     following = next(parts, None)
@@ -197,10 +198,10 @@ def _next_batch(
 
 
 def _batch(
-    reading: Reading, raw: Sequence[bytes | None], start: int, tables: Mapping[str, Table]
+    reading: Reading, raw: Sequence[sdf.Raw | bytes | None], start: int, tables: Mapping[str, Table]
 ) -> tuple[Batch, dict[int, str]]:
     """The records of one part, and by number the reasons why some could not be read."""
-    found: dict[int, Compound] = {}
+    found: dict[int, tuple[int, Compound]] = {}
     rejected: dict[int, str] = {}
     for number, part in enumerate(raw, start + 1):
         try:
@@ -211,19 +212,27 @@ def _batch(
             rejected[number] = error.message
             continue
         if reading.wanted is None or compound.cid in reading.wanted:
-            found[compound.cid] = compound
+            found[compound.cid] = number, compound
     sides = {role: table.of(list(found)) for role, table in tables.items() if role != "parent"}
     batch = Batch(documents=[reading.document])
-    for cid, compound in sorted(found.items()):
-        _add(batch, _complete(compound, sides), sides.get("synonym", {}).get(cid, []), reading.document)
+    for cid, (number, compound) in sorted(found.items()):
+        try:
+            complete = _complete(compound, sides)
+        except (DataError, ContentError) as error:
+            rejected[number] = str(error)
+            continue
+        _add(batch, complete, sides.get("synonym", {}).get(cid, []), reading.document)
     return batch, rejected
 
 
 def _complete(compound: Compound, sides: Mapping[str, Mapping[int, list[str]]]) -> Compound:
     """The compound with the title and the SMILES of the tables, where it has none of its own."""
     title = sides.get("title", {}).get(compound.cid, [""])[0].strip() or compound.title
-    smiles = compound.smiles or smiles_of(sides.get("smiles", {}).get(compound.cid, [""])[0])
-    return replace(compound, title=title, smiles=smiles)
+    smiles = smiles_of(sides.get("smiles", {}).get(compound.cid, [""])[0])
+    if compound.smiles or not smiles:
+        return replace(compound, title=title)
+    proven = prove(replace(compound, title=title, smiles=smiles))
+    return proven if proven.inchikey else replace(compound, title=title)
 
 
 def _add(batch: Batch, compound: Compound, synonyms: Sequence[str], document: Document) -> None:
@@ -233,6 +242,6 @@ def _add(batch: Batch, compound: Compound, synonyms: Sequence[str], document: Do
     if compound.values:
         batch.payloads.append(PropertyRecord(record.key, document, compound.values))
     if compound.formula and compound.units == 1:
-        rule = three_d_rule(compound.values, compound.formula)
+        rule = three_d_rule(compound.smiles, compound.formula, compound.values.get("rotatable_bonds", 0))
         if rule:
             batch.outcomes.append(Outcome(record.key, Modality.structure, State.absent, evidence=rule))

@@ -7,23 +7,24 @@ its own and takes its parent's, which ``CID-Parent`` names.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from sqlalchemy import Connection, select
 
-from kb import output
+from kb import output, sdf
 from kb.ingest.records import Batch, ConformerRecord, Document
 from kb.ledger.cells import write_lookup
 from kb.modalities import State
-from kb.schema.identity import identifier
+from kb.schema.identity import drug, identifier
 from kb.schema.payloads import conformer
 from kb.sources.contract import Part
-from kb.sources.pubchem.bodies import BodyError
+from kb.sources.pubchem.bodies import ContentError
 from kb.sources.pubchem.cells import METHOD
-from kb.sources.pubchem.files import lines, open_bulk, records
-from kb.sources.pubchem.parse import parse_conformer
+from kb.sources.pubchem.files import lines, open_bulk
+from kb.sources.pubchem.parse import Structure, cid_of_record, parse_conformer
 
 if TYPE_CHECKING:
     from kb.ingest.engine import Job
@@ -39,7 +40,7 @@ def conformers(
     drugs = job.transact(lambda c: _drugs_of(c, job, parents, wanted))
     unknown = 0
     with open_bulk(path) as stream:
-        parts = records(stream)
+        parts = sdf.split(stream)
         for start in count(0, PART):
             raw = list(islice(parts, PART))
             if not raw:
@@ -48,8 +49,8 @@ def conformers(
             for number, part in enumerate(raw, start + 1):
                 try:
                     found = _conformers(part, drugs, document)
-                except (BodyError, ValueError, IndexError) as error:
-                    rejected[number] = str(error) or type(error).__name__
+                except ContentError as error:
+                    rejected[number] = str(error)
                     continue
                 unknown += not found
                 batch.payloads += found
@@ -62,19 +63,35 @@ def conformers(
         output.say(f"{unknown:,} conformers of {path.name} are of compounds that need none, or are no drugs here")
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A drug without a conformer: its structure, and a note when the conformer is its parent's."""
+
+    drug_id: int
+    structure: Structure
+    note: str | None = None
+
+
 def _drugs_of(
     connection: Connection, job: Job, parents: Path | None, wanted: frozenset[int] | None
-) -> dict[int, list[tuple[int, str | None]]]:
-    """By CID the drugs without a conformer that it serves, each with a note when it is the parent's."""
-    query = select(identifier.c.value, identifier.c.drug_id).where(identifier.c.namespace == CID).distinct()
+) -> dict[int, list[Due]]:
+    """By CID the drugs without a conformer that it serves."""
+    query = (
+        select(identifier.c.value, identifier.c.drug_id, drug.c.smiles, drug.c.formula)
+        .join(drug, drug.c.id == identifier.c.drug_id)
+        .where(identifier.c.namespace == CID)
+        .distinct()
+    )
     has = select(conformer.c.drug_id).where(conformer.c.source == job.source.name)
-    every = {int(value): drug_id for value, drug_id in connection.execute(query)}
+    every = {int(value): Due(drug_id, Structure(smiles, formula or ""))
+             for value, drug_id, smiles, formula in connection.execute(query)}
     served = set() if job.refresh else set(connection.scalars(has))
-    due = {c: d for c, d in every.items() if d not in served and (wanted is None or c in wanted)}
-    drugs: dict[int, list[tuple[int, str | None]]] = {cid: [(drug_id, None)] for cid, drug_id in due.items()}
+    due = {c: d for c, d in every.items() if d.drug_id not in served and (wanted is None or c in wanted)}
+    drugs: dict[int, list[Due]] = {cid: [known] for cid, known in due.items()}
     for child, parent in _parents(parents):
-        if child in due and parent != child and every.get(parent) != due[child]:
-            drugs.setdefault(parent, []).append((due[child], f"of the parent compound, {CID}:{parent}"))
+        if child in due and parent != child and (parent not in every or every[parent].drug_id != due[child].drug_id):
+            note = f"of the parent compound, {CID}:{parent}"
+            drugs.setdefault(parent, []).append(replace(due[child], note=note))
     return drugs
 
 
@@ -89,17 +106,17 @@ def _parents(path: Path | None) -> Iterator[tuple[int, int]]:
                 yield int(child), int(parent)
 
 
-def _conformers(
-    part: bytes | None, drugs: Mapping[int, list[tuple[int, str | None]]], document: Document
-) -> list[ConformerRecord]:
+def _conformers(part: sdf.Raw, drugs: Mapping[int, list[Due]], document: Document) -> list[ConformerRecord]:
     """The records of one conformer, one a drug that it serves."""
-    if part is None:
-        raise BodyError("longer than any record may be")
-    parsed = parse_conformer(part.decode("utf-8"))
-    return [
-        ConformerRecord(drug_id, document, parsed.molblock, parsed.heavy_atoms, METHOD, parsed.energy, note)
-        for drug_id, note in drugs.get(parsed.cid, [])
-    ]
+    cid = cid_of_record(part)
+    found = []
+    for known in drugs.get(cid or 0, []):
+        parsed = parse_conformer(part, known.structure)
+        found.append(ConformerRecord(known.drug_id, document, parsed.molblock, parsed.heavy_atoms, METHOD,
+                                     parsed.energy, known.note))
+    if cid is None:
+        raise ContentError("a record that does not say whose it is")
+    return found
 
 
 class Rejections(TypedDict):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select
 
-from kb.errors import TransportError
+from kb.errors import TransportError, Unusable
 from kb.ingest.records import Batch, ConformerRecord, Document, ImageRecord, Outcome, TextRecord
 from kb.ledger.cells import claim_cells, due_cells
 from kb.ledger.claims import release_dead
@@ -21,19 +21,12 @@ from kb.schema.identity import drug_record
 from kb.schema.payloads import property_set
 from kb.sources.contract import Part
 from kb.sources.pubchem.answers import RejectedError
-from kb.sources.pubchem.ask import BATCH, VIEW_HEADING, Asker, Reply
-from kb.sources.pubchem.bodies import BodyError, split_sdf
+from kb.sources.pubchem.ask import BATCH, Asker, Reply
 from kb.sources.pubchem.keys import CID, slices
-from kb.sources.pubchem.parse import (
-    check_composition,
-    parse_cids,
-    parse_conformer,
-    parse_view,
-    parse_view_licence,
-    png_size,
-)
+from kb.sources.pubchem.parse import Conformer, Structure
+from kb.sources.pubchem.proof import is_unit
 from kb.sources.pubchem.rules import NO_PARENT, licence_of, three_d_rule
-from kb.sources.pubchem.workers import Workers
+from kb.sources.pubchem.workers import Miss, Workers
 
 if TYPE_CHECKING:
     from kb.ingest.engine import Job
@@ -48,9 +41,13 @@ class Facts:
     """What decides how a drug's conformer is asked for."""
 
     cid: int
-    salt: bool
     rule: str | None
-    formula: str
+    structure: Structure
+
+    @property
+    def salt(self) -> bool:
+        """Whether it has several covalent units."""
+        return "." in (self.structure.smiles or "")
 
 
 @dataclass
@@ -90,7 +87,8 @@ class Cells:
             found: list[Cell] = []
             for modality in modalities:
                 query = due_cells(self._source, modality, retry_failed=options.retry_failed,
-                                  refresh_days=options.refresh_days, since=self.job.started_at)
+                                  retry_rejected=options.retry_failed, refresh_days=options.refresh_days,
+                                  since=self.job.started_at)
                 found += [(modality, row.drug_id) for row in connection.execute(query)]
             return found
 
@@ -103,14 +101,16 @@ class Cells:
         options = self.job.options
 
         def claim(connection: Connection) -> dict[int, Facts]:
-            claimed = claim_cells(connection, self.job.run_id, self._source, modality, len(drugs),
-                                  retry_failed=options.retry_failed, refresh_days=options.refresh_days,
-                                  since=self.job.started_at, drug_ids=drugs)
+            claimed = claim_cells(
+                connection, self.job.run_id, self._source, modality, len(drugs), retry_failed=options.retry_failed,
+                retry_rejected=options.retry_failed, refresh_days=options.refresh_days, since=self.job.started_at,
+                drug_ids=drugs,
+            )
             return self._facts(connection, claimed)
 
         return self.job.transact(claim)
 
-    def _part(self, modality: Modality, batch: Batch) -> Part:
+    def _settled(self, modality: Modality, batch: Batch) -> Part:
         """The batch; its cells count as asked for once they are committed."""
         drugs = {int(p.drug) for p in batch.payloads} | {int(o.drug) for o in batch.outcomes}
         asked = {(modality, drug) for drug in drugs}
@@ -122,16 +122,16 @@ class Cells:
         if facts is None:
             return None
         ask = {Modality.image: self._image, Modality.text: self._text, Modality.structure: self._structure}
-        batch, error = self.crew.attempt(lambda: ask[modality](drug, facts))
-        if batch is None:
-            batch = Batch(outcomes=[Outcome(drug, modality, State.failed, error=error)])
-        return self._part(modality, batch)
+        batch = self.crew.attempt(lambda: ask[modality](drug, facts))
+        if isinstance(batch, Miss):
+            batch = Batch(outcomes=[Outcome(drug, modality, batch.state, error=batch.error)])
+        return self._settled(modality, batch)
 
     def _image(self, drug: int, facts: Facts) -> Batch:
         reply = self.asker.image(facts.cid)
         if not reply.present:
             return _absent(drug, Modality.image, reply)
-        width, height = png_size(reply.body)
+        width, height = reply.value
         return Batch(payloads=[ImageRecord(drug, reply.document, width, height)])
 
     def _text(self, drug: int, facts: Facts) -> Batch:
@@ -143,32 +143,38 @@ class Cells:
             raise TransportError(refusal.message) from refusal
         if not reply.present:
             return _absent(drug, Modality.text, reply)
-        passages = parse_view(reply.body, (VIEW_HEADING,))
-        if not passages:
-            raise BodyError(f"a record without a text under {VIEW_HEADING}")
-        document = replace(reply.document, licence=parse_view_licence(reply.body).id)
+        document = replace(reply.document, licence=reply.value.licence.id)
         return Batch(payloads=[
             TextRecord(drug, document, p.provider, p.content,
                        licence_of(p.provider, p.licence_note, p.licence_url).id, p.heading, p.url,
                        is_note=p.content.startswith("See also:"))
-            for p in passages
+            for p in reply.value.passages
         ])
 
     def _structure(self, drug: int, facts: Facts) -> Batch:
         """The conformer of one drug; a salt's is its parent's."""
-        cid, note = facts.cid, None
+        cid = facts.cid
         if facts.salt:
             reply = self.asker.parent(facts.cid)
-            parents = parse_cids(reply.body) if reply.present else ()
-            if not parents or parents[0] == facts.cid:
+            if not reply.present:
                 return Batch(outcomes=[Outcome(drug, Modality.structure, State.absent, evidence=NO_PARENT,
                                                document=reply.document)])
-            cid, note = parents[0], f"of the parent compound, {CID}:{parents[0]}"
-        reply = self.asker.conformers([cid])[0]
+            cid = reply.value[0]
+        reply = self.asker.conformers({cid: facts.structure})[0]
         if not reply.present:
+            if cid != facts.cid:
+                self._require_parent(cid, facts)
             return _absent(drug, Modality.structure, reply)
-        record, document = _split(reply, {cid: "" if facts.salt else facts.formula})[cid]
-        return Batch(payloads=[_conformer(drug, document, record, note)])
+        note = None if cid == facts.cid else f"of the parent compound, {CID}:{cid}"
+        return Batch(payloads=[_conformer(drug, _part(reply.document, found), found, note)
+                               for found in reply.value.values.values()])
+
+    def _require_parent(self, cid: int, facts: Facts) -> None:
+        """Raise Unusable when a compound is no unit of the salt whose parent it is said to be."""
+        reply = self.asker.record(cid)
+        parent = reply.value.values[cid].smiles if reply.present else None
+        if not parent or not is_unit(parent, facts.structure.smiles or ""):
+            raise Unusable(f"CID {cid} is no unit of the salt whose parent it is said to be")
 
     def _conformers(self, drugs: Sequence[int]) -> Iterator[Part]:
         """Conformers, asked for a hundred at a time; salts, and what a list leaves out, are left to be asked alone."""
@@ -181,18 +187,20 @@ class Cells:
             Outcome(drug, Modality.structure, State.absent, evidence=f.rule) for drug, f in facts.items() if f.rule
         ])
         asked = {f.cid: drug for drug, f in facts.items() if not (f.rule or f.salt)}
-        formulas = {f.cid: f.formula for f in facts.values()}
-        records, _ = self.crew.attempt(lambda: self._records(sorted(asked), formulas))
-        for cid, (record, document) in (records or {}).items():
-            batch.payloads.append(_conformer(asked[cid], document, record, None))
+        records = self.crew.attempt(lambda: self._records({facts[drug].cid: facts[drug].structure
+                                                           for drug in asked.values()}))
+        if not isinstance(records, Miss):
+            batch.payloads += [_conformer(asked[found.cid], document, found, None) for found, document in records]
         settled = {int(r.drug) for r in (*batch.payloads, *batch.outcomes)}
         with self._lock:
             self._alone.update(drug for drug in facts if drug not in settled)
-        return self._part(Modality.structure, batch) if settled else None
+        return self._settled(Modality.structure, batch) if settled else None
 
-    def _records(self, cids: Sequence[int], formulas: Mapping[int, str]) -> dict[int, tuple[str, Document]]:
-        replies = self.asker.conformers(cids) if cids else ()
-        return {cid: found for reply in replies if reply.present for cid, found in _split(reply, formulas).items()}
+    def _records(self, structures: Mapping[int, Structure]) -> list[tuple[Conformer, Document]]:
+        """The conformers that a list brought, each with a document of its own; those it did not are asked for alone."""
+        replies = self.asker.conformers(structures) if structures else ()
+        return [(found, _part(reply.document, found)) for reply in replies if reply.present
+                for found in reply.value.values.values()]
 
     def _facts(self, connection: Connection, drugs: Iterable[int]) -> dict[int, Facts]:
         """By drug: its CID at PubChem (the smallest, if two became one drug), and what keeps it from 3D."""
@@ -207,27 +215,20 @@ class Cells:
         for drug, key, smiles, formula, values in connection.execute(query):
             cid = int(key.partition(":")[2])
             if drug not in found or cid < found[drug].cid:
-                salt = "." in (smiles or "")
-                rule = None if salt else three_d_rule(values or {}, formula or "")
-                found[drug] = Facts(cid, salt, rule, formula or "")
+                rotatable = (values or {}).get("rotatable_bonds", 0)
+                rule = None if "." in (smiles or "") else three_d_rule(smiles, formula or "", rotatable)
+                found[drug] = Facts(cid, rule, Structure(smiles, formula or ""))
         return found
 
 
-def _split(reply: Reply, formulas: Mapping[int, str]) -> dict[int, tuple[str, Document]]:
-    """The records of an SD file, each with a document of its own: the bytes of its part of the answer."""
-    whole, found = reply.document, {}
-    for cid, record in split_sdf(reply.body).items():
-        check_composition(record, formulas[cid])
-        parse_conformer(record)
-        url = f"{whole.url.partition('#')[0]}#cid={cid}"
-        found[cid] = record, replace(whole, payload=record.encode(), url=url)
-    return found
+def _part(whole: Document, found: Conformer) -> Document:
+    """The bytes of one record of an SD file as a document of its own."""
+    return replace(whole, payload=found.record, url=f"{whole.url.partition('#')[0]}#cid={found.cid}")
 
 
 def _absent(drug: int, modality: Modality, reply: Reply) -> Batch:
     return Batch(outcomes=[Outcome(drug, modality, State.absent, evidence=reply.evidence, document=reply.document)])
 
 
-def _conformer(drug: int, document: Document, record: str, note: str | None) -> ConformerRecord:
-    parsed = parse_conformer(record)
-    return ConformerRecord(drug, document, parsed.molblock, parsed.heavy_atoms, METHOD, parsed.energy, note)
+def _conformer(drug: int, document: Document, found: Conformer, note: str | None) -> ConformerRecord:
+    return ConformerRecord(drug, document, found.molblock, found.heavy_atoms, METHOD, found.energy, note)

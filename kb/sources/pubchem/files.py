@@ -1,7 +1,7 @@
 """PubChem's bulk files as streams of raw parts: SD records, and the lines of the ``CID-…`` tables of Extras.
 
 Formats: ftp.ncbi.nlm.nih.gov/pubchem/Compound/README-Compound-SDF and Compound/Extras/README-Extras. Nothing here holds
-more than one part in memory, and a part that is longer than ``LONGEST`` is passed over and told as None.
+more than one line in memory, and a line that is longer than ``LONGEST`` is passed over and told as None.
 """
 
 from __future__ import annotations
@@ -13,17 +13,12 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from kb import inputs
 from kb.errors import UsageError
-from kb.inputs import open_plain
 from kb.normalise import clean
 
 LONGEST = 1 << 20
-"""Bytes of one record or line."""
-BLOCK = 1 << 20
-FLOOR, RATIO = 64 << 20, 100
-"""A file may unpack to 64 MiB, or to a hundred times its size: PubChem's unpack to about ten times theirs."""
-_DELIMITER = b"$$$$"
-
+"""Bytes of one line."""
 TABLES = {
     "inchikey": re.compile(r"CID-InChI-Key(\.gz)?"),
     "smiles": re.compile(r"CID-SMILES(\.gz)?"),
@@ -60,42 +55,14 @@ def _is_spatial(path: Path) -> bool:
     return len(head) > 1 and head[1].rstrip().endswith(b"3D")
 
 
-def limit_of(path: Path) -> int:
-    """How many bytes the file may unpack to."""
-    return max(FLOOR, RATIO * path.stat().st_size)
-
-
 def open_bulk(path: Path) -> AbstractContextManager[io.BufferedReader]:
     """The unpacked bytes of a file, capped, as a context."""
-    return open_plain(path, limit_of(path))
-
-
-def records(stream: io.BufferedReader) -> Iterator[bytes | None]:
-    """The records of an SD file without their ``$$$$`` line; None for one that is longer than ``LONGEST``."""
-    buffer, too_long = b"", False
-    while block := stream.read(BLOCK):
-        *whole, buffer = (buffer + block.replace(b"\r\n", b"\n")).split(_DELIMITER + b"\n")
-        for record in whole:
-            yield None if too_long or len(record) > LONGEST else record
-            too_long = False
-        if len(buffer) > LONGEST + BLOCK:
-            too_long, buffer = True, buffer[-len(_DELIMITER) :]
-    rest = buffer.removesuffix(b"\n").removesuffix(_DELIMITER)
-    if too_long or len(rest) > LONGEST:
-        yield None
-    elif rest.strip():
-        yield rest
+    return inputs.open_plain(path)
 
 
 def lines(stream: io.BufferedReader) -> Iterator[bytes | None]:
     """The lines of a table without their end; None for one that is longer than ``LONGEST``."""
-    while line := stream.readline(LONGEST + 1):
-        if len(line) <= LONGEST or line.endswith(b"\n"):
-            yield line.rstrip(b"\r\n")
-            continue
-        while line and not line.endswith(b"\n"):
-            line = stream.readline(LONGEST)
-        yield None
+    return (line if line is None else line.rstrip(b"\r\n") for line in inputs.lines(stream, LONGEST))
 
 
 class Table:

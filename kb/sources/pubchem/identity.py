@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from kb.chemistry import standardise
+from kb.errors import DataError
 from kb.identity.identifiers import Identifier
 from kb.ingest.records import Document, DrugRecord, Name
-from kb.sources.pubchem.keys import CID, MAX_SMILES, Question
-from kb.sources.pubchem.parse import Compound
+from kb.sources.pubchem.formula import composition
+from kb.sources.pubchem.keys import CID, MAX_NAME, Question
+from kb.sources.pubchem.proof import Compound
 
 MAX_SYNONYMS = 100
 MAX_SYNONYM = 300
-MAX_HEAVY_ATOMS = 1000
 _CAS = re.compile(r"(\d{2,7})-(\d\d)-(\d)")
 _UNII = re.compile(r"UNII-([0-9A-Z]{10})")
 
@@ -32,19 +35,29 @@ def drug_record(
     found |= {Identifier.make("unii", m.group(1)) for m in map(_UNII.fullmatch, synonyms) if m}
     found |= {Identifier.make("drugbank", q.value) for q in questions if q.namespace == "drugbank"}
     names = [Name(text) for text in synonyms[:MAX_SYNONYMS] if 0 < len(text) <= MAX_SYNONYM]
-    if compound.iupac_name:
+    if compound.iupac_name and len(compound.iupac_name) <= MAX_NAME:
         names.append(Name(compound.iupac_name, "iupac"))
     return DrugRecord(
         key=f"{CID}:{compound.cid}",
-        name=compound.title,
+        name=_title(compound, synonyms),
         document=document,
         kind="small molecule",
-        smiles=canonical_smiles(compound.smiles),
+        smiles=compound.smiles,
         inchikey=compound.inchikey,
         formula=compound.formula or None,
         identifiers=tuple(sorted(found)),
         names=tuple(names),
     )
+
+
+def _title(compound: Compound, synonyms: Sequence[str]) -> str:
+    """PubChem's title where its synonyms have it (or there are none), else the first synonym."""
+    known = {text.casefold() for text in synonyms}
+    if not known or compound.title.casefold() in known or compound.title == compound.iupac_name:
+        name = compound.title
+    else:
+        name = next((text for text in synonyms if 0 < len(text) <= MAX_SYNONYM), "")
+    return name if 0 < len(name) <= MAX_NAME else f"CID {compound.cid}"
 
 
 def is_cas(text: str) -> bool:
@@ -56,14 +69,35 @@ def is_cas(text: str) -> bool:
     return sum(place * int(digit) for place, digit in enumerate(digits, 1)) % 10 == int(match.group(3))
 
 
-def canonical_smiles(smiles: str | None) -> str | None:
-    """RDKit's canonical SMILES, or None where there is none or it is monstrous (text and atoms are capped first)."""
-    if not smiles or len(smiles) > MAX_SMILES:
-        return None
-    from rdkit import Chem, rdBase
+def contradicts(question: Question, compound: Compound, synonyms: Sequence[str], numbers: Sequence[str]) -> str | None:
+    """Why a compound cannot be what a question asked for, or None; a structure is compared, a name looked for.
 
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
-        if molecule is None or not 0 < molecule.GetNumHeavyAtoms() <= MAX_HEAVY_ATOMS:
+    PubChem standardises the structure that it is asked for, so that only the heavy atoms must agree. A DrugBank id is
+    not among what PubChem says of a compound.
+    """
+    led = f"led to CID {compound.cid}, "
+    if question.namespace == "inchikey" and compound.inchikey not in (None, question.value):
+        return f"{led}whose InChIKey is {compound.inchikey}"
+    if question.namespace == "smiles" and compound.formula:
+        try:
+            asked = composition(str(standardise(question.value).formula))[0]
+        except DataError:
             return None
-        return str(Chem.MolToSmiles(molecule))
+        if asked - Counter({"H": asked["H"]}) != _heavy(compound.formula):
+            return f"{led}whose formula is {compound.formula}"
+    if question.namespace == "name":
+        wanted = _letters(question.value)
+        known = (compound.title, compound.iupac_name or "", compound.inchikey or "", *synonyms, *numbers)
+        if not any(wanted in _letters(text) for text in known):
+            return f"{led}which is not known by this name"
+    return None
+
+
+def _heavy(formula: str) -> Counter[str]:
+    atoms = composition(formula)[0]
+    return atoms - Counter({"H": atoms["H"]})
+
+
+def _letters(text: str) -> str:
+    """Letters and digits of a name, whatever its case."""
+    return "".join(c for c in text.casefold() if c.isalnum()) or text

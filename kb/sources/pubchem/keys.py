@@ -138,7 +138,7 @@ def is_due(found: Found, options: IngestOptions, since: datetime) -> bool:
         return True
     if found.state in (State.present, State.absent) and found.error is not None and found.updated_at < since:
         return True  # it was to be refreshed, and could not be
-    if found.state == State.failed and options.retry_failed and found.updated_at < since:
+    if found.state in (State.failed, State.rejected) and options.retry_failed and found.updated_at < since:
         return True
     if options.refresh_days is None or found.updated_at >= since:
         return False

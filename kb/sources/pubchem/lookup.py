@@ -15,9 +15,8 @@ from kb.ledger.cells import open_cells, write_lookup
 from kb.ledger.claims import release_dead
 from kb.modalities import Modality, State
 from kb.sources.contract import Part
-from kb.sources.pubchem.answers import RejectedError
 from kb.sources.pubchem.ask import BATCH, Asker, Reply
-from kb.sources.pubchem.identity import drug_record
+from kb.sources.pubchem.identity import contradicts, drug_record
 from kb.sources.pubchem.keys import (
     CID,
     Found,
@@ -29,8 +28,9 @@ from kb.sources.pubchem.keys import (
     open_questions,
     slices,
 )
-from kb.sources.pubchem.parse import TAGS, Compound, parse_cids, parse_lists, parse_properties, parse_records
-from kb.sources.pubchem.workers import Workers
+from kb.sources.pubchem.parse import TAGS
+from kb.sources.pubchem.proof import Compound
+from kb.sources.pubchem.workers import Miss, Workers
 
 if TYPE_CHECKING:
     from kb.ingest.engine import Job
@@ -42,6 +42,7 @@ POLL = 0.25
 """Seconds between looks at what another process is doing."""
 
 Rows = dict[int, tuple[Compound, Document]]
+Lists = tuple[dict[int, tuple[str, ...]], dict[int, tuple[str, ...]], list[Document], dict[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +162,10 @@ class Lookup:
         question = Question.parse_key(key)
         if not self._claim([key]):
             return None
-        try:
-            reply, error = self.crew.attempt(lambda: self.asker.find(question.namespace, question.value))
-        except RejectedError as refusal:  # the user's text, not our request, is what the service cannot read
-            return self._part(Batch(), [Note(key, State.rejected, error=refusal.message)])
-        if reply is None:
-            return self._part(Batch(), [Note(key, State.failed, error=error)])
-        cids = parse_cids(reply.body) if reply.present else ()
+        reply = self.crew.attempt(lambda: self.asker.find(question.namespace, question.value))
+        if isinstance(reply, Miss):
+            return self._part(Batch(), [Note(key, reply.state, error=reply.error)])
+        cids: tuple[int, ...] = reply.value if reply.present else ()
         if cids:
             more = f" (first of {len(cids)})" if len(cids) > 1 else ""
             note = Note(key, State.present, evidence=f"{CID}:{cids[0]}{more}")
@@ -181,17 +179,26 @@ class Lookup:
         if not cids:
             return None
         single = len(cids) == 1 and cids[0] in self._single
-        rows, error = self.crew.attempt(lambda: self._rows(cids, single))
-        if rows is None:
-            return self._part(Batch(), [Note(key, State.failed, error=error) for key in claimed])
+        rows = self.crew.attempt(lambda: self._rows(cids, single))
+        if isinstance(rows, Miss):
+            return self._part(Batch(), self._missed(cids, rows))
         found, absent = rows
-        missing = [cid for cid in cids if cid not in found]
-        lists, error = self.crew.attempt(lambda: self._lists(sorted(found)))
-        notes = [Note(f"{CID}:{cid}", State.failed, error=error) for cid in found] if lists is None else []
-        if lists is None:
-            found = {}
-        return self._compounds(found, *(lists or ({}, {}, [])), [*notes, *self._missing(missing, absent)],
-                               [absent.document] if absent else [])
+        lists = self.crew.attempt(lambda: self._lists(sorted(found)))
+        if isinstance(lists, Miss):
+            return self._part(Batch(), self._missed(cids, lists))
+        unsaid = lists[3]
+        told = {cid: row for cid, row in found.items() if cid not in unsaid}
+        notes = self._missing([cid for cid in cids if cid not in found], absent)
+        for cid in sorted(unsaid):
+            notes += self._missed([cid], Miss(State.rejected, unsaid[cid]))
+        return self._compounds(told, lists, notes, [absent.document] if absent else [])
+
+    def _missed(self, cids: Sequence[int], miss: Miss) -> list[Note]:
+        """Notes of what has no answer; of a list that cannot be used, each compound is asked for alone, once."""
+        with self._lock:
+            alone = {cid for cid in cids if miss.state is State.rejected and cid not in self._single}
+            self._single.update(alone)
+        return [Note(f"{CID}:{cid}", miss.state, error=miss.error) for cid in cids if cid not in alone]
 
     def _rows(self, cids: Sequence[int], single: bool) -> tuple[Rows, Reply | None]:
         """The compounds found, and the proof when the one that was asked for is not there."""
@@ -199,34 +206,37 @@ class Lookup:
             reply = self.asker.record(cids[0])
             if not reply.present:
                 return {}, reply
-            return {c.cid: (c, reply.document) for c in parse_records(reply.body)}, None
+            return {cid: (compound, reply.document) for cid, compound in reply.value.values.items()}, None
         replies = self.asker.properties(cids, TAGS)
-        rows = {c.cid: (c, r.document) for r in replies if r.present for c in parse_properties(r.body)}
+        rows = {cid: (compound, r.document) for r in replies if r.present for cid, compound in r.value.values.items()}
         return rows, replies[0] if len(cids) == 1 and not replies[0].present else None
 
-    def _lists(self, cids: Sequence[int]) -> tuple[dict[int, tuple[str, ...]], dict[int, tuple[str, ...]],
-                                                   list[Document]]:
-        """Synonyms and registry numbers by CID, with their documents."""
+    def _lists(self, cids: Sequence[int]) -> Lists:
+        """Synonyms and registry numbers by CID, with their documents, and why some compounds' are not believed."""
         gathered: list[dict[int, tuple[str, ...]]] = []
         documents: list[Document] = []
+        unsaid: dict[int, str] = {}
         for operation, tag in (("synonyms", "Synonym"), ("xrefs/RN", "RN")):
             values: dict[int, tuple[str, ...]] = {}
             for reply in self.asker.lists(cids, operation, tag) if cids else ():
                 documents.append(reply.document)
                 if reply.present:
-                    values |= parse_lists(reply.body, tag)
+                    values |= reply.value.values
+                    unsaid |= reply.value.refused
             gathered.append(values)
-        return gathered[0], gathered[1], documents
+        return gathered[0], gathered[1], documents, unsaid
 
-    def _compounds(self, found: Rows, synonyms: dict[int, tuple[str, ...]], numbers: dict[int, tuple[str, ...]],
-                   documents: list[Document], notes: Sequence[Note], proofs: Sequence[Document]) -> Part:
+    def _compounds(self, found: Rows, lists: Lists, notes: Sequence[Note], proofs: Sequence[Document]) -> Part:
         """The compounds found, with cells for what is to be fetched next and the questions that led to them."""
+        synonyms, numbers, documents, _ = lists
         batch = Batch(documents=[*documents, *proofs])
+        notes = list(notes)
         for cid, (compound, document) in sorted(found.items()):
-            questions = self.by_cid.get(cid, [])
+            questions, others = self._meant(compound, synonyms.get(cid, ()), numbers.get(cid, ()))
             record = drug_record(compound, document, synonyms.get(cid, ()), numbers.get(cid, ()), questions)
             batch.drugs.append(record)
             batch.payloads.append(PropertyRecord(record.key, document, compound.values))
+            notes += [Note(record.key, State.present), *others]
 
         def also(connection: Connection, ids: Mapping[str, int]) -> None:
             open_cells(connection, self.job.run_id, self._source, sorted(set(ids.values())), FETCHED)
@@ -235,7 +245,24 @@ class Lookup:
                 if question.namespace != CID
             })
 
-        return self._part(batch, [*(Note(record.key, State.present) for record in batch.drugs), *notes], also)
+        return self._part(batch, notes, also)
+
+    def _meant(self, compound: Compound, synonyms: Sequence[str], numbers: Sequence[str]
+               ) -> tuple[list[Question], list[Note]]:
+        """The questions that led to a compound and mean it; others are noted as rejected, and forgotten."""
+        meant: list[Question] = []
+        others: list[Note] = []
+        with self._lock:
+            for question in self.by_cid.get(compound.cid, []):
+                reason = contradicts(question, compound, synonyms, numbers)
+                if reason is None:
+                    meant.append(question)
+                else:
+                    others.append(Note(question.key, State.rejected, error=reason))
+                    self._unlinked.pop(question, None)
+            if compound.cid in self.by_cid:
+                self.by_cid[compound.cid] = meant
+        return meant, others
 
     def _missing(self, cids: Sequence[int], proof: Reply | None) -> list[Note]:
         """Notes of compounds that are proven unknown; what a list left out is asked for again alone, once."""

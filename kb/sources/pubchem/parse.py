@@ -1,61 +1,58 @@
-"""Reads PubChem's documents, which ``answers`` has judged present: bytes to frozen values. No network."""
+"""Reads PubChem's documents: bytes to frozen values that ``schema`` and ``proof`` accept. No network.
+
+A document about several compounds is read compound by compound: what one of them says wrongly is a reason under its
+CID, and the others are taken.
+"""
 
 from __future__ import annotations
 
-import re
-import struct
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import pubchempy
 
+from kb import sdf
+from kb.errors import DataError
 from kb.licences import NCBI, Licence, most_restrictive
 from kb.normalise import clean, tidy
-from kb.sources.pubchem import bodies as answers_body
-from kb.sources.pubchem.bodies import BodyError
+from kb.sources.pubchem import schema
+from kb.sources.pubchem.bodies import BodyError, ContentError, load_json
+from kb.sources.pubchem.proof import Compound, check_conformer, prove
 from kb.sources.pubchem.rules import licence_of
 
-NUMBERS: dict[str, str] = {
-    "mol_weight": "molecular_weight",
-    "exact_mass": "monoisotopic_mass",
-    "xlogp": "xlogp",
-    "tpsa": "tpsa",
-    "hbond_donors": "h_bond_donor_count",
-    "hbond_acceptors": "h_bond_acceptor_count",
-    "rotatable_bonds": "rotatable_bond_count",
-    "heavy_atoms": "heavy_atom_count",
-    "charge": "charge",
-    "stereo_centers": "atom_stereo_count",
-    "complexity": "complexity",
+T = TypeVar("T")
+
+VALUES: dict[str, str] = {
+    "mol_weight": "MolecularWeight",
+    "exact_mass": "MonoisotopicMass",
+    "xlogp": "XLogP",
+    "tpsa": "TPSA",
+    "hbond_donors": "HBondDonorCount",
+    "hbond_acceptors": "HBondAcceptorCount",
+    "rotatable_bonds": "RotatableBondCount",
+    "heavy_atoms": "HeavyAtomCount",
+    "charge": "Charge",
+    "stereo_centers": "AtomStereoCount",
+    "complexity": "Complexity",
 }
-"""Canonical property names and what PubChemPy calls the same numbers."""
-
-_TEXTS = ("title", "iupac_name", "molecular_formula", "smiles", "inchikey", "covalent_unit_count")
-_TITLE_TAG = "Title"
-
-
-def _tag(attribute: str) -> str:
-    return pubchempy.PROPERTY_MAP.get(attribute, _TITLE_TAG)
-
-
-TAGS: tuple[str, ...] = tuple(_tag(attribute) for attribute in (*_TEXTS, *NUMBERS.values()))
+"""Canonical property names and PubChem's tags."""
+TAGS: tuple[str, ...] = tuple(name for name in schema.PropertyRow.model_fields if name != "CID")
 """The property tags that are asked for, as PUG REST spells them."""
+_ATTRIBUTES = {tag: attribute for attribute, tag in pubchempy.PROPERTY_MAP.items() if tag in TAGS}
+"""What PubChemPy calls the same things."""
+MAX_PASSAGES, MAX_TEXT = 2_000, 2 << 20
+"""Texts in one document, and their characters together."""
+DESCRIPTION = "Record Description"
 
 
 @dataclass(frozen=True, slots=True)
-class Compound:
-    """What PubChem knows a compound by; ``values`` under canonical property names; ``units`` is its fragments."""
+class Found(Generic[T]):
+    """What a document says of compounds, by CID, and the reasons for which it is not believed of others."""
 
-    cid: int
-    title: str
-    formula: str
-    smiles: str | None
-    inchikey: str | None
-    iupac_name: str | None
-    units: int
-    values: Mapping[str, float]
+    values: dict[int, T] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,200 +69,270 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """The passages of a record, and the licence of the record as a whole: the most restrictive of all it refers to."""
+
+    passages: tuple[Passage, ...]
+    licence: Licence
+
+
+@dataclass(frozen=True, slots=True)
 class Conformer:
-    """A 3D conformer: an MDL V2000 block with hydrogens, ``energy`` in kcal/mol (MMFF94)."""
+    """A 3D conformer: an MDL V2000 block with hydrogens, ``energy`` in kcal/mol (MMFF94), the record's own bytes."""
 
     cid: int
     molblock: str
     heavy_atoms: int
     energy: float | None
     conformer_id: str | None
+    record: bytes
 
 
-def _number(value: Any) -> float | None:
-    """A finite number out of PubChem's numbers and numeric strings."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if abs(number) < 1e30 else None
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What is known of a compound that a conformer is asked for: SMILES, and the formula of what has none."""
+
+    smiles: str | None = None
+    formula: str = ""
 
 
-def _text(value: Any) -> str | None:
-    return tidy(value) or None if isinstance(value, str) else None
+def parse_properties(body: bytes, asked: frozenset[int]) -> Found[Compound]:
+    """The compounds of a property table (JSON), each proven by its own structure."""
+
+    def read(row: Any) -> Compound:
+        return prove(compound_of(schema.validated(schema.PropertyRow, row, "a row of properties")))
+
+    return _by_cid(_rows(load_json(body), "PropertyTable", "Properties"), asked, read)
 
 
-def parse_properties(body: bytes) -> list[Compound]:
-    """The compounds of a property table (JSON)."""
-    listed = answers_body.rows(answers_body.load_json(body), "PropertyTable", "Properties")
-    return [_compound(row["CID"], {a: row.get(_tag(a)) for a in (*_TEXTS, *NUMBERS.values())}) for row in listed]
-
-
-def parse_records(body: bytes) -> list[Compound]:
+def parse_record(body: bytes, asked: frozenset[int]) -> Found[Compound]:
     """The compounds of full records (``PC_Compounds``), read by PubChemPy; such a record has no title."""
-    found = []
-    for record in answers_body.load_json(body)["PC_Compounds"]:
-        try:
-            compound = pubchempy.Compound(record)
-            wanted = {a: getattr(compound, a) for a in (*_TEXTS[1:], *NUMBERS.values())}
-            found.append(_compound(int(compound.cid or 0), wanted))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise BodyError(f"a record that PubChemPy cannot read: {type(error).__name__}") from None
-    return found
+    listed = load_json(body).get("PC_Compounds")
+    if not isinstance(listed, list) or not listed:
+        raise BodyError("no PC_Compounds")
+
+    def cid_of(record: Any) -> Any:
+        outer = record.get("id") if isinstance(record, dict) else None
+        inner = outer.get("id") if isinstance(outer, dict) else None
+        return inner.get("cid") if isinstance(inner, dict) else None
+
+    return _by_cid(listed, asked, _read_record, cid_of)
 
 
-def _compound(cid: int, row: Mapping[str, Any]) -> Compound:
-    numbers = {name: _number(row.get(attribute)) for name, attribute in NUMBERS.items()}
+def _read_record(record: Any) -> Compound:
+    """PubChemPy reads numbers leniently, so their texts are checked before and what it makes of them after."""
+    cid = schema.validated(schema.Record, record, "a record").id.id.cid
+    try:
+        compound = pubchempy.Compound(record)
+        said = {tag: getattr(compound, attribute) for tag, attribute in _ATTRIBUTES.items()}
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ContentError(f"a record that PubChemPy cannot read: {type(error).__name__}") from None
+    row = {"CID": cid, **{tag: value for tag, value in said.items() if value not in (None, "")}}
+    return prove(compound_of(schema.validated(schema.PropertyRow, row, "a record")))
+
+
+def compound_of(row: schema.PropertyRow) -> Compound:
+    """The compound of a row of properties, not proven yet."""
+    numbers = {name: float(getattr(row, tag)) for name, tag in VALUES.items()}
     return Compound(
-        cid=cid,
-        title=_text(row.get("title")) or _text(row.get("iupac_name")) or f"CID {cid}",
-        formula=_text(row.get("molecular_formula")) or "",
-        smiles=_text(row.get("smiles")),
-        inchikey=_text(row.get("inchikey")),
-        iupac_name=_text(row.get("iupac_name")),
-        units=int(_number(row.get("covalent_unit_count")) or 1),
-        values={name: value for name, value in numbers.items() if value is not None},
+        cid=row.CID,
+        title=tidy(row.Title) or tidy(row.IUPACName) or f"CID {row.CID}",
+        formula=row.MolecularFormula,
+        smiles=row.SMILES or None,
+        inchikey=row.InChIKey or None,
+        iupac_name=tidy(row.IUPACName) or None,
+        units=row.CovalentUnitCount,
+        values={name: value for name, value in numbers.items() if not math.isnan(value)},
     )
 
 
-def parse_lists(body: bytes, tag: str) -> dict[int, tuple[str, ...]]:
+def parse_lists(body: bytes, tag: str, asked: frozenset[int]) -> Found[tuple[str, ...]]:
     """The values under ``tag`` (Synonym, RN, RegistryID, …) by CID, each once, in PubChem's order."""
-    found: dict[int, dict[str, None]] = {}
-    for row in answers_body.rows(answers_body.load_json(body), "InformationList", "Information"):
-        texts = (tidy(str(value)) for value in row.get(tag, []))
-        found.setdefault(row["CID"], {}).update(dict.fromkeys(text for text in texts if text))
-    return {cid: tuple(values) for cid, values in found.items()}
+
+    def read(row: Any) -> tuple[str, ...]:
+        values = row.get(tag, []) if isinstance(row, dict) else row
+        checked = schema.validated(schema.ListRow, {"CID": row.get("CID"), "values": values}, f"a row of {tag}s")
+        return tuple(dict.fromkeys(text for text in map(tidy, checked.values) if text))
+
+    found = _by_cid(_rows(load_json(body), "InformationList", "Information"), asked, read, repeated=True)
+    if len(asked) == 1 and not found.refused and not any(found.values.values()):
+        raise ContentError(f"no row has {tag}s")
+    return found
 
 
-def parse_descriptions(body: bytes) -> list[Passage]:
-    """All descriptions of a compound with their source and address; the row that has only a title is left out."""
-    rows = answers_body.rows(answers_body.load_json(body), "InformationList", "Information")
-    return [
-        Passage(row["CID"], "Record Description", clean(row["Description"]).strip(),
-                _text(row.get("DescriptionSourceName")) or "unstated", _text(row.get("DescriptionURL")))
-        for row in rows if isinstance(row.get("Description"), str) and row["Description"].strip()
-    ]
+def _rows(document: Mapping[str, Any], top: str, inner: str) -> list[Any]:
+    """The list at ``document[top][inner]``, never empty."""
+    if top not in document:
+        raise BodyError(f"no {top}")
+    table = document[top]
+    listed = table.get(inner) if isinstance(table, dict) else None
+    if not isinstance(listed, list) or not listed:
+        raise ContentError(f"no rows under {top}.{inner}")
+    return listed
 
 
-def parse_view(body: bytes, headings: tuple[str, ...] | None = None) -> list[Passage]:
-    """The texts of a PUG View record below ``headings`` (all if None), each with its reference's licence."""
-    document = answers_body.load_json(body)
-    record = document.get("Record", document)
-    references = {ref.get("ReferenceNumber"): ref for ref in record["Reference"] if isinstance(ref, dict)}
-    found: dict[tuple[str, str, str], Passage] = {}
-    for heading, information in _walk(record["Section"]):
-        if headings is not None and heading not in headings:
+def _cid(row: Any) -> Any:
+    return row.get("CID") if isinstance(row, dict) else None
+
+
+def _by_cid(
+    rows: list[Any], asked: frozenset[int], read: Callable[[Any], T], cid_of: Callable[[Any], Any] = _cid,
+    *, repeated: bool = False,
+) -> Found[T]:
+    """What ``read`` makes of every row that says which of the compounds asked for it is about.
+
+    Where a row does not say so, every compound without a row of its own is refused: the row may be its. Raises
+    ContentError when a row is about a compound that was not asked for, or no row says what it is about.
+    """
+    found: Found[T] = Found()
+    nameless = ""
+    for row in rows:
+        cid = cid_of(row)
+        if not is_cid(cid):
+            nameless = f"a row with CID {repr(cid)[:40]}"
             continue
-        reference = references.get(information.get("ReferenceNumber"), {})
-        for content in _strings(information.get("Value")):
-            passage = Passage(
-                record["RecordNumber"], heading, content, _text(reference.get("SourceName")) or "unstated",
-                _text(reference.get("URL")), _text(reference.get("LicenseNote")), _text(reference.get("LicenseURL")),
-            )
-            found.setdefault((heading, passage.provider, content), passage)
-    return list(found.values())
-
-
-def parse_view_licence(body: bytes) -> Licence:
-    """The licence of a PUG View record as a whole: the most restrictive of all that it refers to."""
-    record = answers_body.load_json(body)
-    listed = record.get("Record", record)["Reference"]
-    quoted = [
-        licence_of(_text(ref.get("SourceName")) or "", _text(ref.get("LicenseNote")), _text(ref.get("LicenseURL")))
-        for ref in listed
-        if isinstance(ref, dict)
-    ]
-    return most_restrictive([NCBI, *quoted])
-
-
-def _walk(sections: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every piece of information with the heading it stands under; ill-formed sections are passed over."""
-    queue = list(sections) if isinstance(sections, list) else []
-    while queue:
-        section = queue.pop(0)
-        if not isinstance(section, dict):
+        if cid not in asked:
+            raise ContentError("the answer is about compounds that were not asked for")
+        try:
+            value = read(row)
+        except ContentError as error:
+            found.refused[cid] = str(error)
             continue
-        heading = str(section.get("TOCHeading", ""))
-        listed = section.get("Information")
-        for information in listed if isinstance(listed, list) else []:
-            if isinstance(information, dict):
-                yield heading, information
-        inner = section.get("Section")
-        queue = (inner if isinstance(inner, list) else []) + queue
+        if cid in found.values and not (repeated and found.values[cid] == value):
+            found.refused[cid] = "a compound comes twice"
+        found.values[cid] = value
+    if nameless:
+        found.refused.update({cid: nameless for cid in asked if cid not in found.values})
+    for cid in found.refused:
+        found.values.pop(cid, None)
+    return found
 
 
-def _strings(value: Any) -> Iterator[str]:
-    marked = value.get("StringWithMarkup") if isinstance(value, dict) else None
-    for piece in marked if isinstance(marked, list) else []:
-        content = piece.get("String") if isinstance(piece, dict) else None
-        if isinstance(content, str) and content.strip():
-            yield clean(content).strip()
+def is_cid(value: Any) -> bool:
+    """Whether a value can be a CID: a positive integer (0 is PubChem's way to say that it never saw a structure)."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= schema.MAX_CID
 
 
 def parse_cids(body: bytes) -> tuple[int, ...]:
     """The CIDs of an identifier list, each once; empty when PubChem answers 0, i.e. never saw the structure."""
-    document = answers_body.load_json(body)
+    document = load_json(body)
     if "InformationList" in document:
-        rows = answers_body.rows(document, "InformationList", "Information")
-        lists = [row["CID"] if isinstance(row["CID"], list) else [row["CID"]] for row in rows]
+        rows = _rows(document, "InformationList", "Information")
+        lists = [schema.validated(schema.SubstanceRow, row, "a substance").CID for row in rows]
+    elif "IdentifierList" in document:
+        lists = [schema.validated(schema.IdentifierList, document["IdentifierList"], "a list of CIDs").CID]
     else:
-        lists = [document["IdentifierList"]["CID"]]
+        raise BodyError("no list of CIDs")
     return tuple(dict.fromkeys(cid for listed in lists for cid in listed if cid))
 
 
-def parse_conformer(record: str) -> Conformer:
-    """The conformer of one record of an SD file; raises BodyError when it is flat or its numbers are none."""
-    lines = record.split("\n")
-    if not lines[1].rstrip().endswith("3D"):
-        raise BodyError("the record has no 3D coordinates")
-    count = int(lines[3][:3])
-    heavy = 0
-    for line in lines[4:4 + count]:
-        if any(_number(line[at:at + 10]) is None for at in (0, 10, 20)):
-            raise BodyError("an atom without finite coordinates")
-        heavy += line[31:34].strip() != "H"
-    block = "\n".join(lines[:lines.index("M  END") + 1]) + "\n"
-    tags = sdf_tags(record)
-    energy = _number(tags.get("PUBCHEM_MMFF94_ENERGY"))
-    return Conformer(int(lines[0]), block, heavy, energy, tags.get("PUBCHEM_CONFORMER_ID"))
+def parse_view(body: bytes, asked: frozenset[int], headings: tuple[str, ...] | None = None) -> Texts:
+    """The texts of a PUG View record below ``headings`` (all if None), each with its reference's licence.
 
-
-_ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*)")
-
-
-def check_composition(record: str, formula: str) -> None:
-    """Raise BodyError when the record's heavy atoms are not those of the formula, i.e. it is another compound's.
-
-    A record names its own CID, so an answer that mixes up two compounds which were both asked for agrees with itself.
+    Raises ContentError for a record of another compound, one without such a text, and a text without its reference.
     """
-    lines = record.split("\n")
-    atoms = Counter(line[31:34].strip() for line in lines[4 : 4 + int(lines[3][:3])])
-    wanted: Counter[str] = Counter()
-    for symbol, count in _ELEMENT.findall(formula):
-        wanted[symbol] += int(count or 1)
-    for hydrogen in ("H", "D", "T"):
-        atoms.pop(hydrogen, None)
-        wanted.pop(hydrogen, None)
-    if formula and atoms != wanted:
-        raise BodyError("the conformer's atoms are not the compound's")
+    document = load_json(body)
+    if "Record" not in document and "RecordType" not in document:
+        raise BodyError("no record")
+    record = schema.validated(schema.View, document.get("Record", document), "the record")
+    if record.cid not in asked:
+        raise ContentError("the record is of a compound that was not asked for")
+    references = {reference.number: reference for reference in record.references}
+    found: dict[tuple[str, str, str], Passage] = {}
+    for heading, information in _walk(record.sections):
+        contents = [content for marked in information.value.texts if (content := clean(marked.String).strip())]
+        if not contents or (headings is not None and heading not in headings):
+            continue
+        reference = references.get(information.reference)
+        if reference is None:
+            raise ContentError(f"a text of reference {information.reference}, which is not there")
+        for content in contents:
+            passage = Passage(
+                record.cid, tidy(heading), content, tidy(reference.source) or "unstated", _said(reference.url),
+                _said(reference.licence_note), _said(reference.licence_url),
+            )
+            found.setdefault((heading, passage.provider, content), passage)
+    if headings is not None and not found:
+        raise ContentError(f"a record without a text under {' or '.join(headings)}")
+    if len(found) > MAX_PASSAGES or sum(len(content) for _, _, content in found) > MAX_TEXT:
+        raise ContentError(f"{len(found)} texts of {sum(len(c) for _, _, c in found):,} characters in one record")
+    quoted = [licence_of(tidy(r.source), _said(r.licence_note), _said(r.licence_url)) for r in record.references]
+    return Texts(tuple(found.values()), most_restrictive([NCBI, *quoted]))
 
 
-def sdf_tags(record: str) -> dict[str, str]:
-    """The data items of one record of an SD file."""
-    tags: dict[str, str] = {}
-    lines = iter(record.split("\n"))
-    for line in lines:
-        if line.startswith("> <") and line.rstrip().endswith(">"):
-            values = []
-            for value in lines:
-                if not value.strip():
-                    break
-                values.append(value)
-            tags[line.rstrip()[3:-1]] = "\n".join(values)
-    return tags
+def _said(text: str | None) -> str | None:
+    return tidy(text or "") or None
 
 
-def png_size(body: bytes) -> tuple[int, int]:
-    """Width and height of a PNG in pixels."""
-    width, height = struct.unpack(">II", body[16:24])
-    return int(width), int(height)
+def _walk(sections: list[schema.Section]) -> Iterator[tuple[str, schema.Information]]:
+    """Every piece of information with the heading it stands under."""
+    for section in sections:
+        for information in section.information:
+            yield section.heading, information
+        yield from _walk(section.sections)
+
+
+def parse_conformers(body: bytes, structures: Mapping[int, Structure]) -> Found[Conformer]:
+    """The conformers of an SD file by CID, each checked against the structure that it was asked for.
+
+    Raises BodyError when the file is cut off, ContentError when a record is of a compound that was not asked for.
+    """
+    found: Found[Conformer] = Found()
+    if not body.rstrip(b"\r\n").endswith(b"\n$$$$"):
+        raise BodyError("SDF does not end with $$$$")
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BodyError("SDF is not UTF-8") from None
+    nameless = ""
+    for raw in sdf.split_bytes(body):
+        cid = cid_of_record(raw)
+        if cid is None:
+            nameless = "a record that does not say whose it is"
+        elif cid not in structures:
+            raise ContentError("the answer is about compounds that were not asked for")
+        elif cid in found.values or cid in found.refused:
+            found.refused[cid] = "a compound comes twice in the SDF"
+        else:
+            try:
+                found.values[cid] = parse_conformer(raw, structures[cid])
+            except ContentError as error:
+                found.refused[cid] = str(error)
+    if nameless:
+        found.refused.update({cid: nameless for cid in structures if cid not in found.values})
+    for cid in found.refused:
+        found.values.pop(cid, None)
+    return found
+
+
+def cid_of_record(raw: sdf.Raw) -> int | None:
+    """The CID in the first line of a record."""
+    title = (raw.data or b"").split(b"\n", 1)[0].strip()
+    return int(title) if title.isdigit() and len(title) < 11 and is_cid(int(title)) else None
+
+
+def parse_conformer(raw: sdf.Raw, structure: Structure) -> Conformer:
+    """The conformer of one record of an SD file; raises ContentError for anything that is not one of the structure."""
+    try:
+        record = sdf.read(raw)
+    except DataError as error:
+        raise ContentError(error.message) from None
+    cid = cid_of_record(raw)
+    if cid is None or record.items.get("PUBCHEM_COMPOUND_CID") != str(cid):
+        raise ContentError("an SDF record whose title and CID do not agree")
+    if "V2000" not in record.block.split("\n", 4)[3]:
+        raise ContentError("an SDF record that is not V2000")
+    heavy = check_conformer(record, structure.smiles, structure.formula)
+    energy = record.items.get("PUBCHEM_MMFF94_ENERGY")
+    try:
+        number = None if energy is None else schema.decimal(energy)
+    except ValueError as error:
+        raise ContentError(f"PUBCHEM_MMFF94_ENERGY: {error}") from None
+    if number is not None and abs(number) > MAX_ENERGY:
+        raise ContentError(f"PUBCHEM_MMFF94_ENERGY of {number:g} kcal/mol")
+    return Conformer(cid, record.block, heavy, number, record.items.get("PUBCHEM_CONFORMER_ID"),
+                     (raw.data or b"") + b"$$$$\n")
+
+
+MAX_ENERGY = 100_000.0
+"""Kilocalories a mole."""

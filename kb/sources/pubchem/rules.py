@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections import Counter
 
 from kb.licences import BY, CC0, NCBI, PROVIDER_TERMS, UNSTATED, US_GOVERNMENT, Licence, forbids, is_federal, recognise
+from kb.sources.pubchem.formula import composition, most_rotatable
 
 MAX_HEAVY_ATOMS = 50
 MAX_ROTATABLE_BONDS = 15
 ELEMENTS = frozenset({"H", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I"})
-_SYMBOL = re.compile(r"[A-Z][a-z]?")
 
 
-def three_d_rule(values: Mapping[str, float], formula: str) -> str | None:
+def three_d_rule(smiles: str | None, formula: str, rotatable_bonds: float = 0) -> str | None:
     """The id of the rule by which PubChem has no 3D conformer of a compound, or None when it may have one.
 
-    Salts are not decided here: their parent may have one. Source: https://pubchem.ncbi.nlm.nih.gov/release3d.html
+    The atoms are those of the formula. ``rotatable_bonds`` is PubChem's count; it decides only where the structure has
+    as many by any definition. Salts are not decided here: their parent may have one.
+    Source: https://pubchem.ncbi.nlm.nih.gov/release3d.html
     """
-    if values.get("heavy_atoms", 0) > MAX_HEAVY_ATOMS:
+    atoms, _ = composition(formula) if formula else (Counter[str](), 0)
+    heavy = sum(count for symbol, count in atoms.items() if symbol != "H")
+    if heavy > MAX_HEAVY_ATOMS:
         return f"rule:pubchem3d:heavy-atoms>{MAX_HEAVY_ATOMS}"
-    if values.get("rotatable_bonds", 0) > MAX_ROTATABLE_BONDS:
+    if rotatable_bonds > MAX_ROTATABLE_BONDS and smiles and most_rotatable(smiles) > MAX_ROTATABLE_BONDS:
         return f"rule:pubchem3d:rotatable-bonds>{MAX_ROTATABLE_BONDS}"
-    others = sorted(set(_SYMBOL.findall(formula)) - ELEMENTS - {"D", "T"})
+    others = sorted(set(atoms) - ELEMENTS)
     return f"rule:pubchem3d:element:{others[0]}" if others else None
 
 

@@ -1,81 +1,93 @@
 """Reads one raw part of PubChem's bulk files: a 2D record of an SD file, or a line of ``CID-InChI-Key``/``CID-SMILES``.
 
-Whatever is wrong with a part is a DataError with the reason; nothing is guessed. The tags are documented in PubChem's
-``pubchem_sdtags.pdf`` (Compound/Documentation).
+Whatever is wrong with a part is a DataError with the reason; nothing is guessed. A record goes through the same schema
+and proof as an answer of PUG REST. PubChem's ``pubchem_sdtags.pdf`` (Compound/Documentation) documents the tags.
 """
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
+from kb import sdf
 from kb.errors import DataError
 from kb.identity.identifiers import Identifier
 from kb.normalise import clean, tidy
-from kb.sources.pubchem.parse import Compound
+from kb.sources.pubchem import schema
+from kb.sources.pubchem.bodies import ContentError
+from kb.sources.pubchem.parse import compound_of
+from kb.sources.pubchem.proof import Compound, prove
 
 MAX_HEAVY_ATOMS = 1_000
 MAX_SMILES = 10_000
-_ITEM = re.compile(r"^>[^\n<]*<([A-Z0-9_]+)>[^\n]*\n(.*?)(?:\n[ \t]*(?:\n|\Z)|\Z)", re.MULTILINE | re.DOTALL)
-_COUNTS = re.compile(r"[ \d]{6}.*V[23]000")
 
-NUMBERS: dict[str, tuple[str, ...]] = {
-    "mol_weight": ("PUBCHEM_MOLECULAR_WEIGHT",),
-    "exact_mass": ("PUBCHEM_MONOISOTOPIC_WEIGHT", "PUBCHEM_EXACT_MASS"),
-    "xlogp": ("PUBCHEM_XLOGP3", "PUBCHEM_XLOGP3_AA"),
-    "tpsa": ("PUBCHEM_CACTVS_TPSA",),
-    "hbond_donors": ("PUBCHEM_CACTVS_HBOND_DONOR",),
-    "hbond_acceptors": ("PUBCHEM_CACTVS_HBOND_ACCEPTOR",),
-    "rotatable_bonds": ("PUBCHEM_CACTVS_ROTATABLE_BOND",),
-    "heavy_atoms": ("PUBCHEM_HEAVY_ATOM_COUNT",),
-    "charge": ("PUBCHEM_TOTAL_CHARGE",),
-    "complexity": ("PUBCHEM_CACTVS_COMPLEXITY",),
+_COUNTS: dict[str, tuple[str, ...]] = {
+    "CovalentUnitCount": ("PUBCHEM_COMPONENT_COUNT",),
+    "HBondDonorCount": ("PUBCHEM_CACTVS_HBOND_DONOR",),
+    "HBondAcceptorCount": ("PUBCHEM_CACTVS_HBOND_ACCEPTOR",),
+    "RotatableBondCount": ("PUBCHEM_CACTVS_ROTATABLE_BOND",),
+    "HeavyAtomCount": ("PUBCHEM_HEAVY_ATOM_COUNT",),
+    "Charge": ("PUBCHEM_TOTAL_CHARGE",),
 }
-"""Canonical property names and the tags that carry them, the first that is there winning."""
+_NUMBERS: dict[str, tuple[str, ...]] = {
+    "MolecularWeight": ("PUBCHEM_MOLECULAR_WEIGHT",),
+    "MonoisotopicMass": ("PUBCHEM_MONOISOTOPIC_WEIGHT",),
+    "XLogP": ("PUBCHEM_XLOGP3", "PUBCHEM_XLOGP3_AA"),
+    "TPSA": ("PUBCHEM_CACTVS_TPSA",),
+    "Complexity": ("PUBCHEM_CACTVS_COMPLEXITY",),
+}
+_TEXTS: dict[str, tuple[str, ...]] = {
+    "Title": ("PUBCHEM_IUPAC_TRADITIONAL_NAME", "PUBCHEM_IUPAC_NAME", "PUBCHEM_IUPAC_OPENEYE_NAME"),
+    "IUPACName": ("PUBCHEM_IUPAC_NAME",),
+    "MolecularFormula": ("PUBCHEM_MOLECULAR_FORMULA",),
+    "SMILES": ("PUBCHEM_SMILES", "PUBCHEM_OPENEYE_ISO_SMILES", "PUBCHEM_CONNECTIVITY_SMILES",
+               "PUBCHEM_OPENEYE_CAN_SMILES"),
+    "InChIKey": ("PUBCHEM_IUPAC_INCHIKEY",),
+}
+"""PUG REST's tags and those of the files that carry the same, the first that is there winning."""
 _STEREO = ("PUBCHEM_ATOM_DEF_STEREO_COUNT", "PUBCHEM_ATOM_UDEF_STEREO_COUNT")
-_SMILES = ("PUBCHEM_SMILES", "PUBCHEM_OPENEYE_ISO_SMILES", "PUBCHEM_CONNECTIVITY_SMILES", "PUBCHEM_OPENEYE_CAN_SMILES")
-_NAMES = ("PUBCHEM_IUPAC_TRADITIONAL_NAME", "PUBCHEM_IUPAC_NAME", "PUBCHEM_IUPAC_OPENEYE_NAME")
+_INTEGER = re.compile(r"-?\d{1,6}", re.ASCII)
 
 
-def parse_flat(raw: bytes) -> Compound:
-    """The compound of a 2D record; without a title it goes by its traditional IUPAC name."""
-    text = _text_of(raw)
-    tags = {name: value.strip() for name, value in _ITEM.findall(text)}
-    head = text.split("\n", 4)
-    if len(head) < 4 or not _COUNTS.match(head[3]) or "M  END" not in text:
-        raise DataError("not a molecule: no counts line, or no M  END")
-    cid = cid_of(tags.get("PUBCHEM_COMPOUND_CID", ""))
-    if head[0].strip() != str(cid):
-        raise DataError(f"the record is headed {head[0].strip()[:20]!r} and tagged CID {cid}")
-    values = {name: number for name, found in NUMBERS.items() if (number := _number(tags, found)) is not None}
-    if all(tag in tags for tag in _STEREO):
-        values["stereo_centers"] = sum(_number(tags, (tag,)) or 0.0 for tag in _STEREO)
-    if values.get("heavy_atoms", 0) > MAX_HEAVY_ATOMS:
-        raise DataError(f"{values['heavy_atoms']:.0f} heavy atoms: the limit is {MAX_HEAVY_ATOMS:,}")
-    name = next((tags[tag] for tag in _NAMES if tags.get(tag)), "")
-    return Compound(
-        cid=cid,
-        title=tidy(name) or f"CID {cid}",
-        formula=tags.get("PUBCHEM_MOLECULAR_FORMULA", ""),
-        smiles=smiles_of(next((tags[tag] for tag in _SMILES if tags.get(tag)), "")),
-        inchikey=inchikey_of(tags.get("PUBCHEM_IUPAC_INCHIKEY", "")),
-        iupac_name=tidy(tags.get("PUBCHEM_IUPAC_NAME", "")) or None,
-        units=int(_number(tags, ("PUBCHEM_COMPONENT_COUNT",)) or 1),
-        values=values,
-    )
+def parse_flat(raw: sdf.Raw) -> Compound:
+    """The compound of a 2D record, proven; without a title it goes by its traditional IUPAC name."""
+    record = sdf.read(raw)
+    if record.unfinished is not None:
+        raise DataError(f"the file ends within its last record, in {record.unfinished}")
+    cid = cid_of(record.items.get("PUBCHEM_COMPOUND_CID", ""))
+    if record.title != str(cid):
+        raise DataError(f"the record is headed {record.title[:20]!r} and tagged CID {cid}")
+    row: dict[str, Any] = {"CID": cid, "AtomStereoCount": sum(_integer(record.items, (tag,)) or 0 for tag in _STEREO)}
+    said: dict[str, Any] = {tag: _integer(record.items, names) for tag, names in _COUNTS.items()}
+    said |= {tag: _decimal(record.items, names) for tag, names in _NUMBERS.items()}
+    said |= {tag: _first(record.items, names) for tag, names in _TEXTS.items()}
+    row |= {tag: value for tag, value in said.items() if value is not None}
+    try:
+        checked = schema.validated(schema.PropertyRow, row, "the record")
+        if checked.HeavyAtomCount > MAX_HEAVY_ATOMS:
+            raise DataError(f"{checked.HeavyAtomCount} heavy atoms: the limit is {MAX_HEAVY_ATOMS:,}")
+        return prove(compound_of(checked))
+    except ContentError as error:
+        raise DataError(str(error)) from None
 
 
 def parse_line(raw: bytes, role: str) -> Compound:
     """The compound of a line of ``CID-InChI-Key`` (CID, InChI, InChIKey) or ``CID-SMILES`` (CID, SMILES).
 
-    Where only the SMILES is known the InChIKey is computed from it.
+    The InChIKey must be that of the InChI; where only the SMILES is known it is computed from it.
     """
     cells = _text_of(raw).split("\t")
     if len(cells) != (3 if role == "inchikey" else 2):
         raise DataError(f"{len(cells)} columns")
     cid = cid_of(cells[0])
     if role == "inchikey":
-        return Compound(cid, f"CID {cid}", "", None, inchikey_of(cells[2]), None, 1, {})
+        from rdkit.Chem import InchiToInchiKey
+
+        inchikey = inchikey_of(cells[2])
+        if (computed := InchiToInchiKey(cells[1])) != inchikey:
+            raise DataError(f"InChIKey {inchikey} is not that of the InChI, {computed or 'which is none'}")
+        return Compound(cid, f"CID {cid}", "", None, inchikey, None, 1, {})
     from kb.chemistry import standardise
 
     molecule = standardise(cells[1])
@@ -107,13 +119,22 @@ def smiles_of(text: str) -> str | None:
     return text or None
 
 
-def _number(tags: dict[str, str], names: tuple[str, ...]) -> float | None:
-    """The first finite number under the tags; raises DataError for a text that is none."""
-    for name in names:
-        if tags.get(name):
-            try:
-                number = float(tags[name])
-            except ValueError:
-                raise DataError(f"{name} is {tags[name][:30]!r}") from None
-            return number if math.isfinite(number) else None
-    return None
+def _first(items: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    return next((tidy(items[name]) for name in names if items.get(name)), None)
+
+
+def _integer(items: Mapping[str, str], names: tuple[str, ...]) -> int | None:
+    """The integer under the first tag that is there; raises DataError for a text that is none."""
+    text = _first(items, names)
+    if text is not None and not _INTEGER.fullmatch(text):
+        raise DataError(f"{names[0]} is {text[:30]!r}")
+    return None if text is None else int(text)
+
+
+def _decimal(items: Mapping[str, str], names: tuple[str, ...]) -> float | None:
+    """The number under the first tag that is there; raises DataError for a text that is none."""
+    text = _first(items, names)
+    try:
+        return None if text is None else float(schema.decimal(text))
+    except ValueError as error:
+        raise DataError(f"{names[0]}: {error}") from None

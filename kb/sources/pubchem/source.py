@@ -11,11 +11,14 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, ClassVar
 
+from sqlalchemy import func, select, union_all
+
 from kb import output
 from kb.errors import DataError, UsageError
 from kb.http.client import Transport, policy_for
 from kb.licences import LICENCES, NCBI, Licence
 from kb.modalities import Modality, State
+from kb.schema.ledger import cell, lookup
 from kb.sources.contract import Part, Plan, Source
 from kb.sources.pubchem.ask import BATCH, Asker
 from kb.sources.pubchem.cells import Cells
@@ -102,24 +105,39 @@ class PubChem(Source):
     def _parts(self, job: Job, asker: Asker, workers: Workers, questions: Sequence[Question]) -> Iterator[Part]:
         wanted = _modalities(job)
         job.expect(len(questions) * (1 + len(wanted)))
-        lookup = Lookup(job, asker, workers)
-        cids = yield from lookup.resolve(questions)
-        yield from lookup.identify(cids)
+        stage = Lookup(job, asker, workers)
+        cids = yield from stage.resolve(questions)
+        yield from stage.identify(cids)
         known = job.transact(lambda c: known_questions(c, self.name, [f"{CID}:{cid}" for cid in cids]))
         drugs = sorted({found.drug_id for found in known.values() if found.drug_id is not None})
         yield from Cells(job, asker, workers).fill(wanted, drugs)
+        workers.finish()
         _tell_unknown(job, questions)
+        _tell_rejected(job)
 
 
 def _tell_unknown(job: Job, questions: Sequence[Question]) -> None:
     """Say what of the user's led to no compound, and count it."""
     known = job.transact(lambda c: known_questions(c, job.source.name, [q.key for q in questions]))
-    unknown = sorted(key for key, found in known.items() if found.state in (State.absent, State.rejected))
+    unknown = sorted(key for key, found in known.items() if found.state == State.absent)
     job.counts["not_found"] = len(unknown)
     if unknown:
         more = f" and {len(unknown) - TOLD} more" if len(unknown) > TOLD else ""
         named = ", ".join(unknown[:TOLD])
         output.say(f"PubChem knows no compound for {len(unknown)} of {len(questions)}: {named}{more}")
+
+
+def _tell_rejected(job: Job) -> None:
+    """Say what was rejected in this run, and why, one line a kind of reason."""
+    errors = union_all(*(
+        select(table.c.last_error.label("said"))
+        .where(table.c.source == job.source.name, table.c.state == State.rejected, table.c.run_id == job.run_id)
+        for table in (cell, lookup)
+    )).subquery()
+    query = select(func.count(), func.mode().within_group(errors.c.said))
+    count, said = job.transact(lambda c: c.execute(query).one())
+    if count:
+        output.say(f"{count} cells or look-ups were rejected, most often: {said}; --retry-failed asks for them again")
 
 
 def _modalities(job: Job) -> list[Modality]:

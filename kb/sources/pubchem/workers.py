@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from kb.errors import Blocked, SourceError, Transient, TransportError
-from kb.sources.pubchem.bodies import BodyError
+from kb.errors import Blocked, SourceError, Transient, TransportError, Unusable
+from kb.modalities import State
+from kb.sources.pubchem.answers import RejectedError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -18,7 +20,12 @@ FAILURES_IN_A_ROW = 25
 """So many items that failed one after the other mean that the service is down: go on later."""
 
 
-WORK_FAILS = (TransportError, BodyError)
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """An item without an answer: failed for now, or rejected for what the answer said."""
+
+    state: State
+    error: str
 
 
 class Workers:
@@ -28,6 +35,8 @@ class Workers:
         self.size = size
         self._stop = stop
         self._failures = 0
+        self._answered = False
+        self._refusal: RejectedError | None = None
         self._lock = threading.Lock()
 
     def each(self, work: Callable[[T], R | None], items: Iterable[T]) -> Iterator[R]:
@@ -71,26 +80,38 @@ class Workers:
             future.cancel()
         return reason
 
-    def attempt(self, question: Callable[[], T]) -> tuple[T | None, str | None]:
-        """The answer and no error, or no answer and the error of an item that failed for now.
+    def attempt(self, question: Callable[[], T]) -> T | Miss:
+        """The answer, or why an item has none.
 
-        Raises Blocked, what the service rejects (our mistake), and Transient when everything fails.
+        Raises Blocked, Transient when everything fails, and RejectedError when everything is rejected.
         """
         try:
             answer = question()
         except Blocked:
             raise
-        except WORK_FAILS as error:
+        except Unusable as error:  # the item's own matter: the service answers
+            self._answered = True
+            return Miss(State.rejected, error.message)
+        except (TransportError, RejectedError) as error:
             self._failed(error)
-            return None, str(error)
+            return Miss(State.rejected if isinstance(error, RejectedError) else State.failed, error.message)
         with self._lock:
-            self._failures = 0
-        return answer, None
+            self._failures, self._answered = 0, True
+        return answer
 
-    def _failed(self, error: SourceError | BodyError) -> None:
+    def finish(self) -> None:
+        """Raise what the service rejected if it answered nothing at all: then the mistake is in how it is asked."""
+        if self._refusal is not None and not self._answered:
+            raise self._refusal
+
+    def _failed(self, error: SourceError) -> None:
         with self._lock:
             self._failures += 1
-            if self._failures >= FAILURES_IN_A_ROW:
+            if isinstance(error, RejectedError):
+                self._refusal = error
+                if self._failures >= FAILURES_IN_A_ROW:
+                    raise error
+            elif self._failures >= FAILURES_IN_A_ROW:
                 raise Transient(
                     f"{self._failures} requests failed one after the other, the last with: {error}",
                     hint="everything so far is committed: run the same command again later",

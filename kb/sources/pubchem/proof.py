@@ -1,0 +1,229 @@
+"""What a structure proves: identity, composition, masses and counts are checked against the SMILES by RDKit.
+
+PubChem states a compound's InChIKey, formula and numbers beside its SMILES, so a row that was mixed up with another
+compound's contradicts itself. Of 6,602 genuine records of PubChem, 8 do so by RDKit's own doing (oxyacids of the
+halogens and one porphyrin).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from kb.chemistry import describe, quiet, read_smiles
+from kb.errors import DataError
+from kb.sdf import Molfile
+from kb.sources.pubchem.bodies import ContentError
+from kb.sources.pubchem.formula import composition, count_rotatable
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+HEAVIEST = 92
+"""The last element that has an atomic weight; PubChem writes Rg for a polymer's ``*``."""
+LONGEST_COORDINATE = 1000.0
+"""Ångström from the origin; the largest conformers of PubChem have 50 heavy atoms."""
+BOND_RATIO = (0.70, 1.35)
+"""Length of a bond over the sum of both covalent radii; 3,823 ideal ligands of the PDB lie between 0.74 and 1.25."""
+NEAREST = 0.65
+"""Ångström between two atoms; H2 has 0.74."""
+DEPTH = 0.3
+"""Cubic ångström (times 6) that four neighbours of an atom enclose at least; real ones enclose more than 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compound:
+    """What PubChem knows a compound by; ``values`` under canonical property names; ``units`` is its fragments."""
+
+    cid: int
+    title: str
+    formula: str
+    smiles: str | None
+    inchikey: str | None
+    iupac_name: str | None
+    units: int
+    values: Mapping[str, float]
+
+
+def prove(compound: Compound) -> Compound:
+    """The compound with canonical SMILES, if nothing in it contradicts its structure; raises ContentError otherwise.
+
+    Where RDKit cannot read the structure (or there is none), masses and counts are checked against the formula, and
+    the InChIKey, which nothing proves then, is left out: it would decide who the drug is.
+    """
+    try:
+        molecule = read_smiles(compound.smiles) if compound.smiles else None
+        known = describe(molecule) if molecule is not None else None
+    except DataError:
+        molecule = known = None
+    if molecule is None or known is None:
+        if compound.formula:
+            _check_by_formula(compound)
+        return replace(compound, smiles=None, inchikey=None)
+    if compound.inchikey not in (None, known.inchikey):
+        raise ContentError(f"InChIKey {compound.inchikey} is not that of the SMILES, {known.inchikey}")
+    if compound.formula and composition(compound.formula) != composition(known.formula):
+        raise ContentError(f"formula {compound.formula} is not that of the SMILES, {known.formula}")
+    _check_by_structure(compound, molecule)
+    return replace(compound, smiles=known.smiles, inchikey=known.inchikey, formula=compound.formula or known.formula)
+
+
+def _check_by_structure(compound: Compound, molecule: Mol) -> None:
+    from rdkit import Chem
+    from rdkit.Chem.Descriptors import ExactMolWt, MolWt  # type: ignore[attr-defined]
+
+    hydrogens = sum(a.GetTotalNumHs(includeNeighbors=False) + (a.GetAtomicNum() == 1) for a in molecule.GetAtoms())
+    heavy = molecule.GetNumHeavyAtoms()
+    exact: dict[str, float] = {"heavy_atoms": heavy, "charge": Chem.GetFormalCharge(molecule)}
+    most: dict[str, float] = {
+        "rotatable_bonds": count_rotatable(molecule), "hbond_donors": hydrogens, "hbond_acceptors": heavy,
+        "stereo_centers": heavy, "tpsa": 70.0 * heavy,
+    }
+    _check(compound, exact, most, {"mol_weight": MolWt(molecule), "exact_mass": ExactMolWt(molecule)})
+    units = len(Chem.GetMolFrags(molecule))
+    if compound.values and compound.units != units:
+        raise ContentError(f"{compound.units} covalent units, but the SMILES has {units}")
+
+
+def _check_by_formula(compound: Compound) -> None:
+    from rdkit import Chem
+
+    atoms, charge = composition(compound.formula)
+    table = Chem.GetPeriodicTable()
+    heavy = sum(n for symbol, n in atoms.items() if symbol != "H")
+    weight = sum(n * table.GetAtomicWeight(symbol) for symbol, n in atoms.items())
+    most: dict[str, float] = {"rotatable_bonds": 2 * heavy, "hbond_donors": atoms["H"], "hbond_acceptors": heavy,
+                              "stereo_centers": heavy, "tpsa": 70.0 * heavy}
+    weighed = all(table.GetAtomicNumber(symbol) <= HEAVIEST for symbol in atoms)
+    _check(compound, {"heavy_atoms": heavy, "charge": charge}, most, {"mol_weight": weight} if weighed else {})
+
+
+def _check(compound: Compound, exact: Mapping[str, float], most: Mapping[str, float], masses: Mapping[str, float]
+           ) -> None:
+    """Raise ContentError for a count that is another, or larger than it can be, and for a mass that is another."""
+    values = compound.values
+    for name, right in exact.items():
+        if values.get(name, right) != right:
+            raise ContentError(f"{name} is {values[name]:g}, but the structure has {right:g}")
+    for name, limit in most.items():
+        if values.get(name, 0) > limit:
+            raise ContentError(f"{name} is {values[name]:g}, but the structure has at most {limit:g}")
+    for name, right in masses.items():
+        # Large weights are rounded to whole numbers, and tables of atomic weights differ in their last digits.
+        within = 0.06 + 5e-4 * right if name == "mol_weight" else 0.02 + 2e-5 * right
+        if abs(values.get(name, right) - right) > within:
+            raise ContentError(f"{name} is {values[name]:g}, but the structure has {right:.4f}")
+
+
+def check_conformer(record: Molfile, smiles: str | None, formula: str) -> int:
+    """The heavy atoms of a 3D record, if it is a conformer of the structure; raises ContentError otherwise.
+
+    Of a salt (``smiles`` of several units) it must be one unit, neutral or not: its parent. The atoms must be those of
+    the structure with all their hydrogens, its stereo centres and double bonds as they are in the SMILES where that
+    says so, and the coordinates a possible geometry. Without a structure the atoms must be those of the formula.
+    """
+    from rdkit import Chem
+
+    quiet()
+    lines = record.block.split("\n")
+    if not lines[1].rstrip().endswith("3D"):
+        raise ContentError("the record has no 3D coordinates")
+    _check_numbers(lines)
+    try:
+        molecule = Chem.MolFromMolBlock(record.block, removeHs=False)
+    except (RuntimeError, ValueError, OverflowError):
+        molecule = None
+    if molecule is None:
+        raise ContentError("a conformer that RDKit cannot read as a molecule")
+    if any(atom.GetTotalNumHs(includeNeighbors=False) for atom in molecule.GetAtoms()):
+        raise ContentError("a conformer without all of its hydrogens")
+    _check_geometry(molecule)
+    heavy = Chem.RemoveHs(molecule)
+    try:
+        wanted = read_smiles(smiles) if smiles else None
+    except DataError:
+        wanted = None
+    if wanted is None:
+        _check_atoms(molecule, formula, part="." in (smiles or ""))
+    elif not _is_conformer(heavy, wanted):
+        raise ContentError("the conformer is of another structure or of another stereoisomer")
+    return int(heavy.GetNumHeavyAtoms())
+
+
+_COORDINATE = re.compile(r" *-?\d{1,4}\.\d{1,4}", re.ASCII)
+
+
+def _check_numbers(lines: list[str]) -> None:
+    """Raise ContentError for coordinates that are no decimals, or far away; RDKit reads ``1e9`` and ``nan``."""
+    count = int(lines[3][:3])
+    for line in lines[4 : 4 + count]:
+        fields = [line[at : at + 10] for at in (0, 10, 20)]
+        if not all(_COORDINATE.fullmatch(field) for field in fields):
+            raise ContentError("an atom without finite coordinates")
+        if any(abs(float(field)) > LONGEST_COORDINATE for field in fields):
+            raise ContentError(f"an atom more than {LONGEST_COORDINATE:g} Å away")
+
+
+def _check_geometry(molecule: Mol) -> None:
+    import numpy as np
+    from rdkit import Chem
+
+    positions = molecule.GetConformer().GetPositions()
+    table = Chem.GetPeriodicTable()
+    for bond in molecule.GetBonds():
+        a, b = bond.GetBeginAtom(), bond.GetEndAtom()
+        length = float(np.linalg.norm(positions[a.GetIdx()] - positions[b.GetIdx()]))
+        radii = table.GetRcovalent(a.GetAtomicNum()) + table.GetRcovalent(b.GetAtomicNum())
+        if not BOND_RATIO[0] <= length / radii <= BOND_RATIO[1]:
+            raise ContentError(f"a bond {a.GetSymbol()}-{b.GetSymbol()} of {length:.2f} Å")
+    apart = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    if len(positions) > 1 and float((apart + 1e3 * np.eye(len(positions))).min()) < NEAREST:
+        raise ContentError("two atoms in one place")
+    for atom in molecule.GetAtoms():
+        around = [neighbour.GetIdx() for neighbour in atom.GetNeighbors()]
+        if len(around) == 4:
+            a, b, c, d = positions[around]
+            if abs(float(np.dot(a - d, np.cross(b - d, c - d)))) < DEPTH:
+                raise ContentError("a conformer that is flat")
+
+
+def is_unit(smiles: str, salt: str) -> bool:
+    """Whether a compound is one of a salt's units, neutral or not."""
+    try:
+        return _is_conformer(read_smiles(smiles), read_smiles(salt))
+    except DataError:
+        return False
+
+
+def _is_conformer(heavy: Mol, wanted: Mol) -> bool:
+    """Whether the molecule is the wanted one, or one of its units, in every stereo element that is stated."""
+    from rdkit import Chem
+    from rdkit.Chem.MolStandardize import rdMolStandardize
+
+    units = Chem.GetMolFrags(wanted, asMols=True)
+    if len(units) == 1:
+        return _same(heavy, wanted)
+    uncharger = rdMolStandardize.Uncharger()
+    neutral = uncharger.uncharge(heavy)
+    return any(_same(heavy, unit) or _same(neutral, uncharger.uncharge(unit)) for unit in units)
+
+
+def _same(given: Mol, wanted: Mol) -> bool:
+    return (
+        given.GetNumHeavyAtoms() == wanted.GetNumHeavyAtoms()
+        and given.GetNumBonds() == wanted.GetNumBonds()
+        and given.HasSubstructMatch(wanted, useChirality=True)
+    )
+
+
+def _check_atoms(molecule: Mol, formula: str, part: bool) -> None:
+    """Raise ContentError when the atoms are not those of the formula; of a salt they may be some of them."""
+    atoms = Counter(atom.GetSymbol() for atom in molecule.GetAtoms())
+    wanted, _ = composition(formula) if formula else (Counter[Any](), 0)
+    if part:
+        atoms.pop("H", None)  # the parent may be neutralised
+    if formula and (any(atoms[s] > wanted[s] for s in atoms) if part else atoms != wanted):
+        raise ContentError("the conformer's atoms are not the compound's")
