@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
-import hashlib
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,12 +27,12 @@ from record import report
 from demo.paths import data_path
 from embed.config import PretrainConfig, load_config
 from embed.features.cache import FeatureCache
-from embed.features.fingerprint import fingerprints
+from embed.features.fingerprint import fingerprints, log_counts
 from embed.features.molecule import featurise
 from embed.features.packed import Packed, vectors
 from embed.features.radius import conformers
 from embed.registry import IMAGE_MODELS, TEXT_MODELS
-from embed.source import Corpus, Item
+from embed.source import Corpus, Payloads, held
 from embed.training.data import Dataset, Table, make_table
 from embed.training.inputs import Inputs, build_inputs
 from embed.training.loop import Job, Progress, step
@@ -50,12 +50,6 @@ def rows_of(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def item(row: int, content: str | bytes) -> Item:
-    """A payload of a drug."""
-    data = content.encode() if isinstance(content, str) else content
-    return Item(row, hashlib.sha256(data).digest(), content)
-
-
 def drawing(smiles: str) -> bytes:
     """The 2D depiction, 224 pixels square."""
     canvas = rdMolDraw2D.MolDraw2DCairo(224, 224)
@@ -68,10 +62,10 @@ def corpus(count: int) -> Corpus:
     """The first ``count`` core drugs; properties are made up, as reading them costs either loop nothing."""
     drugs = [row for row in rows_of("drugs.tsv.gz") if row["tier"] == "core"][:count]
     index = {row["key"]: k for k, row in enumerate(drugs)}
-    texts = [item(index[r["key"]], r["content"]) for r in rows_of("texts.tsv.gz") if r["key"] in index]
+    texts = [(index[r["key"]], r["content"]) for r in rows_of("texts.tsv.gz") if r["key"] in index]
     with gzip.open(data_path("conformers_rdkit.sdf.gz"), "rt") as stream:
         blocks = stream.read().split("$$$$\n")
-    shapes = [item(index[b.partition("\n")[0]], b[:b.index("M  END") + 7]) for b in blocks
+    shapes = [(index[b.partition("\n")[0]], b[:b.index("M  END") + 7]) for b in blocks
               if b.partition("\n")[0] in index]
     names = sorted({v for r in rows_of("kg_triples.tsv.gz") for v in (r["head"], r["tail"])})
     entity = {name: k for k, name in enumerate(names)}
@@ -84,10 +78,21 @@ def corpus(count: int) -> Corpus:
     pair = np.array(linked, np.int64).T
     return Corpus(
         np.arange(1, len(drugs) + 1), [r["name"] for r in drugs], [r["smiles"] for r in drugs],
-        [r["inchikey"][:14] for r in drugs], texts, lambda: iter([item(k, drawing(r["smiles"])) for k, r in
-                                                                  enumerate(drugs)]),
-        lambda: iter(shapes), list(PROPERTIES)[:8], np.random.default_rng(0).normal(size=(len(drugs), 8)), graph,
+        [r["inchikey"][:14] for r in drugs], payloads(texts),
+        payloads([(k, drawing(r["smiles"])) for k, r in enumerate(drugs)]), payloads(shapes),
+        list(PROPERTIES)[:8], np.random.default_rng(0).normal(size=(len(drugs), 8)), graph,
         (pair[0], pair[1]))
+
+
+def payloads(pairs: Iterable[tuple[int, str | bytes]]) -> Payloads:
+    """Contents by drug, in memory."""
+    ordered = sorted(pairs, key=lambda pair: pair[0])
+    return held([row for row, _ in ordered], [content for _, content in ordered])
+
+
+def contents(items: Payloads) -> list[tuple[int, str]]:
+    """(row, content) of every payload."""
+    return [(int(row), str(content)) for row, content in zip(items.row, items.load(range(len(items))), strict=True)]
 
 
 def pairs_in(data: Dataset, drugs: torch.Tensor) -> int:
@@ -108,15 +113,16 @@ class Plain:
         self.text = TEXT_MODELS[config.text.model](config.text, CPU)
         self.image = IMAGE_MODELS[config.image.model](config.image, CPU)
         self.texts: dict[int, list[str]] = {}
-        for text in whole.texts:
-            self.texts.setdefault(text.row, []).append(str(text.content))
-        self.shapes = {shape.row: str(shape.content) for shape in whole.conformers()}
+        for row, text in contents(whole.texts):
+            self.texts.setdefault(row, []).append(text)
+        self.shapes = dict(contents(whole.conformers))
         self.text.encode(["warm"]), self.image.encode([drawing("C")])
 
     def _molecules(self, smiles: list[str]) -> Packed:
         _, items = featurise(smiles)
-        _, counts = fingerprints(smiles, self.config.molecule.fingerprint_bits)
-        vector = self.fitted.projections["molecule"].apply(counts.columns["vector"].astype(np.float32))
+        bits = self.config.molecule.fingerprint_bits
+        _, prints = fingerprints(smiles, bits)
+        vector = self.fitted.fitted.projections["molecule"].apply(log_counts(prints, bits))
         return Packed(items.n, {**items.columns, "vector": vector}, items.indptr)
 
     def data(self, rows: np.ndarray) -> Dataset:
@@ -134,8 +140,8 @@ class Plain:
         place[[has[k] for k in done]] = np.arange(len(done))
         tables = {
             "molecule": make_table("molecule", self._molecules(smiles), everyone, CPU),
-            "image": make_table("image", vectors(self.fitted.projections["image"].apply(seen)), everyone, CPU),
-            "text": make_table("text", vectors(self.fitted.projections["text"].apply(summed)), everyone, CPU),
+            "image": make_table("image", vectors(self.fitted.fitted.projections["image"].apply(seen)), everyone, CPU),
+            "text": make_table("text", vectors(self.fitted.fitted.projections["text"].apply(summed)), everyone, CPU),
             "structure": make_table("structure", shapes, place, CPU),
         }
         for name in ("property", "graph"):

@@ -39,8 +39,8 @@ INSERT INTO mkmed.drug (identity, name, kind, run_id)
 SELECT 'drugbank:' || v, v, 'unknown', (SELECT id FROM mkmed.run LIMIT 1) FROM unnest(CAST(:names AS text[])) v;
 INSERT INTO mkmed.drug_record (source, key, drug_id, name, kind, identifiers, artifact)
 SELECT 'bench', identity, id, name, kind, jsonb_build_array(identity), sha256('') FROM mkmed.drug;
-INSERT INTO mkmed.identifier (drug_id, namespace, value, source, artifact)
-SELECT id, 'drugbank', name, 'bench', sha256('') FROM mkmed.drug
+INSERT INTO mkmed.identifier (drug_id, namespace, value, source, key, artifact)
+SELECT id, 'drugbank', name, 'bench', identity, sha256('') FROM mkmed.drug
 """
 """Ten thousand drugs, made in SQL: the benchmark is not about them."""
 

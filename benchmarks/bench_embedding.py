@@ -38,7 +38,7 @@ def one_seed(seed: int, sets: Sequence[str], paper: bool) -> dict[str, Any]:
     from embed.config import paper as paper_config
     from embed.evaluation.run import evaluate
     from embed.runs import store
-    from embed.runs.loaded import load_run
+    from embed.runs.found import load_run
     from embed.training.job import pretrain
     from kb.db.engine import open_engine
     from kb.settings import load_settings
@@ -49,7 +49,7 @@ def one_seed(seed: int, sets: Sequence[str], paper: bool) -> dict[str, Any]:
     start, processor = time.perf_counter(), time.process_time()
     done = pretrain(engine, settings, config, publish=False, name=f"bench seed {seed}")
     seconds, processor = time.perf_counter() - start, time.process_time() - processor
-    found = evaluate(engine, load_run(engine, settings, str(done.run_id)))
+    found = evaluate(load_run(engine, settings, str(done.run_id)))
     store.drop(engine, done.run_id)
     return {**found, "seconds": seconds, "cpu_seconds": processor, "epochs": done.epochs}
 

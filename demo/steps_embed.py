@@ -26,7 +26,7 @@ def pretrain_config(scale: Scale) -> PretrainConfig:
 
 def published_folder(demo: Demo) -> Path | None:
     """The folder of the published run, or None."""
-    from embed.runs.loaded import find_run_folder
+    from embed.runs.found import find_run_folder
     from kb.errors import NotFound
 
     try:
@@ -46,7 +46,9 @@ def _accepted(demo: Demo) -> list[dict[str, Any]]:
 def _pretrained(demo: Demo) -> str | None:
     """A run with an accepted configuration is published, and no drug came after it."""
     folder = published_folder(demo)
-    if folder is None or not (folder / "config.json").is_file() or not (folder / "best.pt").is_file():
+    from embed.runs.artefact import is_run
+
+    if folder is None or not is_run(folder):
         return None
     if json.loads((folder / "config.json").read_text()) not in _accepted(demo):
         return None
@@ -105,9 +107,9 @@ def _evaluated(demo: Demo) -> str | None:
 
 def _evaluate(demo: Demo) -> None:
     from embed.evaluation.run import evaluate
-    from embed.runs.loaded import load_run
+    from embed.runs.found import load_run
 
-    evaluate(demo.engine, load_run(demo.engine, demo.settings))
+    evaluate(load_run(demo.engine, demo.settings))
 
 
 def _show_evaluation(demo: Demo) -> None:
@@ -126,7 +128,7 @@ def _mapped(demo: Demo) -> str | None:
 
 def _map(demo: Demo) -> None:
     from embed.atlas import draw_map
-    from embed.runs.loaded import find_run_folder
+    from embed.runs.found import find_run_folder
 
     draw_map(demo.engine, find_run_folder(demo.engine, demo.settings, "published") / "map.svg", coded_only=True)
 

@@ -113,15 +113,14 @@ def query(
     """List the drugs nearest to a text or a molecule that need not be in the knowledge base."""
     if (text is None) == (smiles is None):
         raise UsageError("give either --text or --smiles", hint='mkmed embed query --text "lowers blood glucose"')
-    from embed.runs.inference import TrainedRun
-    from embed.runs.loaded import find_run_folder
+    from embed.runs.found import open_embedder
     from embed.search import nearest
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
     settings = load_settings()
     engine = open_engine(settings)
-    run = TrainedRun(find_run_folder(engine, settings, "published"))
+    run = open_embedder(engine, settings)
     vectors = run.texts([text]) if text is not None else run.smiles([str(smiles)])
     output.emit(nearest(engine, vectors[0], k), form)
 
@@ -145,12 +144,15 @@ def runs(form: FormatOption = Format.table) -> None:
 def publish(run: Annotated[str, typer.Argument(help="The start of the run's id.")]) -> None:
     """Make a run the one that views, functions and the recommender read."""
     from embed.runs import store
+    from embed.runs.found import digest_at_hand
     from kb.db.engine import open_engine
+    from kb.settings import load_settings
 
-    engine = open_engine()
+    settings = load_settings()
+    engine = open_engine(settings)
     with engine.connect() as connection:
         run_id = store.find_run(connection, run)
-    store.publish(engine, run_id)
+    store.publish(engine, run_id, artefact=digest_at_hand(settings, run_id))
     output.say(f"published {run_id}")
 
 
@@ -175,7 +177,7 @@ def evaluate(
 ) -> None:
     """Measure a run on held-out drugs beside chance, an untrained model and simple baselines."""
     from embed.evaluation.run import evaluate as run_evaluate
-    from embed.runs.loaded import load_run
+    from embed.runs.found import load_run
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
@@ -183,7 +185,7 @@ def evaluate(
     if part not in (*parts, "all"):
         raise UsageError(f"unknown part {part!r}", hint=f"known: {', '.join(parts)}, all")
     engine, settings = open_engine(), load_settings()
-    report = run_evaluate(engine, load_run(engine, settings, run))
+    report = run_evaluate(load_run(engine, settings, run))
     for name in parts if part == "all" else (part,):
         output.emit(report[name], form, title=name)
 
@@ -228,7 +230,7 @@ def map_(
 ) -> None:
     """Draw the published vectors in two dimensions."""
     from embed.atlas import draw_map
-    from embed.runs.loaded import find_run_folder
+    from embed.runs.found import find_run_folder
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rdkit import Chem
 from rdkit.Chem import BRICS
 from sqlalchemy import Engine
 
 from embed.runs import store
-from embed.runs.inference import TrainedRun
-from embed.runs.loaded import find_run_folder
+from embed.runs.embedder import Embedder
+from embed.runs.found import open_embedder
 from kb.errors import NotFound
 from kb.query import read as query
 from kb.settings import Settings
@@ -35,26 +34,29 @@ class Fragment:
 
 @dataclass(frozen=True)
 class Likeness:
-    """How alike two drugs are and why; ``modalities`` has (similarity in it alone, share of the fused similarity)."""
+    """How alike two drugs are and why; ``modalities`` has (similarity in it alone, share of the fused similarity).
+
+    Alone is None where one of the drugs lacks the modality; a share is None where nothing is left without it.
+    """
 
     first: str
     second: str
     fused: float
-    modalities: dict[str, tuple[float, float | None]]
+    modalities: dict[str, tuple[float | None, float | None]]
     fragments: list[Fragment]
     smiles: tuple[str | None, str | None]
 
 
 def explain(engine: Engine, settings: Settings, first: str, second: str) -> Likeness:
     """The likeness of two drugs under the published run; raises NotFound for a drug without a vector."""
-    run = TrainedRun(find_run_folder(engine, settings, "published"))
+    run = open_embedder(engine, settings)
     run_id = store.published_run(engine)
     with engine.connect() as connection:
         ids = [query.find_drug(connection, name) for name in (first, second)]
         drugs = query.drugs(connection)
     rows = [int(np.searchsorted(drugs.ids, i)) for i in ids]
-    names = run.model.names
-    z = np.zeros((2, len(names), run.model.width), np.float32)
+    names = run.names
+    z = np.zeros((2, len(names), run.width), np.float32)
     present = np.zeros((2, len(names)), bool)
     for column, name in enumerate(names):
         vectors = store.read(engine, run_id, name)
@@ -76,17 +78,16 @@ def explain(engine: Engine, settings: Settings, first: str, second: str) -> Like
     return Likeness(*titles, fused, modalities, _fragments(run, titles, smiles), smiles)
 
 
-@torch.no_grad()
-def fused_similarity(run: TrainedRun, z: NDArray[np.float32], present: NDArray[np.bool_]) -> float:
+def fused_similarity(run: Embedder, z: NDArray[np.float32], present: NDArray[np.bool_]) -> float:
     """The cosine of the two fused vectors."""
-    fused = run.model.fusion(torch.from_numpy(z), torch.from_numpy(present))
+    fused = run.fuse(z, present)
     return float(fused[0] @ fused[1])
 
 
 def _share(
-    run: TrainedRun, z: NDArray[np.float32], present: NDArray[np.bool_], column: int, fused: float
-) -> tuple[float, float | None]:
-    alone = float(z[0, column] @ z[1, column]) if present[:, column].all() else float("nan")
+    run: Embedder, z: NDArray[np.float32], present: NDArray[np.bool_], column: int, fused: float
+) -> tuple[float | None, float | None]:
+    alone = float(z[0, column] @ z[1, column]) if present[:, column].all() else None
     without = present.copy()
     without[:, column] = False
     if not without.any(axis=1).all():
@@ -94,7 +95,7 @@ def _share(
     return alone, fused - fused_similarity(run, z, without)
 
 
-def _fragments(run: TrainedRun, names: tuple[str, str], smiles: tuple[str | None, str | None]) -> list[Fragment]:
+def _fragments(run: Embedder, names: tuple[str, str], smiles: tuple[str | None, str | None]) -> list[Fragment]:
     if smiles[0] is None or smiles[1] is None:
         return []
     whole = [run.smiles([text])[0] for text in (smiles[0], smiles[1])]

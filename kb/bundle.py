@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 
+from kb import sdf
 from kb.errors import ContractViolation, NotFound
 from kb.ingest.records import Document
 
@@ -75,23 +77,7 @@ class Bundle:
 
     def molecules(self, name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
         """Title, mol block and data items of every record of one of its SDF files."""
-        with gzip.open(self.folder / name, "rt", encoding="utf-8") as lines:
-            yield from split_sdf(lines)
-
-
-def split_sdf(lines: Iterator[str] | gzip.GzipFile) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Title, mol block (to ``M  END``) and data items of every record of an SDF; no chemistry is read."""
-    block: list[str] = []
-    for line in lines:
-        text = str(line)
-        if not text.startswith("$$$$"):
-            block.append(text)
-            continue
-        end = next((i for i, kept in enumerate(block) if kept.startswith("M  END")), len(block) - 1)
-        items = {
-            kept.split("<", 1)[1].split(">", 1)[0]: block[i + 1].strip()
-            for i, kept in enumerate(block[end:-1], end)
-            if kept.startswith(">") and "<" in kept
-        }
-        yield block[0].strip(), "".join(block[: end + 1]), items
-        block = []
+        with gzip.open(self.folder / name) as stream:
+            for raw in sdf.split(io.BufferedReader(stream)):
+                record = sdf.read(raw)
+                yield record.title, record.block, record.items

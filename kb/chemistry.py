@@ -20,6 +20,8 @@ MAX_SMILES_BYTES = 10_000
 MAX_HEAVY_ATOMS = 1_000
 MAX_CHARGE = 100
 """The absolute formal charge of one atom above which a SMILES is nonsense; RDKit accepts 999999999 and wraps it."""
+INCHI_SECONDS = 10
+"""The time after which InChI gives up; whatever else may take long runs in a process that is killed after it."""
 _CHARGE = re.compile(r"[+-](\d+)\]|[+-](\d+):")
 _ATOM = re.compile(r"\[[^\[\]]*\]|Br|Cl|[BCNOPSFIbcnops*]")
 
@@ -101,10 +103,22 @@ def describe(molecule: Mol) -> Molecule:
 
     smiles = canonical(molecule)
     settled = Chem.MolFromSmiles(smiles)
-    inchikey = Chem.MolToInchiKey(settled)
+    return Molecule(smiles, _inchikey(settled), str(CalcMolFormula(settled)), settled.GetNumHeavyAtoms())
+
+
+def inchikey_of(smiles: str) -> str:
+    """The standard InChIKey of a SMILES; raises DataError where there is none."""
+    return _inchikey(read_smiles(smiles))
+
+
+def _inchikey(molecule: Mol) -> str:
+    from rdkit import Chem
+
+    quiet()
+    inchikey = Chem.MolToInchiKey(molecule, options=f"-W{INCHI_SECONDS}")
     if not inchikey:
         raise DataError("InChI has no key for this molecule")
-    return Molecule(smiles, inchikey, str(CalcMolFormula(settled)), settled.GetNumHeavyAtoms())
+    return str(inchikey)
 
 
 def canonical(molecule: Mol) -> str:

@@ -7,6 +7,8 @@ import re
 import unicodedata
 from typing import Any
 
+MAX_INDEXED = 2_000
+"""Bytes of a text that an index of PostgreSQL holds; a B-tree takes up to 2,704."""
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -31,3 +33,9 @@ def clean_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [clean_json(v) for v in value]
     return value
+
+
+def too_long(text: str, what: str) -> str | None:
+    """Why a text cannot be a name, a provider or whatever else is looked for, or None when it fits an index."""
+    size = len(text.encode("utf-8", "replace"))
+    return f"{what} of {size:,} bytes: the limit is {MAX_INDEXED:,}" if size > MAX_INDEXED else None

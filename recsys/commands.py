@@ -10,8 +10,10 @@ import typer
 from kb import output
 from kb.errors import NotUnderstood, UsageError
 from kb.output import Format
+from recsys.study_commands import register
 
 app = typer.Typer(no_args_is_help=True, help="Medication recommendation: cohorts, training, evaluation, answers.")
+register(app)
 
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 RunOption = Annotated[str, typer.Option("--run", "-r", help="Run id or its beginning; the latest run if left out.")]
@@ -234,6 +236,8 @@ def recommend(
     output.emit(recommended_rows(answer.recommended[:limit]), form, title=WARNING)
     if answer.avoided:
         output.emit(avoided_rows(answer.avoided), form, title="left out because of interactions")
+    if answer.alerts:
+        output.emit([alert.row() for alert in answer.alerts], form, title="interactions, gravest first")
     if reasons:
         output.emit([row for reason in reasons for row in reason.rows()], form, title=f"reasons: {reasons[0].method}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from demo import pipeline, steps_embed, steps_kb, steps_recsys
+from demo import paths, pipeline, steps_embed, steps_kb, steps_recsys
 from demo.clearing import clear
 from demo.paths import patient_path
 from demo.pipeline import FULL, QUICK, Demo, Scale, Step, demo_settings, steps
@@ -27,8 +27,12 @@ def demo(database, tmp_path_factory):
 
 
 @pytest.fixture
-def trained_on_mimic(monkeypatch):
+def trained_on_mimic(monkeypatch, tmp_path):
+    """The MIMIC-III demo in the place of eICU's, and an invented patient in its codes."""
     monkeypatch.setattr(steps_recsys, "TRAINED_ON", "mimic3")
+    visit = {"diagnoses": ["ICD9CM:401.9", "ICD9CM:428.0", "ICD9CM:427.31"], "procedures": ["ICD9PROC:38.93"]}
+    (tmp_path / "patient.json").write_text(json.dumps({"about": "Invented.", "visits": [visit, visit]}))
+    monkeypatch.setattr(paths, "patient_path", lambda: tmp_path / "patient.json")
 
 
 def test_it_has_a_home_and_a_server_of_its_own(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from embed.alignment.fusion import drop_modalities
 from embed.alignment.loss import info_nce, late_fusion, relation, same_substance
@@ -19,8 +20,8 @@ LEAST_PAIRS = 2
 class Relation:
     """How alike drugs are by one raw modality: ``vectors`` (n, F), ``position[drug]`` a row of it or -1.
 
-    ``tanimoto`` compares bit vectors, otherwise rows are unit vectors and the cosine counts. ``mean`` and ``spread``
-    standardise the similarity by its distribution over the training drugs.
+    ``tanimoto`` compares bits, eight a byte; otherwise the cosine of the first ``width`` columns (0: all) counts.
+    ``mean`` and ``spread`` standardise the similarity by its distribution over the training drugs.
     """
 
     vectors: Tensor
@@ -29,24 +30,29 @@ class Relation:
     weight: float = 1.0
     mean: float = 0.0
     spread: float = 1.0
+    width: int = 0
 
     def similarity(self, drugs: Tensor) -> tuple[Tensor, Tensor]:
         """``(S, known)``: standardised similarities (B, B), and which of ``drugs`` have the modality (B,)."""
         position = self.position[drugs]
-        x = self.vectors[position.clamp(min=0)].float()
-        inner = x @ x.T
+        x = self.vectors[position.clamp(min=0)]
         if self.tanimoto:
-            size = x.sum(1)
+            shift = torch.arange(7, -1, -1, dtype=torch.uint8, device=x.device)
+            x = ((x[:, :, None] >> shift) & 1).flatten(1).float()
+            inner, size = x @ x.T, x.sum(1)
             inner = inner / (size[:, None] + size[None, :] - inner).clamp(min=1e-6)
+        else:
+            x = F.normalize(torch.nan_to_num(x[:, :self.width or None].float()), dim=1)
+            inner = x @ x.T
         return (inner - self.mean) / self.spread, position >= 0
 
-    def standardise(self, drugs: Tensor, most: int = 4096) -> None:
-        """Fit ``mean`` and ``spread`` on the pairs of (the first ``most`` of) these drugs that have the modality."""
+    def distribution(self, drugs: Tensor, most: int = 4096) -> tuple[float, float]:
+        """Mean and standard deviation over the pairs of (the first ``most`` of) these drugs that have the modality."""
         known = drugs[self.position[drugs] >= 0][:most]
         if len(known) < 2:
-            return
+            return 0.0, 1.0
         inner, _ = self.similarity(known)
-        self.mean, self.spread = float(inner.mean()), max(float(inner.std()), 1e-6)
+        return float(inner.mean()), max(float(inner.std()), 1e-6)
 
 
 def teacher(relations: list[Relation], drugs: Tensor, same: Tensor, loss: LossConfig) -> Tensor:

@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 from embed.config import PretrainConfig
 from embed.evaluation.classes import cosine, nearest_class
 from embed.evaluation.intervals import over_seeds
-from embed.evaluation.run import Labels, read_labels
+from embed.evaluation.labels import Labels, read_labels
 from embed.features.cache import FeatureCache
 from embed.registry import ANCHOR
 from embed.runs import checkpoint
@@ -64,9 +64,7 @@ def restrict(prepared: Prepared, config: PretrainConfig) -> Prepared:
     data = Dataset(inputs.data.drug_ids, {n: t for n, t in inputs.data.tables.items() if n in names}, inputs.data.group)
     taught = [n for n in config.loss.relation_of if n in inputs.raw and n in inputs.data.tables]
     relations = [r for n, r in zip(taught, inputs.relations, strict=True) if n in names]
-    return Prepared(
-        prepared.corpus, prepared.split, Inputs(data, relations, inputs.projections, inputs.identities, inputs.raw)
-    )
+    return Prepared(prepared.corpus, prepared.split, Inputs(data, relations, inputs.fitted, inputs.raw))
 
 
 def train_arm(prepared: Prepared, config: PretrainConfig, labels: Labels) -> dict[str, float]:

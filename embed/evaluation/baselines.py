@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embed.evaluation.classes import cosine, tanimoto
+from embed.features.fingerprint import unpacked
 from embed.registry import ANCHOR
-from embed.training.inputs import Inputs
 
 EIGHT_PROPERTIES = (
     "mol_weight",
@@ -29,18 +30,20 @@ def standardised(similarity: NDArray[np.floating]) -> NDArray[np.floating]:
     return (similarity - similarity[off].mean()) / max(float(similarity[off].std()), 1e-9)
 
 
-def raw_similarity(inputs: Inputs, name: str, rows: NDArray[np.int64]) -> NDArray[np.floating] | None:
+Raw = Mapping[str, tuple[NDArray[Any], NDArray[np.bool_]]]
+"""Features by modality: (matrix [N, F], or packed bits for the molecule; which drugs have it [N])."""
+
+
+def raw_similarity(raw: Raw, name: str, rows: NDArray[np.int64]) -> NDArray[np.floating] | None:
     """How alike the drugs at ``rows`` [N] are by one modality's frozen features; None when it was not built.
 
     A drug that lacks the modality is at the mean distance of all others.
     """
-    if name not in inputs.raw:
+    if name not in raw:
         return None
-    matrix, place = inputs.raw[name]
-    at = place[rows]
-    picked = np.where((at >= 0)[:, None], matrix[at.clip(min=0)], 0).astype(np.float32)
-    similarity = tanimoto(picked) if name == ANCHOR else cosine(picked)
-    known = (at >= 0)[:, None] & (at >= 0)[None, :]
+    matrix, has = raw[name][0][rows], raw[name][1][rows]
+    similarity = tanimoto(unpacked(matrix)) if name == ANCHOR else cosine(np.nan_to_num(matrix))
+    known = has[:, None] & has[None, :]
     off = known & ~np.eye(len(rows), dtype=bool)
     return np.where(known, similarity, similarity[off].mean() if off.any() else 0.0)
 
@@ -57,7 +60,7 @@ def property_similarity(names: Sequence[str], values: NDArray[np.floating]) -> N
 
 
 def baselines(
-    inputs: Inputs,
+    raw: Raw,
     property_names: Sequence[str],
     properties: NDArray[np.floating],
     rows: NDArray[np.int64],
@@ -68,13 +71,13 @@ def baselines(
     by_property = property_similarity(property_names, properties[rows])
     if by_property is not None:
         yield "8 properties", by_property
-    raw = {name: raw_similarity(inputs, name, rows) for name in (ANCHOR, "text", "graph")}
+    alone = {name: raw_similarity(raw, name, rows) for name in (ANCHOR, "text", "graph")}
     titles = {ANCHOR: "ECFP4, Tanimoto", "text": "text encoder, mean over texts", "graph": "graph neighbourhoods, IDF"}
-    for name, similarity in raw.items():
+    for name, similarity in alone.items():
         if similarity is not None:
             yield titles[name], similarity
-    parts = [standardised(s) for name, s in raw.items() if s is not None and name != "graph"]
+    parts = [standardised(s) for name, s in alone.items() if s is not None and name != "graph"]
     if len(parts) == 2:
         yield "late fusion: ECFP4 + text", parts[0] + parts[1]
-        if raw["graph"] is not None:
-            yield "late fusion: ECFP4 + text + graph", parts[0] + parts[1] + standardised(raw["graph"])
+        if alone["graph"] is not None:
+            yield "late fusion: ECFP4 + text + graph", parts[0] + parts[1] + standardised(alone["graph"])

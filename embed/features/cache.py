@@ -1,35 +1,47 @@
 """A content-addressed store of features: only what changed is computed again.
 
-The key is (sha256 of the input, encoder, version). One folder per encoder and version; each batch is one immutable
-``.npz`` shard that is named after the sha256 of its bytes, written under a temporary name, flushed and renamed, so a
-killed process leaves either a whole shard or none and several processes may write at once. A shard whose bytes do not
-have the sha256 of its name is told, removed and computed again.
+The key is (sha256 of the input, encoder, version). One folder per encoder and version holds immutable Arrow files, each
+named by its own digest, written under a temporary name, flushed and renamed: a killed process leaves either a whole
+file or none, several processes may write at once, and a flipped byte is found when the file is read. Reading copies
+record batch by record batch into arrays of the final size; few rows are read through a memory map.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import uuid
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import filelock
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from embed.features.packed import Packed, concat
 from kb.errors import DataError
 from kb.output import say
 
-SHA256_DIGITS = 64
 TOLD = 1000
 """More missing features than this are announced: it will take a while."""
+PART = 4096
+"""Items a file while features are computed: what a kill costs at most."""
+BATCH = 4096
+"""Items a record batch."""
+MOST_FILES = 8
+"""With more files than this in a folder they are made into one."""
+FEW = 256
+"""Up to this many rows of a file are read through a memory map."""
 
 Compute = Callable[[list[int]], tuple[list[int], Packed]]
+"""From indices of missing inputs to those that have a feature, and the features."""
+Chunks = Callable[[list[int]], Iterator[tuple[list[int], list[int], Packed]]]
+"""From indices of missing inputs to (asked, done, items) of chunk after chunk, in any order."""
 
 
 def sha256(data: bytes | str) -> bytes:
@@ -37,13 +49,72 @@ def sha256(data: bytes | str) -> bytes:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).digest()
 
 
-class FeatureCache:
-    """Features by input digest; ``get`` computes what is missing and keeps it."""
+def version_of(**settings: object) -> str:
+    """A short version made of everything that the output of a featuriser depends on."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def __init__(self, root: Path) -> None:
+
+def in_chunks(compute: Compute, size: int) -> Chunks:
+    """The chunks of a function that works on indices, one after the other in this process."""
+    def run(indices: list[int]) -> Iterator[tuple[list[int], list[int], Packed]]:
+        for start in range(0, len(indices), size):
+            asked = indices[start:start + size]
+            yield asked, *compute(asked)
+
+    return run
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where items lie: item k is row ``row[k]`` of ``files[file[k]]``; sorted by file and row."""
+
+    files: list[Path]
+    file: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+
+class Features:
+    """The features of many inputs: ``position`` (n,) is each input's item or -1; items come whole or in parts."""
+
+    def __init__(self, position: NDArray[np.int64], source: _Place | Packed | None) -> None:
+        self.position = position
+        self._source = source
+        self.n = 0 if source is None else source.n if isinstance(source, Packed) else len(source.row)
+
+    def all(self) -> Packed | None:
+        """Every item, or None where there is none."""
+        if isinstance(self._source, Packed) or self._source is None:
+            return self._source
+        return concat([part for _, part in self.batches()]) if self.n else None
+
+    def batches(self) -> Iterator[tuple[int, Packed]]:
+        """(number of the first item, items) of batch after batch, in order."""
+        if isinstance(self._source, Packed):
+            yield 0, self._source
+        elif self._source is not None:
+            yield from self._read(np.arange(self.n))
+
+    def take(self, items: NDArray[np.int64]) -> Packed:
+        """The items at these ascending numbers; raises DataError where there is none."""
+        if isinstance(self._source, Packed):
+            return self._source.take(items)
+        return concat([part for _, part in self._read(items)])
+
+    def _read(self, items: NDArray[np.int64]) -> Iterator[tuple[int, Packed]]:
+        assert isinstance(self._source, _Place)
+        place, start = self._source, 0
+        for number in np.unique(place.file[items]):
+            for part in _rows_of(place.files[number], place.row[items[place.file[items] == number]]):
+                yield start, part
+                start += part.n
+
+
+class FeatureCache:
+    """Features by input digest; what is missing is computed and kept. Without a root nothing is kept."""
+
+    def __init__(self, root: Path | None) -> None:
         self.root = root
-        self._sound: set[Path] = set()
-        """Shards whose bytes were compared with their names in this process."""
 
     def get(self, encoder: str, version: str, keys: Sequence[bytes], compute: Compute,
             *, shard: int = 512) -> tuple[NDArray[np.int64], Packed | None]:
@@ -52,92 +123,264 @@ class FeatureCache:
         ``compute`` gets indices into ``keys`` and returns those it could do, with their features; an input that it
         leaves out (a SMILES that does not parse) is remembered as having none. ``items`` is None if nothing has one.
         """
+        found = self.open(encoder, version, keys, in_chunks(compute, shard))
+        return found.position, found.all()
+
+    def open(self, encoder: str, version: str, keys: Sequence[bytes], produce: Chunks) -> Features:
+        """The features of all keys; those that are missing are made by ``produce`` and kept."""
+        table = _key_table(keys)
+        _, first, back = np.unique(_prefix(table), return_index=True, return_inverse=True)
+        if not np.array_equal(table[first][back], table):
+            raise DataError("two different inputs have digests that begin alike")
+        order = np.argsort(first, kind="stable")  # in the order of the inputs
+        first, back = first[order], np.argsort(order, kind="stable")[back]
+        own = table[first]
+        if self.root is None:
+            return _fresh(first, back, produce)
         folder = self.root / encoder / version
-        known, empty = self._open(folder)
-        first: dict[bytes, int] = {}
-        for index, key in enumerate(keys):
-            first.setdefault(key, index)
-        todo = [index for key, index in first.items() if key not in known and key not in empty]
-        if len(todo) > TOLD:
-            say(f"{encoder}: computing {len(todo):,} of {len(first):,} features")
-        for start in range(0, len(todo), shard):
-            chunk = todo[start:start + shard]
-            done, items = compute(chunk)
-            self._write(folder, [keys[i] for i in done], items, [keys[i] for i in chunk if i not in set(done)])
-        if todo:
-            known, empty = self._open(folder)
-        return self._collect(keys, known)
+        files, file, row, empty = _look_up(folder, own)
+        todo = np.flatnonzero((file < 0) & ~empty)
+        if len(todo):
+            if len(todo) > TOLD:
+                say(f"{encoder}: computing {len(todo):,} of {len(own):,} features")
+            self._compute(folder, own, first, todo, produce)
+            files, file, row, empty = _look_up(folder, own)
+        found = np.flatnonzero(file >= 0)
+        order = found[np.lexsort((row[found], file[found]))]
+        number = np.full(len(own), -1, np.int64)
+        number[order] = np.arange(len(order))
+        return Features(number[back], _Place(files, file[order], row[order]))
 
-    def _open(self, folder: Path) -> tuple[dict[bytes, tuple[Path, int]], set[bytes]]:
-        known: dict[bytes, tuple[Path, int]] = {}
-        empty: set[bytes] = set()
-        for path in sorted(folder.glob("*.npz")):
-            if path not in self._sound and not _is_whole(path):
-                say(f"feature shard {path} is damaged; it is removed and its features are computed again")
-                path.unlink(missing_ok=True)
-                continue
-            self._sound.add(path)
-            with np.load(path, allow_pickle=False) as shard:
-                names, failed = shard["@keys"], shard["@empty"]
-            known.update((row.tobytes(), (path, i)) for i, row in enumerate(names))
-            empty.update(row.tobytes() for row in failed)
-        return known, empty
+    def known(self, encoder: str, version: str, keys: Sequence[bytes]) -> NDArray[np.bool_]:
+        """Which of ``keys`` are in the cache, with a feature or known to have none."""
+        if self.root is None or not keys:
+            return np.zeros(len(keys), bool)
+        _, file, _, empty = _look_up(self.root / encoder / version, _key_table(keys))
+        return (file >= 0) | empty
 
-    def _write(self, folder: Path, keys: list[bytes], items: Packed, empty: list[bytes]) -> None:
-        if items.n != len(keys):
-            raise DataError(f"featuriser returned {items.n} items for {len(keys)} inputs")
-        folder.mkdir(parents=True, exist_ok=True)
-        arrays = {f"c:{name}": column for name, column in items.columns.items()}
-        arrays |= {f"p:{axis}": pointer for axis, pointer in items.indptr.items()}
-        arrays["@keys"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
-        arrays["@empty"] = np.frombuffer(b"".join(empty), np.uint8).reshape(-1, 32)
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        temporary = folder / f".{uuid.uuid4().hex}.tmp"
-        with temporary.open("xb") as stream:
-            stream.write(buffer.getbuffer())
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(folder / f"{hashlib.sha256(buffer.getbuffer()).hexdigest()}.npz")
-
-    def _collect(self, keys: Sequence[bytes],
-                 known: dict[bytes, tuple[Path, int]]) -> tuple[NDArray[np.int64], Packed | None]:
-        wanted: dict[Path, list[int]] = {}
-        order: dict[bytes, int] = {}
-        for key in dict.fromkeys(keys):
-            if key in known:
-                path, row = known[key]
-                wanted.setdefault(path, []).append(row)
-        parts = []
-        for path, rows in wanted.items():
-            shard, names = _read(path)
-            for row in rows:
-                order[names[row].tobytes()] = len(order)
-            parts.append(shard.take(np.array(rows, np.int64)))
-        position = np.array([order.get(key, -1) for key in keys], np.int64)
-        return position, concat(parts) if parts else None
+    def _compute(self, folder: Path, own: NDArray[np.uint8], first: NDArray[np.int64], todo: NDArray[np.int64],
+                 produce: Chunks) -> None:
+        rank = {int(first[k]): int(k) for k in todo}
+        kept: list[tuple[NDArray[np.uint8], Packed]] = []
+        none: list[bytes] = []
+        count = 0
+        for asked, done, items in produce(list(rank)):
+            if items.n != len(done):
+                raise DataError(f"featuriser returned {items.n} items for {len(done)} inputs")
+            without = set(asked) - set(done)
+            none += [own[rank[i]].tobytes() for i in asked if i in without]
+            if done:
+                kept.append((own[[rank[i] for i in done]], items))
+                count += len(done)
+            if count >= PART:
+                _write(folder, kept)
+                kept, count = [], 0
+        if kept:
+            _write(folder, kept)
+        if none:
+            _write_none(folder, b"".join(none))
+        if len(list(folder.glob("*.arrow"))) > MOST_FILES:
+            _compact(folder)
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether the file has the sha256 that it is named after; of one named otherwise, whether all of it can be read."""
-    if len(path.stem) == SHA256_DIGITS:
+def _key_table(keys: Sequence[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
+
+
+def _prefix(table: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The first 8 bytes of each digest, as a number to sort by."""
+    return np.ascontiguousarray(table[:, :8]).view(np.uint64)[:, 0]
+
+
+def _fresh(first: NDArray[np.int64], back: NDArray[np.int64], produce: Chunks) -> Features:
+    """Features that are computed and kept in memory only."""
+    rank = {int(index): k for k, index in enumerate(first)}
+    row = np.full(len(first), -1, np.int64)
+    parts, count = [], 0
+    for _, done, items in produce(list(rank)):
+        row[[rank[i] for i in done]] = np.arange(count, count + len(done))
+        count += len(done)
+        if done:
+            parts.append(items)
+    return Features(row[back], concat(parts) if parts else None)
+
+
+def _look_up(folder: Path, own: NDArray[np.uint8],
+             ) -> tuple[list[Path], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """``(files, file, row, empty)``: where each key lies (file -1: nowhere), and which are known to have no feature."""
+    files: list[Path] = []
+    file, row = np.full(len(own), -1, np.int64), np.zeros(len(own), np.int64)
+    for path in sorted(folder.glob("*.arrow")):
+        stored = _keys_of(path)
+        if stored is None:
+            continue
+        found, at = _match(stored, own)
+        file[found], row[found] = len(files), at
+        files.append(path)
+    empty = np.zeros(len(own), bool)
+    for path in folder.glob("*.none"):
+        if _intact(path):
+            found, _ = _match(_key_table([path.read_bytes()]), own)
+            empty[found] = True
+    return files, file, row, empty
+
+
+def _match(stored: NDArray[np.uint8], own: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """``(found, at)``: which of ``own`` are among ``stored``, and in which rows."""
+    if not len(stored) or not len(own):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    prefix = _prefix(stored)
+    order = np.argsort(prefix, kind="stable")
+    at = order[np.searchsorted(prefix, _prefix(own), sorter=order).clip(max=len(order) - 1)]
+    found = np.flatnonzero((stored[at] == own).all(1))
+    return found, at[found]
+
+
+_SOUND: set[tuple[Path, int, int]] = set()
+"""Files (with size and time) whose bytes were compared with their names in this process."""
+
+
+def _intact(path: Path) -> bool:
+    """Whether a file's digest is the one in its name; a damaged one is removed, and said to be."""
+    try:
+        facts = path.stat()
+        mark = (path, facts.st_size, facts.st_mtime_ns)
+        if mark in _SOUND:
+            return True
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == path.stem
-    try:  # shards of mkmed 0.1.0 have names of chance, and the check sums of zip
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as shard:
-            return {"@keys", "@empty"} <= {name for name in shard.files if shard[name] is not None}
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError):
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:  # another process made the files into one
         return False
+    if digest == path.stem:
+        _SOUND.add(mark)
+        return True
+    say(f"feature file {path} is damaged; it is removed and its features are computed again")
+    path.unlink(missing_ok=True)
+    return False
 
 
-def _read(path: Path) -> tuple[Packed, NDArray[np.uint8]]:
-    with np.load(path, allow_pickle=False) as shard:
-        columns = {name[2:]: shard[name] for name in shard.files if name.startswith("c:")}
-        indptr = {name[2:]: shard[name] for name in shard.files if name.startswith("p:")}
-        return Packed(len(shard["@keys"]), columns, indptr), shard["@keys"]
+def _keys_of(path: Path) -> NDArray[np.uint8] | None:
+    if not _intact(path):
+        return None
+    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+        parts = [_bytes_of(reader.get_batch(k).column("@key")).reshape(-1, 32)
+                 for k in range(reader.num_record_batches)]
+        return np.concatenate(parts) if parts else np.zeros((0, 32), np.uint8)
 
 
-def version_of(**settings: object) -> str:
-    """A short version made of everything that the output of a featuriser depends on."""
-    text = json.dumps(settings, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _bytes_of(array: Any) -> NDArray[np.uint8]:
+    """The values of a fixed-size binary column."""
+    width = array.type.byte_width
+    return np.frombuffer(array.buffers()[1], np.uint8)[array.offset * width:(array.offset + len(array)) * width]
+
+
+def _rows_of(path: Path, rows: NDArray[np.int64]) -> Iterator[Packed]:
+    """The items at ascending ``rows`` of a file, one record batch at a time."""
+    opened = pa.memory_map(str(path)) if len(rows) <= FEW else pa.OSFile(str(path))
+    with opened as source, pa.ipc.open_file(source) as reader:
+        kinds = json.loads(reader.schema.metadata[b"columns"])
+        start = 0
+        for k in range(reader.num_record_batches):
+            if start > rows[-1]:
+                break
+            batch = reader.get_batch(k)
+            inside = rows[np.searchsorted(rows, start):np.searchsorted(rows, start + batch.num_rows)] - start
+            start += batch.num_rows
+            if len(inside):
+                yield _unpack(batch, kinds).take(inside)
+
+
+def _unpack(batch: Any, kinds: dict[str, Any]) -> Packed:
+    """A record batch as packed items; arrays lie in the batch's own memory."""
+    columns: dict[str, Any] = {}
+    indptr: dict[str, NDArray[np.int64]] = {}
+    for name, kind in kinds.items():
+        dtype, shape = np.dtype(kind["dtype"]), tuple(kind["shape"])
+        size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        array = batch.column(name)
+        bounds = np.frombuffer(array.buffers()[1], np.int32)[array.offset:array.offset + len(array) + 1]
+        data = np.frombuffer(array.buffers()[2] or b"", np.uint8)[bounds[0]:bounds[-1]]
+        columns[name] = data.view(dtype).reshape(-1, *shape)
+        axis, dot, _ = name.rpartition(".")
+        if dot:
+            indptr[axis] = ((bounds - bounds[0]) // max(size, 1)).astype(np.int64)
+    return Packed(batch.num_rows, columns, indptr)
+
+
+def _pack(keys: NDArray[np.uint8], items: Packed) -> Any:
+    """A record batch of at most ``BATCH`` items."""
+    fields, arrays = [pa.field("@key", pa.binary(32))], [
+        pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(keys), [None, pa.py_buffer(keys.tobytes())])]
+    for name, column in items.columns.items():
+        axis, dot, _ = name.rpartition(".")
+        rows = items.indptr[axis] if dot else np.arange(items.n + 1)
+        size = column.dtype.itemsize * int(np.prod(column.shape[1:], dtype=np.int64))
+        bounds = rows * size
+        if bounds[-1] >= 2**31:
+            raise DataError(f"features of {bounds[-1]:,} bytes in one batch", hint="compute them in smaller chunks")
+        buffers = [None, pa.py_buffer(bounds.astype(np.int32).tobytes()),
+                   pa.py_buffer(np.ascontiguousarray(column).tobytes())]
+        arrays.append(pa.BinaryArray.from_buffers(pa.binary(), items.n, buffers))
+        fields.append(pa.field(name, pa.binary()))
+    kinds = {name: {"dtype": column.dtype.str, "shape": column.shape[1:]} for name, column in items.columns.items()}
+    return pa.record_batch(arrays, schema=pa.schema(fields, metadata={"columns": json.dumps(kinds)}))
+
+
+def _batches(keys: NDArray[np.uint8], items: Packed) -> Iterator[Any]:
+    for start, end in pairwise([*range(0, items.n, BATCH), items.n]):
+        yield _pack(keys[start:end], items.take(np.arange(start, end)))
+
+
+def _write(folder: Path, parts: Sequence[tuple[NDArray[np.uint8], Packed]]) -> None:
+    _write_batches(folder, _batches(np.concatenate([keys for keys, _ in parts]), concat([items for _, items in parts])))
+
+
+def _write_batches(folder: Path, batches: Iterator[Any]) -> Path:
+    """One Arrow file of these record batches, named by its digest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        first = next(batches)
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, first.schema) as writer:
+            writer.write_batch(first)
+            for batch in batches:
+                writer.write_batch(batch)
+        return _settle(temporary, ".arrow")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_none(folder: Path, keys: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{uuid.uuid4().hex}.tmp"
+    temporary.write_bytes(keys)
+    _settle(temporary, ".none")
+
+
+def _settle(temporary: Path, suffix: str) -> Path:
+    """Flush the file to disk and give it the name that its digest makes."""
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    final = temporary.with_name(digest + suffix)
+    temporary.replace(final)
+    return final
+
+
+def _compact(folder: Path) -> None:
+    """Make all files of a folder into one, batch by batch; another process that does the same is left alone."""
+    with filelock.FileLock(folder / ".compact.lock"):
+        paths = [path for path in sorted(folder.glob("*.arrow")) if _intact(path)]
+        if len(paths) <= 1:
+            return
+
+        def batches() -> Iterator[Any]:
+            for path in paths:
+                with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as reader:
+                    for k in range(reader.num_record_batches):
+                        yield reader.get_batch(k)
+
+        final = _write_batches(folder, batches())
+        for path in paths:
+            if path != final:
+                path.unlink(missing_ok=True)

@@ -29,6 +29,15 @@ def _functions() -> list[Callable[[Chem.Mol], float]]:
     return [named[n] for n in GLOBAL] + [f for n, f in sorted(named.items()) if n.startswith("fr_")]
 
 
+def names() -> list[str]:
+    """The names of the columns, in their order."""
+    counted = [f"atoms_{z}" for z in COUNTED]
+    groups = sorted(name for name, _ in Descriptors.descList if name.startswith("fr_"))
+    surface = (("SlogP_VSA", 12), ("SMR_VSA", 10), ("PEOE_VSA", 14))
+    bins = [f"{kind}{k}" for kind, count in surface for k in range(count)]
+    return [*GLOBAL, *groups, "charge", "spiro", "bridgehead", "amides", "stereo", *counted, *bins]
+
+
 def _row(mol: Chem.Mol, functions: list[Callable[[Chem.Mol], float]]) -> list[float]:
     numbers = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
     return [

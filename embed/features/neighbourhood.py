@@ -4,21 +4,29 @@ A feature is (relation, direction, entity), and the entity alone, so that two ki
 partly alike; its weight is its inverse document frequency log(N / df) over the training drugs, so that sharing a rare
 target counts and sharing a hub does not. Along relations of curated mechanism paths a second step is taken as well:
 from a drug's target to the process that the target takes part in. Rows have length 1.
+
+The features that training saw, with their weights, are a **vocabulary**, by name: it is kept with the run, and a drug
+that comes later is described in the same words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, hstack
 
+from embed.features.packed import pack_strings, unpack_strings
 from kb.query.read import Triples
 
 DRUG = "Compound"
 """The entity type through which no second step goes: a drug's neighbour's neighbour is not its own mechanism."""
+
+Linked = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Pairs of a drug's row and the index of one of its entities."""
 
 
 @dataclass(frozen=True)
@@ -29,35 +37,117 @@ class Neighbourhoods:
     position: NDArray[np.int64]
 
 
-def neighbourhoods(triples: Triples, drug_row: NDArray[np.int64], entity: NDArray[np.int64], drugs: int,
-                   train: NDArray[np.int64], *, least: int = 2, second: Sequence[str] = (),
-                   second_weight: float = 1.0) -> Neighbourhoods:
-    """The weighted neighbourhoods of drugs; ``drug_row`` and ``entity`` are pairs of a drug and one of its entities.
+@dataclass(frozen=True)
+class Vocabulary:
+    """The features of one step (``code``, ascending) and of two steps (``second``) with their weights.
 
-    Features that fewer than ``least`` training drugs have are left out; the weights know only training drugs. Relations
-    whose name holds one of ``second`` are followed for two steps; those features count ``second_weight``.
+    ``code`` is (2 relation + direction) entities + entity, or 2 relations entities + entity for the entity alone, in
+    the numbering of ``relations`` and ``entities``.
     """
-    shape = (drugs, len(triples.entities))
-    link = csr_array((np.ones(len(drug_row), np.float32), (drug_row, entity)), shape=shape)
-    parts = [_weighted(link @ _features(triples), train, least)]
+
+    relations: list[str]
+    entities: list[str]
+    code: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    second: NDArray[np.int64]
+    second_weight: NDArray[np.float32]
+
+    @property
+    def width(self) -> int:
+        """How many features there are."""
+        return len(self.code) + len(self.second)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The vocabulary as arrays."""
+        return {"code": self.code, "weight": self.weight, "second": self.second, "second_weight": self.second_weight,
+                **pack_strings("relations", self.relations), **pack_strings("entities", self.entities)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Vocabulary:
+        """The vocabulary that ``state`` described."""
+        return cls(unpack_strings("relations", state), unpack_strings("entities", state), state["code"],
+                   state["weight"], state["second"], state["second_weight"])
+
+
+def fit_vocabulary(triples: Triples, linked: Linked, drugs: int, train: NDArray[np.int64], *, least: int = 2,
+                   second: Sequence[str] = ()) -> Vocabulary:
+    """The features that at least ``least`` training drugs have, weighted by how few of them do."""
+    link = _link(triples, linked, drugs)
+    codes, columns = _codes(triples, np.arange(len(triples.entities)), np.arange(len(triples.relations)),
+                            len(triples.entities), len(triples.relations), linked[1])
+    one, weight = _frequent(link @ columns, train, least)
+    two, second_weight = np.empty(0, np.int64), np.empty(0, np.float32)
     if second:
         hop = _steps(triples, second)
-        parts.append(_weighted(link @ hop @ hop, train, least) * np.float32(second_weight))
+        two, second_weight = _frequent(link @ hop @ hop, train, least)
+    return _named(triples, codes[one], weight, two, second_weight)
+
+
+def _named(triples: Triples, code: NDArray[np.int64], weight: NDArray[np.float32], two: NDArray[np.int64],
+           second_weight: NDArray[np.float32]) -> Vocabulary:
+    """The vocabulary in a numbering of its own, which names only the entities that it uses."""
+    entities, relations = len(triples.entities), len(triples.relations)
+    kind, entity = code // max(entities, 1), code % max(entities, 1)
+    used = np.unique(np.concatenate([entity, two]))
+    number = np.full(entities, -1, np.int64)
+    number[used] = np.arange(len(used))
+    own = kind * max(len(used), 1) + number[entity]
+    order = np.argsort(own)
+    assert (kind <= 2 * relations).all()
+    return Vocabulary(list(triples.relations), [triples.entities[i] for i in used], own[order], weight[order],
+                      number[two], second_weight)
+
+
+def neighbourhoods(vocabulary: Vocabulary, triples: Triples, linked: Linked, drugs: int, *, second: Sequence[str] = (),
+                   second_weight: float = 1.0) -> Neighbourhoods:
+    """The weighted neighbourhoods of drugs in the words of the vocabulary; what it does not know is left out."""
+    entity = _numbers(triples.entities, vocabulary.entities)
+    relation = _numbers(triples.relations, vocabulary.relations)
+    codes, columns = _codes(triples, entity, relation, len(vocabulary.entities), len(vocabulary.relations), linked[1])
+    at = np.searchsorted(vocabulary.code, codes)
+    inside = at < len(vocabulary.code)
+    inside[inside] = vocabulary.code[at[inside]] == codes[inside]
+    link = _link(triples, linked, drugs)
+    parts = [_weighted(link @ columns, np.flatnonzero(inside), at[inside], vocabulary.weight)]
+    if second:
+        hop = _steps(triples, second)
+        back = _numbers(vocabulary.entities, triples.entities)[vocabulary.second]
+        known = back >= 0
+        parts.append(_weighted(link @ hop @ hop, back[known], np.flatnonzero(known), vocabulary.second_weight)
+                     * np.float32(second_weight))
     matrix = csr_array(hstack(parts))
-    known = np.flatnonzero(_length(matrix) > 0)
+    rows = np.flatnonzero(_length(matrix) > 0)
     position = np.full(drugs, -1, np.int64)
-    position[known] = np.arange(len(known))
-    return Neighbourhoods(_unit(csr_array(matrix[known])), position)
+    position[rows] = np.arange(len(rows))
+    return Neighbourhoods(_unit(csr_array(matrix[rows])), position)
 
 
-def _weighted(counts: csr_array, train: NDArray[np.int64], least: int) -> csr_array:
-    """Unit rows of IDF weights from any counts (drugs, F)."""
+def _link(triples: Triples, linked: Linked, drugs: int) -> csr_array:
+    return csr_array((np.ones(len(linked[0]), np.float32), linked), shape=(drugs, len(triples.entities)))
+
+
+def _numbers(names: Sequence[str], among: Sequence[str]) -> NDArray[np.int64]:
+    """The place of each name in ``among``, or -1."""
+    place = {name: number for number, name in enumerate(among)}
+    return np.array([place.get(name, -1) for name in names], np.int64)
+
+
+def _frequent(counts: csr_array, train: NDArray[np.int64], least: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """``(columns, weights)`` of what at least ``least`` training drugs have; the weight is log(N / df)."""
     there = csr_array(counts)
     there.data = np.ones_like(there.data)
     frequency = np.asarray(there[train].sum(0)).ravel()
     kept = np.flatnonzero(frequency >= least)
-    weight = np.log(max(len(train), 1) / np.maximum(frequency[kept], 1)).astype(np.float32)
-    return _unit(csr_array(there[:, kept].multiply(weight[None, :])))
+    return kept, np.log(max(len(train), 1) / np.maximum(frequency[kept], 1)).astype(np.float32)
+
+
+def _weighted(counts: csr_array, columns: NDArray[np.int64], features: NDArray[np.int64],
+              weight: NDArray[np.float32]) -> csr_array:
+    """Unit rows (drugs, F) of weights: column ``columns[k]`` of the counts is feature ``features[k]``."""
+    there = csr_array(counts)[:, columns].tocoo()
+    feature = features[there.col]
+    cells = coo_array((weight[feature], (there.row, feature)), shape=(there.shape[0], len(weight)))
+    return _unit(csr_array(cells))
 
 
 def _length(matrix: csr_array) -> NDArray[np.float32]:
@@ -69,18 +159,29 @@ def _unit(matrix: csr_array) -> csr_array:
     return csr_array(matrix.multiply(scale[:, None])).astype(np.float32)
 
 
-def _features(triples: Triples) -> csr_array:
-    """Entities by features: every triple seen from both its ends, with its relation and without."""
-    entities, relations = len(triples.entities), len(triples.relations)
-    head, relation, tail = (np.asarray(a, np.int64) for a in (triples.head, triples.relation, triples.tail))
-    plain = 2 * relations * entities
-    owner = np.concatenate([head, tail, head, tail])
-    name = np.concatenate([
-        2 * relation * entities + tail, (2 * relation + 1) * entities + head, plain + tail, plain + head,
-    ])
-    names, column = np.unique(name, return_inverse=True)
-    cells = coo_array((np.ones(len(owner), np.float32), (owner, column)), shape=(entities, len(names)))
-    return csr_array(cells)
+def _codes(triples: Triples, entity: NDArray[np.int64], relation: NDArray[np.int64], entities: int, relations: int,
+           wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], csr_array]:
+    """``(codes, matrix)``: entities by features, of the triples that touch the ``wanted`` entities.
+
+    Every triple is seen from both its ends, with its relation and without; ``entity`` and ``relation`` give the numbers
+    that codes are made of, and a triple with an unknown one is left out.
+    """
+    asked = np.zeros(len(triples.entities), bool)
+    asked[wanted] = True
+    head, tail = np.asarray(triples.head, np.int64), np.asarray(triples.tail, np.int64)
+    owners, names = [], []
+    for direction, (own, other) in enumerate(((head, tail), (tail, head))):
+        kept = asked[own] & (entity[other] >= 0)
+        owners.append(own[kept])
+        names.append(2 * relations * entities + entity[other[kept]])
+        kind = relation[triples.relation]
+        kept &= kind >= 0
+        owners.append(own[kept])
+        names.append((2 * kind[kept] + direction) * entities + entity[other[kept]])
+    owner = np.concatenate(owners)
+    codes, column = np.unique(np.concatenate(names), return_inverse=True)
+    shape = (len(triples.entities), len(codes))
+    return codes, csr_array(coo_array((np.ones(len(owner), np.float32), (owner, column)), shape=shape))
 
 
 def _steps(triples: Triples, named: Sequence[str]) -> csr_array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,3 +77,16 @@ def concat(parts: Sequence[Packed]) -> Packed:
 def vectors(matrix: Array) -> Packed:
     """A matrix as packed items, one row each."""
     return Packed(len(matrix), {"vector": np.ascontiguousarray(matrix)})
+
+
+def pack_strings(name: str, values: Sequence[str]) -> dict[str, Array]:
+    """Strings as two arrays, ``<name>.text`` (UTF-8 bytes) and ``<name>.end`` (where each one ends)."""
+    encoded = [value.encode() for value in values]
+    ends = np.cumsum([len(value) for value in encoded], dtype=np.int64)
+    return {f"{name}.text": np.frombuffer(b"".join(encoded), np.uint8), f"{name}.end": ends.astype(np.int64)}
+
+
+def unpack_strings(name: str, arrays: Mapping[str, Array]) -> list[str]:
+    """The strings that ``pack_strings`` wrote."""
+    text, ends = np.asarray(arrays[f"{name}.text"]).tobytes(), np.asarray(arrays[f"{name}.end"]).tolist()
+    return [text[start:end].decode() for start, end in pairwise([0, *ends])]

@@ -46,6 +46,11 @@ class Projection:
         """The width of what comes out."""
         return len(self.mean) if self.components is None else self.components.shape[1]
 
+    @property
+    def sparse(self) -> bool:
+        """Whether it was fitted on sparse rows of unit length, and takes such."""
+        return self.components is not None and not self.unit_in and not self.log
+
     @one_thread
     def apply(self, x: Matrix | csr_array) -> Matrix:
         """The projected rows, float32 (n, width)."""

@@ -23,6 +23,8 @@ from kb.errors import CheckpointError
 from kb.output import say
 
 MANIFEST = "manifest.json"
+UNREADABLE = (EOFError, LookupError, TypeError, ValueError, RuntimeError, AttributeError)
+"""What torch and a reader raise for content that has the right hash but is empty, cut or of another shape."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -51,6 +53,8 @@ def _manifest(folder: Path) -> dict[str, list[str]]:
         known: dict[str, list[str]] = json.loads(path.read_text())
     except ValueError:
         raise CheckpointError(f"{path} is not JSON", hint="the run folder is damaged; start a new run") from None
+    if not isinstance(known, dict) or not all(isinstance(digests, list) for digests in known.values()):
+        raise CheckpointError(f"{path} lists no checkpoints", hint="the run folder is damaged; start a new run")
     return known
 
 
@@ -110,9 +114,14 @@ def load_exactly(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     # weights_only refuses every pickled class, so a file from a stranger cannot run code.
     try:
         loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        tensors, meta = loaded["tensors"], json.loads(loaded["meta"])
     except UnpicklingError:
         raise CheckpointError(f"checkpoint {path} holds more than tensors and is refused") from None
-    return loaded["tensors"], json.loads(loaded["meta"])
+    except UNREADABLE as error:
+        raise CheckpointError(f"checkpoint {path} has no content that can be read ({type(error).__name__})") from None
+    if not isinstance(tensors, dict) or not isinstance(meta, dict):
+        raise CheckpointError(f"checkpoint {path} has other content than tensors by name and their description")
+    return tensors, meta
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Integer,
+    LargeBinary,
     SmallInteger,
     Table,
     Text,
@@ -37,6 +38,8 @@ embedding_run = Table(
     Column("state", Text, nullable=False),
     Column("metrics", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     moment("created_at"),
+    Column("artefact", Text, comment="sha256 of the manifest of the run folder that made the vectors"),
+    moment("updated_at", nullable=True, now=False),
     CheckConstraint("width BETWEEN 1 AND 2000", name="width"),
     one_of("precision", ("vector", "halfvec"), "precision"),
     one_of("state", ("building", "complete"), "state"),
@@ -59,4 +62,13 @@ embedding = Table(
     Column("rests_on", SmallInteger, nullable=False),
     Column("embedding", VECTOR(), nullable=False),
     postgresql_partition_by="LIST (run_id)",
+)
+
+embedding_content = Table(
+    "embedding_content",
+    METADATA,
+    references("run_id", "embedding_run.run_id", Uuid, primary_key=True, cascade=True),
+    references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
+    Column("sha256", LargeBinary, nullable=False, comment="of everything that the drug's vectors were made of"),
+    CheckConstraint("octet_length(sha256) = 32", name="sha256_length"),
 )

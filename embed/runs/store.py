@@ -1,24 +1,29 @@
 """The vector store: writes a run's vectors at one stroke, publishes runs by one row, reads them back as arrays.
 
-A run's vectors lie in their own partitions, ``embedding_<run>_<modality>``, which are loaded by binary COPY, indexed
-and only then attached, all in one transaction: a reader sees a whole run or none of it.
+A run's vectors lie in tables of their own, ``embedding_<run>_<modality>``. They are built apart (loaded by binary COPY,
+indexed, checked) and attached to ``mkmed.embedding`` last, all in one transaction: a reader sees a whole run or none of
+it, and waits for nothing, since attaching takes no lock that reading conflicts with. One advisory lock lets one process
+at a time change what is stored or published.
 """
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg2 import sql
+from psycopg2 import errors, sql
 from sqlalchemy import Connection, Engine, delete, select, text, update
+from sqlalchemy.exc import DBAPIError
 
-from embed.runs.schema import FUSED, VECTOR_KINDS, embedding_run, published
+from embed.runs.schema import FUSED, VECTOR_KINDS, embedding_content, embedding_run, published
 from kb.db.copy import copy_arrays, copy_out
-from kb.errors import DataError, NotFound, UsageError
+from kb.errors import Busy, DataError, NotFound, UsageError
 from kb.output import plain
 from kb.schema.ledger import run as run_table
 
@@ -26,6 +31,10 @@ HNSW_ABOVE = 50_000
 """Below this many vectors an exact scan is as fast as the index, and loses nothing (``benchmarks/bench_store.py``)."""
 LARGE = 300_000
 """Above this many vectors the graph is built denser (m 24, ef_construction 128), or recall falls below 0.98."""
+LOCK = "mkmed embedding store"
+LOCK_MS = 40
+"""A statement that would make readers wait gives up its turn after this long, and tries again."""
+TRIES = 500
 _BITS = np.array([1 << bit for bit in range(len(VECTOR_KINDS) - 1)], dtype=np.int16)
 
 ModalityVectors = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
@@ -42,6 +51,36 @@ class Vectors:
     rests_on: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What vectors were made by and from: the artefact's digest, and a digest (N, 32) of each drug's content."""
+
+    artefact: str | None
+    drug_ids: NDArray[np.int64]
+    contents: NDArray[np.uint8]
+
+
+def store_form(names: Sequence[str], drug_ids: NDArray[np.int64], z: NDArray[np.float32], fused: NDArray[np.float32],
+               present: NDArray[np.bool_],
+               ) -> tuple[dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]], NDArray[np.bool_]]:
+    """``({modality: (drug ids, matrix)}, rests_on)`` of the drugs that have anything, as ``write_run`` wants them."""
+    vectors = {name: (drug_ids[present[:, m]], z[present[:, m], m]) for m, name in enumerate(names)}
+    any_of = present.any(1)
+    vectors[FUSED] = (drug_ids[any_of], fused[any_of])
+    rests_on = np.zeros((int(any_of.sum()), len(VECTOR_KINDS) - 1), bool)
+    for m, name in enumerate(names):
+        rests_on[:, VECTOR_KINDS.index(name)] = present[any_of, m]
+    return vectors, rests_on
+
+
+@contextmanager
+def changing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that alone may change what is stored or published; others wait for it."""
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": LOCK})
+        yield connection
+
+
 def write_run(
     engine: Engine,
     run_id: uuid.UUID,
@@ -50,6 +89,7 @@ def write_run(
     *,
     precision: str = "vector",
     metrics: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
 ) -> None:
     """Store all vectors of a run, or none.
 
@@ -61,6 +101,13 @@ def write_run(
     width = _checked_width(vectors, rests_on)
     with engine.begin() as connection:
         connection.execute(text("SET LOCAL maintenance_work_mem = '1GB'"))
+        _run_sql(connection, "CREATE TABLE {} (LIKE mkmed.embedding INCLUDING DEFAULTS) PARTITION BY LIST (modality)",
+                 _table(run_id))
+        _run_sql(connection, "ALTER TABLE {} ADD PRIMARY KEY (run_id, modality, drug_id)", _table(run_id))
+        for modality, (ids, matrix) in vectors.items():
+            bits = rests_on[:, : len(_BITS)] @ _BITS if modality == FUSED else np.full(len(ids), _own_bit(modality))
+            _load(connection, run_id, modality, ids, matrix, bits.astype(np.int16), precision)
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": LOCK})
         connection.execute(
             embedding_run.insert().values(
                 run_id=run_id,
@@ -68,20 +115,33 @@ def write_run(
                 precision=precision,
                 modalities=[m for m in VECTOR_KINDS if m in vectors],
                 drugs=len(vectors[FUSED][0]),
-                state="building",
+                state="complete",
                 metrics=plain(metrics or {}),
+                artefact=origin.artefact if origin else None,
             )
         )
-        _run_sql(
-            connection,
-            "CREATE TABLE {} PARTITION OF mkmed.embedding FOR VALUES IN ({}) PARTITION BY LIST (modality)",
-            _table(run_id),
-            sql.Literal(str(run_id)),
-        )
-        for modality, (ids, matrix) in vectors.items():
-            bits = rests_on[:, : len(_BITS)] @ _BITS if modality == FUSED else np.full(len(ids), _own_bit(modality))
-            _load(connection, run_id, modality, ids, matrix, bits.astype(np.int16), precision)
-        connection.execute(update(embedding_run).where(embedding_run.c.run_id == run_id).values(state="complete"))
+        if origin is not None:
+            _write_contents(connection, run_id, origin)
+        _attach(connection, run_id)
+
+
+def _attach(connection: Connection, run_id: uuid.UUID) -> None:
+    """Make the run's tables a part of ``mkmed.embedding``, with nothing left to check or to build.
+
+    The check constraint spares Postgres a scan, the foreign key is validated before, and the primary keys are there.
+    """
+    literal = sql.Literal(str(run_id))
+    _run_sql(connection, "ALTER TABLE {} ADD CONSTRAINT run CHECK (run_id = {})", _table(run_id), literal)
+    _run_sql(connection, "ALTER TABLE {} ADD FOREIGN KEY (drug_id) REFERENCES mkmed.drug (id) ON DELETE CASCADE",
+             _table(run_id))
+    _run_sql(connection, "ALTER TABLE mkmed.embedding ATTACH PARTITION {} FOR VALUES IN ({})", _table(run_id), literal)
+    _run_sql(connection, "ALTER TABLE {} DROP CONSTRAINT run", _table(run_id))
+
+
+def _write_contents(connection: Connection, run_id: uuid.UUID, origin: Origin) -> None:
+    digests = [row.tobytes() for row in origin.contents]
+    copy_arrays(connection, "mkmed.embedding_content", ("run_id", "drug_id", "sha256"),
+                ([str(run_id)] * len(digests), origin.drug_ids, digests))
 
 
 def _own_bit(modality: str) -> int:
@@ -127,7 +187,7 @@ def _load(
     bits: NDArray[np.int16],
     precision: str,
 ) -> None:
-    """Fill, index and attach one partition."""
+    """Fill, index and attach one table to the run's own, which nobody reads yet."""
     table = _table(run_id, modality)
     name = ".".join(table.strings)
     _run_sql(connection, "CREATE TABLE {} (LIKE mkmed.embedding INCLUDING DEFAULTS)", table)
@@ -161,20 +221,76 @@ def _load(
     _run_sql(connection, "ANALYZE {}", table)
 
 
-def publish(engine: Engine, run_id: uuid.UUID) -> None:
-    """Make a complete run the one that views and functions read; the switch is one row in one transaction."""
-    with engine.begin() as connection:
-        row = _run_row(connection, run_id)
-        if row["state"] != "complete":
-            raise UsageError(f"run {run_id} is not complete", hint="mkmed embed runs lists those that are")
-        now = connection.execute(
-            select(embedding_run.c.width, embedding_run.c.precision).join(
-                published, published.c.run_id == embedding_run.c.run_id
-            )
-        ).one_or_none() or (64, "vector")
-        if tuple(now) != (row["width"], row["precision"]):
-            connection.execute(text("CALL mkmed.define_vector_views(:precision, :width)"), row)
+def publish(engine: Engine, run_id: uuid.UUID, *, artefact: str | None = None) -> None:
+    """Make a complete run the one that views and functions read; the switch is one row in one transaction.
+
+    ``artefact`` is the digest of the run's folder where it is at hand. Raises UsageError when the vectors were made by
+    other weights, or are not all there.
+    """
+    with changing(engine) as connection:
+        _require_sound(connection, _run_row(connection, run_id), artefact)
         connection.execute(update(published).values(run_id=run_id))
+
+
+def _require_sound(connection: Connection, row: Mapping[str, Any], artefact: str | None) -> None:
+    """Raise UsageError unless the run is complete and its vectors, weights and row say the same."""
+    run_id = row["run_id"]
+    if row["state"] != "complete":
+        raise UsageError(f"run {run_id} is not complete", hint="mkmed embed runs lists those that are")
+    if artefact is not None and row["artefact"] is not None and artefact != row["artefact"]:
+        raise UsageError(f"the stored vectors of run {run_id} were made by other weights than its folder holds",
+                         hint="mkmed embed import FILE brings the folder back, or mkmed embed pretrain makes a new run")
+    counted = connection.execute(
+        text("SELECT modality, count(*) AS rows, min(vector_dims(embedding)) AS low,"
+             " max(vector_dims(embedding)) AS high"
+             " FROM mkmed.embedding WHERE run_id = :run GROUP BY modality"), {"run": run_id}).mappings().all()
+    wrong = [c["modality"] for c in counted if (c["low"], c["high"]) != (row["width"], row["width"])]
+    there = {c["modality"]: c["rows"] for c in counted}
+    if wrong or not set(there) <= set(row["modalities"]) or not there.get(FUSED):
+        raise UsageError(f"the stored vectors of run {run_id} are not what its row says",
+                         hint="mkmed kb verify shows what is wrong; mkmed embed drop removes the run")
+
+
+def patch_run(engine: Engine, run_id: uuid.UUID, vectors: ModalityVectors, rests_on: NDArray[np.bool_],
+              origin: Origin, gone: NDArray[np.int64]) -> None:
+    """Give drugs of a stored run new vectors, and take away those of ``gone`` drugs, in one transaction.
+
+    ``origin.drug_ids`` are the drugs that ``vectors`` has anything of; whatever they had before is replaced. Raises
+    DataError as ``write_run`` does, and NotFound when the run is not stored.
+    """
+    with changing(engine) as connection:
+        row = _run_row(connection, run_id)
+        if len(origin.drug_ids) and _checked_width(vectors, rests_on) != row["width"]:
+            raise DataError(f"vectors of another width than the run's {row['width']}")
+        there = set(connection.scalars(text("SELECT id FROM mkmed.drug")))
+        touched = np.concatenate([origin.drug_ids, gone])
+        for table in ("embedding", "embedding_content"):
+            connection.execute(text(f"DELETE FROM mkmed.{table} WHERE run_id = :run AND drug_id = ANY(:ids)"),  # noqa: S608
+                               {"run": run_id, "ids": touched.tolist()})
+        missing = [m for m in vectors if m not in row["modalities"] and len(vectors[m][0])]
+        if missing:
+            raise DataError(f"the run has no table for {', '.join(missing)}")
+        for modality, (ids, matrix) in vectors.items():
+            kept = np.array([int(i) in there for i in ids], bool)
+            bits = rests_on[:, : len(_BITS)] @ _BITS if modality == FUSED else np.full(len(ids), _own_bit(modality))
+            if kept.any():
+                copy_arrays(connection, ".".join(_table(run_id, modality).strings),
+                            ("drug_id", "rests_on", "embedding"),
+                            (ids[kept], bits[kept].astype(np.int16), matrix[kept]))
+        kept = np.array([int(i) in there for i in origin.drug_ids], bool)
+        _write_contents(connection, run_id, Origin(None, origin.drug_ids[kept], origin.contents[kept]))
+        counted = "SELECT count(*) FROM mkmed.embedding WHERE run_id = :run AND modality = 'fused'"
+        drugs = connection.scalar(text(counted), {"run": run_id})
+        connection.execute(update(embedding_run).where(embedding_run.c.run_id == run_id)
+                           .values(drugs=drugs, updated_at=text("now()")))
+
+
+def contents(engine: Engine, run_id: uuid.UUID) -> dict[int, bytes]:
+    """The digest of what each drug's stored vectors were made of."""
+    with engine.connect() as connection:
+        rows = connection.execute(select(embedding_content.c.drug_id, embedding_content.c.sha256)
+                                  .where(embedding_content.c.run_id == run_id))
+        return {int(drug_id): bytes(digest) for drug_id, digest in rows}
 
 
 def _run_row(connection: Connection, run_id: uuid.UUID) -> dict[str, Any]:
@@ -185,13 +301,36 @@ def _run_row(connection: Connection, run_id: uuid.UUID) -> dict[str, Any]:
 
 
 def drop(engine: Engine, run_id: uuid.UUID) -> None:
-    """Remove a run's vectors and its row; the published run is refused."""
-    with engine.begin() as connection:
+    """Remove a run's vectors and its row; the published run is refused.
+
+    Removing a table needs a moment without readers. It is asked for in turns of 40 ms, so that no reader queues behind
+    it for longer; raises Busy when there is no such moment.
+    """
+    def remove(connection: Connection) -> None:
         _run_row(connection, run_id)
         if connection.scalar(select(published.c.run_id)) == run_id:
             raise UsageError("the published run cannot be dropped", hint="mkmed embed publish another one first")
         _run_sql(connection, "DROP TABLE {}", _table(run_id))
         connection.execute(delete(embedding_run).where(embedding_run.c.run_id == run_id))
+
+    in_turns(engine, remove)
+
+
+def in_turns(engine: Engine, work: Callable[[Connection], None]) -> None:
+    """Do ``work``, which needs a lock that readers hold, in a transaction that never makes them wait for long."""
+    for attempt in range(TRIES):
+        try:
+            with changing(engine) as connection:
+                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_MS}ms'"))
+                work(connection)
+                return
+        except DBAPIError as error:
+            if not isinstance(error.orig, errors.LockNotAvailable):
+                raise
+        except errors.LockNotAvailable:
+            pass
+        time.sleep(min(0.5, 0.02 * (attempt + 1)))
+    raise Busy("the store's readers leave no moment to remove a run", hint="try again when fewer queries run")
 
 
 def list_runs(connection: Connection) -> list[dict[str, Any]]:
@@ -205,7 +344,9 @@ def list_runs(connection: Connection) -> list[dict[str, Any]]:
             embedding_run.c.drugs,
             embedding_run.c.modalities,
             embedding_run.c.metrics,
+            embedding_run.c.artefact,
             embedding_run.c.created_at,
+            embedding_run.c.updated_at,
             run_table.c.name,
         )
         .join(run_table, run_table.c.id == embedding_run.c.run_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -153,7 +153,6 @@ class Dataset:
     drug_ids: NDArray[np.int64]
     tables: dict[str, Table]
     group: Tensor
-    relations: dict[str, Table] = field(default_factory=dict)
 
     @property
     def present(self) -> Tensor:
@@ -171,3 +170,9 @@ def make_table(name: str, items: Packed, position: NDArray[np.int64], device: to
     ready = both_directions(items) if name == "molecule" else items
     collate = COLLATE.get(name, collate_vectors)
     return Table(PackedTensors(ready, device), torch.from_numpy(position).to(device), collate)
+
+
+def no_table(drugs: int, device: torch.device) -> Table:
+    """The table of a modality that none of the drugs has."""
+    nothing = PackedTensors(Packed(0, {"vector": np.zeros((0, 1), np.float32)}), device)
+    return Table(nothing, torch.full((drugs,), -1, device=device), collate_vectors)

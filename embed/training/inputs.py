@@ -1,47 +1,50 @@
-"""From a corpus to the tensors that training reads: cached features, projections fitted on the training drugs, tables.
+"""From a corpus to the tensors that the towers read: cached features, fitted projections, tables.
 
 Nothing here is done in a training step. What depends only on one input (a parsed molecule, a frozen model's output) is
-in the cache; what depends on which drugs train (means, singular vectors, IDF weights) is fitted here and returned.
+in the cache; what depends on which drugs train (means, singular vectors, IDF weights) is fitted once and kept with the
+run (``Fitted``). Training and every later encoding of a drug go through the same code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from embed.alignment.objective import Relation
 from embed.config import PretrainConfig
 from embed.features import descriptors, fingerprint, molecule, radius, reduce
-from embed.features.cache import FeatureCache, sha256, version_of
+from embed.features.cache import FeatureCache, Features, in_chunks, sha256, version_of
+from embed.features.fitted import Fitted
 from embed.features.frozen import FrozenModel
-from embed.features.neighbourhood import neighbourhoods
+from embed.features.neighbourhood import fit_vocabulary, neighbourhoods
 from embed.features.packed import Packed, vectors
 from embed.features.reduce import Matrix, Projection
+from embed.features.work import molecule_chunks
 from embed.registry import ANCHOR, IMAGE_MODELS, TEXT_MODELS
-from embed.source import Corpus, Item
+from embed.source import Corpus, Payloads
 from embed.training import kge
-from embed.training.data import Dataset, make_table
-from embed.training.split import VERSION as SCAFFOLD_VERSION
-from embed.training.split import DrugSplit, families, scaffolds, split_by_family
+from embed.training.data import Dataset, make_table, no_table
 
 Position = NDArray[np.int64]
+FIT = 50_000
+"""Singular vectors are fitted on at most this many training drugs."""
 
 
 @dataclass
 class Inputs:
-    """A data set ready to train on, and what must be kept to treat a new input in the same way."""
+    """A data set ready for the towers, and what was fitted to make it."""
 
     data: Dataset
     relations: list[Relation]
-    projections: dict[str, Projection]
-    identities: dict[str, Any] = field(default_factory=dict)
-    raw: dict[str, tuple[Matrix, Position]] = field(default_factory=dict)
-    """Unit vectors (bits, for the molecule) by modality before any tower, and each drug's row in them or -1."""
+    fitted: Fitted
+    raw: dict[str, tuple[NDArray[Any], Position]] = field(default_factory=dict)
+    """Features by modality before any tower (packed bits for the molecule), and each drug's row in them or -1."""
 
 
 @dataclass
@@ -53,54 +56,51 @@ class Workshop:
     cache: FeatureCache
     device: torch.device
     train: Position
-    projections: dict[str, Projection] = field(default_factory=dict)
-    raw: dict[str, tuple[Matrix, Position]] = field(default_factory=dict)
-    """Unit vectors by modality, before any tower: what the late fusion compares."""
-    identities: dict[str, Any] = field(default_factory=dict)
+    fitted: Fitted
+    raw: dict[str, tuple[NDArray[Any], Position]] = field(default_factory=dict)
+    raw_width: dict[str, int] = field(default_factory=dict)
+    processes: int | None = None
 
-    def fit_rows(self, position: Position) -> Position:
-        """The item rows of the training drugs that have the modality."""
+    def fit_rows(self, position: Position, most: int = 0) -> Position:
+        """The item rows of (at most ``most`` of) the training drugs that have the modality."""
         rows = position[self.train]
-        return np.unique(rows[rows >= 0])
+        rows = np.unique(rows[rows >= 0])
+        if most and len(rows) > most:
+            rows = np.sort(np.random.default_rng(self.config.seed).permutation(rows)[:most])
+        return rows
 
-
-def smiles_features(corpus: Corpus, cache: FeatureCache, encoder: str, version: str,
-                    compute: Any) -> tuple[Position, Packed | None]:
-    """``(position, items)`` of a featuriser of SMILES over all drugs, through the cache."""
-    rows = [row for row, text in enumerate(corpus.smiles) if text]
-    texts = [corpus.smiles[row] or "" for row in rows]
-
-    def run(indices: list[int]) -> tuple[list[int], Packed]:
-        done, items = compute([texts[i] for i in indices])
-        return [indices[i] for i in done], items
-
-    found, items = cache.get(encoder, version, [sha256(t) for t in texts], run)
-    position = np.full(len(corpus.smiles), -1, np.int64)
-    position[rows] = found
-    return position, items
-
-
-def split_corpus(corpus: Corpus, config: PretrainConfig, cache: FeatureCache) -> DrugSplit:
-    """The scaffold split of a corpus under the configuration's seed and shares."""
-    position, items = smiles_features(corpus, cache, "scaffold", SCAFFOLD_VERSION, scaffolds)
-    digest = items.columns["scaffold"] if items is not None else np.zeros((0, 32), np.uint8)
-    scaffold = [digest[p].tobytes() if p >= 0 else None for p in position]
-    family = families(scaffold, corpus.blocks)
-    return split_by_family(family, config.seed, config.train.validation, config.train.test)
+    def smiles_features(self, encoder: str, version: str, function: str, settings: dict[str, Any]) -> Features:
+        """A featuriser of SMILES over all drugs that have one; ``position`` is per drug."""
+        rows = np.array([row for row, text in enumerate(self.corpus.smiles) if text], np.int64)
+        texts = [self.corpus.smiles[row] or "" for row in rows]
+        chunks = molecule_chunks(function, settings, lambda indices: [texts[i] for i in indices], count=self.processes)
+        found = self.cache.open(encoder, version, [sha256(t) for t in texts], chunks)
+        position = np.full(len(self.corpus), -1, np.int64)
+        position[rows] = found.position
+        found.position = position
+        return found
 
 
 def build_inputs(corpus: Corpus, config: PretrainConfig, cache: FeatureCache, device: torch.device,
-                 train: Position) -> Inputs:
-    """All tables of the configured modalities (the anchor first), with statistics fitted on the drugs ``train``."""
-    shop = Workshop(corpus, config, cache, device, train)
+                 train: Position, fitted: Fitted | None = None, *, names: Sequence[str] | None = None,
+                 only: Sequence[str] | None = None, processes: int | None = None) -> Inputs:
+    """All tables of the configured modalities that any drug has (the anchor first).
+
+    Statistics come from ``fitted``, or are fitted on the drugs ``train``. With ``names`` exactly these modalities have
+    a table, even one that no drug of the corpus has; with ``only`` the others of them stay empty.
+    """
+    shop = Workshop(corpus, config, cache, device, train, fitted or Fitted(), processes=processes)
     tables = {}
-    for name in (ANCHOR, *config.modalities):
-        built = BUILDERS[name](shop)
+    for name in (ANCHOR, *config.modalities) if names is None else names:
+        built = BUILDERS[name](shop) if only is None or name in only else None
         if built is not None:
             items, position = built
             tables[name] = make_table(name, items, position, device)
+        elif names is not None:
+            tables[name] = no_table(len(corpus), device)
     data = Dataset(corpus.drug_ids, tables, torch.from_numpy(substance_groups(corpus.blocks)).to(device))
-    return Inputs(data, _relations(shop, tables), shop.projections, shop.identities, shop.raw)
+    relations = _relations(shop, tables) if len(train) else []
+    return Inputs(data, relations, shop.fitted, shop.raw)
 
 
 def substance_groups(blocks: Sequence[str]) -> NDArray[np.int64]:
@@ -110,159 +110,222 @@ def substance_groups(blocks: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _molecule(shop: Workshop) -> tuple[Packed, Position] | None:
-    position, items = smiles_features(shop.corpus, shop.cache, ANCHOR, molecule.VERSION, molecule.featurise)
+    found = shop.smiles_features(ANCHOR, molecule.VERSION, "embed.features.molecule:featurise", {})
+    items = found.all()
     if items is None:
         return None
-    shop.identities[ANCHOR] = {"name": "gin-brics", "trained": "here", "featuriser": molecule.VERSION}
-    m = shop.config.molecule
-    if not m.fingerprint_bits:
+    position = found.position
+    shop.fitted.identify(ANCHOR, {"name": "gin-brics", "trained": "here", "featuriser": molecule.VERSION})
+    bits = shop.config.molecule.fingerprint_bits
+    if not bits:
         return items, position
-    places, counts = smiles_features(shop.corpus, shop.cache, "morgan", fingerprint.version(m.fingerprint_bits),
-                                     lambda texts: fingerprint.fingerprints(texts, m.fingerprint_bits))
-    assert counts is not None  # the same SMILES parse
-    table = counts.columns["vector"].astype(np.float32)
-    shop.raw[ANCHOR] = ((table > 0).astype(np.float32), places)
-    fitted = reduce.singular(table, shop.fit_rows(places), m.fingerprint_components, shop.config.seed, log=True)
-    shop.projections[ANCHOR] = fitted
-    reduced = fitted.apply(table)
+    prints = morgan(shop)
+    whole = prints.all()
+    assert whole is not None  # the same SMILES parse
+    places = prints.position
+    shop.raw[ANCHOR] = (fingerprint.packed_bits(whole, bits), places)
+    rows = fingerprint.log_counts(whole, bits)
+    count = shop.config.molecule.fingerprint_components
+    fitted = shop.fitted.projection(
+        ANCHOR, lambda: reduce.singular(rows, shop.fit_rows(places, FIT), count, shop.config.seed))
+    reduced = fitted.apply(rows if fitted.sparse else fingerprint.counts(whole, bits))
     vector = np.zeros((items.n, reduced.shape[1]), np.float32)
     has = position >= 0
     vector[position[has]] = reduced[places[has]]
     return Packed(items.n, {**items.columns, "vector": vector}, items.indptr), position
 
 
-def _encode(shop: Workshop, model: FrozenModel, kind: str, items: Sequence[Item]) -> tuple[Position, Matrix] | None:
-    """``(position, matrix)``: each item's row of the frozen model's output, through the cache."""
-    def run(indices: list[int]) -> tuple[list[int], Packed]:
-        return indices, vectors(model.encode([items[i].content for i in indices]))
+def morgan(shop: Workshop) -> Features:
+    """The circular substructures of all drugs with a structure."""
+    bits = shop.config.molecule.fingerprint_bits
+    return shop.smiles_features("morgan", fingerprint.version(bits), "embed.features.fingerprint:fingerprints",
+                                {"bits": bits})
 
-    keys = [item.sha256 for item in items]
-    position, found = shop.cache.get(f"{kind}-{model.name}", model.version, keys, run)
-    return None if found is None else (position, found.columns["vector"].astype(np.float32))
+
+def encoded(shop: Workshop, model: FrozenModel, kind: str, items: Payloads) -> Features:
+    """The frozen model's output for each payload, through the cache."""
+    def run(indices: list[int]) -> tuple[list[int], Packed]:
+        return indices, vectors(model.encode(items.load(indices)))
+
+    return shop.cache.open(f"{kind}-{model.name}", model.version, items.keys(), in_chunks(run, 512))
+
+
+def frozen_text(shop: Workshop) -> FrozenModel:
+    """The text model of the configuration, recorded (or checked) as the run's."""
+    model: FrozenModel = TEXT_MODELS[shop.config.text.model](shop.config.text, shop.device)
+    shop.fitted.identify("text", model.identity)
+    return model
+
+
+def mean_texts(shop: Workshop, model: FrozenModel) -> tuple[Matrix, Position]:
+    """``(total, place)``: the sum of the directions of each drug's texts, and each drug's row in it or -1."""
+    features = encoded(shop, model, "text", shop.corpus.texts)
+    known, owner = np.unique(shop.corpus.texts.row, return_inverse=True)
+    order = np.argsort(features.position, kind="stable")
+    place = np.full(len(shop.corpus), -1, np.int64)
+    place[known] = np.arange(len(known))
+    total: Matrix | None = None
+    sorted_position = features.position[order]
+    for start, batch in features.batches():
+        matrix = reduce.unit(batch.columns["vector"].astype(np.float32))
+        total = np.zeros((len(known), matrix.shape[1]), np.float32) if total is None else total
+        inside = slice(*np.searchsorted(sorted_position, [start, start + batch.n]))
+        np.add.at(total, owner[order[inside]], matrix[sorted_position[inside] - start])
+    assert total is not None  # a text model has a vector for every text
+    return total, place
 
 
 def _text(shop: Workshop) -> tuple[Packed, Position] | None:
-    corpus = shop.corpus
-    if not corpus.texts:
+    if not len(shop.corpus.texts):
         return None
-    model: FrozenModel = TEXT_MODELS[shop.config.text.model](shop.config.text, shop.device)
-    shop.identities["text"] = model.identity
-    encoded = _encode(shop, model, "text", corpus.texts)
-    assert encoded is not None  # a text model has a vector for every text
-    position, matrix = encoded
-    # A drug's vector is the mean direction of its texts'.
-    rows = np.array([item.row for item in corpus.texts], np.int64)
-    known, owner = np.unique(rows, return_inverse=True)
-    total = np.zeros((len(known), matrix.shape[1]), np.float32)
-    np.add.at(total, owner, reduce.unit(matrix[position]))
-    place = np.full(len(corpus.drug_ids), -1, np.int64)
-    place[known] = np.arange(len(known))
-    if model.identity["trained"] == "from scratch":
-        fitted = reduce.singular(total, shop.fit_rows(place), 256, shop.config.seed)
-    else:
-        fitted = reduce.centre(total, shop.fit_rows(place))
-    shop.projections["text"] = fitted
-    vector = fitted.apply(total)
-    shop.raw["text"] = (reduce.unit(vector), place)
+    model = frozen_text(shop)
+    total, place = mean_texts(shop, model)
+
+    def fit() -> Projection:
+        if model.identity["trained"] == "from scratch":
+            return reduce.singular(total, shop.fit_rows(place, FIT), 256, shop.config.seed)
+        return reduce.centre(total, shop.fit_rows(place))
+
+    vector = shop.fitted.projection("text", fit).apply(total)
+    shop.raw["text"] = (vector, place)
     return vectors(vector), place
 
 
 def _image(shop: Workshop) -> tuple[Packed, Position] | None:
-    settings = shop.config.image
-    items = list(shop.corpus.images())
+    settings, images = shop.config.image, shop.corpus.images
     if settings.limit:
-        items = items[:settings.limit]
-    if not items:
+        images = images.first(settings.limit)
+    if not len(images):
         return None
     model: FrozenModel = IMAGE_MODELS[settings.model](settings, shop.device)
-    shop.identities["image"] = model.identity
-    encoded = _encode(shop, model, "image", items)
-    assert encoded is not None
-    position, matrix = encoded
-    place = np.full(len(shop.corpus.drug_ids), -1, np.int64)
-    place[[item.row for item in items]] = position
-    fit = shop.fit_rows(place)
-    fitted = (reduce.principal(matrix, fit, settings.components, shop.config.seed) if settings.components
-              else reduce.standardise(matrix, fit))
-    shop.projections["image"] = fitted
-    vector = fitted.apply(matrix)
-    shop.raw["image"] = (reduce.unit(vector), place)
+    shop.fitted.identify("image", model.identity)
+    features = encoded(shop, model, "image", images)
+    place = np.full(len(shop.corpus), -1, np.int64)
+    place[images.row] = features.position
+
+    def fit() -> Projection:
+        rows = shop.fit_rows(place, FIT)
+        sample = features.take(rows).columns["vector"].astype(np.float32)
+        everything = np.arange(len(sample))
+        return (reduce.principal(sample, everything, settings.components, shop.config.seed) if settings.components
+                else reduce.standardise(sample, everything))
+
+    projection = shop.fitted.projection("image", fit)
+    vector = np.empty((features.n, projection.width), np.float32)
+    for start, batch in features.batches():
+        vector[start:start + batch.n] = projection.apply(batch.columns["vector"].astype(np.float32))
+    shop.raw["image"] = (vector, place)
     return vectors(vector), place
 
 
 def _structure(shop: Workshop) -> tuple[Packed, Position] | None:
-    s = shop.config.structure
-    items = list(shop.corpus.conformers())
-
-    def run(indices: list[int]) -> tuple[list[int], Packed]:
-        done, graphs = radius.conformers([str(items[i].content) for i in indices], s.cutoff, s.neighbours, s.hydrogens)
-        return [indices[i] for i in done], graphs
-
+    s, items = shop.config.structure, shop.corpus.conformers
+    settings = {"cutoff": s.cutoff, "most": s.neighbours, "hydrogens": s.hydrogens}
     version = version_of(version=radius.VERSION, cutoff=s.cutoff, neighbours=s.neighbours, hydrogens=s.hydrogens)
-    position, found = shop.cache.get("radius-graph", version, [item.sha256 for item in items], run)
+    chunks = molecule_chunks("embed.features.radius:conformers", settings,
+                             lambda indices: [str(block) for block in items.load(indices)], count=shop.processes)
+    features = shop.cache.open("radius-graph", version, items.keys(), chunks)
+    found = features.all()
     if found is None:
         return None
-    shop.identities["structure"] = {"name": "gvp", "trained": "here", "featuriser": version}
-    place = np.full(len(shop.corpus.drug_ids), -1, np.int64)
-    place[[item.row for item in items]] = position
+    shop.fitted.identify("structure", {"name": "gvp", "trained": "here", "featuriser": version})
+    place = np.full(len(shop.corpus), -1, np.int64)
+    place[items.row] = features.position
     return found, place
 
 
 def _property(shop: Workshop) -> tuple[Packed, Position] | None:
-    values = shop.corpus.properties
-    known = np.flatnonzero(np.isfinite(values).any(1)) if values.size else np.empty(0, np.int64)
+    names = shop.fitted.properties
+    if names is None:
+        names = shop.fitted.properties = list(shop.corpus.property_names)
+    column = {name: k for k, name in enumerate(shop.corpus.property_names)}
+    values = np.full((len(shop.corpus), len(names)), np.nan, np.float32)
+    for k, name in enumerate(names):
+        if name in column:
+            values[:, k] = shop.corpus.properties[:, column[name]]
+    known = np.flatnonzero(np.isfinite(values).any(1))
     if not len(known):
         return None
-    table = values[known].astype(np.float32)
+    table = values[known]
     if shop.config.property.descriptors:
-        position, items = smiles_features(shop.corpus, shop.cache, "descriptors", descriptors.VERSION,
-                                          descriptors.descriptors)
-        if items is not None:
-            more = items.columns["vector"][position[known].clip(min=0)]
-            table = np.concatenate([table, np.where(position[known, None] >= 0, more, np.nan)], 1)
-    place = np.full(len(shop.corpus.drug_ids), -1, np.int64)
+        table = _with_descriptors(shop, table, known)
+    place = np.full(len(shop.corpus), -1, np.int64)
     place[known] = np.arange(len(known))
     p = shop.config.property
-    fitted = reduce.standardise(table, shop.fit_rows(place), log=p.log, clip=p.clip)
-    shop.projections["property"] = fitted
-    shop.identities["property"] = {"name": "standardised", "columns": table.shape[1], "trained": "here"}
+    fitted = shop.fitted.projection(
+        "property", lambda: reduce.standardise(table, shop.fit_rows(place), log=p.log, clip=p.clip))
+    shop.fitted.identify("property", {"name": "standardised", "columns": table.shape[1], "trained": "here",
+                                      "featuriser": descriptors.VERSION if p.descriptors else "none"})
     vector = fitted.apply(table)
-    shop.raw["property"] = (reduce.unit(np.nan_to_num(vector)), place)
+    shop.raw["property"] = (vector, place)
     return vectors(vector), place
 
 
+def _with_descriptors(shop: Workshop, table: Matrix, known: Position) -> Matrix:
+    """The table with RDKit's descriptors beside it; NaN for a drug without a structure."""
+    found = shop.smiles_features("descriptors", descriptors.VERSION, "embed.features.descriptors:descriptors", {})
+    out = np.full((len(table), table.shape[1] + len(descriptors.names())), np.nan, np.float32)
+    out[:, :table.shape[1]] = table
+    order = np.argsort(found.position[known], kind="stable")
+    at = found.position[known][order]
+    for start, batch in found.batches():
+        inside = slice(*np.searchsorted(at, [start, start + batch.n]))
+        out[order[inside], table.shape[1]:] = batch.columns["vector"][at[inside] - start]
+    return out
+
+
 def _graph(shop: Workshop) -> tuple[Packed, Position] | None:
-    triples, g = shop.corpus.triples, shop.config.graph
+    triples, g, fitted = shop.corpus.triples, shop.config.graph, shop.fitted
     if triples is None or not len(triples.head):
         return None
-    drugs = len(shop.corpus.drug_ids)
+    drugs = len(shop.corpus)
     parts: list[tuple[Matrix, Position]] = []
     if "neighbourhood" in g.features:
-        found = neighbourhoods(triples, *shop.corpus.linked, drugs, shop.train, second=g.second_step,
-                               second_weight=g.second_weight)
-        fitted = reduce.singular(found.matrix, shop.fit_rows(found.position), g.components, shop.config.seed)
-        shop.projections["graph"] = fitted
-        parts.append((fitted.apply(found.matrix), found.position))
-        shop.identities["graph"] = {"name": "idf-neighbourhood", "features": found.matrix.shape[1], "trained": "here"}
+        matrix, position = _neighbourhood(shop)
+        if fitted.closed and "graph" not in fitted.projections:
+            return None  # the run saw no graph
+        projection = fitted.projection(
+            "graph", lambda: reduce.singular(matrix, shop.fit_rows(position, FIT), g.components, shop.config.seed))
+        parts.append((projection.apply(matrix), position))
+        fitted.identify("graph", {"name": "idf-neighbourhood", "features": matrix.shape[1], "trained": "here"})
     if "transe" in g.features:
-        entities = kge.entity_vectors(triples, shop.config, shop.cache.root)
-        shop.identities["graph.transe"] = entities.identity
-        parts.append(kge.drug_vectors(entities, shop.corpus.linked, drugs))
+        if fitted.entities is None:
+            fitted._require_open("the graph's entity vectors")
+            fitted.entities = kge.entity_vectors(triples, shop.config, shop.cache.root)
+        own, position, fitted.entities = kge.drug_vectors(fitted.entities, triples.entities, shop.corpus.linked, drugs,
+                                                          shop.train)
+        fitted.identify("graph.transe", fitted.entities.identity)
+        parts.append((own, position))
     place = np.full(drugs, -1, np.int64)
     has = np.any([position >= 0 for _, position in parts], axis=0)
     place[has] = np.arange(int(has.sum()))
     joined = np.zeros((int(has.sum()), sum(matrix.shape[1] for matrix, _ in parts)), np.float32)
     column = 0
     for matrix, position in parts:
-        own = position >= 0
-        joined[place[own], column:column + matrix.shape[1]] = matrix[position[own]]
+        own_rows = position >= 0
+        joined[place[own_rows], column:column + matrix.shape[1]] = matrix[position[own_rows]]
         column += matrix.shape[1]
-    shop.raw["graph"] = (reduce.unit(parts[0][0]), parts[0][1])
+    shop.raw["graph"] = (joined, np.where(parts[0][1] >= 0, place, -1))
+    shop.raw_width["graph"] = parts[0][0].shape[1]
     return vectors(joined), place
 
 
-BUILDERS = {ANCHOR: _molecule, "image": _image, "text": _text, "structure": _structure, "property": _property,
-            "graph": _graph}
+def _neighbourhood(shop: Workshop) -> tuple[csr_array, Position]:
+    """The drugs' neighbourhoods in the run's vocabulary, which is fitted here before training begins."""
+    triples, g, fitted = shop.corpus.triples, shop.config.graph, shop.fitted
+    assert triples is not None
+    if fitted.vocabulary is None:
+        fitted._require_open("the graph's vocabulary")
+        fitted.vocabulary = fit_vocabulary(triples, shop.corpus.linked, len(shop.corpus), shop.train,
+                                           second=g.second_step)
+    found = neighbourhoods(fitted.vocabulary, triples, shop.corpus.linked, len(shop.corpus), second=g.second_step,
+                           second_weight=g.second_weight)
+    return found.matrix, found.position
+
+
+Builder = Callable[[Workshop], tuple[Packed, Position] | None]
+BUILDERS: dict[str, Builder] = {ANCHOR: _molecule, "image": _image, "text": _text, "structure": _structure,
+                                "property": _property, "graph": _graph}
 
 
 def _relations(shop: Workshop, tables: dict[str, Any]) -> list[Relation]:
@@ -276,7 +339,8 @@ def _relations(shop: Workshop, tables: dict[str, Any]) -> list[Relation]:
             continue
         matrix, place = shop.raw[name]
         one = Relation(torch.from_numpy(matrix).to(shop.device), torch.from_numpy(place).to(shop.device),
-                       tanimoto=name == ANCHOR, weight=weight)
-        one.standardise(torch.from_numpy(shop.train).to(shop.device))
+                       tanimoto=name == ANCHOR, weight=weight, width=shop.raw_width.get(name, 0))
+        train = torch.from_numpy(shop.train).to(shop.device)
+        one.mean, one.spread = shop.fitted.spread(name, lambda one=one, train=train: one.distribution(train))  # type: ignore[misc]
         out.append(one)
     return out

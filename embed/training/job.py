@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,30 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 
-from embed.config import PretrainConfig, to_json
+from embed.config import GraphConfig, PretrainConfig, to_json
+from embed.evaluation.labels import Labels, read_labels
 from embed.evaluation.retrieval import retrieve
+from embed.evaluation.snapshot import Snapshot, chosen_rows
 from embed.features.cache import FeatureCache
-from embed.registry import ANCHOR
-from embed.runs import checkpoint, store
+from embed.runs import artefact, checkpoint, store
+from embed.runs import card as card_of
 from embed.runs import folder as run_folder
+from embed.runs.artefact import Artefact
+from embed.runs.drugs import RunDrugs, content_digests, identity_digests
 from embed.runs.schema import embedding_run
+from embed.runs.store import store_form
 from embed.source import Corpus, read_corpus
 from embed.training import distributed
-from embed.training.inputs import Inputs, build_inputs, split_corpus
+from embed.training.inputs import Inputs, build_inputs
 from embed.training.loop import Job, fit
 from embed.training.model import AlignmentModel, build_model, embed_all
-from embed.training.split import DrugSplit
-from kb.errors import ConfigError, DataError, Interrupted, MkmedError, TrainingDiverged, UsageError
+from embed.training.split import DrugSplit, sides, split_corpus
+from kb.errors import CheckpointError, ConfigError, DataError, Interrupted, MkmedError, TrainingDiverged, UsageError
 from kb.ingest import runs
-from kb.modalities import MODALITIES
-from kb.output import say
+from kb.licences import SHARES
+from kb.output import plain, say
+from kb.query import read as query
 from kb.settings import Settings
-
-KINDS: tuple[str, ...] = (*MODALITIES, ANCHOR)
-"""The columns of ``rests_on``."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,12 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything before the first step: corpus, split, inputs."""
+    """Everything before the first step: corpus, split, inputs, and the knowledge base that they are of."""
 
     corpus: Corpus
     split: DrugSplit
     inputs: Inputs
+    lineage: str = ""
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -68,16 +73,25 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def prepare(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device) -> Prepared:
-    """The corpus of the knowledge base with its features, computed or from the cache, and its scaffold split."""
+def prepare(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,
+            begun: Artefact | None = None) -> Prepared:
+    """The corpus of the knowledge base with its features, computed or from the cache, and its scaffold split.
+
+    With ``begun``, a run that was started before, the split and everything fitted are that run's own.
+    """
     g = config.graph
     corpus = read_corpus(engine, notes=config.text.notes, exclude_types=g.exclude_types, exclude_relations=g.exclude)
+    with engine.connect() as connection:
+        lineage = query.lineage(connection)
     if not any(corpus.smiles):
         raise DataError("no drug in the knowledge base has a structure, and the molecule is the anchor",
                         hint="mkmed kb ingest corpus fills it from the bundled data")
-    split = split_corpus(corpus, config, cache)
-    inputs = build_inputs(corpus, config, cache, device, split.train)
-    return Prepared(corpus, split.among(inputs.data.present.any(1).cpu().numpy()), inputs)
+    if begun is None:
+        split, fitted, names = split_corpus(corpus, config, cache), None, None
+    else:
+        split, fitted, names = begun.drugs().split(corpus, lineage), begun.fitted(), begun.run["modalities"]
+    inputs = build_inputs(corpus, config, cache, device, split.train, fitted, names=names)
+    return Prepared(corpus, split.among(inputs.data.present.any(1).cpu().numpy()), inputs, lineage)
 
 
 def training_rows(prepared: Prepared, config: PretrainConfig) -> NDArray[np.int64]:
@@ -121,7 +135,8 @@ def _run(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uui
         if distributed.rank() == 0:
             if resume:
                 _refuse_finished(engine, run_id)  # again: it may have ended before the lock was had
-            run_folder.write_config(folder, config)
+            else:
+                run_folder.write_config(folder, config)
             _open_run(engine, run_id, config, name, resume)
         return _work(engine, settings, config, run_id, folder, device, resume, publish, on_epoch)
     except KeyboardInterrupt:
@@ -155,34 +170,92 @@ def _close_run(engine: Engine, run_id: uuid.UUID, status: str, error: str) -> No
 def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uuid.UUID, folder: Path,
           device: torch.device, resume: bool, publish: bool, on_epoch: Callable[[dict[str, Any]], None]) -> Pretrained:
     cache = FeatureCache(settings.cache / "features")
+    begun = _begun(folder) if resume else None
     with distributed.first_alone():
-        prepared = prepare(engine, config, cache, device)
+        prepared = prepare(engine, config, cache, device, begun)
     inputs, rows = prepared.inputs, training_rows(prepared, config)
     model = build_model(config, inputs.data).to(device)
     if distributed.rank() == 0:
         say(f"{len(rows):,} drugs train, {len(prepared.split.validation):,} validate, {len(prepared.split.test):,} are "
             f"held out; {', '.join(model.names)}; {sum(p.numel() for p in model.parameters()):,} weights on {device}")
-        run_folder.write_environment(folder, device, inputs.identities)
-    extra = {"projections": {key: projection.state() for key, projection in inputs.projections.items()}}
-    job = Job(model, inputs.data, config, rows, prepared.split.validation, folder, inputs.relations, extra, on_epoch)
+        run_folder.write_environment(folder, device, inputs.fitted.identities)
+        if begun is None:
+            begun = _begin(engine, folder, config, model, prepared)
+    job = Job(model, inputs.data, config, rows, prepared.split.validation, folder, inputs.relations, on_epoch=on_epoch)
     at = fit(job, resume and (folder / "last.pt").exists())
     distributed.wait()
     if not (folder / "best.pt").exists():
         raise TrainingDiverged("no epoch had a finite step", hint="nothing was published; lower train.learning_rate")
-    tensors, meta = checkpoint.load(folder / "best.pt")
+    tensors, meta = checkpoint.load_exactly(folder / "best.pt")  # an older epoch must not be published in its place
     model.load_state_dict(tensors["model"])
     metrics = {"epochs": at.epoch, "best_epoch": meta["progress"]["best_epoch"], "score": meta["progress"]["best"],
-               "test": score_held_out(model, prepared), "encoders": inputs.identities}
+               "test": score_held_out(model, prepared), "encoders": inputs.fitted.identities}
     if distributed.rank() == 0:
-        vectors, rests_on = vectors_of(model, prepared)
-        store.write_run(engine, run_id, vectors, rests_on, metrics=metrics)
-        with engine.begin() as connection:
-            runs.finish_run(connection, run_id, "complete", counts={k: len(v[0]) for k, v in vectors.items()})
+        assert begun is not None  # this process made or read it
+        _finish(engine, begun, model, prepared, metrics)
         if publish:
-            store.publish(engine, run_id)
+            store.publish(engine, run_id, artefact=begun.digest)
         run_folder.draw_curves(folder)
     distributed.wait()
     return Pretrained(run_id, folder, at.epoch, metrics)
+
+
+def _begun(folder: Path) -> Artefact | None:
+    """What the run wrote before its first epoch; None where it was stopped before that."""
+    if not (folder / artefact.MANIFEST).is_file():
+        if (folder / "last.pt").is_file():
+            raise CheckpointError(f"run {folder.name[:8]} was begun by release 0.1.0, which did not keep its split",
+                                  hint="mkmed embed pretrain starts one that can be resumed")
+        return None
+    return artefact.load(folder)
+
+
+def _begin(engine: Engine, folder: Path, config: PretrainConfig, model: AlignmentModel, prepared: Prepared) -> Artefact:
+    """The run's artefact with everything that a resumed training must find again."""
+    split, inputs, g = prepared.split, prepared.inputs, config.graph
+    contents = content_digests(prepared.corpus, inputs.fitted, g.second_step, g.second_weight)
+    drugs = RunDrugs(prepared.lineage, prepared.corpus.drug_ids, identity_digests(prepared.corpus), contents,
+                     sides(split, len(prepared.corpus)))
+    with engine.connect() as connection:
+        licences = query.licences_used(connection)
+    used = [one for one in licences if one["modality"] in model.names]
+    counts = {name: len(getattr(split, name)) for name in ("train", "validation", "test")}
+    run = {
+        "id": folder.name, "release": runs.program_version(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "modalities": list(model.names), "encoders": inputs.fitted.identities, "licences": used,
+        "share": max((one["share"] for one in used), key=SHARES.index, default="unknown"),
+        "corpus": {"drugs": int((drugs.side >= 0).sum()), **counts, "fingerprint": drugs.fingerprint(),
+                   "lineage": prepared.lineage},
+    }
+    return artefact.begin(folder, config, plain(run), drugs, inputs.fitted)
+
+
+def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Prepared,
+            metrics: dict[str, Any]) -> None:
+    """Seal the artefact and store the vectors that it gives."""
+    corpus, g = prepared.corpus, model_graph(begun)
+    vectors, rests_on = vectors_of(model, prepared)
+    labels = read_labels(engine, corpus.drug_ids)
+    begun.put_arrays("weights.safetensors", {k: v.cpu().numpy() for k, v in model.state_dict().items()}, model.kwargs)
+    snapshot = take_snapshot(begun, model, prepared, labels)
+    begun.put_arrays("evaluation.safetensors", snapshot.arrays(), snapshot.meta())
+    card = card_of.facts(begun.run, plain(metrics), to_json(begun.config()))
+    begun.put_json("metrics.json", plain(metrics))
+    begun.put_json("card.json", card)
+    begun.put("card.md", card_of.markdown(card).encode())
+    begun.write("sealed")
+    contents = content_digests(corpus, prepared.inputs.fitted, g.second_step, g.second_weight)
+    has = np.isin(corpus.drug_ids, vectors["fused"][0])
+    origin = store.Origin(begun.digest, corpus.drug_ids[has], contents[has])
+    store.write_run(engine, begun.run_id, vectors, rests_on, metrics=metrics, origin=origin)
+    with engine.begin() as connection:
+        runs.finish_run(connection, begun.run_id, "complete", counts={k: len(v[0]) for k, v in vectors.items()})
+
+
+def model_graph(begun: Artefact) -> GraphConfig:
+    """How the run reads the graph."""
+    return begun.config().graph
 
 
 def vectors_of(model: AlignmentModel, prepared: Prepared,
@@ -192,24 +265,52 @@ def vectors_of(model: AlignmentModel, prepared: Prepared,
     z, fused, present = (part.numpy() for part in embed_all(model, data))
     if not (np.isfinite(z).all() and np.isfinite(fused).all()):
         raise TrainingDiverged("the trained towers give vectors that are not finite", hint="nothing was published")
-    vectors = {name: (data.drug_ids[present[:, m]], z[present[:, m], m]) for m, name in enumerate(model.names)}
-    any_of = present.any(1)
-    vectors["fused"] = (data.drug_ids[any_of], fused[any_of])
-    rests_on = np.zeros((int(any_of.sum()), len(KINDS)), bool)
-    for m, name in enumerate(model.names):
-        rests_on[:, KINDS.index(name)] = present[any_of, m]
-    return vectors, rests_on
+    return store_form(model.names, data.drug_ids, z, fused, present)
+
+
+def take_snapshot(begun: Artefact, model: AlignmentModel, prepared: Prepared, labels: Labels) -> Snapshot:
+    """What the run will be measured on, with an untrained model of the same shape beside it."""
+    data, corpus = prepared.inputs.data, prepared.corpus
+    side = sides(prepared.split, len(corpus))
+    rows = chosen_rows(data.present.cpu().numpy(), side, labels)
+    z, fused, present = (part.numpy() for part in embed_all(model, data, rows))
+    fresh = build_model(begun.config(), data).to(data.group.device)
+    untrained_z, untrained_fused, _ = (part.numpy() for part in embed_all(fresh, data, rows))
+    raw = {}
+    for name, (matrix, place) in prepared.inputs.raw.items():
+        at = place[rows]
+        picked = matrix[at.clip(min=0)] if len(matrix) else np.zeros((len(rows), 0), np.float32)
+        raw[name] = (np.where((at >= 0)[:, None], picked, 0).astype(matrix.dtype), at >= 0)
+    values = (corpus.properties[rows] if corpus.properties.size else np.zeros((len(rows), 0))).astype(np.float32)
+    return Snapshot(
+        model.names, z, fused, untrained_z, untrained_fused, without(fresh, "graph", untrained_z, present),
+        without(model, "graph", z, present), present, side[rows], data.group.cpu().numpy()[rows],
+        np.array([not corpus.smiles[i] for i in rows], bool), corpus.drug_ids[rows], raw, list(corpus.property_names),
+        values, labels.take(rows))
+
+
+@torch.no_grad()
+def without(model: AlignmentModel, name: str, z: NDArray[np.float32],
+            present: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The fused vectors without one modality; zero where nothing else is there."""
+    left = present.copy()
+    if name in model.names:
+        left[:, model.names.index(name)] = False
+    device = next(model.parameters()).device
+    fused = model.fusion(torch.from_numpy(z).to(device), torch.from_numpy(left).to(device)).cpu().numpy()
+    out: NDArray[np.float32] = (fused * left.any(1, keepdims=True)).astype(np.float32)
+    return out
 
 
 def score_held_out(model: AlignmentModel, prepared: Prepared, least: int = 20) -> dict[str, dict[str, float]]:
     """Retrieval between every two towers on the test drugs that have both (at least ``least``), beside chance."""
     data, test = prepared.inputs.data, prepared.split.test
-    z, _, present = (part.numpy() for part in embed_all(model, data))
-    group = data.group.cpu().numpy()
+    z, _, present = (part.numpy() for part in embed_all(model, data, test))
+    group = data.group.cpu().numpy()[test]
     out = {}
     for a, first in enumerate(model.names):
         for b, second in enumerate(model.names):
-            rows = test[present[test, a] & present[test, b]]
+            rows = np.flatnonzero(present[:, a] & present[:, b])
             if a != b and len(rows) >= least:
                 found = retrieve(z[rows, a], z[rows, b], group[rows])
                 chance = {"drugs": found.drugs, "chance@10": found.chance[10]}

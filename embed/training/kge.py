@@ -11,9 +11,9 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from embed.config import GraphConfig, PretrainConfig
 from embed.features.cache import version_of
+from embed.features.fitted import EntityVectors, mean_of
 from embed.features.frozen import file_sha256
+from embed.features.neighbourhood import Linked
 from embed.features.reduce import Matrix, unit
 from embed.runs.checkpoint import write_atomically
 from kb.errors import ConfigError, DataError, TrainingDiverged
@@ -32,15 +34,6 @@ from kb.query.read import Triples
 
 EVALUATED = 1000
 """At most this many held-out triples are ranked; each costs a pass over all entities, twice."""
-
-
-@dataclass(frozen=True)
-class EntityVectors:
-    """``matrix`` (entities, D) in the order of the triples' entities, ``known`` (entities,), and where it came from."""
-
-    matrix: Matrix
-    known: NDArray[np.bool_]
-    identity: dict[str, Any]
 
 
 def mapped(triples: Triples) -> NDArray[np.int64]:
@@ -131,7 +124,7 @@ def link_prediction(model: Any, train: NDArray[np.int64], test: NDArray[np.int64
             "ranked": float(len(rows))}
 
 
-def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path) -> EntityVectors:
+def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path | None) -> EntityVectors:
     """The vectors of all entities: imported if ``graph.vectors`` names a file, else trained once and cached."""
     g = config.graph
     if g.vectors:
@@ -141,8 +134,8 @@ def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path) -> Ent
     version = version_of(triples=digest, seed=config.seed, model=g.model, dimension=g.dimension, epochs=g.epochs,
                          batch=g.batch_size, rate=g.learning_rate, held_out=g.held_out, loss=g.loss,
                          negatives=g.negatives, torch=torch.__version__)
-    folder = cache / "kge" / version
-    kept = _kept(folder)
+    folder = None if cache is None else cache / "kge" / version
+    kept = None if folder is None else _kept(folder, triples.entities)
     if kept is not None:
         return kept
     say(f"{g.model} on {len(rows):,} triples, {g.epochs} epochs")
@@ -153,11 +146,12 @@ def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path) -> Ent
         matrix = np.ascontiguousarray(matrix).reshape(len(matrix), -1).view(np.float32)
     identity = {"name": g.model, "version": version, "trained": "here", "triples": len(rows),
                 "held_out": link_prediction(model, train, test, config.seed)}
-    _keep(folder, matrix, identity)
-    return EntityVectors(matrix, np.ones(len(matrix), bool), identity)
+    if folder is not None:
+        _keep(folder, matrix, identity)
+    return EntityVectors(list(triples.entities), matrix, identity)
 
 
-def _kept(folder: Path) -> EntityVectors | None:
+def _kept(folder: Path, entities: Sequence[str]) -> EntityVectors | None:
     """The vectors of an earlier run; None where there are none, or not as they were written, which is said."""
     file, facts = folder / "entities.npy", folder / "identity.json"
     if not facts.exists():
@@ -171,7 +165,7 @@ def _kept(folder: Path) -> EntityVectors | None:
         say(f"{file} was altered; the graph embedding is trained again")
         return None
     matrix = np.load(file, allow_pickle=False)
-    return EntityVectors(matrix, np.ones(len(matrix), bool), identity)
+    return EntityVectors(list(entities), matrix, identity)
 
 
 def _keep(folder: Path, matrix: Matrix, identity: dict[str, Any]) -> None:
@@ -204,24 +198,32 @@ def import_vectors(path: Path, entities: list[str]) -> EntityVectors:
         raise DataError(f"{path} has shape {published.shape}, and {names_path} names row {last}")
     at = np.array([row.get(name, -1) for name in entities], np.int64)
     known = at >= 0
-    matrix = np.zeros((len(entities), published.shape[1]), np.float32)
-    matrix[known] = published[at[known]]
+    matrix = np.asarray(published[at[known]], np.float32)
     if not np.isfinite(matrix).all():
         raise DataError(f"{path} holds numbers that are not finite")
     identity = {"name": path.name, "sha256": file_sha256(path), "trained": "published", "entities": int(known.sum())}
-    return EntityVectors(matrix, known, identity)
+    return EntityVectors([name for name, there in zip(entities, known, strict=True) if there], matrix, identity)
 
 
-def drug_vectors(vectors: EntityVectors, linked: tuple[NDArray[np.int64], NDArray[np.int64]],
-                 drugs: int) -> tuple[Matrix, NDArray[np.int64]]:
-    """``(matrix, position)``: the mean of each drug's entities, centred and to length sqrt(D); -1 where it has none."""
+def drug_vectors(vectors: EntityVectors, entities: Sequence[str], linked: Linked, drugs: int,
+                 train: NDArray[np.int64]) -> tuple[Matrix, NDArray[np.int64], EntityVectors]:
+    """``(matrix, position, vectors)``: the mean of each drug's entities, centred, to length sqrt(D); -1 without any.
+
+    The centre is that of the training drugs; it is kept in the vectors that are returned, and used if they have one.
+    """
     row, entity = linked
-    inside = vectors.known[entity]
-    row, entity = row[inside], entity[inside]
+    place = {name: number for number, name in enumerate(vectors.names)}
+    at = np.array([place.get(entities[i], -1) for i in entity], np.int64)
+    row, at = row[at >= 0], at[at >= 0]
     known, owner = np.unique(row, return_inverse=True)
     total = np.zeros((len(known), vectors.matrix.shape[1]), np.float32)
-    np.add.at(total, owner, vectors.matrix[entity])
+    np.add.at(total, owner, vectors.matrix[at])
     total /= np.maximum(np.bincount(owner, minlength=len(known)), 1)[:, None]
     position = np.full(drugs, -1, np.int64)
     position[known] = np.arange(len(known))
-    return unit(total - total.mean(0)) * np.float32(np.sqrt(total.shape[1])), position
+    mean = vectors.mean
+    if mean is None:
+        fit = position[train]
+        mean = mean_of(total, fit[fit >= 0])
+        vectors = replace(vectors, mean=mean)
+    return unit(total - mean) * np.float32(np.sqrt(total.shape[1])), position, vectors

@@ -53,8 +53,6 @@ class Job:
     validation: NDArray[np.int64]
     folder: Path
     relations: list[Relation] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Tensors saved beside the weights: the projections of frozen features."""
     on_epoch: Callable[[dict[str, Any]], None] = lambda metrics: None
 
 
@@ -183,7 +181,7 @@ def validate(job: Job) -> dict[str, Any]:
 
 def _keep(job: Job, optimizer: torch.optim.Optimizer, at: Progress, metrics: dict[str, Any], better: bool) -> None:
     meta = {"model": job.model.kwargs, "config": to_json(job.config), "progress": vars(at)}
-    weights = {"model": job.model.state_dict(), "extra": job.extra}
+    weights = {"model": job.model.state_dict()}
     if better:
         checkpoint.save(job.folder / "best.pt", weights, meta)
     with (job.folder / "metrics.jsonl").open("a") as stream:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embed.alignment.loss import LogitScale
@@ -81,21 +83,24 @@ def rebuild_model(kwargs: Mapping[str, Any], weights: Mapping[str, Tensor]) -> A
 
 
 @torch.no_grad()
-def embed_all(model: AlignmentModel, data: Dataset, batch_size: int = 1024) -> tuple[Tensor, Tensor, Tensor]:
-    """``(z, fused, present)`` for every drug: (N, 1 + M, D), (N, D) and (N, 1 + M), on the CPU.
+def embed_all(model: AlignmentModel, data: Dataset, rows: NDArray[np.int64] | None = None,
+              batch_size: int = 1024) -> tuple[Tensor, Tensor, Tensor]:
+    """``(z, fused, present)`` for every drug, or those at ``rows``: (N, 1 + M, D), (N, D) and (N, 1 + M), on the CPU.
 
     ``fused`` is zero where a drug has nothing at all.
     """
     was_training = model.training
     model.eval()
-    device = data.group.device
-    parts = []
-    for start in range(0, len(data.drug_ids), batch_size):
-        rows = torch.arange(start, min(start + batch_size, len(data.drug_ids)), device=device)
-        batch = data.batch(rows)
-        z = model(batch)
-        fused = model.fusion(z, batch.present) * batch.present.any(1, keepdim=True)
-        parts.append((z.cpu(), fused.cpu(), batch.present.cpu()))
+    wanted = torch.arange(len(data.drug_ids)) if rows is None else torch.from_numpy(rows)
+    z = torch.zeros(len(wanted), len(model.names), model.width)
+    fused = torch.zeros(len(wanted), model.width)
+    present = torch.zeros(len(wanted), len(model.names), dtype=torch.bool)
+    for start in range(0, len(wanted), batch_size):
+        part = slice(start, start + batch_size)
+        batch = data.batch(wanted[part].to(data.group.device))
+        own = model(batch)
+        z[part] = own.cpu()
+        fused[part] = (model.fusion(own, batch.present) * batch.present.any(1, keepdim=True)).cpu()
+        present[part] = batch.present.cpu()
     model.train(was_training)
-    z, fused, present = (torch.cat(column) for column in zip(*parts, strict=True))
     return z, fused, present

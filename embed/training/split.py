@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,14 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from embed.config import PretrainConfig
+from embed.features.cache import FeatureCache, sha256
 from embed.features.molecule import parse
 from embed.features.packed import Packed
+from embed.features.work import molecule_chunks
+from embed.source import Corpus
 
-VERSION = "1"
+VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,6 @@ class DrugSplit:
 
 def scaffolds(smiles: Sequence[str]) -> tuple[list[int], Packed]:
     """``(done, items)``: one column ``scaffold`` (n, 32) of sha256 digests; all zero for a molecule without rings."""
-    from embed.features.cache import sha256
-
     RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
     done, digests = [], []
     for index, text in enumerate(smiles):
@@ -74,25 +77,69 @@ def families(scaffold: Sequence[bytes | None], block: Sequence[str]) -> NDArray[
     return label.astype(np.int64)
 
 
-def split_by_family(family: NDArray[np.int64], seed: int, validation: float = 0.1, test: float = 0.1) -> DrugSplit:
-    """A seeded split of whole families; each held-out part gets families until it holds its share of the drugs.
+def family_digests(family: NDArray[np.int64], scaffold: Sequence[bytes | None], block: Sequence[str],
+                   identity: Sequence[str]) -> list[bytes]:
+    """What names each family (in the order of its number): its smallest scaffold, else first block, else identity."""
+    best: dict[int, tuple[int, bytes]] = {}
+    for row, number in enumerate(family.tolist()):
+        ring = scaffold[row]
+        if ring is not None and any(ring):
+            name = (0, ring)
+        else:
+            name = (1, block[row].encode()) if block[row] else (2, identity[row].encode())
+        if number not in best or name < best[number]:
+            best[number] = name
+    return [best[number][1] for number in range(len(best))]
 
-    Families larger than a twentieth of all drugs always train: one of them alone would be most of a held-out part.
+
+def hashed_share(name: bytes, seed: int) -> float:
+    """A number in [0, 1) that a name and a seed always give."""
+    digest = hashlib.sha256(seed.to_bytes(8, "big", signed=True) + name).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def split_by_family(family: NDArray[np.int64], names: Sequence[bytes], has: NDArray[np.bool_], seed: int,
+                    validation: float = 0.1, test: float = 0.1) -> DrugSplit:
+    """A split of whole families by the hash of each one's name: a family stays where it is as drugs are added.
+
+    ``has`` (N,) says which drugs have anything; the others are in no part. Families with more than a twentieth of those
+    drugs always train: one of them alone would be most of a held-out part.
     """
-    n = len(family)
-    sizes = np.bincount(family)
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    part = np.zeros(len(sizes), np.int8)
-    held = {1: 0, 2: 0}
-    wanted = {1: validation * n, 2: test * n}
-    for name in order:
-        if sizes[name] > max(1, n // 20):
-            continue
-        for side in (2, 1):
-            if held[side] + sizes[name] <= wanted[side]:
-                part[name] = side
-                held[side] += int(sizes[name])
-                break
-    side_of = part[family]
+    sizes = np.bincount(family[has], minlength=len(names))
+    share = np.array([hashed_share(name, seed) for name in names])
+    part = np.where(share < test, 2, np.where(share < test + validation, 1, 0))
+    part[sizes > max(1, int(has.sum()) // 20)] = 0
+    side_of = np.where(has, part[family], -1)
     rows = [np.flatnonzero(side_of == k).astype(np.int64) for k in range(3)]
     return DrugSplit(rows[0], rows[1], rows[2])
+
+
+def sides(split: DrugSplit, drugs: int) -> NDArray[np.int8]:
+    """The side of each drug (N,): 0 train, 1 validation, 2 test, -1 none."""
+    side = np.full(drugs, -1, np.int8)
+    for number, rows in enumerate((split.train, split.validation, split.test)):
+        side[rows] = number
+    return side
+
+
+def from_sides(side: NDArray[np.int8]) -> DrugSplit:
+    """The split that gives these sides."""
+    return DrugSplit(*(np.flatnonzero(side == k).astype(np.int64) for k in range(3)))
+
+
+def split_corpus(corpus: Corpus, config: PretrainConfig, cache: FeatureCache) -> DrugSplit:
+    """The scaffold split of a corpus under the configuration's seed and shares, of the drugs that have anything."""
+    rows = [row for row, text in enumerate(corpus.smiles) if text]
+    texts = [corpus.smiles[row] or "" for row in rows]
+    chunks = molecule_chunks("embed.training.split:scaffolds", {}, lambda indices: [texts[i] for i in indices])
+    found = cache.open("scaffold", VERSION, [sha256(text) for text in texts], chunks)
+    items = found.all()
+    scaffold: list[bytes | None] = [None] * len(corpus)
+    if items is not None:
+        for row, place in zip(rows, found.position, strict=True):
+            scaffold[row] = items.columns["scaffold"][place].tobytes() if place >= 0 else None
+    family = families(scaffold, corpus.blocks)
+    identity = corpus.identities or [f"drug:{i}" for i in corpus.drug_ids]
+    names = family_digests(family, scaffold, corpus.blocks, identity)
+    share = config.train
+    return split_by_family(family, names, corpus.has_anything(), config.seed, share.validation, share.test)

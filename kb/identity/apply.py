@@ -1,28 +1,23 @@
-"""Applies the resolution of ``kb.identity.resolve`` to the database: creates drugs, moves records, logs every merge."""
+"""Applies the resolution of ``kb.identity.resolve`` to the database: files records, moves them, logs every merge.
+
+A record is what one source said at one time. It is replaced as a whole, with its names and identifiers, and never
+edited; where its structure became another, what was said of the old one goes too. Rows that hang on a record follow it
+by a foreign key (``kb.schema.base.follows``), so that a move is one UPDATE of records.
+"""
 
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import (
-    ARRAY,
-    Connection,
-    Text,
-    and_,
-    cast,
-    func,
-    or_,
-    select,
-    text,
-    tuple_,
-    update,
-)
+from sqlalchemy import ARRAY, Connection, Text, and_, cast, delete, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
+from kb.db.copy import copy_arrays
 from kb.db.many import insert_many
-from kb.identity.carry import carry_rows
 from kb.identity.resolve import Claim, Conflict, Key, portray, resolve
 from kb.ingest.records import DrugRecord
 from kb.normalise import tidy
@@ -31,73 +26,86 @@ from kb.schema.identity import drug, drug_conflict, drug_merge, drug_name, drug_
 IDENTITY_LOCK = 0x6D6B6D65
 """Advisory transaction lock: one writer of identities at a time, so that two ingests agree who is who."""
 
+SAID = ("name", "kind", "smiles", "inchikey", "formula", "identifiers", "digest")
+"""The columns of a record that its source fills."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record as it lies in the database: its claim, its drug, and what else its source said."""
+
+    claim: Claim
+    drug_id: int
+    said: tuple[Any, ...]
+
 
 def register_drugs(
     connection: Connection, run_id: uuid.UUID, source: str, records: Sequence[DrugRecord]
 ) -> dict[str, int]:
-    """The ``drug.id`` of every record's key, after the records were stored and identity was resolved again."""
+    """The ``drug.id`` of every record's key, after the records were filed and identity was resolved again."""
     if not records:
         return {}
     connection.execute(select(func.pg_advisory_xact_lock(IDENTITY_LOCK)))
-    _store(connection, source, records)
-    claims = closure(connection, source, records)
-    identities, conflicts = resolve(claims)
-    ids = apply_identities(connection, run_id, claims, identities)
-    _log_conflicts(connection, conflicts)
-    keys = {record.key: ids[identities[source, record.key]] for record in records}
-    _store_names(connection, source, records, keys)
-    return keys
-
-
-def _store(connection: Connection, source: str, records: Sequence[DrugRecord]) -> None:
-    """Write the records as claims; a record that is already there unchanged is left alone."""
     unique = {record.key: record for record in records}
-    rows = [
-        {
-            "source": source,
-            "key": r.key,
-            "drug_id": None,
-            "name": tidy(r.name),
-            "kind": r.kind,
-            "smiles": r.smiles,
-            "inchikey": r.inchikey,
-            "formula": r.formula,
-            "identifiers": sorted({str(i) for i in r.identifiers}),
-            "artifact": r.document.sha256,
-        }
-        for r in unique.values()
-    ]
-    statement = insert(drug_record)
-    changed = {
-        name: statement.excluded[name]
-        for name in ("name", "kind", "smiles", "inchikey", "formula", "identifiers", "artifact")
-    }
-    different = or_(*(drug_record.c[name].is_distinct_from(value) for name, value in changed.items()))
-    insert_many(
-        connection,
-        statement.on_conflict_do_update(
-            index_elements=["source", "key"], set_={**changed, "updated_at": func.now()}, where=different
-        ),
-        rows,
-    )
+    stored = stored_records(connection, [(source, key) for key in unique])
+    new: dict[Key, Claim] = {}
+    for key, record in unique.items():
+        claim = Claim(
+            source, key, record.inchikey, frozenset(map(str, record.identifiers)), None, tidy(record.name), record.kind,
+            record.smiles, record.formula,
+        )
+        old = stored.get((source, key))
+        if old is not None and old.claim.pinned and old.claim.inchikey == claim.inchikey:
+            claim = replace(claim, pinned=old.claim.pinned)
+        new[source, key] = claim
+    claims = closure(connection, [*new.values(), *(old.claim for old in stored.values())])
+    claims |= new
+    identities, conflicts = resolve(claims.values())
+    ids = settle(connection, run_id, claims, identities, stored, unique, source)
+    log_conflicts(connection, claims, conflicts)
+    return {key: ids[identities[source, key]] for key in unique}
 
 
-def closure(connection: Connection, source: str, records: Sequence[DrugRecord]) -> list[Claim]:
-    """Every claim that could share an identity with the records: their drugs, and whoever shares an identifier."""
+def stored_records(connection: Connection, keys: Iterable[Key]) -> dict[Key, Stored]:
+    """Those of the records that are in the database."""
+    columns = ("source", "key", "inchikey", "identifiers", "pinned", "name", "kind", "smiles", "formula")
+    query = select(
+        *(drug_record.c[n] for n in columns), drug_record.c.drug_id, drug_record.c.digest, drug_record.c.artifact
+    ).where(tuple_(drug_record.c.source, drug_record.c.key).in_(list(keys)))
+    found: dict[Key, Stored] = {}
+    for row in connection.execute(query).mappings():
+        claim = _claim({name: row[name] for name in columns})
+        said = (claim.name, claim.kind, claim.smiles, claim.inchikey, claim.formula, sorted(claim.identifiers),
+                row["digest"] and bytes(row["digest"]))
+        found[claim.source, claim.key] = Stored(claim, row["drug_id"], said)
+    return found
+
+
+def closure(connection: Connection, seeds: Iterable[Claim]) -> dict[Key, Claim]:
+    """Every stored claim that could share an identity with the seeds: their own, and whoever shares an identifier."""
     claims: dict[Key, Claim] = {}
-    wanted = {f"key:{source}\t{record.key}" for record in records}
+    wanted: set[str] = set()
+    for claim in seeds:
+        wanted |= {f"key:{claim.source}\t{claim.key}", *_handles(claim)}
     seen: set[str] = set()
     while wanted - seen:
         fresh, wanted = wanted - seen, set()
         seen |= fresh
         for claim in claims_for(connection, fresh):
-            if (claim.source, claim.key) in claims:
-                continue
-            claims[claim.source, claim.key] = claim
-            if claim.inchikey:
-                wanted.add(f"inchikey:{claim.inchikey}")
-            wanted.update(claim.strong)
-    return list(claims.values())
+            if (claim.source, claim.key) not in claims:
+                claims[claim.source, claim.key] = claim
+                wanted |= _handles(claim)
+    return claims
+
+
+def _handles(claim: Claim) -> set[str]:
+    """What other records may share with the claim that makes them one drug."""
+    found = set(claim.strong)
+    if claim.inchikey:
+        found.add(f"inchikey:{claim.inchikey}")
+    if claim.pinned:
+        found.add(claim.pinned)
+    return found
 
 
 def claims_for(connection: Connection, wanted: Iterable[str]) -> list[Claim]:
@@ -114,16 +122,16 @@ def claims_for(connection: Connection, wanted: Iterable[str]) -> list[Claim]:
     spaces, values = ([w.partition(":")[part] for w in others] for part in (0, 2))
     claimed = func.unnest(cast(spaces, ARRAY(Text)), cast(values, ARRAY(Text))).table_valued("space", "value")
     claimed = claimed.render_derived()
-    owners = select(identifier.c.drug_id).join(
+    owners = select(identifier.c.source, identifier.c.key).join(
         claimed, and_(identifier.c.namespace == claimed.c.space, identifier.c.value == claimed.c.value)
     )
+    asked = [f"inchikey:{key}" for key in inchikeys] + others
     for condition, present in (
         (tuple_(drug_record.c.source, drug_record.c.key).in_(keys), keys),
         (drug_record.c.inchikey.in_(inchikeys), inchikeys),
         (drug_record.c.key.in_(others), others),
-        # Every record's identifiers are also rows of its drug; a B-tree finds them, a GIN index with a long list of
-        # pending entries does not.
-        (drug_record.c.drug_id.in_(owners), others),
+        (tuple_(drug_record.c.source, drug_record.c.key).in_(owners), others),
+        (drug_record.c.pinned.in_(asked), asked),
     ):
         if present:
             found += [_claim(dict(row)) for row in connection.execute(query.where(condition)).mappings()]
@@ -136,43 +144,96 @@ def _claim(row: Mapping[str, Any]) -> Claim:
     return Claim(**values)
 
 
-def apply_identities(
-    connection: Connection, run_id: uuid.UUID, claims: list[Claim], identities: Mapping[Key, str]
+def settle(
+    connection: Connection,
+    run_id: uuid.UUID,
+    claims: Mapping[Key, Claim],
+    identities: Mapping[Key, str],
+    stored: Mapping[Key, Stored],
+    said: Mapping[str, DrugRecord] | None = None,
+    source: str = "",
+    *,
+    logged: bool = True,
 ) -> dict[str, int]:
-    """Make the drugs that the identities need and move the records that changed; the ids by identity."""
-    by_identity: dict[str, list[Claim]] = {}
-    for claim in claims:
-        by_identity.setdefault(identities[claim.source, claim.key], []).append(claim)
-    portraits = [
-        {"identity": identity, **_portrait(identity, members), "run_id": run_id}
-        for identity, members in sorted(by_identity.items())
-    ]
-    statement = insert(drug)
-    shown = {name: statement.excluded[name] for name in ("name", "kind", "smiles", "inchikey", "formula")}
-    insert_many(
-        connection,
-        statement.on_conflict_do_update(
-            index_elements=["identity"],
-            set_=shown,
-            where=or_(*(drug.c[n].is_distinct_from(v) for n, v in shown.items())),
-        ),
-        portraits,
+    """The drug ids by identity, after every claim's record was filed under its drug.
+
+    ``said`` are the records of ``source`` that are written; the other claims lie in the database already. ``logged``
+    says whether moves are merges that may be taken back.
+    """
+    said = said or {}
+    known = dict(stored)
+    known |= stored_records(
+        connection, [key for key in claims if key not in stored and not (key[0] == source and key[1] in said)]
     )
-    rows = connection.execute(select(drug.c.identity, drug.c.id).where(drug.c.identity.in_(list(by_identity))))
-    ids = {row.identity: row.id for row in rows}
-    _move(connection, run_id, claims, identities, ids)
+    members: dict[str, list[Claim]] = defaultdict(list)
+    for key, claim in claims.items():
+        members[identities[key]].append(claim)
+    ids = _make_drugs(connection, run_id, members, known)
+    changed = {key for key in known if key[0] == source and key[1] in said and _differs(known[key], said[key[1]])}
+    moved = {key: old.drug_id for key, old in known.items() if old.drug_id != ids[identities[key]]}
+    restructured = {key for key in changed if known[key].claim.inchikey != claims[key].inchikey}
+    if restructured:
+        take_back_payloads(connection, restructured)
+    _replace(connection, source, [said[key[1]] for key in sorted(changed)], claims, identities, ids)
+    _point(connection, {key: ids[identities[key]] for key in moved if key not in changed})
+    _insert(connection, source, [said[k] for k in said if (source, k) not in known], claims, identities, ids)
+    touched = set(moved.values()) | {ids[identities[key]] for key in (*moved, *changed)}
+    touched |= {ids[identities[source, key]] for key in said if (source, key) not in known}
+    merges = _log_moves(
+        connection, run_id, identities, {k: v for k, v in moved.items() if logged and k not in restructured}
+    )
+    if moved:
+        _follow(connection, moved, identities, ids)
+        remove_empty(connection, run_id, set(moved.values()), merges)
+    repaint(connection, touched)
     return ids
 
 
-def _portrait(identity: str, members: list[Claim]) -> dict[str, Any]:
-    shown = portray(identity, members)
-    return {
-        "name": shown.name,
-        "kind": shown.kind,
-        "smiles": shown.smiles,
-        "inchikey": shown.inchikey,
-        "formula": shown.formula,
-    }
+def _differs(old: Stored, record: DrugRecord) -> bool:
+    identifiers = sorted({str(i) for i in record.identifiers})
+    new = (tidy(record.name), record.kind, record.smiles, record.inchikey, record.formula, identifiers, record.digest)
+    return old.said != new
+
+
+def _make_drugs(
+    connection: Connection, run_id: uuid.UUID, members: Mapping[str, list[Claim]], known: Mapping[Key, Stored]
+) -> dict[str, int]:
+    """The ids by identity; a drug that merely got a better identifier is renamed and keeps its id."""
+    query = select(drug.c.identity, drug.c.id).where(drug.c.identity.in_(list(members)))
+    ids: dict[str, int] = {row.identity: row.id for row in connection.execute(query)}
+    missing = sorted(set(members) - set(ids))
+    for identity in missing if known else ():
+        if identity.startswith("inchikey:"):
+            continue
+        before = {known[c.source, c.key].drug_id for c in members[identity] if (c.source, c.key) in known}
+        if len(before) == 1 and _is_renamed(connection, before.copy().pop(), identity, members):
+            ids[identity] = before.pop()
+    portraits = []
+    for identity in missing:
+        if identity not in ids:
+            shown = portray(identity, members[identity])
+            portraits.append({
+                "identity": identity, "name": shown.name, "kind": shown.kind, "smiles": shown.smiles,
+                "inchikey": shown.inchikey, "formula": shown.formula, "run_id": run_id,
+            })
+    if portraits:
+        insert_many(connection, insert(drug).on_conflict_do_nothing(), portraits)
+        made = select(drug.c.identity, drug.c.id).where(drug.c.identity.in_([p["identity"] for p in portraits]))
+        ids |= {row.identity: row.id for row in connection.execute(made)}
+    return ids
+
+
+def _is_renamed(connection: Connection, drug_id: int, identity: str, members: Mapping[str, list[Claim]]) -> bool:
+    """Whether the drug took the new identity: it has no structure, and all of its records go there together."""
+    here = {(c.source, c.key) for c in members[identity]}
+    row = connection.execute(select(drug.c.identity, drug.c.inchikey).where(drug.c.id == drug_id)).one()
+    every = connection.execute(
+        select(drug_record.c.source, drug_record.c.key).where(drug_record.c.drug_id == drug_id)
+    ).all()
+    if row.inchikey or row.identity in members or not {tuple(key) for key in every} <= here:
+        return False
+    connection.execute(drug.update().where(drug.c.id == drug_id).values(identity=identity))
+    return True
 
 
 _POINT = """
@@ -182,50 +243,266 @@ WHERE r.source = w.s AND r.key = w.k
 """
 
 
-def _move(
-    connection: Connection,
-    run_id: uuid.UUID,
-    claims: list[Claim],
-    identities: Mapping[Key, str],
-    ids: Mapping[str, int],
-) -> None:
-    """Point every record at its drug; a record that had another drug is a merge (or a split), and is logged."""
-    keys = [(c.source, c.key) for c in claims]
-    current = {
-        (s, k): d
-        for s, k, d in connection.execute(
-            select(drug_record.c.source, drug_record.c.key, drug_record.c.drug_id).where(
-                tuple_(drug_record.c.source, drug_record.c.key).in_(keys)
-            )
-        )
+def _point(connection: Connection, targets: Mapping[Key, int]) -> None:
+    """Point stored records at their drugs; what hangs on them follows."""
+    if targets:
+        columns = {"s": [k[0] for k in targets], "k": [k[1] for k in targets], "d": list(targets.values())}
+        connection.execute(text(_POINT), columns)
+
+
+def _row(record: DrugRecord, source: str, claim: Claim, drug_id: int) -> dict[str, Any]:
+    return {
+        "source": source,
+        "key": record.key,
+        "drug_id": drug_id,
+        "name": claim.name,
+        "kind": claim.kind,
+        "smiles": claim.smiles,
+        "inchikey": claim.inchikey,
+        "formula": claim.formula,
+        "identifiers": sorted(claim.identifiers),
+        "pinned": claim.pinned,
+        "digest": record.digest,
+        "artifact": record.document.sha256,
     }
-    fresh = [{"s": s, "k": k, "d": ids[identities[s, k]]} for (s, k), old in current.items() if old is None]
-    moved = [
-        (s, k, old, ids[identities[s, k]])
-        for (s, k), old in current.items()
-        if old is not None and old != ids[identities[s, k]]
+
+
+def _rows(
+    source: str, records: Sequence[DrugRecord], claims: Mapping[Key, Claim], identities: Mapping[Key, str],
+    ids: Mapping[str, int],
+) -> list[dict[str, Any]]:
+    return [
+        _row(r, source, claims[source, r.key], ids[identities[source, r.key]])
+        for r in sorted(records, key=lambda record: record.key)
     ]
-    if fresh:
-        connection.execute(text(_POINT), {name: [row[name] for row in fresh] for name in ("s", "k", "d")})
-    for source, key, old, new in moved:
-        before = connection.scalar(select(drug.c.identity).where(drug.c.id == old))
-        connection.execute(
-            update(drug_record).where(drug_record.c.source == source, drug_record.c.key == key).values(drug_id=new)
+
+
+def _insert(
+    connection: Connection, source: str, records: Sequence[DrugRecord], claims: Mapping[Key, Claim],
+    identities: Mapping[Key, str], ids: Mapping[str, int],
+) -> None:
+    """Write records that are new, with their names and identifiers, by COPY."""
+    if not records:
+        return
+    rows = _rows(source, records, claims, identities, ids)
+    _copy(connection, "mkmed.drug_record", rows)
+    names, identifiers = _hung(source, records, {row["key"]: row["drug_id"] for row in rows})
+    _copy(connection, "mkmed.drug_name", names)
+    _copy(connection, "mkmed.identifier", identifiers)
+
+
+def _copy(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        columns = list(rows[0])
+        copy_arrays(connection, table, columns, [[row[column] for row in rows] for column in columns])
+
+
+def _replace(
+    connection: Connection, source: str, records: Sequence[DrugRecord], claims: Mapping[Key, Claim],
+    identities: Mapping[Key, str], ids: Mapping[str, int],
+) -> None:
+    """Put new versions of stored records into their places; names and identifiers not said again are taken back."""
+    if not records:
+        return
+    rows = _rows(source, records, claims, identities, ids)
+    statement = insert(drug_record)
+    new = {name: statement.excluded[name] for name in ("drug_id", *SAID, "pinned", "artifact")}
+    insert_many(
+        connection,
+        statement.on_conflict_do_update(index_elements=["source", "key"], set_={**new, "updated_at": func.now()}),
+        rows,
+    )
+    names, identifiers = _hung(source, records, {row["key"]: row["drug_id"] for row in rows})
+    keys = [record.key for record in records]
+    for table, hung, told in ((drug_name, names, ("name",)), (identifier, identifiers, ("namespace", "value"))):
+        kept = [(row["key"], *(row[n] for n in told)) for row in hung]
+        said = tuple_(table.c.key, *(table.c[n] for n in told))
+        outdated = (table.c.source == source) & table.c.key.in_(keys)
+        connection.execute(delete(table).where(outdated & said.not_in(kept) if kept else outdated))
+    if names:
+        statement = insert(drug_name)
+        set_ = {"kind": statement.excluded.kind, "artifact": statement.excluded.artifact}
+        insert_many(
+            connection, statement.on_conflict_do_update(index_elements=["source", "key", "name"], set_=set_), names
         )
+    if identifiers:
+        statement = insert(identifier)
+        insert_many(
+            connection,
+            statement.on_conflict_do_update(
+                index_elements=["source", "key", "namespace", "value"], set_={"artifact": statement.excluded.artifact}
+            ),
+            identifiers,
+        )
+
+
+def _hung(
+    source: str, records: Sequence[DrugRecord], places: Mapping[str, int]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of names and of identifiers that the records bring."""
+    names, identifiers = [], []
+    for record in records:
+        shared = {
+            "drug_id": places[record.key], "source": source, "key": record.key, "artifact": record.document.sha256
+        }
+        kinds: dict[str, str] = {}
+        for called, kind in ((record.name, "preferred"), *((n.text, n.kind) for n in record.names)):
+            if called.strip() and tidy(called):
+                kinds.setdefault(tidy(called), kind)
+        names += [{**shared, "name": called, "kind": kind} for called, kind in kinds.items()]
+        stated = {(i.namespace, i.value) for i in record.identifiers}
+        identifiers += [{**shared, "namespace": space, "value": value} for space, value in sorted(stated)]
+    return names, identifiers
+
+
+def take_back_payloads(connection: Connection, keys: Iterable[Key]) -> None:
+    """Take away what was said of the records' old structures; their cells are due again."""
+    pairs = sorted(keys)
+    columns = {"s": [k[0] for k in pairs], "k": [k[1] for k in pairs]}
+    of = "(SELECT * FROM unnest(CAST(:s AS text[]), CAST(:k AS text[])) AS w (s, k)) w"
+    for table in ("image", "text", "conformer", "property_set"):
         connection.execute(
-            insert(drug_merge).values(
-                source=source,
-                key=key,
-                from_identity=before,
-                to_identity=identities[source, key],
-                reason="claims resolved again",
-                run_id=run_id,
+            text(f"DELETE FROM mkmed.{table} t USING {of} WHERE t.record_source = w.s AND t.record_key = w.k"),  # noqa: S608
+            columns,
+        )
+    connection.execute(
+        text(
+            "UPDATE mkmed.cell t SET state = 'unknown', artifact = NULL, evidence = NULL, last_error = NULL,"  # noqa: S608
+            f" updated_at = now() FROM {of} WHERE t.record_source = w.s AND t.record_key = w.k"
+            " AND t.modality <> 'identity'"
+        ),
+        columns,
+    )
+
+
+def _log_moves(
+    connection: Connection, run_id: uuid.UUID, identities: Mapping[Key, str], moved: Mapping[Key, int]
+) -> dict[int, list[int]]:
+    """The numbers of the logged merges by the drug that was left; a record that was replaced by another is none."""
+    if not moved:
+        return {}
+    query = select(drug.c.id, drug.c.identity).where(drug.c.id.in_(set(moved.values())))
+    before = {row.id: row.identity for row in connection.execute(query)}
+    logged: dict[int, list[int]] = defaultdict(list)
+    for (source, key), old in sorted(moved.items()):
+        if before[old] == identities[source, key]:
+            continue
+        number = connection.scalar(
+            insert(drug_merge)
+            .values(
+                source=source, key=key, from_identity=before[old], to_identity=identities[source, key], from_drug=old,
+                reason="claims resolved again", run_id=run_id,
             )
+            .returning(drug_merge.c.id)
         )
-        carry_rows(connection, source, old, new)
+        logged[old].append(int(number or 0))
+    return logged
 
 
-def _log_conflicts(connection: Connection, conflicts: Sequence[Conflict]) -> None:
+_LOOKUPS = """
+UPDATE mkmed.lookup l SET drug_id = w.d
+FROM unnest(CAST(:s AS text[]), CAST(:k AS text[]), CAST(:d AS bigint[]), CAST(:o AS bigint[])) AS w (s, k, d, o)
+WHERE l.source = w.s AND l.drug_id = w.o AND (l.key = w.k OR l.evidence = w.k OR starts_with(l.evidence, w.k || ' '))
+"""
+
+
+def _follow(
+    connection: Connection, moved: Mapping[Key, int], identities: Mapping[Key, str], ids: Mapping[str, int]
+) -> None:
+    """Point look-ups at the drug that their record is now, and have the graph look again at the drugs left."""
+    columns = {
+        "s": [k[0] for k in moved], "k": [k[1] for k in moved], "d": [ids[identities[k]] for k in moved],
+        "o": list(moved.values()),
+    }
+    connection.execute(text(_LOOKUPS), columns)
+    left = {"left": sorted(set(moved.values()))}
+    connection.execute(text("DELETE FROM mkmed.drug_entity WHERE drug_id = ANY(:left)"), left)
+    connection.execute(
+        text("UPDATE mkmed.cell SET state = 'unknown', artifact = NULL, evidence = NULL, updated_at = now()"
+             " WHERE modality = 'graph' AND drug_id = ANY(:left)"),
+        left,
+    )
+
+
+_KEPT = """
+SELECT d.id, jsonb_build_object(
+    'drug', jsonb_build_array(to_jsonb(d) - 'inchikey_block'),
+    'cell', coalesce((SELECT jsonb_agg(to_jsonb(t)) FROM mkmed.cell t
+                      WHERE t.drug_id = d.id AND t.record_key IS NULL AND t.modality <> 'graph'), '[]'),
+    'image', coalesce((SELECT jsonb_agg(to_jsonb(t)) FROM mkmed.image t WHERE t.drug_id = d.id AND t.record_key IS NULL), '[]'),
+    'conformer', coalesce((SELECT jsonb_agg(to_jsonb(t)) FROM mkmed.conformer t
+                           WHERE t.drug_id = d.id AND t.record_key IS NULL), '[]'),
+    'property_set', coalesce((SELECT jsonb_agg(to_jsonb(t)) FROM mkmed.property_set t
+                              WHERE t.drug_id = d.id AND t.record_key IS NULL), '[]'),
+    'substance_relation', coalesce((SELECT jsonb_agg(to_jsonb(t)) FROM mkmed.substance_relation t
+                                    WHERE t.drug_id = d.id), '[]')) AS kept
+FROM mkmed.drug d WHERE d.id = ANY(:ids) AND NOT EXISTS (SELECT FROM mkmed.drug_record r WHERE r.drug_id = d.id)
+"""  # noqa: E501
+
+
+def remove_empty(
+    connection: Connection, run_id: uuid.UUID, drugs: Iterable[int], merges: Mapping[int, list[int]]
+) -> None:
+    """Remove those of the drugs that have no record left; what hung on them alone is kept with the merges."""
+    empty = connection.execute(text(_KEPT), {"ids": sorted(drugs)}).all()
+    for drug_id, kept in empty:
+        if merges.get(drug_id):
+            connection.execute(drug_merge.update().where(drug_merge.c.id.in_(merges[drug_id])).values(kept=kept))
+    if empty:
+        connection.execute(delete(drug).where(drug.c.id.in_([drug_id for drug_id, _ in empty])))
+
+
+def repaint(connection: Connection, drugs: Iterable[int]) -> None:
+    """Show every drug as its records say now; what was computed from a SMILES that it no longer has is taken away."""
+    wanted = sorted(set(drugs))
+    if not wanted:
+        return
+    columns = ("source", "key", "inchikey", "identifiers", "pinned", "name", "kind", "smiles", "formula")
+    members: dict[int, list[Claim]] = defaultdict(list)
+    query = select(drug_record.c.drug_id, *(drug_record.c[n] for n in columns))
+    for row in connection.execute(query.where(drug_record.c.drug_id.in_(wanted))).mappings():
+        members[row["drug_id"]].append(_claim({name: row[name] for name in columns}))
+    outdated = []
+    for known in connection.execute(select(drug).where(drug.c.id.in_(wanted))):
+        shown = portray(known.identity, members[known.id])
+        new = {"name": shown.name, "kind": shown.kind, "smiles": shown.smiles, "inchikey": shown.inchikey,
+               "formula": shown.formula}
+        if any(getattr(known, name) != value for name, value in new.items()):
+            connection.execute(drug.update().where(drug.c.id == known.id).values(**new))
+            if known.smiles != shown.smiles:
+                outdated.append(known.id)
+    forget_computed(connection, outdated)
+
+
+def forget_computed(connection: Connection, drugs: Sequence[int]) -> None:
+    """Take away what was computed from another SMILES than the drugs have; its cells are due again."""
+    if not drugs:
+        return
+    changed = "t.drug_id = ANY(:ids) AND d.id = t.drug_id AND t.record_key IS NULL"
+    stale = "t.input IS DISTINCT FROM sha256(convert_to(d.smiles, 'UTF8'))"
+    for table in ("image", "conformer", "property_set"):
+        connection.execute(
+            text(f"DELETE FROM mkmed.{table} t USING mkmed.drug d WHERE {changed} AND {stale}"), {"ids": list(drugs)}  # noqa: S608
+        )
+    connection.execute(
+        text(
+            "UPDATE mkmed.cell t SET state = 'unknown', artifact = NULL, evidence = NULL, last_error = NULL,"  # noqa: S608
+            f" input = NULL, updated_at = now() FROM mkmed.drug d WHERE {changed} AND t.modality <> 'graph' AND {stale}"
+        ),
+        {"ids": list(drugs)},
+    )
+    connection.execute(text("DELETE FROM mkmed.substance_relation WHERE drug_id = ANY(:ids)"), {"ids": list(drugs)})
+    connection.execute(text("UPDATE mkmed.drug SET related_from = NULL WHERE id = ANY(:ids)"), {"ids": list(drugs)})
+
+
+def log_conflicts(connection: Connection, claims: Iterable[Key], conflicts: Sequence[Conflict]) -> None:
+    """Note the conflicts of the claims that were looked at; those that are settled are taken off the list."""
+    reason = drug_conflict.c.reason == CONFLICT
+    known = connection.execute(select(drug_conflict.c.source, drug_conflict.c.key).where(reason))
+    here = {(row.source, row.key) for row in known} & set(claims)
+    if here:
+        settled = tuple_(drug_conflict.c.source, drug_conflict.c.key).in_(here)
+        connection.execute(delete(drug_conflict).where(reason, settled))
     if conflicts:
         connection.execute(
             insert(drug_conflict).on_conflict_do_nothing(),
@@ -236,15 +513,4 @@ def _log_conflicts(connection: Connection, conflicts: Sequence[Conflict]) -> Non
         )
 
 
-def _store_names(connection: Connection, source: str, records: Sequence[DrugRecord], ids: Mapping[str, int]) -> None:
-    names, identifiers = [], []
-    for record in records:
-        shared = {"drug_id": ids[record.key], "source": source, "artifact": record.document.sha256}
-        if record.name.strip():
-            names.append({**shared, "name": tidy(record.name), "kind": "preferred"})
-        names += [{**shared, "name": tidy(n.text), "kind": n.kind} for n in record.names if n.text.strip()]
-        identifiers += [{**shared, "namespace": i.namespace, "value": i.value} for i in record.identifiers]
-    if names:
-        insert_many(connection, insert(drug_name).on_conflict_do_nothing(), names)
-    if identifiers:
-        insert_many(connection, insert(identifier).on_conflict_do_nothing(), identifiers)
+CONFLICT = "drugs of different structure claim the identifier"

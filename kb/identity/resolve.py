@@ -15,13 +15,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-STRONG: tuple[str, ...] = ("drugbank", "unii", "pubchem.compound", "chembl", "chebi", "pharmgkb", "drugcentral", "user")
-"""Namespaces that identify a substance, best first. CAS, RxNorm, ATC and NDC name products and groups as well."""
+STRONG: tuple[str, ...] = ("drugbank", "unii", "pubchem.compound", "chembl", "chebi", "pharmgkb", "drugcentral")
+"""Namespaces that identify a substance, best first. CAS, RxNorm, ATC and NDC name products and groups as well; a key of
+a user's table names a row of that table and nothing else."""
 
-SOURCE_ORDER: tuple[str, ...] = ("corpus", "pubchem", "pubchem-bulk", "tabular")
+SOURCE_ORDER: tuple[str, ...] = ("corpus", "pubchem", "pubchem-bulk")
 """Whose name and SMILES a drug shows when several sources have one; sources not listed come after, by name."""
 
 Key = tuple[str, str]
+"""A record: its source, and its key there."""
+
+
+def precedence(source: str, key: str) -> tuple[int, str, int, str]:
+    """Where a record stands among those of one drug; of one source the shorter key, so the smaller number, is first."""
+    rank = SOURCE_ORDER.index(source) if source in SOURCE_ORDER else len(SOURCE_ORDER)
+    return rank, source, len(key), key
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +85,17 @@ def resolve(claims: Iterable[Claim]) -> tuple[dict[Key, str], list[Conflict]]:
     for cluster in _clusters(loose):
         shared = sorted({i for claim in cluster for i in claim.strong}, key=_rank)
         target, found = _attach(shared, owners)
-        alone = shared[0] if shared else cluster[0].key
+        alone = shared[0] if shared else _own_identity(cluster[0])
         for claim in cluster:
             identity[claim.source, claim.key] = target or alone
             if found:
                 conflicts.append(Conflict(claim.source, claim.key, found[0], found[1]))
     return identity, conflicts
+
+
+def _own_identity(claim: Claim) -> str:
+    """What a record is by itself: the key in its dataset, or source and key, which no other record has."""
+    return claim.key if claim.key.startswith("user.") else f"record:{claim.source}:{claim.key}"
 
 
 def _attach(shared: list[str], owners: Mapping[str, set[str]]) -> tuple[str | None, tuple[str, tuple[str, ...]] | None]:
@@ -128,18 +141,14 @@ class Portrait:
 def portray(identity: str, claims: Iterable[Claim]) -> Portrait:
     """The drug's name, kind and structure, chosen from its claims by ``SOURCE_ORDER``, then by key."""
 
-    def order(claim: Claim) -> tuple[int, str, str]:
-        rank = SOURCE_ORDER.index(claim.source) if claim.source in SOURCE_ORDER else len(SOURCE_ORDER)
-        return rank, claim.source, claim.key
-
-    ranked = sorted(claims, key=order)
+    ranked = sorted(claims, key=lambda claim: precedence(claim.source, claim.key))
     kinds = {claim.kind for claim in ranked}
     kind = "biologic" if "biologic" in kinds else "small molecule" if "small molecule" in kinds else "unknown"
     inchikey = identity.removeprefix("inchikey:") if identity.startswith("inchikey:") else None
     return Portrait(
         name=next((c.name for c in ranked if c.name), identity),
         kind=kind,
-        smiles=next((c.smiles for c in ranked if c.smiles and inchikey), None),
+        smiles=next((c.smiles for c in ranked if c.smiles and inchikey and c.inchikey == inchikey), None),
         inchikey=inchikey,
         formula=next((c.formula for c in ranked if c.formula), None),
     )

@@ -25,7 +25,7 @@ from kb.ingest.crash import crash_at
 from kb.ingest.runs import finish_run, start_run
 from kb.ingest.write import write_batch
 from kb.ledger.cells import read_lookups, stale, write_lookup
-from kb.ledger.claims import release_dead
+from kb.ledger.leases import release_dead
 from kb.ledger.licences import write_licences
 from kb.modalities import State
 from kb.properties import PROPERTIES

@@ -69,10 +69,15 @@ class DrugRecord:
     formula: str | None = None
     identifiers: tuple[Identifier, ...] = ()
     names: tuple[Name, ...] = ()
+    digest: bytes | None = None
+    """The sha256 of the record as its source wrote it, by which a new version is told from the old one."""
 
 
 DrugRef = str | int
-"""Which drug a record is about: the ``key`` of a DrugRecord of the same source, or a ``drug.id``."""
+"""Which drug a record is about: the ``key`` of a DrugRecord of the same source, or a ``drug.id``.
+
+What is said of a ``key`` hangs on that record. What is said of an id hangs on the drug's first record, by preference of
+the same source; or on the drug itself where it was ``computed_from`` the drug's SMILES."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class ImageRecord:
     document: Document
     width: int
     height: int
+    computed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,7 @@ class ConformerRecord:
     method: str
     energy: float | None = None
     note: str | None = None
+    computed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,7 @@ class PropertyRecord:
     drug: DrugRef
     document: Document
     values: Mapping[str, float]
+    computed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,7 @@ class Outcome:
     evidence: str | None = None
     error: str | None = None
     document: Document | None = None
+    computed_from: str | None = None
 
     def __post_init__(self) -> None:
         if self.modality not in FACETS:
@@ -179,7 +188,10 @@ Record = DrugRecord | ImageRecord | TextRecord | ConformerRecord | PropertyRecor
 
 @dataclass(slots=True)
 class Batch:
-    """Everything that one transaction writes; ``requests`` counts what was asked of the network."""
+    """Everything that one transaction writes; ``requests`` counts what was asked of the network.
+
+    ``whole`` says that the ATC codes and interactions are all that the source says: others of it are taken back.
+    """
 
     drugs: list[DrugRecord] = field(default_factory=list)
     payloads: list[ImageRecord | TextRecord | ConformerRecord | PropertyRecord] = field(default_factory=list)
@@ -189,6 +201,7 @@ class Batch:
     outcomes: list[Outcome] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     requests: int = 0
+    whole: bool = False
 
     def __len__(self) -> int:
         facts = len(self.atc) + len(self.atc_classes) + len(self.interactions)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, delete, null, select, true, tuple_, update
+from sqlalchemy import Connection, delete, func, null, select, true, tuple_, update
 
 from kb.ledger.cells import CellWrite, stale
 from kb.modalities import Modality, State
@@ -34,25 +34,32 @@ def forget(
     A failure is nothing learned, so it hides nothing; and what this run wrote itself stays. Data of an artifact that
     comes again stays as it is. Without ``refresh`` only those cells count that an earlier run could not refresh.
     """
-    news = {(w.drug_id, str(w.modality)) for w in learned if w.state not in (State.failed, State.unknown)}
+    writes = list(learned)
+    news = {w.place for w in writes if w.state not in (State.failed, State.unknown)}
     if not news:
         return
-    kept = [(w.drug_id, w.artifact) for w in learned if w.state == State.present]
+    kept = [(*w.place, w.artifact) for w in writes if w.state == State.present]
+    here = (
+        cell.c.drug_id, cell.c.modality, func.coalesce(cell.c.record_source, ""), func.coalesce(cell.c.record_key, "")
+    )
     older = connection.execute(
-        select(cell.c.drug_id, cell.c.modality)
-        .where(cell.c.source == source, cell.c.run_id != run_id)
-        .where(tuple_(cell.c.drug_id, cell.c.modality).in_(sorted(news)))
+        select(*here)
+        .where(cell.c.source == source, cell.c.run_id != run_id, tuple_(*here).in_(sorted(news)))
         .where(true() if refresh else stale(cell))
         .order_by(cell.c.drug_id, cell.c.modality)
         .with_for_update()
     ).all()
     for modality, table in PAYLOADS.items():
-        drugs = [row.drug_id for row in older if row.modality == modality]
-        if drugs:
-            outdated = table.c.drug_id.in_(drugs) & tuple_(table.c.drug_id, table.c.artifact).not_in(kept)
-            connection.execute(delete(table).where(table.c.source == source, outdated))
+        gone = [(row[0], row[2], row[3]) for row in older if row.modality == modality]
+        stays = [(w[0], w[2], w[3], w[4]) for w in kept if w[1] == modality]
+        if gone:
+            place = (
+                table.c.drug_id, func.coalesce(table.c.record_source, ""), func.coalesce(table.c.record_key, "")
+            )
+            again = tuple_(*place, table.c.artifact).not_in(stays) if stays else true()
+            connection.execute(delete(table).where(table.c.source == source, tuple_(*place).in_(gone), again))
     connection.execute(
         update(cell)
-        .where(cell.c.source == source, tuple_(cell.c.drug_id, cell.c.modality).in_([tuple(row) for row in older]))
+        .where(cell.c.source == source, tuple_(*here).in_([tuple(row) for row in older]))
         .values(state=State.unknown, artifact=null(), evidence=null(), last_error=null())
     )

@@ -1,22 +1,24 @@
 """Writes a batch: artifacts, drugs, payloads and the ledger's cells, all in the caller's transaction or not at all.
 
-Two documents may describe the same (drug, source), e.g. two CIDs with one InChIKey. The one with the smaller sha256
-is kept, so that the result does not depend on which came first; with ``replace`` (a refresh) this run's win over those
-of earlier runs.
+Every row hangs on a record, or on the drug where it was computed from the drug's SMILES. Two documents may describe
+one record: the one with the smaller sha256 is kept, so that the result does not depend on which came first; with
+``replace`` (a refresh) this run's win over those of earlier runs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, or_
+from sqlalchemy import Connection, delete, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.many import insert_many
+from kb.errors import DataError
 from kb.identity.apply import register_drugs
+from kb.identity.places import leading_records, places
 from kb.ingest.crash import crash_at
 from kb.ingest.records import (
     AtcClassRecord,
@@ -26,7 +28,6 @@ from kb.ingest.records import (
     Document,
     DrugRef,
     ImageRecord,
-    InteractionRecord,
     Outcome,
     PropertyRecord,
     TextRecord,
@@ -36,12 +37,14 @@ from kb.ledger.cells import CellWrite, write_cells
 from kb.modalities import IDENTITY, Modality, State
 from kb.normalise import clean, clean_json, tidy
 from kb.schema.graph import atc_class, drug_atc, interaction
-from kb.schema.ledger import artifact, artifact_seen
+from kb.schema.identity import drug
+from kb.schema.ledger import artifact, artifact_seen, cell
 
 Payload = ImageRecord | TextRecord | ConformerRecord | PropertyRecord
-ONE_A_DRUG = ("drug_id", "source")
-KEYS = {Modality.text: (*ONE_A_DRUG, "provider", "content_sha256")}
-"""What tells two rows of a table apart, where it is not one a drug and source."""
+ONE_A_RECORD = ("record_source", "record_key", "source", "drug_id")
+KEYS = {Modality.text: (*ONE_A_RECORD, "provider", "content_sha256")}
+"""What tells two rows of a table apart, where it is not one a record (or drug) and source."""
+Record = tuple[str, str]
 
 
 def write_batch(
@@ -50,29 +53,89 @@ def write_batch(
     """The ``drug.id`` of every drug record's key in the batch, after everything in it was written."""
     _write_documents(connection, run_id, _documents(batch))
     ids = register_drugs(connection, run_id, source, batch.drugs)
-
-    def drug_id(reference: DrugRef) -> int:
-        return reference if isinstance(reference, int) else ids[reference]
-
-    cells = [CellWrite(ids[r.key], IDENTITY, State.present, artifact=r.document.sha256) for r in batch.drugs]
-    crash_at("mid_tx")
-    payloads = _payload_rows(source, batch.payloads, drug_id)
-    cells += [
-        CellWrite(row["drug_id"], modality, State.present, artifact=row["artifact"])
-        for modality, rows in payloads.items()
-        for row in _smallest(rows, ONE_A_DRUG)
+    hung = _Hung(connection, source, ids, batch)
+    cells = [
+        CellWrite(ids[r.key], IDENTITY, State.present, artifact=r.document.sha256, record=(source, r.key))
+        for r in batch.drugs
     ]
-    cells += [_outcome(o, drug_id(o.drug)) for o in batch.outcomes]
+    crash_at("mid_tx")
+    payloads = _payload_rows(source, batch.payloads, hung)
+    cells += [
+        CellWrite(
+            row["drug_id"], modality, State.present, artifact=row["artifact"], input=row.get("input"),
+            record=(row["record_source"], row["record_key"]) if row["record_key"] is not None else None,
+        )
+        for modality, rows in payloads.items()
+        for row in _smallest(rows, ONE_A_RECORD)
+    ]
+    cells += [_outcome(o, hung) for o in batch.outcomes if hung.is_current(o)]
     forget(connection, run_id, source, cells, refresh=replace)
     _write_payloads(connection, payloads)
-    _write_atc(connection, source, batch.atc, batch.atc_classes, drug_id)
-    _write_interactions(connection, source, batch.interactions, drug_id, replace)
+    _write_atc(connection, source, batch, hung, replace)
+    _write_interactions(connection, source, batch, hung, replace)
     write_cells(connection, run_id, source, cells)
+    hung.settle(connection)
     crash_at("before_commit")
     return ids
 
 
-def _outcome(outcome: Outcome, drug_id: int) -> CellWrite:
+class _Hung:
+    """Where everything in a batch hangs: the record and the drug of every reference."""
+
+    def __init__(self, connection: Connection, source: str, ids: Mapping[str, int], batch: Batch) -> None:
+        self._source, self._ids = source, ids
+        asked = [(p.drug, str(_MODALITY[type(p)])) for p in batch.payloads if _computed(p) is None]
+        asked += [(o.drug, o.modality) for o in batch.outcomes if not o.computed_from]
+        self._asked = {(drug, modality) for drug, modality in asked if isinstance(drug, int)}
+        self._places = places(connection, source, self._asked)
+        said = {r.drug for r in batch.atc} | {side for r in batch.interactions for side in (r.drug_a, r.drug_b)}
+        self._leading = leading_records(connection, source, [drug for drug in said if isinstance(drug, int)])
+        computed = {r.drug for r in (*batch.payloads, *batch.outcomes) if isinstance(r.drug, int) and _computed(r)}
+        query = select(drug.c.id, drug.c.smiles).where(drug.c.id.in_(sorted(computed))).with_for_update(read=True)
+        self._smiles = {row.id: row.smiles for row in connection.execute(query)} if computed else {}
+
+    def of(self, reference: DrugRef, modality: str | None = None) -> tuple[int, Record]:
+        """The drug and the record of a reference; raises DataError for a drug without a record."""
+        if isinstance(reference, str):
+            return self._ids[reference], (self._source, reference)
+        place = self._places.get((reference, modality)) if modality else self._leading.get(reference)
+        if place is None:
+            raise DataError(f"drug {reference} has no record that a statement about it could hang on")
+        return reference, place
+
+    def is_current(self, record: Payload | Outcome) -> bool:
+        """Whether a computed record was computed from the SMILES that the drug has now; others always are."""
+        from_ = _computed(record)
+        return from_ is None or self._smiles.get(int(record.drug)) == from_
+
+    def settle(self, connection: Connection) -> None:
+        """Close what is left open of the cells that were asked for by drug: one answer serves all of its records."""
+        if self._asked:
+            here = tuple_(cell.c.drug_id, cell.c.modality).in_(sorted(self._asked))
+            connection.execute(
+                delete(cell).where(
+                    cell.c.source == self._source, here, cell.c.state == State.unknown,
+                    tuple_(cell.c.drug_id, cell.c.modality, cell.c.record_source, cell.c.record_key).not_in(
+                        [(*asked, *place) for asked, place in self._places.items()]
+                    ),
+                )
+            )
+
+
+def _computed(record: Payload | Outcome) -> str | None:
+    return None if isinstance(record, TextRecord) else record.computed_from
+
+
+def _input(smiles: str) -> bytes:
+    return hashlib.sha256(smiles.encode()).digest()
+
+
+def _outcome(outcome: Outcome, hung: _Hung) -> CellWrite:
+    record: Record | None = None
+    if outcome.computed_from is None:
+        drug_id, record = hung.of(outcome.drug, outcome.modality)
+    else:
+        drug_id = int(outcome.drug)
     return CellWrite(
         drug_id,
         outcome.modality,
@@ -80,6 +143,8 @@ def _outcome(outcome: Outcome, drug_id: int) -> CellWrite:
         evidence=outcome.evidence,
         error=_short(outcome.error),
         artifact=outcome.document.sha256 if outcome.document else None,
+        record=record,
+        input=_input(outcome.computed_from) if outcome.computed_from is not None else None,
     )
 
 
@@ -128,28 +193,43 @@ def _write_documents(connection: Connection, run_id: uuid.UUID, documents: Seque
     )
 
 
-def _payload_rows(
-    source: str, payloads: Iterable[Payload], drug_id: Callable[[DrugRef], int]
-) -> dict[Modality, list[dict[str, Any]]]:
-    """By modality the rows of its table, one a key."""
+def _payload_rows(source: str, payloads: Iterable[Payload], hung: _Hung) -> dict[Modality, list[dict[str, Any]]]:
+    """By modality the rows of its table, one a key; what was computed from a SMILES of the past is left out."""
     rows: dict[Modality, list[dict[str, Any]]] = {modality: [] for modality in PAYLOADS}
     for record in payloads:
+        if not hung.is_current(record):
+            continue
         kind, values = _row(record)
-        rows[kind].append(
-            {"drug_id": drug_id(record.drug), "source": source, "artifact": record.document.sha256, **values}
-        )
-    return {modality: _smallest(found, KEYS.get(modality, ONE_A_DRUG)) for modality, found in rows.items()}
+        shared: dict[str, Any] = {"source": source, "artifact": record.document.sha256}
+        smiles = _computed(record)
+        if smiles is None:
+            drug_id, (of, key) = hung.of(record.drug, kind)
+            shared |= {"drug_id": drug_id, "record_source": of, "record_key": key}
+        else:
+            shared |= {"drug_id": int(record.drug), "record_source": None, "record_key": None}
+        if kind is not Modality.text:
+            shared["input"] = None if smiles is None else _input(smiles)
+        rows[kind].append({**shared, **values})
+    return {modality: _smallest(found, KEYS.get(modality, ONE_A_RECORD)) for modality, found in rows.items()}
 
 
 def _write_payloads(connection: Connection, rows: Mapping[Modality, Sequence[dict[str, Any]]]) -> None:
     for modality, table in PAYLOADS.items():
         if rows[modality]:
-            key = KEYS.get(modality, ONE_A_DRUG)
+            key = KEYS.get(modality, ONE_A_RECORD)
             statement = insert(table)
             new = {name: statement.excluded[name] for name in rows[modality][0] if name not in key}
             smaller = statement.excluded.artifact < table.c.artifact
             upsert = statement.on_conflict_do_update(index_elements=key, set_=new, where=smaller)
             insert_many(connection, upsert, rows[modality])
+
+
+_MODALITY = {
+    ImageRecord: Modality.image,
+    TextRecord: Modality.text,
+    ConformerRecord: Modality.structure,
+    PropertyRecord: Modality.property,
+}
 
 
 def _row(record: Payload) -> tuple[Modality, dict[str, Any]]:
@@ -186,7 +266,7 @@ def _smallest(rows: Sequence[dict[str, Any]], key: Sequence[str]) -> list[dict[s
         own = tuple(row[name] for name in key)
         if own not in best or row["artifact"] < best[own]["artifact"]:
             best[own] = row
-    return [best[own] for own in sorted(best)]
+    return [best[own] for own in sorted(best, key=lambda own: tuple(map(str, own)))]
 
 
 ATC_LENGTH = {1: 1, 3: 2, 4: 3, 5: 4, 7: 5}
@@ -198,19 +278,47 @@ def ancestors(code: str) -> list[str]:
     return [code[:length] for length in ATC_LENGTH if length <= len(code)]
 
 
-def _write_atc(
-    connection: Connection,
-    source: str,
-    records: Sequence[AtcRecord],
-    named: Sequence[AtcClassRecord],
-    drug_id: Callable[[DrugRef], int],
-) -> None:
-    """Write classes with all their ancestors, then the drugs' codes; a class that has a name keeps it."""
-    if not records and not named:
+def _write_atc(connection: Connection, source: str, batch: Batch, hung: _Hung, replace: bool) -> None:
+    """Write classes with all their ancestors, then the drugs' codes; a class that has a name keeps it.
+
+    Codes that the source does not give any more are taken back: of a ``whole`` batch all others, and of a refresh those
+    of the records in it.
+    """
+    _write_classes(connection, source, batch)
+    rows = {}
+    for record in batch.atc:
+        drug_id, (of, key) = hung.of(record.drug)
+        rows[of, key, record.code] = {
+            "drug_id": drug_id, "code": record.code, "source": source, "record_source": of, "record_key": key,
+            "artifact": record.document.sha256,
+        }
+    said = tuple_(drug_atc.c.record_source, drug_atc.c.record_key, drug_atc.c.code)
+    gone = drug_atc.c.source == source
+    if rows:
+        gone &= said.not_in(list(rows))
+    again = [r.key for r in batch.drugs]
+    if batch.whole:
+        connection.execute(delete(drug_atc).where(gone))
+    elif replace and again:
+        own = (drug_atc.c.record_source == source) & drug_atc.c.record_key.in_(again)
+        connection.execute(delete(drug_atc).where(gone & own))
+    if rows:
+        statement = insert(drug_atc)
+        new, old = statement.excluded.artifact, drug_atc.c.artifact
+        upsert = statement.on_conflict_do_update(
+            index_elements=["record_source", "record_key", "code", "source"],
+            set_={"artifact": new},
+            where=new != old if batch.whole or replace else new < old,
+        )
+        insert_many(connection, upsert, [rows[key] for key in sorted(rows)])
+
+
+def _write_classes(connection: Connection, source: str, batch: Batch) -> None:
+    if not batch.atc and not batch.atc_classes:
         return
-    names = {record.code: tidy(record.name) for record in named}
+    names = {record.code: tidy(record.name) for record in batch.atc_classes}
     classes: dict[str, dict[str, Any]] = {}
-    claims: list[AtcClassRecord | AtcRecord] = [*named, *records]
+    claims: list[AtcClassRecord | AtcRecord] = [*batch.atc_classes, *batch.atc]
     for record in claims:
         line = ancestors(record.code)
         for parent, code in zip([None, *line], line, strict=False):
@@ -227,34 +335,27 @@ def _write_atc(
         ),
         ordered,
     )
-    if records:
-        insert_many(
-            connection,
-            insert(drug_atc).on_conflict_do_nothing(),
-            [
-                {"drug_id": drug_id(r.drug), "code": r.code, "source": source, "artifact": r.document.sha256}
-                for r in records
-            ],
-        )
 
 
-def _write_interactions(
-    connection: Connection,
-    source: str,
-    records: Sequence[InteractionRecord],
-    drug_id: Callable[[DrugRef], int],
-    replace: bool,
-) -> None:
-    """Write the pairs; one that is known is told more of where nothing was said, and with ``replace`` said anew."""
-    rows: dict[tuple[int, int, str], dict[str, Any]] = {}
-    for record in records:
-        a, b = sorted((drug_id(record.drug_a), drug_id(record.drug_b)))
-        if a != b:
+def _write_interactions(connection: Connection, source: str, batch: Batch, hung: _Hung, replace: bool) -> None:
+    """Write the pairs; one that is known is told more of where nothing was said, and with ``replace`` said anew.
+
+    Of a ``whole`` batch the pairs that the source does not state any more are taken back.
+    """
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for record in batch.interactions:
+        sides = sorted((hung.of(record.drug_a)[::-1], hung.of(record.drug_b)[::-1]))
+        (a, drug_a), (b, drug_b) = sides
+        if a != b and drug_a != drug_b:
             rows.setdefault(
-                (a, b, record.provider),
+                (*a, *b, record.provider),
                 {
-                    "drug_a": a,
-                    "drug_b": b,
+                    "drug_a": drug_a,
+                    "drug_b": drug_b,
+                    "a_source": a[0],
+                    "a_key": a[1],
+                    "b_source": b[0],
+                    "b_key": b[1],
                     "source": source,
                     "provider": record.provider,
                     "severity": record.severity,
@@ -263,13 +364,20 @@ def _write_interactions(
                     "artifact": record.document.sha256,
                 },
             )
+    place = ("a_source", "a_key", "b_source", "b_key", "provider")
+    if batch.whole:
+        gone = interaction.c.source == source
+        if rows:
+            gone &= tuple_(*(interaction.c[n] for n in place)).not_in(list(rows))
+        connection.execute(delete(interaction).where(gone))
     if rows:
         statement, said = insert(interaction), ("severity", "description")
         old, new = interaction.c, statement.excluded
-        better = [new[n].is_distinct_from(old[n]) if replace else old[n].is_(None) & new[n].is_not(None) for n in said]
-        told = {n: new[n] if replace else func.coalesce(old[n], new[n]) for n in said}
+        anew = replace or batch.whole
+        better = [new[n].is_distinct_from(old[n]) if anew else old[n].is_(None) & new[n].is_not(None) for n in said]
+        told = {n: new[n] if anew else func.coalesce(old[n], new[n]) for n in said}
         upsert = statement.on_conflict_do_update(
-            index_elements=["drug_a", "drug_b", "source", "provider"],
+            index_elements=[*place[:4], "source", "provider"],
             set_={**told, "licence_id": new.licence_id, "artifact": new.artifact},
             where=or_(*better),
         )

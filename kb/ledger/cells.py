@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, case, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, case, func, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.many import insert_many
-from kb.ledger.claims import claim_values, unclaimed
+from kb.identity.places import leading_records
+from kb.ledger.leases import lease_values, unleased
 from kb.modalities import State
+from kb.normalise import clean
 from kb.schema.ledger import cell, lookup
 
 
 @dataclass(frozen=True, slots=True)
 class CellWrite:
-    """One cell's new state; ``artifact`` is the sha256 of what proves it."""
+    """One cell's new state; ``artifact`` is the sha256 of what proves it.
+
+    ``record`` (source and key) is what the cell hangs on; a cell of the drug itself has none, and one that was computed
+    has the sha256 of its ``input``.
+    """
 
     drug_id: int
     modality: str
@@ -27,22 +33,40 @@ class CellWrite:
     artifact: bytes | None = None
     evidence: str | None = None
     error: str | None = None
+    record: tuple[str, str] | None = None
+    input: bytes | None = None
+
+    @property
+    def place(self) -> tuple[int, str, str, str]:
+        """Drug, modality and record: what the ledger has one cell of a source for."""
+        return (self.drug_id, str(self.modality), *(self.record or ("", "")))
 
 
 _STRENGTH = {State.present: 3, State.absent: 2, State.withheld: 2, State.rejected: 2, State.failed: 1, State.unknown: 0}
 
 
+_OPEN = """
+INSERT INTO mkmed.cell (drug_id, modality, source, record_source, record_key, state, run_id)
+SELECT w.drug_id, m.modality, :source, w.of, w.key, 'unknown', :run
+FROM unnest(CAST(:drugs AS bigint[]), CAST(:of AS text[]), CAST(:keys AS text[])) AS w (drug_id, of, key)
+CROSS JOIN unnest(CAST(:modalities AS text[])) AS m (modality)
+WHERE NOT EXISTS (
+    SELECT FROM mkmed.cell c WHERE c.drug_id = w.drug_id AND c.modality = m.modality AND c.source = :source)
+ORDER BY 1, 2 ON CONFLICT DO NOTHING
+"""
+
+
 def open_cells(
     connection: Connection, run_id: uuid.UUID, source: str, drug_ids: Iterable[int], modalities: Sequence[str]
 ) -> None:
-    """Make a cell in state ``unknown`` for every drug and modality that has none yet."""
-    rows = [
-        {"drug_id": d, "modality": str(m), "source": source, "state": State.unknown, "run_id": run_id}
-        for d in drug_ids
-        for m in modalities
-    ]
-    if rows:
-        insert_many(connection, insert(cell).on_conflict_do_nothing(), rows)
+    """Make a cell in state ``unknown`` for every drug and modality that has none yet, on the drug's first record."""
+    drugs = sorted(set(drug_ids))
+    if drugs:
+        records = leading_records(connection, source, drugs)
+        places = [records.get(drug_id, (None, None)) for drug_id in drugs]
+        columns = {"drugs": drugs, "of": [p[0] for p in places], "keys": [p[1] for p in places]}
+        fixed = {"source": source, "run": run_id, "modalities": [str(m) for m in modalities]}
+        connection.execute(text(_OPEN), columns | fixed)
 
 
 def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: Iterable[CellWrite]) -> int:
@@ -51,9 +75,9 @@ def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: 
     Knowledge only grows: present beats absent, rejected and withheld, which beat failed, which beats unknown. Of two
     artifacts for one cell the smaller sha256 is kept, as ``kb.ingest.write`` does with the data.
     """
-    best: dict[tuple[int, str], CellWrite] = {}
+    best: dict[tuple[int, str, str, str], CellWrite] = {}
     for write in writes:
-        here = (write.drug_id, str(write.modality))
+        here = write.place
         if here not in best or _STRENGTH[write.state] > _STRENGTH[best[here].state]:
             best[here] = write
     rows = [
@@ -61,6 +85,9 @@ def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: 
             "drug_id": w.drug_id,
             "modality": str(w.modality),
             "source": source,
+            "record_source": w.record[0] if w.record else None,
+            "record_key": w.record[1] if w.record else None,
+            "input": w.input,
             "state": w.state,
             "attempts": 1,
             "last_error": w.error,
@@ -90,9 +117,10 @@ def _upsert_cells(connection: Connection, rows: list[dict[str, Any]]) -> None:
     insert_many(
         connection,
         statement.on_conflict_do_update(
-            index_elements=["drug_id", "modality", "source"],
+            index_elements=["record_source", "record_key", "modality", "source", "drug_id"],
             set_={
                 "state": case((unrefreshed, cell.c.state), else_=new.state),
+                "input": case((unrefreshed, cell.c.input), else_=new.input),
                 "attempts": cell.c.attempts + 1,
                 "last_error": new.last_error,
                 "evidence": case((unrefreshed, cell.c.evidence), else_=new.evidence),
@@ -133,15 +161,15 @@ def claim_cells(
                       refresh_days=refresh_days, since=since)
     if drug_ids is not None:
         query = query.where(cell.c.drug_id.in_(list(drug_ids)))
-    query = query.where(unclaimed(cell, run_id)).order_by(cell.c.drug_id).limit(limit)
+    query = query.where(unleased(cell, run_id)).order_by(cell.c.drug_id).limit(limit)
     free = query.with_for_update(skip_locked=True, of=cell).cte("free")
     claim = (
         update(cell)
         .where(cell.c.drug_id == free.c.drug_id, cell.c.source == source, cell.c.modality == str(modality))
-        .values(**claim_values(run_id))
+        .values(**lease_values(run_id))
         .returning(cell.c.drug_id)
     )
-    return sorted(connection.scalars(claim))
+    return sorted(set(connection.scalars(claim)))  # records that became one drug have a cell each
 
 
 def due_cells(
@@ -189,6 +217,7 @@ def write_lookup(
 
     A failure hides nothing that is known: only its error is kept beside it, and the key is due again (``stale``).
     """
+    key, evidence, error = clean(key), clean(evidence) if evidence else None, clean(error) if error else None
     statement = insert(lookup).values(
         source=source,
         key=key,

@@ -5,6 +5,7 @@ Other rooms have their own file, named in ``INVARIANT_FILES`` (``embed`` has I5)
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +14,15 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
+from kb.ingest.processes import Crew, run_here
 from kb.modalities import State
+from kb.schema.identity import drug
 from kb.schema.ledger import cell
 
 INVARIANT_FILES: tuple[tuple[str, str], ...] = (("kb", "sql/invariants.sql"), ("embed", "sql/invariants.sql"))
+INCHIKEY = "kb.chemistry:inchikey_of"
+MANY = 3000
+"""Structures above which several processes compute."""
 _HEADING = re.compile(r"^-- (I\d+[a-z]?): (.+)$", re.MULTILINE)
 
 
@@ -47,7 +53,27 @@ def verify(connection: Connection, limit: int = 20) -> list[Check]:
         rows = connection.execute(text(f"SELECT * FROM ({sql}) broken LIMIT :limit"), {"limit": limit}).mappings()  # noqa: S608
         checks.append(Check(number, claim, tuple(dict(row) for row in rows)))
     checks.append(_sums(connection))
+    checks.append(_structures(connection, limit))
     return checks
+
+
+def _structures(connection: Connection, limit: int) -> Check:
+    """I8e: the InChIKey of every drug is the one of its SMILES, computed again."""
+    rows = connection.execute(
+        select(drug.c.id, drug.c.name, drug.c.smiles, drug.c.inchikey).where(drug.c.smiles.is_not(None))
+    ).all()
+    smiles = [row.smiles for row in rows]
+    if len(rows) < MANY:
+        found = dict(run_here(INCHIKEY, smiles))
+    else:
+        with Crew(INCHIKEY, max(2, (os.cpu_count() or 2) // 2)) as crew:
+            found = dict(crew.map(smiles, 200))
+    wrong = [
+        {"drug_id": row.id, "name": row.name, "inchikey": row.inchikey, "computed": str(found[number])}
+        for number, row in enumerate(rows)
+        if found[number] != row.inchikey
+    ]
+    return Check("I8e", "a drug's SMILES and InChIKey are of one structure", tuple(wrong[:limit]))
 
 
 def _sums(connection: Connection) -> Check:

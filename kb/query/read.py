@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, func, select, text
+from sqlalchemy import ARRAY, BigInteger, Connection, Select, any_, cast, func, select, text
 
 from kb.db.copy import copy_out
 from kb.errors import NotFound
@@ -68,6 +69,15 @@ class DrugConformer:
     source: str
     molblock: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The sha256 (32 bytes) of what a source has of a drug."""
+
+    drug_id: int
+    source: str
+    sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,43 +139,72 @@ def _stream(connection: Connection, query: Select, size: int = 500) -> Iterator[
     yield from connection.execution_options(yield_per=size, stream_results=True).execute(query)
 
 
-def texts(connection: Connection, *, notes: bool = False) -> Iterator[DrugText]:
-    """Every description; indexing notes only when asked for."""
+def texts(connection: Connection, *, notes: bool = False, drug_ids: Ids | None = None) -> Iterator[DrugText]:
+    """Every description (of the given drugs); indexing notes only when asked for."""
     t = description.c
     query = select(t.drug_id, t.source, t.provider, t.content, t.is_note, func.encode(t.content_sha256, "hex"))
     if not notes:
         query = query.where(~t.is_note)
+    query = _of(query, t.drug_id, drug_ids)
     for row in _stream(connection, query.order_by(t.drug_id, t.source, t.provider, t.content_sha256)):
         yield DrugText(*row)
 
 
-def images(connection: Connection) -> Iterator[DrugImage]:
-    """Every picture."""
+def images(connection: Connection, *, drug_ids: Ids | None = None) -> Iterator[DrugImage]:
+    """Every picture (of the given drugs)."""
     query = (
         select(image.c.drug_id, image.c.source, artifact.c.payload, func.encode(artifact.c.sha256, "hex"))
         .join(artifact, artifact.c.sha256 == image.c.artifact)
         .where(artifact.c.payload.is_not(None))
-        .order_by(image.c.drug_id, image.c.source)
+        .order_by(image.c.drug_id, image.c.source, image.c.artifact)
     )
-    for drug_id, source, payload, sha256 in _stream(connection, query, 200):
+    for drug_id, source, payload, sha256 in _stream(connection, _of(query, image.c.drug_id, drug_ids), 200):
         yield DrugImage(drug_id, source, bytes(payload), sha256)
 
 
-def conformers(connection: Connection) -> Iterator[DrugConformer]:
-    """Every conformer; several sources may have one of the same drug."""
+def conformers(connection: Connection, *, drug_ids: Ids | None = None) -> Iterator[DrugConformer]:
+    """Every conformer (of the given drugs); several sources may have one of the same drug."""
     c = conformer.c
     query = select(
         c.drug_id, c.source, c.molblock, func.encode(func.sha256(func.convert_to(c.molblock, "UTF8")), "hex")
     )
-    for row in _stream(connection, query.order_by(c.drug_id, c.source)):
+    for row in _stream(connection, _of(query, c.drug_id, drug_ids).order_by(c.drug_id, c.source, c.artifact)):
         yield DrugConformer(*row)
+
+
+def _of(query: Select, column: Any, drug_ids: Ids | None) -> Select:
+    """The query for these drugs only, or as it is."""
+    return query if drug_ids is None else query.where(column == any_(cast(drug_ids.tolist(), ARRAY(BigInteger))))
+
+
+def digests(connection: Connection, payload: str, *, notes: bool = False) -> list[Digest]:
+    """Which text, image or conformer each drug has, by the sha256 of its content, without the content itself.
+
+    ``payload`` is ``text``, ``image`` or ``conformer``; the order is that of the reader of the same payload.
+    """
+    t, c = description.c, conformer.c
+    if payload == "text":
+        query = select(t.drug_id, t.source, t.content_sha256)
+        query = query.order_by(t.drug_id, t.source, t.provider, t.content_sha256)
+        query = query if notes else query.where(~t.is_note)
+    elif payload == "image":
+        query = (
+            select(image.c.drug_id, image.c.source, artifact.c.sha256)
+            .join(artifact, artifact.c.sha256 == image.c.artifact)
+            .where(artifact.c.payload.is_not(None))
+            .order_by(image.c.drug_id, image.c.source, image.c.artifact)
+        )
+    else:
+        digest = func.sha256(func.convert_to(c.molblock, "UTF8"))
+        query = select(c.drug_id, c.source, digest).order_by(c.drug_id, c.source, c.artifact)
+    return [Digest(int(drug_id), source, bytes(sha256)) for drug_id, source, sha256 in connection.execute(query)]
 
 
 def properties(connection: Connection) -> Properties:
     """The properties of every drug that has any; where several sources give one number, fetched wins over computed."""
     rows = connection.execute(
         text("""
-            SELECT drug_id, e.key, (array_agg((e.value)::float8 ORDER BY s.origin = 'computed', s.name))[1]
+            SELECT drug_id, e.key, (array_agg((e.value)::float8 ORDER BY s.origin = 'computed', s.name, p.artifact))[1]
             FROM mkmed.property_set p JOIN mkmed.source s ON s.name = p.source
             CROSS JOIN LATERAL jsonb_each_text(p.values) e GROUP BY drug_id, e.key ORDER BY drug_id, e.key""")
     ).all()
@@ -306,3 +345,27 @@ def find_drug(connection: Connection, wanted: str) -> int:
         meant = near_namespace(namespace)
     raise NotFound(f"no drug {wanted!r} in the knowledge base", hint=meant)
 
+
+
+def lineage(connection: Connection) -> str:
+    """What tells this knowledge base from others: the id of its first run, or nothing before one."""
+    found = connection.scalar(text("SELECT id::text FROM mkmed.run ORDER BY started_at, id LIMIT 1"))
+    return str(found or "")
+
+
+def licences_used(connection: Connection) -> list[dict[str, Any]]:
+    """How many ``items`` of each ``modality`` are here under which ``licence``, with its ``share``."""
+    rows = connection.execute(
+        text("""
+            SELECT c.modality, l.id AS licence, l.share, count(*)::int AS items FROM mkmed.cell c
+            JOIN mkmed.artifact a ON a.sha256 = c.artifact JOIN mkmed.licence l ON l.id = a.licence_id
+            WHERE c.state = 'present' AND c.modality IN ('image', 'structure', 'property') GROUP BY 1, 2, 3
+            UNION ALL
+            SELECT 'text', l.id, l.share, count(*)::int FROM mkmed.text t JOIN mkmed.licence l ON l.id = t.licence_id
+            GROUP BY 2, 3
+            UNION ALL
+            SELECT 'graph', l.id, l.share, count(*)::int FROM mkmed.kg_triple k
+            JOIN mkmed.kg_relation r ON r.id = k.relation JOIN mkmed.licence l ON l.id = r.licence_id
+            GROUP BY 2, 3 ORDER BY 1, 2""")
+    )
+    return [dict(row) for row in rows.mappings()]

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Integer, SmallInteger, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+)
 
-from kb.schema.base import METADATA, artifact_column, one_of, references, source_column
+from kb.schema.base import (
+    METADATA,
+    artifact_column,
+    follows,
+    one_of,
+    place_column,
+    references,
+    since_column,
+    source_column,
+)
 
 LINK_METHODS = ("identifier", "alias", "inchikey", "skeleton")
 
@@ -64,16 +84,25 @@ drug_entity = Table(
 interaction = Table(
     "interaction",
     METADATA,
-    references("drug_a", "drug.id", BigInteger, primary_key=True, cascade=True),
-    references("drug_b", "drug.id", BigInteger, primary_key=True, cascade=True),
-    source_column(primary_key=True),
-    Column("provider", Text, primary_key=True),
+    place_column("drug_a"),
+    place_column("drug_b"),
+    source_column(),
+    Column("provider", Text, nullable=False),
+    Column("a_source", Text, nullable=False, comment="the records that the statement is about, the smaller first"),
+    Column("a_key", Text, nullable=False),
+    Column("b_source", Text, nullable=False),
+    Column("b_key", Text, nullable=False),
     Column("severity", Text, comment="in the provider's own words"),
     Column("description", Text),
     references("licence_id", "licence.id", Text),
     artifact_column(),
-    CheckConstraint("drug_a < drug_b", name="ordered"),
+    since_column(),
+    PrimaryKeyConstraint("a_source", "a_key", "b_source", "b_key", "source", "provider"),
+    follows("a_source", "a_key", "drug_a"),
+    follows("b_source", "b_key", "drug_b"),
+    Index("ix_interaction_drug_a", "drug_a"),
     Index("ix_interaction_drug_b", "drug_b"),
+    Index("ix_interaction_b", "b_source", "b_key"),
 )
 
 atc_class = Table(
@@ -95,9 +124,15 @@ atc_class = Table(
 drug_atc = Table(
     "drug_atc",
     METADATA,
-    references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
-    references("code", "atc_class.code", Text, primary_key=True),
-    source_column(primary_key=True),
+    place_column(),
+    references("code", "atc_class.code", Text),
+    source_column(),
+    Column("record_source", Text, nullable=False, comment="the record that the code is said of"),
+    Column("record_key", Text, nullable=False),
     artifact_column(),
+    since_column(),
+    PrimaryKeyConstraint("record_source", "record_key", "code", "source"),
+    follows("record_source", "record_key", "drug_id"),
+    Index("ix_drug_atc_drug_id", "drug_id"),
     Index("ix_drug_atc_code", "code"),
 )

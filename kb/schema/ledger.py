@@ -12,18 +12,28 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from kb.licences import SHARES
 from kb.modalities import FACETS, State
-from kb.schema.base import METADATA, artifact_column, moment, one_of, references, source_column
+from kb.schema.base import (
+    METADATA,
+    artifact_column,
+    follows,
+    input_column,
+    moment,
+    one_of,
+    references,
+    said_of,
+    source_column,
+)
 
 ORIGINS = ("fetched", "bundled", "computed", "user")
 RUN_STATES = ("running", "complete", "interrupted", "failed")
 
 
 
-def claim_columns() -> tuple[Column[Any], ...]:
+def lease_columns() -> tuple[Column[Any], ...]:
     """Which run works on a row, and until when nobody else does."""
     return (
-        Column("claimed_by", Uuid, comment="the run that works on it now"),
-        moment("claimed_until", nullable=True, now=False),
+        Column("leased_by", Uuid, comment="the run that works on it now"),
+        moment("leased_until", nullable=True, now=False),
     )
 
 
@@ -46,6 +56,8 @@ source = Table(
     Column("url", Text, nullable=False),
     Column("origin", Text, nullable=False, comment="fetched and computed data are never mixed up"),
     references("licence_id", "licence.id", Text),
+    Column("dataset", Text, comment="the name of the user's table that this is"),
+    Column("version", JSONB, comment="of a user's table: the sha256, column map and state of what was read last"),
     one_of("origin", ORIGINS, "origin"),
 )
 
@@ -102,9 +114,11 @@ artifact_seen = Table(
 cell = Table(
     "cell",
     METADATA,
-    references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
-    Column("modality", Text, primary_key=True),
-    source_column(primary_key=True),
+    references("drug_id", "drug.id", BigInteger, cascade=True),
+    Column("modality", Text, nullable=False),
+    source_column(),
+    *said_of(),
+    input_column(),
     Column("state", Text, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
@@ -112,12 +126,24 @@ cell = Table(
     artifact_column(nullable=True),
     references("run_id", "run.id", Uuid),
     moment("updated_at"),
-    *claim_columns(),
+    *lease_columns(),
     one_of("modality", FACETS, "modality"),
     one_of("state", State, "state"),
     CheckConstraint("state <> 'present' OR artifact IS NOT NULL", name="present_has_artifact"),
     CheckConstraint("state <> 'absent' OR evidence IS NOT NULL", name="absent_has_evidence"),
     CheckConstraint("state NOT IN ('failed', 'rejected', 'withheld') OR last_error IS NOT NULL", name="error_is_told"),
+    follows("record_source", "record_key", "drug_id"),
+    Index(
+        "uq_cell_place",
+        "record_source",
+        "record_key",
+        "modality",
+        "source",
+        "drug_id",
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+    ),
+    Index("ix_cell_drug_id", "drug_id", "modality", "source"),
     Index("ix_cell_source_modality_state", "source", "modality", "state"),
 )
 
@@ -135,7 +161,7 @@ lookup = Table(
     Column("evidence", Text),
     references("run_id", "run.id", Uuid),
     moment("updated_at"),
-    *claim_columns(),
+    *lease_columns(),
     one_of("state", State, "state"),
     CheckConstraint("state <> 'absent' OR evidence IS NOT NULL", name="absent_has_evidence"),
     Index("ix_lookup_source_state", "source", "state"),

@@ -41,6 +41,7 @@ class Atc(TableSource):
         return Batch(
             atc=[AtcRecord(ids[r["key"]], codes, r["code"]) for r in bundle.rows(self.bundled_file) if r["key"] in ids],
             atc_classes=[AtcClassRecord(r["code"], r["name"], classes) for r in bundle.rows("atc_classes.tsv.gz")],
+            whole=True,
         )
 
     def check(self, table: Table, rows: Sequence[Mapping[str, str]]) -> None:

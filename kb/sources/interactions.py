@@ -37,7 +37,7 @@ class Interactions(TableSource):
     def bundled(self, bundle: Bundle, ids: Mapping[str, int]) -> Batch:
         """The bundled interactions between drugs in ``ids``."""
         document = bundle.document(self.bundled_file, self.name, self.parser)
-        batch = Batch()
+        batch = Batch(whole=True)
         for row in bundle.rows(self.bundled_file):
             a, b = (ids.get(f"drugbank:{row[side]}") for side in SIDES)
             if a is not None and b is not None:

@@ -11,37 +11,42 @@ SELECT c.drug_id, c.modality, c.source, 'no evidence' AS problem
 FROM mkmed.cell c LEFT JOIN mkmed.artifact a ON a.sha256 = c.artifact
 WHERE c.state = 'absent' AND (coalesce(c.evidence, '') = '' OR (c.evidence NOT LIKE 'rule:%' AND a.sha256 IS NULL));
 
--- I3a: every image, text, conformer and property set has its present cell
-SELECT p.drug_id, p.modality, p.source, 'data without a present cell' AS problem FROM (
-    SELECT drug_id, 'image' AS modality, source FROM mkmed.image
-    UNION SELECT drug_id, 'text', source FROM mkmed.text
-    UNION SELECT drug_id, 'structure', source FROM mkmed.conformer
-    UNION SELECT drug_id, 'property', source FROM mkmed.property_set) p
-LEFT JOIN mkmed.cell c USING (drug_id, modality, source)
-WHERE c.state IS DISTINCT FROM 'present';
+-- I3a: every image, text, conformer and property set has its present cell, on the same record
+SELECT p.drug_id, p.modality, p.source, p.record_key, 'data without a present cell' AS problem FROM (
+    SELECT drug_id, 'image' AS modality, source, record_source, record_key, artifact FROM mkmed.image
+    UNION ALL SELECT drug_id, 'text', source, record_source, record_key, artifact FROM mkmed.text
+    UNION ALL SELECT drug_id, 'structure', source, record_source, record_key, artifact FROM mkmed.conformer
+    UNION ALL SELECT drug_id, 'property', source, record_source, record_key, artifact FROM mkmed.property_set) p
+WHERE NOT EXISTS (SELECT FROM mkmed.cell c WHERE c.drug_id = p.drug_id AND c.modality = p.modality AND c.source = p.source
+    AND c.record_source IS NOT DISTINCT FROM p.record_source AND c.record_key IS NOT DISTINCT FROM p.record_key
+    AND c.state = 'present');
 
--- I3b: every present cell has its data
-SELECT c.drug_id, c.modality, c.source, 'present cell without data' AS problem
+-- I3b: every present cell has its data, on the same record
+SELECT c.drug_id, c.modality, c.source, c.record_key, 'present cell without data' AS problem
 FROM mkmed.cell c
 WHERE c.state = 'present' AND NOT CASE c.modality
-    WHEN 'image' THEN EXISTS (SELECT 1 FROM mkmed.image p WHERE p.drug_id = c.drug_id AND p.source = c.source)
-    WHEN 'text' THEN EXISTS (SELECT 1 FROM mkmed.text p WHERE p.drug_id = c.drug_id AND p.source = c.source)
-    WHEN 'structure' THEN EXISTS (SELECT 1 FROM mkmed.conformer p WHERE p.drug_id = c.drug_id AND p.source = c.source)
-    WHEN 'property' THEN EXISTS (SELECT 1 FROM mkmed.property_set p WHERE p.drug_id = c.drug_id AND p.source = c.source)
     WHEN 'graph' THEN EXISTS (SELECT 1 FROM mkmed.drug_entity p WHERE p.drug_id = c.drug_id)
-    ELSE EXISTS (SELECT 1 FROM mkmed.drug_record p WHERE p.drug_id = c.drug_id)
+    WHEN 'identity' THEN EXISTS (SELECT 1 FROM mkmed.drug_record p WHERE p.source = c.record_source AND p.key = c.record_key)
+    ELSE EXISTS (SELECT FROM (
+    SELECT drug_id, 'image' AS modality, source, record_source, record_key, artifact FROM mkmed.image
+    UNION ALL SELECT drug_id, 'text', source, record_source, record_key, artifact FROM mkmed.text
+    UNION ALL SELECT drug_id, 'structure', source, record_source, record_key, artifact FROM mkmed.conformer
+    UNION ALL SELECT drug_id, 'property', source, record_source, record_key, artifact FROM mkmed.property_set) p
+        WHERE p.drug_id = c.drug_id AND p.modality = c.modality AND p.source = c.source
+        AND p.record_source IS NOT DISTINCT FROM c.record_source AND p.record_key IS NOT DISTINCT FROM c.record_key)
 END;
 
 -- I4: the data of a cell and the cell name the same artifact (a text cell: one of its texts')
-SELECT c.drug_id, c.modality, c.source, 'cell and data name different artifacts' AS problem
+SELECT c.drug_id, c.modality, c.source, c.record_key, 'cell and data name different artifacts' AS problem
 FROM mkmed.cell c
-WHERE c.state = 'present' AND NOT CASE c.modality
-    WHEN 'image' THEN EXISTS (SELECT 1 FROM mkmed.image p WHERE p.drug_id = c.drug_id AND p.source = c.source AND p.artifact = c.artifact)
-    WHEN 'text' THEN EXISTS (SELECT 1 FROM mkmed.text p WHERE p.drug_id = c.drug_id AND p.source = c.source AND p.artifact = c.artifact)
-    WHEN 'structure' THEN EXISTS (SELECT 1 FROM mkmed.conformer p WHERE p.drug_id = c.drug_id AND p.source = c.source AND p.artifact = c.artifact)
-    WHEN 'property' THEN EXISTS (SELECT 1 FROM mkmed.property_set p WHERE p.drug_id = c.drug_id AND p.source = c.source AND p.artifact = c.artifact)
-    ELSE true
-END;
+WHERE c.state = 'present' AND c.modality IN ('image', 'text', 'structure', 'property') AND NOT EXISTS (SELECT FROM (
+    SELECT drug_id, 'image' AS modality, source, record_source, record_key, artifact FROM mkmed.image
+    UNION ALL SELECT drug_id, 'text', source, record_source, record_key, artifact FROM mkmed.text
+    UNION ALL SELECT drug_id, 'structure', source, record_source, record_key, artifact FROM mkmed.conformer
+    UNION ALL SELECT drug_id, 'property', source, record_source, record_key, artifact FROM mkmed.property_set) p
+    WHERE p.drug_id = c.drug_id AND p.modality = c.modality AND p.source = c.source
+    AND p.record_source IS NOT DISTINCT FROM c.record_source AND p.record_key IS NOT DISTINCT FROM c.record_key
+    AND p.artifact = c.artifact);
 
 -- I6: a source whose last run was complete and unlimited has nothing left to ask for, so running it again asks nothing
 SELECT c.drug_id, c.modality, c.source, 'unknown after a complete run' AS problem
@@ -62,3 +67,52 @@ SELECT c.relname AS index, i.indrelid::regclass::text AS "table", 'unfinished in
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE c.relnamespace = 'mkmed'::regnamespace AND c.relkind = 'i' AND NOT (i.indisvalid AND i.indisready)
   AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_create_index p WHERE p.relid = i.indrelid);
+
+-- I8a: whatever hangs on a record is filed under the record's drug
+SELECT p.what, p.drug_id, p.source, p.key, 'not where its record is' AS problem FROM (
+    SELECT 'name' AS what, drug_id, source, key FROM mkmed.drug_name
+    UNION ALL SELECT 'identifier', drug_id, source, key FROM mkmed.identifier
+    UNION ALL SELECT 'atc', drug_id, record_source, record_key FROM mkmed.drug_atc
+    UNION ALL SELECT 'image', drug_id, record_source, record_key FROM mkmed.image WHERE record_key IS NOT NULL
+    UNION ALL SELECT 'text', drug_id, record_source, record_key FROM mkmed.text
+    UNION ALL SELECT 'structure', drug_id, record_source, record_key FROM mkmed.conformer WHERE record_key IS NOT NULL
+    UNION ALL SELECT 'property', drug_id, record_source, record_key FROM mkmed.property_set WHERE record_key IS NOT NULL
+    UNION ALL SELECT 'cell', drug_id, record_source, record_key FROM mkmed.cell WHERE record_key IS NOT NULL
+    UNION ALL SELECT 'interaction', drug_a, a_source, a_key FROM mkmed.interaction
+    UNION ALL SELECT 'interaction', drug_b, b_source, b_key FROM mkmed.interaction) p
+LEFT JOIN mkmed.drug_record r ON r.source = p.source AND r.key = p.key
+WHERE r.drug_id IS DISTINCT FROM p.drug_id;
+
+-- I8b: the identifiers of a drug are those that its records state, and no others
+SELECT s.source, s.key, s.stated AS identifier, 'stated by the record, but not filed' AS problem FROM (
+    SELECT r.source, r.key, i AS stated FROM mkmed.drug_record r CROSS JOIN LATERAL jsonb_array_elements_text(r.identifiers) i) s
+WHERE NOT EXISTS (SELECT FROM mkmed.identifier f WHERE f.source = s.source AND f.key = s.key
+    AND f.namespace = split_part(s.stated, ':', 1) AND f.value = substr(s.stated, strpos(s.stated, ':') + 1))
+UNION ALL
+SELECT f.source, f.key, f.namespace || ':' || f.value, 'filed, but not stated by the record' FROM mkmed.identifier f
+LEFT JOIN mkmed.drug_record r ON r.source = f.source AND r.key = f.key
+WHERE NOT coalesce(r.identifiers ? (f.namespace || ':' || f.value), false);
+
+-- I8c: a drug is the one substance that its records state: one structure, and one drug a structure
+SELECT d.identity, r.source, r.key, r.inchikey AS states, 'a record of another structure' AS problem
+FROM mkmed.drug_record r JOIN mkmed.drug d ON d.id = r.drug_id
+WHERE r.inchikey IS NOT NULL AND r.inchikey IS DISTINCT FROM d.inchikey
+UNION ALL
+SELECT d.identity, NULL, NULL, d.inchikey, 'identity and InChIKey differ' FROM mkmed.drug d
+WHERE d.inchikey IS NOT NULL AND d.identity <> 'inchikey:' || d.inchikey OR d.inchikey IS NULL AND d.identity LIKE 'inchikey:%'
+UNION ALL
+SELECT d.identity, NULL, NULL, d.smiles, 'a SMILES that no record states' FROM mkmed.drug d
+WHERE d.smiles IS NOT NULL AND NOT EXISTS (
+    SELECT FROM mkmed.drug_record r WHERE r.drug_id = d.id AND r.smiles = d.smiles AND r.inchikey = d.inchikey);
+
+-- I8d: what was computed names the SMILES that its drug has now
+SELECT p.drug_id, p.modality, p.source, 'computed from another structure' AS problem FROM (
+    SELECT drug_id, 'image' AS modality, source, record_key, input FROM mkmed.image
+    UNION ALL SELECT drug_id, 'structure', source, record_key, input FROM mkmed.conformer
+    UNION ALL SELECT drug_id, 'property', source, record_key, input FROM mkmed.property_set
+    UNION ALL SELECT drug_id, modality, source, record_key, input FROM mkmed.cell
+    WHERE modality <> 'graph' AND state NOT IN ('unknown', 'absent')
+    UNION ALL SELECT drug_id, 'relation', 'rdkit', NULL, input FROM mkmed.substance_relation) p
+JOIN mkmed.source s ON s.name = p.source AND s.origin = 'computed'
+JOIN mkmed.drug d ON d.id = p.drug_id
+WHERE p.record_key IS NULL AND p.input IS DISTINCT FROM sha256(convert_to(d.smiles, 'UTF8'));

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ import torch
 from kb.errors import NotUnderstood
 from kb.settings import Settings
 from recsys.answers.fragments import MOLECULES, FragmentReader
-from recsys.answers.patient import Patient, Visit
+from recsys.answers.patient import Patient
 from recsys.answers.recommend import MIN_COVERAGE, UNDERSTANDING, WARNING, RecommenderService
 from recsys.cohorts.batches import Histories
 from recsys.experiments.decode import logit
@@ -125,11 +125,10 @@ def _without_each_code(patient: Patient) -> tuple[list[tuple[int, str, str]], li
     """The place (visit, kind, code) of every code, and the patient without it."""
     places, patients = [], []
     for number, visit in enumerate(patient.visits):
-        for kind in ("diagnosis", "procedure", "medication"):
-            for code in getattr(visit, kind):
-                left = tuple(other for other in getattr(visit, kind) if other != code)
-                changed: Visit = replace(visit, **{kind: left})  # type: ignore[arg-type]
+        for kind, codes in visit.by_kind().items():
+            for code in codes:
                 places.append((number + 1, kind, code))
+                changed = visit.without(kind, code)
                 patients.append(Patient((*patient.visits[:number], changed, *patient.visits[number + 1:])))
     return places, patients
 

@@ -17,7 +17,7 @@ from kb.settings import Settings
 from recsys.experiments.threads import one_thread
 
 if TYPE_CHECKING:
-    from embed.runs.inference import TrainedRun
+    from embed.runs.embedder import Embedder
 
 FragmentReader = Callable[[Sequence[str]], list[tuple[str, np.ndarray]]]
 """From SMILES to (fragment as SMILES, float32[len(smiles), D]: how each molecule's vector changes without it)."""
@@ -30,19 +30,21 @@ def fragment_reader(settings: Settings, vectors_run: str) -> FragmentReader | No
     from embed.runs.folder import pretrain_folder
 
     folder = pretrain_folder(settings) / vectors_run
-    if not (folder / "best.pt").exists():
+    from embed.runs.artefact import is_run
+
+    if not is_run(folder):
         return None
-    from embed.runs.inference import TrainedRun
+    from embed.runs.embedder import Embedder
 
     try:
-        encoder = TrainedRun(folder)
+        encoder = Embedder.open(folder)
     except CheckpointError as error:
         say(f"fragments are left out: {error.message}")
         return None
     return lambda smiles: fragment_changes(encoder, smiles)
 
 
-def fragment_changes(encoder: TrainedRun, smiles: Sequence[str]) -> list[tuple[str, np.ndarray]]:
+def fragment_changes(encoder: Embedder, smiles: Sequence[str]) -> list[tuple[str, np.ndarray]]:
     """(fragment, float32[len(smiles), D]: how each molecule's vector changes without it), all encoded in one pass."""
     pieces = [(place, name, rest) for place, text in enumerate(smiles) for name, rest in _without_fragments(text)]
     if not pieces:

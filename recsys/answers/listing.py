@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from recsys.answers.explain import Explanation
 
 CSV_COLUMNS = ("row", "code", "name", "probability", "given_before", "rests_on", "interactions", "reason", "change",
-               "coverage", "run", "warning")
-"""``row`` says what a line is: recommended, avoided, reason, not understood, not used or refused."""
+               "severity", "source", "coverage", "run", "warning")
+"""``row`` says what a line is: recommended, avoided, alert, reason, not understood, not used or refused."""
 
 
 def recommended_rows(items: Sequence[Recommendation]) -> list[dict[str, Any]]:
@@ -41,6 +41,9 @@ def csv_rows(answer: Answer, reasons: Sequence[Explanation], limit: int | None =
         lines.append({"row": "recommended", "interactions": taken.pop("accepted"), **taken})
     for left in avoided_rows(answer.avoided):
         lines.append({"row": "avoided", "interactions": left.pop("because_of"), **left})
+    for alert in answer.alerts:
+        lines.append({"row": "alert", "code": alert.code, "interactions": alert.other, "reason": alert.text,
+                      "severity": alert.severity, "source": alert.source})
     for row, listed in (("not understood", answer.coverage.not_understood), ("not used", answer.coverage.not_used)):
         lines += [{"row": row, "code": code, "reason": f"{kind} code without influence"}
                   for kind, codes in listed.items() for code in codes]

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,9 +18,10 @@ from typing import Any
 
 from kb.errors import DataError
 from kb.inputs import read_regular
+from recsys.cohorts.cohort import DOOR, KINDS, KNOWN_AT_THE_DOOR
 
 FIELDS = {"diagnosis": "diagnoses", "procedure": "procedures", "medication": "medications",
-          "admission": "admission_diagnoses", "home": "home_medications"}
+          "home": "home_medications"}
 """Kind of code -> the field of a visit that lists it."""
 LARGEST = 16 * 1024 * 1024
 """Bytes that a patient's file may have."""
@@ -38,12 +39,23 @@ class Visit:
     diagnosis: tuple[str, ...] = ()
     procedure: tuple[str, ...] = ()
     medication: tuple[str, ...] = ()
-    admission: tuple[str, ...] = ()
-    """Diagnoses given at admission."""
     home: tuple[str, ...] = ()
-    """Medications taken at home before the visit."""
+    """Medications taken at home before the visit: no input, but alerts look at them."""
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """What else is known at the door, as a cohort has it: age, sex, …"""
+    """What is known at the door by the names of KNOWN_AT_THE_DOOR: an age in years or its band, a sex, …"""
+
+    def by_kind(self) -> dict[str, tuple[str, ...]]:
+        """What a recommender may read, by kind; attributes as ``name: value``."""
+        door = tuple(f"{name}: {value}" for name, value in self.attributes.items())
+        return {**{kind: getattr(self, kind) for kind in KINDS}, DOOR: door}
+
+    def without(self, kind: str, text: str) -> Visit:
+        """The visit without one of ``by_kind``'s texts."""
+        if kind == DOOR:
+            name = text.split(": ", 1)[0]
+            return replace(self, attributes={other: value for other, value in self.attributes.items() if other != name})
+        left = tuple(other for other in getattr(self, kind) if other != text)
+        return replace(self, **{kind: left})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -68,13 +80,14 @@ def parse_patient(document: Any) -> Patient:
     about = document.get("about", "")
     if not isinstance(about, str):
         raise DataError("'about' of a patient must be a text")
+    always = _attributes(document.get("attributes", {}), "the patient")
     visits: list[Any] = document["visits"]
     for number, visit in enumerate(visits, 1):
         if not isinstance(visit, Mapping) or (strange := sorted(set(visit) - {*FIELDS.values(), "time", "attributes"})):
             named = f": {', '.join(repr(name) for name in strange[:3])}" if isinstance(visit, Mapping) else ""
             raise DataError(f"visit {number} has unknown fields or is no object{named}",
                             hint=f"its fields are {', '.join(FIELDS.values())}, attributes and time")
-    parsed = [_visit(visit, number) for number, visit in enumerate(visits, 1)]
+    parsed = [_visit(visit, number, always) for number, visit in enumerate(visits, 1)]
     order = time_order([visit.get("time") for visit in visits])
     parsed = [parsed[place] for place in order]
     if parsed[-1].medication:
@@ -84,15 +97,19 @@ def parse_patient(document: Any) -> Patient:
     return Patient(tuple(parsed), about)
 
 
-def _visit(visit: Mapping[str, Any], number: int) -> Visit:
+def _visit(visit: Mapping[str, Any], number: int, always: Mapping[str, str]) -> Visit:
     listed = {kind: _codes(visit.get(name, []), name, number) for kind, name in FIELDS.items()}
-    attributes = visit.get("attributes", {})
-    if not isinstance(attributes, Mapping) or any(not isinstance(value, str | int | float) or isinstance(value, bool)
-                                                  for value in attributes.values()):
-        raise DataError(f"attributes of visit {number} must be an object of texts and numbers",
-                        hint='{"age": 67, "sex": "F"}')
-    return Visit(**listed, attributes={_text(name, "attributes", number): _text(str(value), "attributes", number)
-                                       for name, value in attributes.items()})
+    return Visit(**listed, attributes={**always, **_attributes(visit.get("attributes", {}), f"visit {number}")})
+
+
+def _attributes(given: Any, whose: str) -> dict[str, str]:
+    if not isinstance(given, Mapping) or any(not isinstance(value, str | int | float) or isinstance(value, bool)
+                                             for value in given.values()):
+        raise DataError(f"attributes of {whose} must be an object of texts and numbers", hint='{"age": 67, "sex": "F"}')
+    if strange := sorted(set(given) - set(KNOWN_AT_THE_DOOR)):
+        raise DataError(f"{whose} has an unknown attribute {strange[0]!r}",
+                        hint=f"known when a patient arrives: {', '.join(KNOWN_AT_THE_DOOR)}")
+    return {name: _text(str(value), f"attribute {name} of {whose}") for name, value in given.items()}
 
 
 def _codes(values: Any, name: str, number: int) -> tuple[str, ...]:
@@ -101,17 +118,17 @@ def _codes(values: Any, name: str, number: int) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise DataError(f"{name} of visit {number} must be a list of texts",
                         hint='a code is "ICD10CM:I509", or {"system": "http://snomed.info/sct", "code": "38341003"}')
-    return tuple(dict.fromkeys(_text(value, name, number) for value in values))
+    return tuple(dict.fromkeys(_text(value, f"{name} of visit {number}") for value in values))
 
 
 def _is_coding(value: Any) -> bool:
     return isinstance(value, Mapping) and isinstance(value.get("system"), str) and isinstance(value.get("code"), str)
 
 
-def _text(value: str, name: str, number: int) -> str:
+def _text(value: str, what: str) -> str:
     """The text without blanks at its ends; raises DataError where no file could have held it."""
     if len(value) > LONGEST or re.search("[\ud800-\udfff\0]", value):
-        raise DataError(f"{name} of visit {number} has a text of more than {LONGEST} letters, or with half a letter")
+        raise DataError(f"{what} has a text of more than {LONGEST} letters, or with half a letter")
     return value.strip()
 
 

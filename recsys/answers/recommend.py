@@ -6,16 +6,19 @@ answer says so and has no scores.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from kb.errors import CheckpointError
 from kb.settings import Settings
+from recsys.answers.alerts import AT_HOME, GIVEN, Alert, Taken, alerts
 from recsys.answers.patient import Patient, Visit
 from recsys.cohorts.batches import Histories, make_histories
-from recsys.cohorts.cohort import DOOR, KINDS, Ragged, Vocabulary
+from recsys.cohorts.cohort import DOOR, KINDS, KNOWN_AT_THE_DOOR, Ragged, Vocabulary, door_code
 from recsys.cohorts.tasks import TASKS
 from recsys.experiments.checkpoint import Trained
 from recsys.experiments.decode import select
@@ -98,6 +101,8 @@ class Answer:
     avoided: list[Avoided]
     coverage: Coverage
     run: str
+    alerts: list[Alert] = field(default_factory=list)
+    """Interactions of what is recommended, among itself and with what was given before or is taken at home."""
     refused: str | None = None
     """Why there are no scores: too little of the patient is understood."""
     warning: str = field(default=WARNING)
@@ -113,17 +118,25 @@ class Answer:
         if self.refused is not None:
             return head | {"refused": self.refused}
         return head | {"recommended": [item._asdict() for item in self.recommended],
-                       "avoided": [item._asdict() for item in self.avoided]}
+                       "avoided": [item._asdict() for item in self.avoided],
+                       "alerts": [alert.as_json() for alert in self.alerts]}
 
 
 class RecommenderService:
     """A trained recommender, ready to answer; one thread, no database, no disk."""
 
     def __init__(self, trained: Trained) -> None:
+        sizes = trained.recommender.sizes._asdict()
+        if any(len(trained.vocabularies.get(kind, ())) != size for kind, size in sizes.items()):
+            raise CheckpointError("the recommender's vocabularies are not those that it was trained with",
+                                  hint="train it again with this version")
         self.trained = trained
         self.knowledge = trained.recommender.knowledge
         self.vocabularies = {kind: Vocabulary(tuple(trained.vocabularies[kind])) for kind in KINDS}
         self.task = TASKS[str(trained.meta.get("task", "stay"))]
+        codes = self.vocabularies["diagnosis"].codes if self.task.door else ()
+        heads = tuple(door_code(name, "") for name in KNOWN_AT_THE_DOOR)
+        self._levels = {code.lower(): number for number, code in enumerate(codes) if code.startswith(heads)}
         self._modalities = _modalities_used(trained.recommender)
         self._interacting = [frozenset(np.flatnonzero(row).tolist()) for row in self.knowledge.interactions.matrix]
 
@@ -135,7 +148,9 @@ class RecommenderService:
         return cls(load_run(settings, run))
 
     def numbers(self, kind: str, text: str) -> tuple[int, ...]:
-        """The vocabulary's numbers of a code as written; empty where it is not understood."""
+        """The vocabulary's numbers of a code as written, at the door of ``name: value``; empty if not understood."""
+        if kind == DOOR:
+            return self._door(*text.split(": ", 1))
         known = self.vocabularies[kind]
         for code in (normalised(text, kind), text):
             if code is not None and code in known:
@@ -167,7 +182,15 @@ class RecommenderService:
 
     def _read(self, visit: Visit) -> dict[str, dict[str, tuple[int, ...]]]:
         """Kind -> what is written -> its numbers."""
-        return {kind: {text: self.numbers(kind, text) for text in getattr(visit, kind)} for kind in KINDS} | {DOOR: {}}
+        return {kind: {text: self.numbers(kind, text) for text in texts} for kind, texts in visit.by_kind().items()}
+
+    def _door(self, name: str, value: str) -> tuple[int, ...]:
+        """The number of what is known at the door, by the level's name in any case; an age in years by its band."""
+        level = age_band(value) if name == "age" else value
+        if name == "sex":
+            level = {"f": "female", "m": "male"}.get(value.lower(), value)
+        number = self._levels.get(door_code(name, level).lower())
+        return () if number is None else (number,)
 
     def _coverage(self, read: Sequence[Mapping[str, Mapping[str, tuple[int, ...]]]]) -> Coverage:
         given: dict[tuple[str, str], bool] = {}
@@ -210,9 +233,27 @@ class RecommenderService:
         answers = []
         for row, coverage in enumerate(coverages):
             refused = coverage.refusal(min_coverage)
-            answers.append(Answer([], [], coverage, run, refused) if refused else
-                           self._answer(visits, row, chosen[row], above[row], calibrated[row], coverage, run))
+            if refused:
+                answers.append(Answer([], [], coverage, run, refused=refused))
+                continue
+            answer = self._answer(visits, row, chosen[row], above[row], calibrated[row], coverage, run)
+            answers.append(replace(answer, alerts=self._alerts(answer, patients[row])))
         return answers
+
+    def ingredients(self, text: str) -> tuple[str, ...]:
+        """The keys of the ingredients of a medication as written; all those of a class."""
+        known = self.knowledge.ingredients
+        keys = (key for number in self.numbers("medication", text) for key in (known[number] if known else ()))
+        return tuple(dict.fromkeys(keys))
+
+    def _alerts(self, answer: Answer, patient: Patient) -> list[Alert]:
+        if not self.knowledge.drug_interactions.statements:
+            return []
+        given = dict.fromkeys(text for visit in patient.visits[::-1] for text in visit.medication)
+        beside = [Taken(text, where, self.ingredients(text)) for where, texts in
+                  ((AT_HOME, patient.visits[-1].home), (GIVEN, given)) for text in texts]
+        recommended = {item.code: self.ingredients(item.code) for item in answer.recommended}
+        return alerts(recommended, beside, self.knowledge.drug_interactions)
 
     def _answer(self, visits: Histories, patient: int, chosen: np.ndarray, above: np.ndarray, probability: np.ndarray,
                 coverage: Coverage, run: str) -> Answer:
@@ -247,6 +288,15 @@ def _modalities_used(recommender: Recommender) -> list[tuple[str, ...]]:
     if network is not None and any(isinstance(part, MedicationEncoder) for part in network.modules()):
         return [("molecule",) if smiles else () for smiles in knowledge.smiles or ((),) * len(knowledge.medications)]
     return [()] * len(knowledge.medications)
+
+
+def age_band(value: str) -> str:
+    """The band of ten years that cohorts have for an age in years; another text as it is."""
+    found = re.fullmatch(r"(\d{1,3})(\.\d+)?", value, re.ASCII)
+    if not found:
+        return value
+    years = int(found[1])
+    return "90+" if years >= 90 else f"{years // 10 * 10:02d}-{years // 10 * 10 + 9:02d}"
 
 
 def _ragged(lists: Sequence[Sequence[int]]) -> Ragged:

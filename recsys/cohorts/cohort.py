@@ -20,7 +20,9 @@ from kb.errors import DataError, NotFound
 
 KINDS = ("diagnosis", "procedure", "medication")
 DOOR = "door"
-"""The kind of what is known when a patient arrives."""
+"""The kind of what is known when a patient arrives, as ``SEX:female``."""
+KNOWN_AT_THE_DOOR = ("age", "sex", "race", "ethnicity", "admission_type", "visit_type", "admission_diagnosis")
+"""The attributes that a visit begins with; what is told at its end (discharge, death, readmission) is none of them."""
 LEAST = 5
 """Training patients that a code must have to be named outside the cohort's folder."""
 
@@ -330,11 +332,13 @@ class Encoded:
         return {kind: int(self.unknown[kind][visits].sum()) for kind in KINDS}
 
 
-def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None, least: int = 1) -> Encoded:
+def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None, least: int = 1,
+           unseen: Sequence[str] = ()) -> Encoded:
     """The cohort re-indexed on vocabularies of the training patients' visits only, codes in sorted order.
 
     ``top[kind]`` keeps that many most frequent codes of a kind (the literature: 2,000 diagnoses); ties go by code.
     ``least`` leaves out codes that fewer training patients have.
+    The kinds in ``unseen`` keep every code, those of other patients too: for a model that reads a code by its title.
     """
     training = np.zeros(cohort.patients, dtype=bool)
     training[split.train] = True
@@ -351,8 +355,9 @@ def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None
         width = max(len(names), 1)
         pairs = np.unique(cohort.visit_patient[rows[inside]].astype(np.int64) * width + table.values[inside])
         held_by = np.bincount(pairs % width, minlength=len(names))
-        seen = [int(i) for i in np.flatnonzero(held_by >= max(least, 1))]
-        rare[kind] = int((held_by > 0).sum()) - len(seen)
+        often = [int(i) for i in np.flatnonzero(held_by >= max(least, 1))]
+        seen = list(range(len(names))) if kind in unseen else often
+        rare[kind] = int((held_by > 0).sum()) - len(often)
         if top and kind in top:
             seen = sorted(seen, key=lambda i: (-frequency[i], names[i]))[: top[kind]]
         seen.sort(key=names.__getitem__)
@@ -368,4 +373,18 @@ def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None
 
 def door(cohort: Cohort) -> tuple[Ragged, tuple[str, ...]]:
     """What is known when a patient arrives, one row a visit, and its names: nothing where the source has nothing."""
-    return Ragged(np.zeros(cohort.visits + 1, np.int64), np.empty(0, np.int32)), ()
+    rows, values = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    names: list[str] = []
+    for name in KNOWN_AT_THE_DOOR:
+        if name in cohort.attributes:
+            attribute = cohort.attributes[name]
+            known = np.flatnonzero(attribute.values >= 0)
+            rows.append(known)
+            values.append(attribute.values[known].astype(np.int64) + len(names))
+            names += [door_code(name, level) for level in attribute.levels]
+    return Ragged.from_pairs(np.concatenate(rows), np.concatenate(values), cohort.visits), tuple(names)
+
+
+def door_code(name: str, level: str) -> str:
+    """The code of an attribute's level: ``SEX:female``."""
+    return f"{name.upper()}:{level}"

@@ -46,6 +46,15 @@ def _folder(name: str, settings: Settings | None) -> Path:
     return cohorts_folder(settings) / name
 
 
+def _own(folder: Path) -> Path:
+    """The folder, made where it is missing, its owner's alone like the one above it."""
+    for path in (folder.parent, folder):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o700)
+    return folder
+
+
 def _replace(path: Path, payload: bytes) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     try:
@@ -60,8 +69,7 @@ def _replace(path: Path, payload: bytes) -> None:
 
 def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
     """Write a cohort and return its folder; an older cohort of the same name is replaced."""
-    folder = _folder(cohort.name, settings)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = _own(_folder(cohort.name, settings))
     arrays = {"visit_patient": cohort.visit_patient, "visit_time": cohort.visit_time}
     for kind in KINDS:
         arrays[f"{kind}_indptr"] = cohort.codes[kind].indptr
@@ -116,9 +124,7 @@ def load_cohort(name: str, settings: Settings | None = None) -> Cohort:
 
 def private_folder(name: str, kind: str, settings: Settings | None = None) -> Path:
     """A folder beside a cohort's arrays for what is told of each of its patients, made where it is missing."""
-    folder = _folder(name, settings) / kind
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    return _own(_own(_folder(name, settings)) / kind)
 
 
 def list_cohorts(settings: Settings | None = None) -> list[str]:

@@ -18,14 +18,13 @@ from sqlalchemy import Connection
 
 from kb.errors import ContractViolation, DataError, UsageError
 from kb.settings import Settings
-from recsys.cohorts.cohort import KINDS, Cohort, Ragged, Vocabulary
+from recsys.cohorts.cohort import KINDS, LEAST, Cohort, Ragged, Vocabulary
 from recsys.cohorts.files import private_cohorts_folder, save_cohort
 from recsys.formats import FORMATS
 from recsys.formats.contract import Check, CodePairs, Limits, Recorded, check_counts
 from recsys.orders.medications import Mapped, MedicationMap, check_level, map_orders, read_map
 
 KEEP = 0
-RARE = 5  # free text that fewer rows have is not shown: it might say something about a patient
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def prepare(
         options=dict(options or {}), checks=[asdict(check) | {"verdict": check.verdict} for check in checks],
     )
     folder = None if dry_run else save_cohort(cohort, settings)
-    return Prepared(cohort, folder, checks, shown_unmapped(mapped))
+    return Prepared(cohort, folder, checks, shown_unmapped(mapped, recorded))
 
 
 def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str], min_visits: int) -> Cohort:
@@ -189,17 +188,24 @@ def _cohort(
     )
 
 
-def shown_unmapped(mapped: Mapped, limit: int = 50) -> list[dict[str, Any]]:
-    """The commonest orders that did not map, by name where they have one; what few rows have is only summed."""
+def shown_unmapped(mapped: Mapped, recorded: Recorded, limit: int = 50) -> list[dict[str, Any]]:
+    """The commonest orders that did not map, by name where they have one; what few patients have is only summed."""
     rows: Counter[tuple[str, str]] = Counter()
+    label_of: dict[str, tuple[str, str]] = {}
     for key, reason, count in mapped.unmapped:
         parts = dict(part.split(":", 1) for part in reversed(key.split("\t")) if ":" in part)
-        rows[parts.get("NAME") or key.split("\t")[0], reason] += count
-    listed = [{"order": order, "reason": reason, "rows": n} for (order, reason), n in rows.most_common() if n >= RARE]
-    rest = [n for n in rows.values() if n < RARE]
-    if len(listed) > limit:
-        rest += [n for _, n in rows.most_common()[limit : len(listed)]]
-        listed = listed[:limit]
+        label_of[key] = parts.get("NAME") or key.split("\t")[0], reason
+        rows[label_of[key]] += count
+    number = {label: i for i, label in enumerate(rows)}
+    orders = recorded.pairs["medication"]
+    label = np.asarray([number[label_of[key]] if key in label_of else -1 for key in orders.names], np.int64)
+    label = np.append(label, -1)[orders.codes]
+    lost = label >= 0
+    held = np.unique(np.column_stack([label[lost], recorded.visit_patient[orders.visits[lost]]]), axis=0)[:, 0]
+    patients = np.bincount(held, minlength=len(number))
+    common = [(item, n) for item, n in rows.most_common() if patients[number[item]] >= LEAST]
+    rest = [n for item, n in rows.items() if patients[number[item]] < LEAST] + [n for _, n in common[limit:]]
+    listed = [{"order": order, "reason": reason, "rows": n} for (order, reason), n in common[:limit]]
     if rest:
         listed.append({"order": f"({len(rest)} others)", "reason": "", "rows": sum(rest)})
     return listed

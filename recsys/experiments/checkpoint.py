@@ -85,6 +85,14 @@ def load_recommender(path: Path) -> Trained:
     tensors, meta = checkpoint.load(path)
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no recommender of format {FORMAT}", hint="train it again with this version")
+    try:
+        return _trained(path, tensors, meta)
+    except checkpoint.UNREADABLE as error:
+        raise CheckpointError(f"{path} holds no recommender that can be put together: {type(error).__name__}",
+                              hint="train it again with this version") from None
+
+
+def _trained(path: Path, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> Trained:
     parts = _composition(tensors, meta["composition"]) if meta.get("composition") else None
     knowledge = replace(_knowledge(tensors["knowledge"], meta["knowledge"]), composition=parts)
     if knowledge.interactions.version != meta["knowledge"]["interactions_version"]:
@@ -133,7 +141,12 @@ def save_training(folder: Path, network: Network, optimizer: torch.optim.Optimiz
 
 def epochs_saved(folder: Path) -> int:
     """How many epochs the ``last.pt`` of a run folder holds; 0 without one."""
-    return int(checkpoint.load(folder / "last.pt")[1]["epochs_done"]) if _has_training(folder) else 0
+    if not _has_training(folder):
+        return 0
+    try:
+        return int(checkpoint.load(folder / "last.pt")[1]["epochs_done"])
+    except checkpoint.UNREADABLE:
+        raise CheckpointError(f"{folder / 'last.pt'} tells no epochs done", hint="start a new run") from None
 
 
 def _has_training(folder: Path) -> bool:
@@ -152,11 +165,11 @@ def resume_training(folder: Path, network: Network,
     tensors, meta = checkpoint.load(folder / "last.pt")
     try:
         network.load_state_dict(tensors["network"])
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder / 'last.pt'} is of another shape: {str(error).splitlines()[0]}",
+        optimizer.load_state_dict(tensors["optimizer"])
+        best = dict(meta["best"])
+        if tensors["best"]:
+            best["state"] = tensors["best"]
+        return int(meta["epochs_done"]), best, meta["ddi_rate"]
+    except checkpoint.UNREADABLE as error:
+        raise CheckpointError(f"{folder / 'last.pt'} is of another shape: {(str(error).splitlines() or ['empty'])[0]}",
                               hint="resume with the configuration that the run began with") from None
-    optimizer.load_state_dict(tensors["optimizer"])
-    best = dict(meta["best"])
-    if tensors["best"]:
-        best["state"] = tensors["best"]
-    return int(meta["epochs_done"]), best, meta["ddi_rate"]

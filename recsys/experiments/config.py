@@ -25,7 +25,7 @@ class Config:
     cohort: str = "synthetic"
     """The name of a prepared cohort."""
     task: str = "stay"
-    """``stay`` or ``order-time``; see recsys.cohorts.tasks."""
+    """``stay``, ``order-time`` or ``admission``; see recsys.cohorts.tasks."""
     split: str = "patients"
     """``patients``, ``temporal`` or ``reference``; see recsys.cohorts.tasks."""
     seed: int = 0

@@ -12,7 +12,7 @@ import platform
 import resource
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from kb.ingest.runs import finish_run, program_version, reopen_run, start_run
 from kb.output import plain
 from kb.settings import Settings
 from recsys.cohorts.batches import Histories, Sizes, histories, input_vocabularies
-from recsys.cohorts.cohort import Encoded, encode, shown
+from recsys.cohorts.cohort import Cohort, Encoded, Split, encode, shown
 from recsys.cohorts.files import load_cohort
 from recsys.cohorts.tasks import TASKS, split_cohort
 from recsys.experiments.checkpoint import Trained, save_recommender
@@ -76,27 +76,35 @@ def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data
     A synthetic cohort with ``vectors=learned`` needs no database; every other combination reads it.
     """
     cohort = load_cohort(config.cohort, settings)
-    synthetic = cohort.provenance.get("format") == "synthetic"
-    encoded = encode(cohort, split_cohort(cohort, config.split, config.seed), top={"diagnosis": TOP_DIAGNOSES},
-                     least=1 if synthetic else config.least_patients)
+    encoded = encoded_for(config, cohort, split_cohort(cohort, config.split, config.seed))
     if not encoded.vocabularies["medication"].codes:
         raise DataError(f"no medication of cohort {config.cohort!r} was given to {config.least_patients} of its "
                         f"{len(encoded.split.train)} training patients",
                         hint="take a larger extract; --set least_patients=1 only for data that anybody may see")
     task = TASKS[config.task]
     parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
-    codes = encoded.vocabularies["medication"].codes
-    inputs = input_vocabularies(encoded, task)
-    evidence = [*inputs["diagnosis"], *inputs["procedure"]]
-    if not RECOMMENDERS[config.recommender].needs_evidence:
-        evidence = []
-    return Data(encoded, **parts, knowledge=_knowledge(config, codes, evidence, synthetic, engine, settings))
+    return Data(encoded, **parts, knowledge=knowledge_for(config, cohort, encoded, engine, settings))
 
 
-def _knowledge(config: Config, codes: tuple[str, ...], evidence: Sequence[str], synthetic: bool,
-               engine: Engine | None, settings: Settings) -> Knowledge:
+def encoded_for(config: Config, cohort: Cohort, split: Split) -> Encoded:
+    """The cohort on the vocabularies that the recommender can use: one that reads titles knows codes it never saw."""
+    least = 1 if cohort.provenance.get("format") == "synthetic" else config.least_patients
+    if RECOMMENDERS[config.recommender].needs_evidence and config.titles != "off":
+        return encode(cohort, split, least=least, unseen=("diagnosis", "procedure"))
+    return encode(cohort, split, top={"diagnosis": TOP_DIAGNOSES}, least=least)
+
+
+def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engine | None,
+                  settings: Settings) -> Knowledge:
+    """What the configuration's arm may know of the medications and, where it reads titles, of the codes."""
     from recsys.knowledge.gather import bundled_knowledge, read_knowledge
 
+    codes = encoded.vocabularies["medication"].codes
+    synthetic = cohort.provenance.get("format") == "synthetic"
+    inputs = input_vocabularies(encoded, TASKS[config.task])
+    evidence = [*inputs["diagnosis"], *inputs["procedure"]]
+    if not RECOMMENDERS[config.recommender].needs_evidence or config.titles == "off":
+        evidence = []
     if synthetic and (engine is None or config.vectors == "learned"):
         if config.vectors == "published":
             raise ConfigError("published vectors need the database", hint="--set vectors=learned trains without")
@@ -111,14 +119,13 @@ def _knowledge(config: Config, codes: tuple[str, ...], evidence: Sequence[str], 
 
 
 def controlled(knowledge: Knowledge, config: Config) -> Knowledge:
-    """The knowledge that the configuration's arm may see: all, random or shuffled vectors, shuffled or no titles."""
+    """The knowledge that the configuration's arm may see: all, random or shuffled vectors, shuffled titles."""
     if config.vectors == "random":
         knowledge = with_random_vectors(knowledge, config.seed)
     elif config.vectors == "shuffled":
         knowledge = with_shuffled_medications(knowledge, config.seed)
-    if knowledge.evidence is not None and config.titles != "on":
-        shuffled = config.titles == "shuffled"
-        return replace(knowledge, evidence=knowledge.evidence.shuffled_titles(config.seed) if shuffled else None)
+    if knowledge.evidence is not None and config.titles == "shuffled":
+        knowledge = replace(knowledge, evidence=knowledge.evidence.shuffled_titles(config.seed))
     return knowledge
 
 
@@ -240,7 +247,7 @@ def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted:
     meta = {"run": folder.name, "cohort": report["cohort"], "task": config.task,
             "frequency": [round(float(f), 6) for f in data.train.frequency / max(int(scored.sum()), 1)],
             "free": list(fitted.choices.free), "per_visit": report["per_visit"]}
-    vocabularies = input_vocabularies(data.encoded, TASKS[config.task])
+    vocabularies = fitted.recommender.forget_unseen_codes(input_vocabularies(data.encoded, TASKS[config.task]))
     save_recommender(folder / "best.pt", Trained(fitted.recommender, vocabularies, fitted.choices.safe,
                                                  fitted.choices.platt, meta))
     write_sums(settings, folder, result.sums)

@@ -20,6 +20,7 @@ Whole = NDArray[np.integer[Any]]
 
 AGE, SEX, RACE, ETHNICITY = "age", "sex", "race", "ethnicity"
 ADMISSION, DISCHARGE, VISIT_TYPE, HOSPITAL = "admission_type", "discharge", "visit_type", "hospital"
+ADMITTED_FOR = "admission_diagnosis"
 READMITTED, DIED = "readmitted_30d", "died_in_hospital"
 """Names of attributes: age is a band of ten years at the start of the visit, the last two are yes or no, others are as
 the source records them."""

@@ -20,6 +20,7 @@ from typing import Any
 from kb.normalise import tidy
 from recsys.formats.contract import (
     ADMISSION,
+    ADMITTED_FOR,
     AGE,
     DIED,
     DISCHARGE,
@@ -40,7 +41,8 @@ from recsys.orders.codes import icd_of_either_version
 STAYS = {"patientunitstayid": True, "uniquepid": True, "hospitaldischargeyear": True, "age": True,
          "patienthealthsystemstayid": True, "hospitaladmitoffset": True, "unitvisitnumber": True, "gender": False,
          "ethnicity": False, "hospitalid": False, "hospitaladmitsource": False, "hospitaldischargelocation": False,
-         "hospitaldischargestatus": False, "unittype": False, "unitdischargeoffset": False}
+         "hospitaldischargestatus": False, "unittype": False, "unitdischargeoffset": False,
+         "apacheadmissiondx": False}
 YEAR = 31_556_952  # seconds
 
 
@@ -84,7 +86,8 @@ def _stays(export: Export) -> tuple[Visits, int]:
         " coalesce(TRY_CAST(s.unitvisitnumber AS DOUBLE), 0) AS turn_number, sex_of(s.gender) AS sex,"
         " said(s.ethnicity) AS ethnicity, said(whole(s.hospitalid)) AS hospital, said(s.hospitaladmitsource) AS source,"
         " said(s.hospitaldischargelocation) AS location, lower(said(s.hospitaldischargestatus)) AS status,"
-        " said(s.unittype) AS unittype, TRY_CAST(s.unitdischargeoffset AS BIGINT) * 60 AS length")
+        " said(s.unittype) AS unittype, lower(said(s.apacheadmissiondx)) AS admitted_for,"
+        " TRY_CAST(s.unitdischargeoffset AS BIGINT) * 60 AS length")
     # A year, then the place among all stays: order is all that the seconds of a start mean.
     order = "patient, year, age, hospital_stay, unit_time, turn_number, TRY_CAST(id AS BIGINT), id"
     placed = export.fresh("placed")
@@ -99,6 +102,7 @@ def _stays(export: Export) -> tuple[Visits, int]:
         AGE: "CASE WHEN v.aged THEN age_band(v.age) END", SEX: "v.sex", ETHNICITY: "v.ethnicity",
         HOSPITAL: "v.hospital",
         ADMISSION: "v.source", DISCHARGE: "v.location", VISIT_TYPE: "v.unittype",
+        ADMITTED_FOR: "v.admitted_for",
         DIED: "CASE v.status WHEN 'expired' THEN 'yes' WHEN 'alive' THEN 'no' END",
     }
     export.drop(staged)

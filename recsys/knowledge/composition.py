@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from embed.registry import ANCHOR, FUSIONS
-from embed.runs import checkpoint
+from embed.runs import artefact
 from kb.errors import CheckpointError, NotFound
 from kb.output import say
 
@@ -141,14 +141,14 @@ def read_composition(engine: Engine, run: uuid.UUID, folder: Path, drugs: Sequen
     ``folder`` is the run's; ``published`` float32[K, D] is what the parts must give; ``encoder`` adds the tower.
     """
     try:
-        tensors, meta = checkpoint.load(folder / "best.pt")
-    except CheckpointError:
-        say(f"embedding run {str(run)[:8]} is not on this disk: explanations will average its modalities instead of"
-            " fusing them as it does")
+        weights, arguments = artefact.load(folder).weights()
+    except (CheckpointError, NotFound) as error:
+        why = "is not on this disk" if isinstance(error, NotFound) else f"cannot be read ({error.message})"
+        say(f"embedding run {str(run)[:8]} {why}: explanations will average its modalities instead of fusing them as it"
+            " does")
         return None
-    weights = {name.removeprefix("fusion."): tensor.numpy() for name, tensor in tensors["model"].items()
-               if name.startswith("fusion.")}
-    made = _composed(engine, run, meta["model"], weights, drugs, smiles_of)
+    fusion = {name.removeprefix("fusion."): value for name, value in weights.items() if name.startswith("fusion.")}
+    made = _composed(engine, run, arguments, fusion, drugs, smiles_of)
     gap = float(np.abs(made.vectors() - published).max(initial=0.0))
     if gap > CLOSE:
         say(f"the weights of embedding run {str(run)[:8]} do not give its published vectors (off by {gap:.3f}):"
@@ -159,12 +159,12 @@ def read_composition(engine: Engine, run: uuid.UUID, folder: Path, drugs: Sequen
 
 def _tower(folder: Path, parts: Composition) -> Tower:
     """The run's molecule encoder with the features of all molecules that the vectors rest on."""
-    from embed.runs.inference import TrainedRun
+    from embed.runs.embedder import Embedder
 
-    run = TrainedRun(folder)
+    run = Embedder.open(folder)
     drugs = np.flatnonzero(parts.present[:, parts.names.index(ANCHOR)])
     weights = {name: tensor.numpy() for name, tensor in run.model.towers[ANCHOR].state_dict().items()}
-    kwargs = {"width": run.model.width, **run.model.kwargs["towers"][ANCHOR]}
+    kwargs = {"width": run.width, **run.model.kwargs["towers"][ANCHOR]}
     return Tower(kwargs, weights, drugs, run.molecules([parts.smiles[drug] for drug in drugs]))
 
 

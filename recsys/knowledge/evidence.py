@@ -40,9 +40,13 @@ class CodeEvidence:
 
     codes: tuple[str, ...]
     tables: Floats
-    """float32[3, C, K], in the order of ``KINDS``."""
+    """float32[kinds, C, K], in the order of ``KINDS``."""
     titles: Floats
     """float32[C, F]: unit vectors of the titles, zero where a code has none."""
+
+    def titles_alone(self) -> CodeEvidence:
+        """The titles without what they say of drugs."""
+        return replace(self, tables=self.tables[:0])
 
     def of_medications(self, order: NDArray[np.int64]) -> CodeEvidence:
         """The evidence with the medications in another order."""

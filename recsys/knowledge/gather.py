@@ -59,26 +59,26 @@ def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: boo
     known = everything.among(key for keys in ingredients for key in keys)
     plain = no_knowledge(medications, _interactions(ingredients, known), names=names, smiles=smiles,
                          ingredients=ingredients, drug_interactions=known)
-    if not vectors:
-        return plain
-    gathered = _with_vectors(engine, plain, drugs, smiles_of, runs, encoder)
+    gathered = _with_vectors(engine, plain, drugs, smiles_of, runs, encoder) if vectors else plain
     if codes and runs is not None:
-        gathered = replace(gathered, evidence=_evidence(engine, runs, cache, codes, drugs))
+        evidence = _evidence(engine, runs, cache, codes, drugs)
+        gathered = replace(gathered, evidence=evidence if vectors else evidence.titles_alone())
     return gathered
 
 
 def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[str],
               drugs: Sequence[Sequence[int]]) -> CodeEvidence:
     from embed.features.cache import FeatureCache
-    from embed.runs.inference import TrainedRun
+    from embed.runs import artefact
+    from embed.runs.embedder import Embedder
     from embed.runs.store import published_run, read
 
     run = published_run(engine)
-    trained, kept = TrainedRun(runs / str(run)), FeatureCache(cache) if cache is not None else None
+    trained = Embedder(artefact.load(runs / str(run)), FeatureCache(cache))
     fused = read(engine, run)
     with engine.connect() as connection:
-        return read_evidence(connection, lambda texts: trained.sentences(texts, kept), trained.aligned, codes, drugs,
-                             fused.drug_ids, fused.matrix)
+        return read_evidence(connection, trained.sentences, trained.aligned, codes, drugs, fused.drug_ids,
+                             fused.matrix)
 
 
 def _name(code: str, drugs: Sequence[str]) -> str:

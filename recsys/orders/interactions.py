@@ -96,7 +96,8 @@ class DrugInteractions:
 
     def across(self, some: Iterable[str], others: Iterable[str]) -> list[Interaction]:
         """The statements about one ingredient of ``some`` and one of ``others``, gravest first."""
-        pairs = {frozenset((a, b)) for a in some for b in others if a != b}
+        wanted = set(others)
+        pairs = {frozenset((a, b)) for a in some for b in self._partners.get(a, frozenset()) & wanted if a != b}
         found = [statement for pair in pairs for statement in self._by_pair.get(pair, ())]
         return sorted(found, key=lambda s: (SEVERITIES.index(s.severity), s.first, s.second, s.source))
 

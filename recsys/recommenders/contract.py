@@ -64,6 +64,10 @@ class Recommender(abc.ABC):
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Take back what ``tensors`` gave."""
 
+    def forget_unseen_codes(self, vocabularies: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """The vocabularies to be stored, without codes of few or of no training patients, which the model forgets."""
+        return vocabularies
+
     def extras(self) -> dict[str, Any]:
         """What was chosen on the validation patients besides weights, as JSON; empty by default."""
         return {}

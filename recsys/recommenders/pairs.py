@@ -15,6 +15,7 @@ no training visit.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ class Pairs(Recommender):
         self.centre = np.zeros((0, sizes.medication), np.float32)
         self.by_code = np.zeros((sizes.diagnosis + sizes.procedure, sizes.medication), np.float32)
         self.by_history = np.zeros((2 * sizes.medication + 1, sizes.medication), np.float32)
-        self.used: tuple[str, ...] = KINDS if self.evidence is not None else ()
+        self.seen = np.ones(sizes.diagnosis + sizes.procedure, bool)
+        self.used: tuple[str, ...] = KINDS[:len(self.evidence.tables)] if self.evidence is not None else ()
         self.chosen: dict[str, float] = {}
 
     # -- features -----------------------------------------------------------------------------------------------------
@@ -106,6 +108,9 @@ class Pairs(Recommender):
         rows, held = np.flatnonzero(train.scored), np.flatnonzero(validation.scored)
         target = train.target(rows).astype(np.float32)
         given = target.sum(0) > 0
+        self.seen = np.concatenate([held_by(codes, train.patient_of, size) >= max(self.config.least_patients, 1)
+                                    for codes, size in ((train.diagnosis, self.sizes.diagnosis),
+                                                        (train.procedure, self.sizes.procedure))])
         if len(rows) < FEW_VISITS:
             self.used = self.used[:1]
         share = (target.sum(0) + target.mean()) / (len(rows) + 1)
@@ -154,42 +159,41 @@ class Pairs(Recommender):
         held_codes, held_history = self.inputs(validation, held)
         likeness = self._title_kernel()
         vectors = self._centred_vectors(given)
-        best = -1.0
+        best: tuple[float, dict[str, float], np.ndarray] | None = None
         for tau in TITLE_WEIGHTS if likeness is not None else (0.0,):
             mixed = codes if likeness is None else (codes.toarray() + tau * (codes @ likeness)) / (1 + tau)
             spectrum, basis, size = eigen(mixed, codes, history, self.config.seed)
-            projected = basis.T @ scaled
+            across = held_codes @ (mixed.T @ basis) + held_history @ (history.T @ basis)
+            across, projected = np.asarray(across) / size, basis.T @ scaled
             for rho, width in drug_settings(vectors is not None):
                 kernel = drug_kernel(vectors, rho, width, len(given))
                 inner = weight[given, None] * kernel[np.ix_(given, given)] * weight[given]
                 unit_trace = np.trace(inner) / max(int(given.sum()), 1)
                 values, rotation = np.linalg.eigh(inner / unit_trace)
-                outward = (weight[given, None] * kernel[given]) / unit_trace
-                turned, outward = projected @ rotation, rotation.T @ outward
+                outward = rotation.T @ (weight[given, None] * kernel[given]) / unit_trace
+                turned = projected @ rotation
                 for noise in NOISES:
-                    shrunk = turned / (np.outer(np.maximum(spectrum, 0), np.maximum(values, 0)) + noise)
-                    alpha = basis @ (shrunk @ outward)
-                    own = np.asarray(codes.T @ alpha) / size
-                    by_code = own if likeness is None else (own + tau * likeness @ own) / (1 + tau)
-                    by_history = np.asarray(history.T @ alpha) / size
-                    guess_held = offset + held_codes @ by_code + held_history @ by_history
-                    quality = float(average_precision(guess_held, truth).mean())
-                    if quality > best:
-                        best = quality
-                        self.by_code = np.asarray(by_code, np.float32)
-                        self.by_history = np.asarray(by_history, np.float32)
-                        self.chosen = {"titles": tau, "drugs": rho, "drug_width": width, "noise": noise,
-                                       "validation_prauc": quality}
-            if log is not None:
-                log({"titles": tau, "prauc": best})
+                    inside = (turned / (np.outer(np.maximum(spectrum, 0), np.maximum(values, 0)) + noise)) @ outward
+                    quality = float(average_precision(offset + across @ inside, truth).mean())
+                    if best is None or quality > best[0]:
+                        chosen = {"titles": tau, "drugs": rho, "drug_width": width, "noise": noise}
+                        best = quality, chosen, basis @ inside / size
+            if log is not None and best is not None:
+                log({"titles": tau, "prauc": best[0]})
+        assert best is not None  # there is always one setting
+        quality, self.chosen, alpha = best
+        self.chosen["validation_prauc"] = quality
+        own, tau = np.asarray(codes.T @ alpha), self.chosen["titles"]
+        self.by_code = np.asarray(own if likeness is None else (own + tau * likeness @ own) / (1 + tau), np.float32)
+        self.by_history = np.asarray(history.T @ alpha, np.float32)
 
-    def _title_kernel(self) -> NDArray[np.float64] | None:
+    def _title_kernel(self) -> Floats | None:
         """[C, C]: exp((cos − 1)/width) of the codes' titles; None where titles are off."""
         if self.evidence is None or self.config.titles == "off":
             return None
-        titles = self.evidence.titles.astype(np.float64)
+        titles = self.evidence.titles
         titled = np.linalg.norm(titles, axis=1) > 0
-        likeness = np.exp((titles @ titles.T - 1) / TITLE_WIDTH) * np.outer(titled, titled)
+        likeness: Floats = np.exp((titles @ titles.T - 1) / TITLE_WIDTH) * np.outer(titled, titled)
         np.fill_diagonal(likeness, 1.0)
         return likeness
 
@@ -201,6 +205,18 @@ class Pairs(Recommender):
         vectors = self.knowledge.vectors.astype(np.float64)
         centred = np.where(known[:, None], vectors - vectors[known & given].mean(0), 0.0)
         return unit(centred).astype(np.float64)
+
+    def forget_unseen_codes(self, vocabularies: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """Keep the diagnoses and procedures that enough training patients have, in the vocabularies and all tables."""
+        seen, first = self.seen, self.sizes.diagnosis
+        kept = {"diagnosis": np.flatnonzero(seen[:first]), "procedure": np.flatnonzero(seen[first:])}
+        self.by_code = self.by_code[seen]
+        if self.evidence is not None:
+            self.evidence = replace(self.evidence, tables=self.evidence.tables[:, seen], codes=(),
+                                    titles=self.evidence.titles[seen])
+        self.seen = np.ones(int(seen.sum()), bool)
+        self.sizes = self.sizes._replace(**{kind: len(rows) for kind, rows in kept.items()})
+        return {**vocabularies, **{kind: tuple(vocabularies[kind][i] for i in rows) for kind, rows in kept.items()}}
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -237,6 +253,12 @@ class Pairs(Recommender):
         names += [f"{name} {how} ({kind})" for kind in ("diagnosis", "procedure") for name in self.used
                   for how in ("strongest", "total")]
         return {**self.chosen, "coefficients": dict(zip(names, map(float, self.gamma), strict=True))}
+
+
+def held_by(codes: Ragged, patient_of: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """int64[size]: how many patients have each code."""
+    pairs = np.unique(patient_of[codes.rows()] * max(size, 1) + codes.values)
+    return np.bincount(pairs % max(size, 1), minlength=size)
 
 
 def strongest_and_total(codes: Ragged, table: Floats) -> tuple[Floats, Floats]:

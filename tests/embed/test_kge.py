@@ -94,11 +94,14 @@ def test_published_vectors_are_laid_out_by_name(tmp_path):
     np.save(tmp_path / "entity.npy", np.arange(6, dtype=np.float32).reshape(3, 2))
     (tmp_path / "entities.tsv").write_text("Compound::2\t0\nGene::1\t1\nCompound::0\t2\n")
     got = kge.import_vectors(tmp_path / "entity.npy", ["Compound::0", "Compound::1", "Compound::2"])
-    assert got.matrix.tolist() == [[4, 5], [0, 0], [0, 1]]
-    assert got.known.tolist() == [True, False, True]
-    matrix, position = kge.drug_vectors(got, (np.array([0, 1, 3]), np.array([0, 1, 2])), 4)
-    assert position.tolist() == [0, -1, -1, 1]
+    assert got.matrix.tolist() == [[4, 5], [0, 1]] and got.names == ["Compound::0", "Compound::2"]
+    entities = ["Compound::0", "Compound::1", "Compound::2"]
+    linked = (np.array([0, 1, 3]), np.array([0, 1, 2]))
+    matrix, position, centred = kge.drug_vectors(got, entities, linked, 4, np.array([0, 3]))
+    assert position.tolist() == [0, -1, -1, 1] and centred.mean.tolist() == [2, 3]
     np.testing.assert_allclose(np.linalg.norm(matrix, axis=1), np.sqrt(2), rtol=1e-5)
+    alone, place, _ = kge.drug_vectors(centred, entities, (np.array([0]), np.array([0])), 1, np.array([0]))
+    np.testing.assert_allclose(alone[place[0]], matrix[0], rtol=1e-6)  # a drug's vector does not hang on the others
 
 
 def test_published_vectors_that_do_not_fit(tmp_path):

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from embed.config import load_config
 from embed.runs import folder as run_folder
 from embed.runs import store
-from embed.runs.inference import TrainedRun
+from embed.runs.embedder import Embedder
 from embed.source import read_corpus
 from embed.training import job
 from embed.training.estimate import estimate
@@ -148,7 +148,7 @@ def test_modalities_choose_the_towers(filled, home):
 
 
 def test_new_texts_and_molecules(filled, home, finished):
-    trained = TrainedRun(finished.folder)
+    trained = Embedder.open(finished.folder)
     ids = ids_by_name(filled)
     with filled.connect() as connection:
         drugs = query.drugs(connection)

@@ -36,15 +36,16 @@ def drugs(database):
             " now(), :run)",
             "INSERT INTO mkmed.drug (identity, name, kind, run_id) SELECT 'user:' || g, 'drug ' || g, 'unknown', :run"
             " FROM generate_series(1, :n) g",
-            "INSERT INTO mkmed.drug_record SELECT 'hand', identity, id, name, kind, NULL, NULL, NULL, '[]', NULL, sha256('x')"
-            " FROM mkmed.drug",
-            "INSERT INTO mkmed.drug_name (drug_id, name, source, kind, artifact) SELECT id, name, 'hand', 'preferred',"
-            " sha256('x') FROM mkmed.drug",
+            "INSERT INTO mkmed.drug_record (source, key, drug_id, name, kind, identifiers, artifact)"
+            " SELECT 'hand', identity, id, name, kind, '[]', sha256('x') FROM mkmed.drug",
+            "INSERT INTO mkmed.drug_name (drug_id, name, source, key, kind, artifact) SELECT id, name, 'hand', identity,"
+            " 'preferred', sha256('x') FROM mkmed.drug",
             "INSERT INTO mkmed.atc_class VALUES ('A', 1, NULL, NULL, 'hand', sha256('x')), ('A10', 2, NULL, 'A', 'hand',"
             " sha256('x'))",
-            "INSERT INTO mkmed.drug_atc SELECT id, 'A10', 'hand', sha256('x') FROM mkmed.drug WHERE id % 10 = 0",
-            "INSERT INTO mkmed.cell SELECT id, 'text', 'hand', 'present', 1, NULL, NULL, sha256('x'), :run FROM mkmed.drug"
-            " WHERE id % 2 = 0",
+            "INSERT INTO mkmed.drug_atc (drug_id, code, source, record_source, record_key, artifact)"
+            " SELECT id, 'A10', 'hand', 'hand', identity, sha256('x') FROM mkmed.drug WHERE id % 10 = 0",
+            "INSERT INTO mkmed.cell (drug_id, modality, source, record_source, record_key, state, artifact, run_id)"
+            " SELECT id, 'text', 'hand', 'hand', identity, 'present', sha256('x'), :run FROM mkmed.drug WHERE id % 2 = 0",
         ):
             connection.execute(text(statement), {"run": run_id, "n": DRUGS})
         return np.array(connection.execute(text("SELECT id FROM mkmed.drug ORDER BY id")).scalars().all())
@@ -135,39 +136,69 @@ def test_errors_say_what_to_do(database, published, call, message):
         sql_rows(database, f"SELECT * FROM mkmed.{call}")
 
 
-def test_another_width_and_halfvec_are_published_by_retyping_the_views(database, drugs, published):
-    run_id, _, _ = write(database, drugs, width=32, seed=1, precision="halfvec")
-    store.publish(database, run_id)
-    kind = sql_rows(
-        database,
-        "SELECT format_type(atttypid, atttypmod) FROM pg_attribute"
-        " WHERE attrelid = 'mkmed.drug_vector'::regclass AND attname = 'embedding'",
-    )[0][0]
-    assert kind.endswith("halfvec(32)")
-    assert len(sql_rows(database, "SELECT * FROM mkmed.similar_drugs('drug 7', 3)")) == 3
-    store.publish(database, published[0])
-    assert len(sql_rows(database, "SELECT embedding FROM mkmed.drug_vector")) == DRUGS
-    store.drop(database, run_id)
+def test_another_width_breaks_no_view_that_somebody_built(database, drugs, published):
+    with database.begin() as connection:
+        connection.execute(text("CREATE VIEW public.mine AS SELECT drug_id, embedding <=> embedding AS self, rests_on"
+                                " FROM mkmed.drug_vector"))
+    for width, precision in ((32, "halfvec"), (48, "vector"), (64, "vector")):
+        run_id, fused, _ = write(database, drugs, width=width, seed=width, precision=precision)
+        store.publish(database, run_id)
+        assert len(sql_rows(database, "SELECT * FROM public.mine")) == DRUGS
+        assert sql_rows(database, "SELECT DISTINCT vector_dims(embedding) FROM mkmed.drug_vector") == [(width,)]
+        near = sql_rows(database, "SELECT * FROM mkmed.similar_drugs('drug 7', 3)")
+        assert [r.drug_id for r in near] == drugs[np.argsort(-(fused @ fused[6]), kind="stable")][1:4].tolist()
+        store.publish(database, published[0])
+        store.drop(database, run_id)
     with pytest.raises(UsageError):
         store.drop(database, published[0])
+    with database.begin() as connection:
+        connection.execute(text("DROP VIEW public.mine"))
 
 
-def test_above_the_limit_the_view_uses_the_index(database, drugs, published, monkeypatch):
+def test_vectors_of_other_weights_or_half_a_run_are_not_published(database, drugs, published):
+    origin = store.Origin("a" * 64, drugs, np.zeros((len(drugs), 32), np.uint8))
+    run_id, _, _ = write(database, drugs, seed=5, origin=origin)
+    with pytest.raises(UsageError, match="other weights"):
+        store.publish(database, run_id, artefact="b" * 64)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE mkmed.embedding_run SET width = 63 WHERE run_id = :r"), {"r": run_id})
+    with pytest.raises(UsageError, match="not what its row says"):
+        store.publish(database, run_id, artefact="a" * 64)
+    assert store.published_run(database) == published[0]
+    store.drop(database, run_id)
+
+
+def test_a_write_makes_no_reader_wait(database, drugs, published, monkeypatch):
+    """While a run's vectors are loaded and indexed, all that others can see answers at once."""
+    loaded, seen = store._load, []
+
+    def watched(*arguments):
+        loaded(*arguments)
+        with database.connect() as reader:
+            reader.execute(text("SET statement_timeout = '2s'"))
+            seen.append(reader.scalar(text("SELECT count(*) FROM mkmed.similar_drugs('drug 7', 5)")))
+            seen.append(reader.scalar(text("SELECT count(*) FROM mkmed.drug_vector")))
+            seen.append(reader.scalar(text("SELECT count(*) FROM mkmed.modality_vector")))
+
+    monkeypatch.setattr(store, "_load", watched)
+    run_id, _, _ = write(database, drugs, seed=6)
+    assert seen == [5, DRUGS, DRUGS // 2] * 2
+    store.drop(database, run_id)
+
+
+def test_above_the_limit_the_functions_use_the_index(database, drugs, published, monkeypatch):
     monkeypatch.setattr(store, "HNSW_ABOVE", 100)
-    run_id, _, _ = write(database, drugs, seed=2)
+    run_id, fused, _ = write(database, drugs, seed=2)
     store.publish(database, run_id)
+    scans = ("SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_indexes i JOIN pg_indexes x ON x.indexname = i.indexrelname"
+             " WHERE i.relname LIKE :name AND x.indexdef LIKE '%hnsw%'")
     with database.connect() as connection:
         connection.execute(text("SET enable_seqscan = off"))
-        plan = "\n".join(
-            connection.execute(
-                text(
-                    "EXPLAIN SELECT drug_id FROM mkmed.drug_vector"
-                    " ORDER BY embedding <=> (SELECT mkmed.vector_of('drug 7')) LIMIT 10"
-                )
-            ).scalars()
-        )
-    assert "Index Scan using" in plan
-    assert "hnsw" not in plan or "Order By" in plan
+        rows = connection.execute(text("SELECT drug_id FROM mkmed.similar_drugs('drug 7', 10)")).scalars().all()
+        connection.execute(text("SELECT pg_stat_force_next_flush()"))
+        connection.commit()
+        assert connection.scalar(text(scans), {"name": f"embedding_{run_id.hex}_fused"}) >= 1
+    assert len(set(rows) & set(drugs[np.argsort(-(fused @ fused[6]))][1:11].tolist())) >= 9
     store.publish(database, published[0])
     store.drop(database, run_id)
 

@@ -110,7 +110,7 @@ DENIED = {
     "terminate": ("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'", INSUFFICIENT),
     "temp_file_limit": ("SET temp_file_limit = '10GB'", INSUFFICIENT),
     "settings": ("ALTER SYSTEM SET fsync = off", INSUFFICIENT),
-    "redefine views": ("CALL mkmed.define_vector_views('vector', 8)", INSUFFICIENT),
+    "redefine views": ("CREATE OR REPLACE VIEW mkmed.drug_vector AS SELECT 1", INSUFFICIENT),
     "migrations": ("UPDATE mkmed.alembic_version SET version_num = 'x'", INSUFFICIENT),
 }
 

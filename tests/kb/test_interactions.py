@@ -97,6 +97,6 @@ def test_bundled_interactions_alone(three: Engine) -> None:
     run(three)
     with three.begin() as connection:
         rows = connection.execute(text("SELECT provider, severity FROM mkmed.interaction")).all()
-        pair = connection.scalar(text("SELECT count(*) FROM mkmed.interaction WHERE drug_a >= drug_b"))
+        pair = connection.scalar(text("SELECT count(*) FROM mkmed.interactions WHERE drug_a >= drug_b"))
     assert rows and pair == 0
     assert {row.provider for row in rows} <= {"NDF-RT", "ONC-HighPriority", "ONC-NonInteruptive"}

@@ -16,7 +16,7 @@ from kb.ingest.records import Batch, DrugRecord, Outcome, PropertyRecord
 from kb.ingest.runs import finish_run
 from kb.ingest.write import write_batch
 from kb.ledger.cells import CellWrite, claim_cells, count_states, open_cells, write_cells
-from kb.ledger.claims import release_dead, unclaimed
+from kb.ledger.leases import release_dead, unleased
 from kb.ledger.verify import verify
 from kb.modalities import State
 from kb.query import read as query
@@ -187,7 +187,7 @@ def test_a_claim_ends_with_its_run_with_its_process_and_with_time(filled):
     def free() -> int:
         with filled.begin() as connection:
             return connection.scalar(
-                select(func.count()).select_from(cell).where(cell.c.source == "other", unclaimed(cell, uuid.uuid4()))
+                select(func.count()).select_from(cell).where(cell.c.source == "other", unleased(cell, uuid.uuid4()))
             )
 
     def claim(run: uuid.UUID) -> int:
@@ -202,7 +202,7 @@ def test_a_claim_ends_with_its_run_with_its_process_and_with_time(filled):
         finish_run(connection, over, "failed")
     assert (claim(late), free()) == (3, 0)
     with filled.begin() as connection:
-        connection.execute(cell.update().values(claimed_until=func.now() - text("interval '1 s'")))
+        connection.execute(cell.update().values(leased_until=func.now() - text("interval '1 s'")))
     assert (claim(gone), free()) == (3, 0)
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
@@ -229,9 +229,17 @@ def test_every_invariant_can_be_broken(filled):
         "I3b": "DELETE FROM mkmed.property_set",
         "I4": "UPDATE mkmed.image SET artifact = (SELECT artifact FROM mkmed.property_set)",
         "I7": "UPDATE mkmed.drug_record SET drug_id = NULL WHERE key = 'drugbank:DB00030'",
+        "I8a": "UPDATE mkmed.property_set SET drug_id = (SELECT id FROM mkmed.drug WHERE name = 'Aspirin')",
+        "I8b": "INSERT INTO mkmed.identifier (drug_id, namespace, value, source, key, artifact)"
+        " SELECT drug_id, 'chembl', 'CHEMBL1', source, key, artifact FROM mkmed.drug_record WHERE key = 'drugbank:DB00030'",
+        "I8c": "UPDATE mkmed.drug_record SET inchikey = 'BSYNRYMUTXBXSQ-UHFFFAOYSA-N' WHERE key = 'drugbank:DB00331'",
+        "I8d": "UPDATE mkmed.source SET origin = 'computed';"
+        " UPDATE mkmed.property_set SET record_source = NULL, record_key = NULL, input = sha256('other')",
+        "I8e": "UPDATE mkmed.drug SET smiles = 'CCO' WHERE name = 'Aspirin'",
     }
     for number, statement in breakers.items():
         with filled.connect() as connection:
-            connection.execute(text(statement))
+            # As a client would whose foreign keys were taken away.
+            connection.execute(text(f"SET LOCAL session_replication_role = replica; {statement}"))
             assert number in [c.number for c in verify(connection) if c.broken], number
             connection.rollback()

@@ -108,8 +108,8 @@ def test_mapping_keeps_count_of_rows():
 def test_a_name_of_several_drugs_means_the_one_that_bears_it_first(filled):
     with filled.begin() as connection:
         connection.execute(text("""
-            INSERT INTO mkmed.drug_name (drug_id, name, source, kind, artifact)
-            SELECT id, 'Warfarin', 'hand', 'synonym', :sha FROM mkmed.drug WHERE name = 'Aspirin'"""),
+            INSERT INTO mkmed.drug_name (drug_id, name, source, key, kind, artifact)
+            SELECT drug_id, 'Warfarin', source, key, 'synonym', :sha FROM mkmed.drug_record WHERE name = 'Aspirin'"""),
             {"sha": hashlib.sha256(b"drugs").digest()})
         assert read_map(connection, "3").codes("NAME:warfarin") == ("ATC:B01A",)
         connection.rollback()

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 from scipy.special import expit
-from small_cohort import make_encoded, make_knowledge, sides
+from small_cohort import make_cohort, make_encoded, make_knowledge, sides
 
 from recsys.cohorts.batches import Histories
-from recsys.cohorts.cohort import Ragged
+from recsys.cohorts.cohort import Ragged, encode
+from recsys.cohorts.tasks import patient_split
 from recsys.experiments.config import from_json
 from recsys.knowledge.evidence import CodeEvidence, standardised, unit
 from recsys.knowledge.table import Knowledge, with_shuffled_medications
@@ -80,7 +81,7 @@ def test_process_is_the_posterior_mean_of_dense_algebra(monkeypatch: pytest.Monk
     weight = np.sqrt((guess * (1 - guess)).mean(0))
     codes, history = (part.toarray().astype(np.float64) for part in model.inputs(train, rows))
     held_codes, held_history = (part.toarray().astype(np.float64) for part in model.inputs(validation, held))
-    mix = (np.eye(codes.shape[1]) + model._title_kernel()) / 2
+    mix = (np.eye(codes.shape[1]) + model._title_kernel().astype(np.float64)) / 2  # type: ignore[union-attr]
     visits = codes @ mix @ codes.T + history @ history.T
     size = np.trace(visits) / len(visits)
     kernel = pairs.drug_kernel(model._centred_vectors(given), 0.4, 0.5, len(given))
@@ -141,3 +142,31 @@ def test_shuffled_titles_stay_within_their_system() -> None:
     moved = CodeEvidence(codes, tables, np.eye(5, dtype=np.float32)).shuffled_titles(3)
     assert set(map(tuple, moved.tables[0, :3])) == set(map(tuple, tables[0, :3]))
     assert not np.array_equal(moved.tables, tables)
+
+
+def test_what_is_stored_has_no_code_of_other_than_training_patients() -> None:
+    cohort = make_cohort(patients=24, sizes=(300, 150, 16))
+    encoded = encode(cohort, patient_split(cohort, 0), unseen=("diagnosis", "procedure"))
+    knowledge = replace(make_knowledge(encoded), evidence=planted(encoded))
+    train, validation, _ = sides(encoded)
+    model = fitted(knowledge, train, validation, least_patients=1)
+    names = {kind: vocabulary.codes for kind, vocabulary in encoded.vocabularies.items()}
+    before = model.predict_proba(train)
+    kept = model.forget_unseen_codes(dict(names))
+    trained_on = encode(cohort, patient_split(cohort, 0)).vocabularies
+    assert all(kept[kind] == trained_on[kind].codes for kind in ("diagnosis", "procedure", "medication"))
+    assert len(kept["diagnosis"]) + len(kept["procedure"]) < len(names["diagnosis"]) + len(names["procedure"])
+    again = sides(encode(cohort, patient_split(cohort, 0)))[0]
+    assert np.allclose(model.predict_proba(again), before, atol=1e-5)
+
+
+def test_codes_of_few_patients_are_not_stored() -> None:
+    cohort = make_cohort(patients=24, sizes=(300, 150, 16))
+    encoded = encode(cohort, patient_split(cohort, 0), unseen=("diagnosis", "procedure"))
+    train, validation, _ = sides(encoded)
+    model = fitted(replace(make_knowledge(encoded), evidence=planted(encoded)), train, validation)
+    kept = model.forget_unseen_codes({kind: words.codes for kind, words in encoded.vocabularies.items()})
+    often = encode(cohort, patient_split(cohort, 0), least=5).vocabularies
+    assert 0 < len(kept["diagnosis"]) < len(encoded.vocabularies["diagnosis"].codes)
+    assert kept["diagnosis"] == often["diagnosis"].codes and kept["procedure"] == often["procedure"].codes
+    assert model.by_code.shape == (len(kept["diagnosis"]) + len(kept["procedure"]), train.sizes.medication)

@@ -21,7 +21,7 @@ from recsys.answers.explain import explain
 from recsys.answers.patient import Patient, Visit, parse_patient, read_patient, time_order
 from recsys.answers.recommend import RecommenderService
 from recsys.cohorts.batches import Histories, histories, input_vocabularies
-from recsys.cohorts.cohort import KINDS, Cohort, Vocabulary, encode
+from recsys.cohorts.cohort import DOOR, KINDS, KNOWN_AT_THE_DOOR, Attribute, Cohort, Vocabulary, encode
 from recsys.cohorts.files import save_cohort
 from recsys.cohorts.tasks import TASKS, patient_split
 from recsys.experiments.calibration import Platt
@@ -43,8 +43,13 @@ def named_cohort(patients: int = 90) -> Cohort:
     """Arrays with codes that people write."""
     made = make_cohort(patients, tuple(len(NAMES[kind]) for kind in KINDS), rates=(2, 1, 2))  # type: ignore[arg-type]
     order = {kind: sorted(NAMES[kind]) for kind in KINDS}
+    rng = np.random.default_rng(5)
+    levels = {"age": ("50-59", "60-69", "90+"), "sex": ("female", "male"), "died_in_hospital": ("no", "yes")}
+    attributes = {name: Attribute(texts, rng.integers(-1, len(texts), made.visits).astype(np.int16))
+                  for name, texts in levels.items()}
     return Cohort("named", made.visit_patient, made.visit_time, made.codes,
-                  {kind: Vocabulary(tuple(order[kind])) for kind in KINDS}, provenance={"format": "synthetic"})
+                  {kind: Vocabulary(tuple(order[kind])) for kind in KINDS}, provenance={"format": "synthetic"},
+                  attributes=attributes)
 
 
 def serve(task: str = "stay", name: str = "mkmed") -> tuple[RecommenderService, object, Histories]:
@@ -260,7 +265,56 @@ def test_training_evaluation_and_serving_make_equal_inputs(task: str, side: str)
         for row in range(first, last):
             codes = {kind: tuple(encoded.cohort.vocabularies[kind].codes[i]  # type: ignore[attr-defined]
                                  for i in encoded.cohort.codes[kind].row(row)) for kind in KINDS}  # type: ignore[attr-defined]
-            visits.append(Visit(**(codes | ({"medication": ()} if row == last - 1 else {}))))
+            attributes = {name: item.levels[item.values[row]] for name, item in encoded.cohort.attributes.items()  # type: ignore[attr-defined]
+                          if item.values[row] >= 0 and name in KNOWN_AT_THE_DOOR}
+            visits.append(Visit(**(codes | ({"medication": ()} if row == last - 1 else {})), attributes=attributes))
         served, _ = service.histories([Patient(tuple(visits))])
         one, two = tensors(whole, place), tensors(served, 0)
         assert all(torch.equal(one[name], two[name]) for name in one), (task, side, person)
+
+
+# -- admission --------------------------------------------------------------------------------------------------------
+
+def test_at_admission_only_what_is_known_at_the_door_enters() -> None:
+    service, _encoded, train = serve("admission")
+    names = service.vocabularies["diagnosis"].codes
+    assert {"AGE:60-69", "SEX:female"} <= set(names) and not any(name.startswith("DIED") for name in names)
+    first = {"diagnoses": ["ICD10CM:I10"], "medications": ["ATC:B01A"]}
+    asked = {"attributes": {"age": 67, "sex": "F"}, "diagnoses": ["ICD10CM:I509"], "home_medications": ["aspirin"]}
+    patient = parse_patient({"visits": [first, asked]})
+    visits, (coverage,) = service.histories([patient])
+    assert [names[i] for i in visits.diagnosis.row(0)] == []
+    assert {names[i] for i in visits.diagnosis.row(1)} == {"ICD10CM:I10", "AGE:60-69", "SEX:female"}
+    assert coverage.share == 1 and coverage.not_used == {"diagnosis": ["ICD10CM:I509"]} and coverage.last_given == 2
+    shares = {(item.visit, item.kind, item.code) for item in explain(service, patient, ["ATC:B01A"])[0].codes}
+    assert (2, DOOR, "age: 67") in shares
+    assert train.scored.all(), "first visits are scored too"
+    asked["attributes"] = {"sex": "unheard of"}
+    assert service.recommend(parse_patient({"visits": [asked]})).refused
+    always = parse_patient({"attributes": {"sex": "F", "age": 80}, "visits": [first, {"attributes": {"age": 91.5}}]})
+    assert [dict(visit.attributes) for visit in always.visits] == [{"sex": "F", "age": "80"}, {"sex": "F", "age": "91.5"}]
+    with pytest.raises(DataError, match="unknown attribute 'died_in_hospital'"):
+        parse_patient({"visits": [{"attributes": {"died_in_hospital": "no"}}]})
+
+
+def test_other_tasks_read_no_attribute() -> None:
+    for task in ("stay", "order-time"):
+        service, *_ = serve(task)
+        answer = service.recommend(parse_patient({"attributes": {"sex": "F"}, "visits": [{"diagnoses": ["ICD10CM:I10"]}, {}]}))
+        assert answer.coverage.not_used[DOOR] == ["sex: F"] and (answer.coverage.understood, answer.coverage.given) == (1, 1)
+
+
+def test_ages_have_the_bands_that_readers_write() -> None:
+    import duckdb
+
+    from recsys.answers.recommend import age_band
+    from recsys.formats.contract import ADMISSION, ADMITTED_FOR, AGE, ETHNICITY, RACE, SEX, VISIT_TYPE
+    from recsys.formats.tables import MACROS
+
+    assert {ADMISSION, ADMITTED_FOR, AGE, ETHNICITY, RACE, SEX, VISIT_TYPE} == set(KNOWN_AT_THE_DOOR)
+    with duckdb.connect() as connection:
+        for macro in MACROS:
+            connection.execute(macro)
+        for years in (0, 9, 10, 67, 89, 90, 120, 300):
+            assert connection.execute("SELECT age_band(?)", [years]).fetchall() == [(age_band(str(years)),)]
+    assert age_band("60-69") == "60-69" and age_band("67.9") == "60-69" and age_band("-3") == "-3"

@@ -102,15 +102,19 @@ def pubchem_properties(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
     )
 
 
-def _conformers(bundle: Bundle, file: str, source: str, ids: Mapping[str, int]) -> Batch:
+def _conformers(
+    bundle: Bundle, file: str, source: str, ids: Mapping[str, int], computed: Mapping[str, str] | None = None
+) -> Batch:
+    """The conformers of a file; ``computed`` has the SMILES, by key, that they were computed from."""
     document = bundle.document(file, source, PARSER)
     batch = Batch()
     for key, block, items in bundle.molecules(file):
         if key in ids:
             heavy = sum(line[31:34].strip() != "H" for line in _atom_lines(block))
             note = f"component {items['CCD']}" if "CCD" in items else None
+            smiles = computed.get(key) if computed else None
             batch.payloads.append(
-                ConformerRecord(ids[key], document, block, heavy, items["METHOD"], energy=None, note=note)
+                ConformerRecord(ids[key], document, block, heavy, items["METHOD"], None, note, computed_from=smiles)
             )
     return batch
 
@@ -138,7 +142,8 @@ def ccd_conformers(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
 
 def rdkit_conformers(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
     """The conformers that were computed beforehand, by the method that the source ``rdkit`` uses."""
-    return _conformers(bundle, "conformers_rdkit.sdf.gz", "rdkit", ids)
+    smiles = {row["key"]: row["smiles"] for row in bundle.rows("drugs.tsv.gz") if row["smiles"]}
+    return _conformers(bundle, "conformers_rdkit.sdf.gz", "rdkit", ids, smiles)
 
 
 Step = Callable[[Bundle, Mapping[str, int]], Batch]

@@ -114,8 +114,8 @@ class PubChemBulk(Source):
                 if part.batch is None:
                     job.advance(part.size, note="already there")
                 else:
-                    rejected = rejections(job, reading.path, reading.document, part.rejected)
-                    yield Part(part.batch, part.key, size=part.size, **rejected)
+                    rejected = rejections(job, reading.path, reading.document, part.rejected, part.cut)
+                    yield Part(part.batch, None if part.cut else part.key, size=part.size, **rejected)
         return taken
 
     def _parts(
@@ -183,6 +183,8 @@ class Parsed:
     size: int
     batch: Batch | None
     rejected: Mapping[int, str]
+    cut: frozenset[int] = frozenset()
+    """Of those that were rejected, the one that the file ends within."""
 
 
 def _next_batch(
@@ -194,7 +196,8 @@ def _next_batch(
         return None
     key, start, raw, due = following
     batch, rejected = _batch(reading, raw, start, tables) if due else (None, {})
-    return Parsed(key, len(raw), batch, rejected)
+    cut = frozenset(part.number for part in raw if isinstance(part, sdf.Raw) and not part.closed)
+    return Parsed(key, len(raw), batch, rejected, cut & rejected.keys())
 
 
 def _batch(

@@ -6,7 +6,7 @@ its own and takes its parent's, which ``CID-Parent`` names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
@@ -55,8 +55,10 @@ def conformers(
                 unknown += not found
                 batch.payloads += found
             mark = f"bulk3d:{document.sha256.hex()[:24]}:{start}"
-            if batch.payloads or not job.is_done(mark):
-                yield Part(batch, mark, size=len(raw), **rejections(job, path, document, rejected))
+            cut = {part.number for part in raw if not part.closed} & rejected.keys()
+            if batch.payloads or cut or not job.is_done(mark):
+                filed = rejections(job, path, document, rejected, cut)
+                yield Part(batch, None if cut else mark, size=len(raw), **filed)
             else:
                 job.advance(len(raw), note="already there")
     if unknown:
@@ -126,13 +128,19 @@ class Rejections(TypedDict):
     then: Callable[[], None]
 
 
-def rejections(job: Job, path: Path, document: Document, rejected: Mapping[int, str]) -> Rejections:
-    """What files every record of a file that was refused, under its number and with the reason, and counts them."""
+def rejections(
+    job: Job, path: Path, document: Document, rejected: Mapping[int, str], cut: Collection[int] = ()
+) -> Rejections:
+    """What files every record of a file that was refused, under its number and with the reason, and counts them.
+
+    Records that the file ends within (``cut``) are failures: the file is not whole, and the ingest is incomplete.
+    """
 
     def write(connection: Connection, _: Mapping[str, int]) -> None:
         for number, reason in sorted(rejected.items()):
             key = f"{path.name}:{document.sha256.hex()[:12]}:{number}"
-            write_lookup(connection, job.run_id, document.source, key, State.rejected, error=reason[:500])
+            state = State.failed if number in cut else State.rejected
+            write_lookup(connection, job.run_id, document.source, key, state, error=f"record {number}: {reason}"[:500])
 
     def count() -> None:
         job.counts["rejected"] += len(rejected)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 from kb.errors import TransportError, Unusable
 from kb.ingest.records import Batch, ConformerRecord, Document, ImageRecord, Outcome, TextRecord
 from kb.ledger.cells import claim_cells, due_cells
-from kb.ledger.claims import release_dead
+from kb.ledger.leases import release_dead
 from kb.modalities import Modality, State
 from kb.schema.identity import drug_record
 from kb.schema.payloads import property_set

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from kb.errors import DataError
 from kb.identity.identifiers import Identifier, recognise
-from kb.ledger.claims import claim_values, unclaimed
+from kb.ledger.leases import lease_values, unleased
 from kb.modalities import State
 from kb.normalise import tidy
 from kb.schema.ledger import lookup
@@ -154,12 +154,12 @@ def claim_questions(
 
     What another process is asking now is passed over.
     """
-    query = select(*FOUND).where(lookup.c.source == source, lookup.c.key.in_(list(keys)), unclaimed(lookup, run_id))
+    query = select(*FOUND).where(lookup.c.source == source, lookup.c.key.in_(list(keys)), unleased(lookup, run_id))
     rows = connection.execute(query.order_by(lookup.c.key).with_for_update(skip_locked=True, of=lookup))
     claimed = [row.key for row in rows if row.key in again or is_due(Found(*row), options, since)]
     if claimed:
         mine = update(lookup).where(lookup.c.source == source, lookup.c.key.in_(claimed))
-        connection.execute(mine.values(**claim_values(run_id)))
+        connection.execute(mine.values(**lease_values(run_id)))
     return claimed
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from kb.ingest.records import Batch, Document, PropertyRecord
 from kb.ledger.cells import open_cells, write_lookup
-from kb.ledger.claims import release_dead
+from kb.ledger.leases import release_dead
 from kb.modalities import Modality, State
 from kb.sources.contract import Part
 from kb.sources.pubchem.ask import BATCH, Asker, Reply

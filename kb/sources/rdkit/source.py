@@ -118,7 +118,7 @@ def compute(crew: Crew, modality: Modality, drugs: Sequence[tuple[int, str]]) ->
         result = results[number]
         if isinstance(result, Failure):
             state = State.rejected if result.refused else State.failed
-            batch.outcomes.append(Outcome(drug_id, modality, state, error=result.reason))
+            batch.outcomes.append(Outcome(drug_id, modality, state, error=result.reason, computed_from=smiles))
         else:
             batch.payloads.append(_RECORDS[modality](drug_id, smiles, result))
     return batch
@@ -139,16 +139,20 @@ def _document(payload: bytes, media_type: str, smiles: str) -> Document:
 
 
 def _property(drug_id: int, smiles: str, result: bytes) -> PropertyRecord:
-    return PropertyRecord(drug_id, _document(result, "application/json", smiles), json.loads(result))
+    document = _document(result, "application/json", smiles)
+    return PropertyRecord(drug_id, document, json.loads(result), computed_from=smiles)
 
 
 def _image(drug_id: int, smiles: str, result: bytes) -> ImageRecord:
-    return ImageRecord(drug_id, _document(result, "image/png", smiles), IMAGE_SIZE, IMAGE_SIZE)
+    document = _document(result, "image/png", smiles)
+    return ImageRecord(drug_id, document, IMAGE_SIZE, IMAGE_SIZE, computed_from=smiles)
 
 
 def _conformer(drug_id: int, smiles: str, result: Any) -> ConformerRecord:
     document = _document(result.molblock.encode(), "chemical/x-mdl-molfile", smiles)
-    return ConformerRecord(drug_id, document, result.molblock, result.heavy_atoms, result.method, result.energy)
+    return ConformerRecord(
+        drug_id, document, result.molblock, result.heavy_atoms, result.method, result.energy, computed_from=smiles
+    )
 
 
 _RECORDS: dict[Modality, Callable[[int, str, Any], PropertyRecord | ImageRecord | ConformerRecord]] = {
@@ -166,9 +170,10 @@ FROM mkmed.drug d CROSS JOIN unnest(CAST(:modalities AS text[])) AS m (modality)
 WHERE NOT (m.modality = 'structure' AND d.smiles IS NOT NULL AND EXISTS (
     SELECT FROM mkmed.conformer f WHERE f.drug_id = d.id AND f.source <> 'rdkit'))
 ORDER BY 1, 2
-ON CONFLICT (drug_id, modality, source) DO UPDATE SET state = 'unknown', evidence = NULL, updated_at = now(),
-    run_id = excluded.run_id
+ON CONFLICT (record_source, record_key, modality, source, drug_id) DO UPDATE SET
+    state = excluded.state, evidence = excluded.evidence, updated_at = now(), run_id = excluded.run_id
 WHERE c.state = 'absent' AND c.evidence = :rule AND excluded.state = 'unknown'
+    OR c.state = 'unknown' AND excluded.state = 'absent'
 """
 
 

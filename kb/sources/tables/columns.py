@@ -12,6 +12,7 @@ from kb import output
 from kb.bundle import Bundle
 from kb.errors import UsageError
 from kb.ingest.records import Batch, Document
+from kb.normalise import too_long
 from kb.sources.contract import Part, Plan, Source
 from kb.sources.tables.read import Problem, Table, file_document, find_drugs, replace_problems
 
@@ -97,7 +98,8 @@ class TableSource(Source):
             return
         batch = Batch(documents=[document])
         for number, row in rows.items():
-            reason = self.take(batch, row, ids, document)
+            refused = [why for role in self.roles if role != "description" and (why := too_long(row[role], role))]
+            reason = refused[0] if refused else self.take(batch, row, ids, document)
             if reason:
                 table.problems.append(Problem(number, reason))
         yield self._part(job, batch, mark, table.problems)

@@ -6,41 +6,42 @@ as a ``Problem`` and stored as a rejected look-up, so that it can be counted and
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
 
 from sqlalchemy import ARRAY, Connection, Text, cast, delete, func, select
 
-from kb.bundle import split_sdf
-from kb.errors import DataError, SourceError, UsageError
+from kb import sdf
+from kb.csvfile import open_csv
+from kb.errors import DataError, UsageError
 from kb.ingest.records import Document
-from kb.inputs import DAMAGED
+from kb.inputs import open_plain, open_regular
 from kb.ledger.cells import write_lookup
 from kb.licences import USER
 from kb.modalities import State
+from kb.normalise import tidy
 from kb.schema.identity import drug_name, identifier
 from kb.schema.ledger import lookup
 
-MAX_CELL = 1 << 20
-"""Characters in one cell; a longer one makes its row malformed."""
 MOLBLOCK = "molblock"
 """The column of an SDF record's connection table; its first line is the column ``title``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong in one row; ``value_only`` says that the rest of the row was taken."""
+    """What is wrong in one row; ``value_only`` says that the rest of the row was taken.
+
+    ``cut`` says that the file ends within it: then the file is not whole, and the ingest is incomplete.
+    """
 
     row: int
     reason: str
     value_only: bool = False
+    cut: bool = False
 
 
 @dataclass(slots=True)
@@ -58,81 +59,49 @@ class Table:
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
         """(row number, cells by column); malformed rows are put to ``problems`` instead.
 
-        Raises SourceError when a packed file is cut off or altered.
+        Raises SourceError when a packed file is cut off or altered, DataError for a table without a header.
         """
-        try:
-            with self._open() as lines:
-                yield from self._read(lines)
-        except DAMAGED as error:
-            raise SourceError(f"{self.path.name} is damaged: {error}", hint="download it again") from None
-
-    def _read(self, lines: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
         if self.is_sdf:
-            yield from self._records(lines)
+            yield from self._records()
             return
-        reader = csv.reader(lines, delimiter=self._delimiter(), strict=True)
-        header = [name.strip() for name in next(reader, [])]
-        if not header or len(set(header)) != len(header):
-            raise DataError(f"{self.path.name} has no header of distinct column names")
-        yield from self._cells(reader, header)
-
-    def _open(self) -> TextIO:
-        if self.path.suffix.lower() == ".gz":
-            return gzip.open(self.path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
-        return self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+        with open_csv(self.path, self._delimiter()) as table:
+            for row in table.rows():
+                if row.reason:
+                    self.problems.append(Problem(row.line, row.reason))
+                else:
+                    yield row.line, dict(zip(table.header, row.cells, strict=True))
 
     def _delimiter(self) -> str:
         return "," if self.path.name.lower().removesuffix(".gz").endswith(".csv") else "\t"
 
-    def _cells(self, reader: Iterator[list[str]], header: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-        while True:
-            number = getattr(reader, "line_num", 0) + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                self.problems.append(Problem(number, f"malformed: {error}"))
-                continue
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                self.problems.append(Problem(number, f"{len(cells)} cells, but the header has {len(header)}"))
-            elif _broken(cells):
-                self.problems.append(Problem(number, "not UTF-8"))
-            elif max(map(len, cells)) > MAX_CELL:
-                self.problems.append(Problem(number, f"a cell of more than {MAX_CELL} characters"))
-            else:
-                yield number, dict(zip(header, cells, strict=True))
-
-    def _records(self, lines: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
-        for number, (title, block, items) in enumerate(split_sdf(lines), 1):
-            if _broken([block, *items.values()]):
-                self.problems.append(Problem(number, "not UTF-8"))
-            else:
-                yield number, {**items, "title": title, MOLBLOCK: block}
+    def _records(self) -> Iterator[tuple[int, dict[str, str]]]:
+        with open_plain(self.path) as stream:
+            for raw in sdf.split(stream):
+                try:
+                    record = sdf.read(raw)
+                except DataError as error:
+                    name = tidy((raw.data or b"").split(b"\n", 1)[0].decode("utf-8", "replace"))[:60]
+                    self.problems.append(Problem(raw.number, f"record {name!r}: {error.message}", cut=not raw.closed))
+                    continue
+                if record.unfinished is not None:
+                    reason = f"the file ends within {record.unfinished}, which was left out"
+                    self.problems.append(Problem(raw.number, reason, value_only=True, cut=True))
+                yield raw.number, {**record.items, "title": record.title, MOLBLOCK: record.block}
 
     def require(self, columns: Mapping[str, str]) -> None:
         """Raise UsageError, with the nearest names, when the file lacks a mapped column (SDF records may)."""
         if self.is_sdf:
             return
-        try:
-            with self._open() as lines:
-                header = [name.strip() for name in next(csv.reader(lines, delimiter=self._delimiter()), [])]
-        except DAMAGED as error:
-            raise SourceError(f"{self.path.name} is damaged: {error}", hint="download it again") from None
+        with open_csv(self.path, self._delimiter()) as table:
+            header = table.header
         missing = [column for column in columns.values() if column not in header]
         if missing:
             raise UsageError(f"{self.path.name} has no column {missing[0]!r}", hint=f"it has: {', '.join(header)}")
 
 
-def _broken(cells: Sequence[str]) -> bool:
-    return any("\udc80" <= c <= "\udcff" for cell in cells if not cell.isascii() for c in cell)
-
-
 def file_document(path: Path, source: str, parser: str) -> Document:
     """The user's file as a document, by its name and sha256; the bytes stay where they are."""
-    with path.open("rb") as stream:
+    with open_regular(path, "--path") as stream:
         digest = hashlib.file_digest(stream, "sha256").digest()
     return Document(
         source=source,
@@ -155,14 +124,16 @@ def write_problems(
     for problem in problems:
         reason = hashlib.sha256(problem.reason.encode()).hexdigest()[:8]
         key = f"{_rows_of(document)}{problem.row}:{reason}"
-        write_lookup(connection, run_id, source, key, State.rejected, error=problem.reason[:500])
+        state = State.failed if problem.cut else State.rejected
+        write_lookup(connection, run_id, source, key, state, error=problem.reason[:500])
 
 
 def replace_problems(
     connection: Connection, run_id: uuid.UUID, source: str, document: Document, problems: Sequence[Problem]
 ) -> None:
     """Store what is wrong in the whole file, in place of what was when it was read before."""
-    old = lookup.c.key.startswith(_rows_of(document), autoescape=True) & (lookup.c.state == State.rejected)
+    old = lookup.c.key.startswith(_rows_of(document), autoescape=True)
+    old &= lookup.c.state.in_((State.rejected, State.failed))
     connection.execute(delete(lookup).where(lookup.c.source == source, old))
     write_problems(connection, run_id, source, document, problems)
 

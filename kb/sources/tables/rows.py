@@ -20,6 +20,7 @@ from kb.ingest.records import (
     TextRecord,
 )
 from kb.licences import USER
+from kb.normalise import too_long
 from kb.sources.tables.read import MOLBLOCK, Problem
 
 
@@ -45,10 +46,11 @@ def add_row(batch: Batch, row: Row, columns: Mapping[str, str], document: Docume
     if row.failed:
         return [Problem(row.number, row.failed)]
     identifiers, problems = _identifiers(said, row.number)
+    problems += _shorten(said, row)
     inchikey = row.molecule.inchikey if row.molecule else next(
         (i.value for i in identifiers if i.namespace == "inchikey"), None
     )
-    name = said.get("name") or row.cells.get("title", "").strip()
+    name = said.get("name", "")
     key = _key(identifiers, inchikey, name)
     if key is None:
         reason = "neither a structure, an identifier, a key nor a name"
@@ -69,6 +71,18 @@ def add_row(batch: Batch, row: Row, columns: Mapping[str, str], document: Docume
         )
     )
     return problems + _payloads(batch, row, said, key, document)
+
+
+def _shorten(said: dict[str, str], row: Row) -> list[Problem]:
+    """Take the names out of the row that no index holds; the name is an SDF's title where no column gives it."""
+    given = [("name", [said.get("name") or row.cells.get("title", "").strip()]),
+             ("synonym", said.get("synonym", "").split("|"))]
+    problems: list[Problem] = []
+    for role, names in given:
+        refused = [reason for name in names if (reason := too_long(name, role))]
+        problems += [Problem(row.number, reason, value_only=True) for reason in refused]
+        said[role] = "|".join(name for name in names if not too_long(name, role))
+    return problems
 
 
 def _identifiers(said: Mapping[str, str], number: int) -> tuple[list[Identifier], list[Problem]]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 PARSER = "tabular/1"
 CHUNK = 1000
+TOLD = 20
+"""Of what is wrong in a chunk, so many are told as they come; all of it is stored."""
 PLAIN = ("key", "name", "synonym", "smiles", "inchikey", "text", "atc")
 
 
@@ -62,17 +64,19 @@ class Tabular(Source):
             return
         count = min(job.options.workers or job.settings.workers, 4)
         rows = _distinct(job, table, columns)
+        cut = False
         with Crew("kb.sources.tables.rows:read_structure", count) as crew:
             for number in range(1 << 62):
                 chunk = list(islice(rows, CHUNK))
                 done = f"{mark}:{number}:{len(chunk)}" if chunk else mark
                 if job.is_done(done):
-                    table.problems.clear()
+                    table.problems = [problem for problem in table.problems if problem.cut]
                     continue
                 batch = Batch(documents=[document])
                 for row in _structures(crew, chunk, columns):
                     table.problems += add_row(batch, row, columns, document)
-                yield self._part(job, batch, table, done if chunk or job.options.limit is None else None)
+                cut = cut or any(problem.cut for problem in table.problems)
+                yield self._part(job, batch, table, done if chunk or not (cut or job.options.limit) else None)
                 if not chunk:
                     break
         if job.counts["rejected_rows"]:
@@ -81,8 +85,10 @@ class Tabular(Source):
     def _part(self, job: Job, batch: Batch, table: Table, done: str | None) -> Part:
         """A chunk with what was wrong in it."""
         problems, table.problems = table.problems, []
-        for problem in problems:
+        for problem in problems[:TOLD]:
             output.say(f"row {problem.row}: {problem.reason}")
+        if len(problems) > TOLD:
+            output.say(f"and {len(problems) - TOLD} more in these rows")
 
         def also(connection: Connection, _: Mapping[str, int]) -> None:
             write_problems(connection, job.run_id, self.name, batch.documents[0], problems)

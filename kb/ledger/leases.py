@@ -1,7 +1,7 @@
-"""Who is working on what: a row of the ledger is claimed for a while by a run, without a lock or an open transaction.
+"""Who is working on what: a row of the ledger is leased to a run for a while, without a lock or an open transaction.
 
-A claim ends when its run does: by the run's own row, when its process is gone on this machine, or else after
-``CLAIM_SECONDS``, for a process on another machine that was killed.
+A lease ends when its run does: by the run's own row, when its process is gone on this machine, or else after
+``LEASE_SECONDS``, for a process on another machine that was killed.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from sqlalchemy import ColumnElement, Connection, Table, func, or_, select, text
 
 from kb.schema.ledger import cell, lookup, run
 
-CLAIM_SECONDS = 600
+LEASE_SECONDS = 600
 """Longer than an item takes with all its attempts (``kb.http.pace``)."""
 
 
-def unclaimed(table: Table, run_id: uuid.UUID) -> ColumnElement[bool]:
-    """Whether a row is free for the run: claimed by nobody, by itself, or by a run that is over."""
-    over = select(run.c.id).where(run.c.id == table.c.claimed_by, run.c.finished_at.is_not(None)).exists()
+def unleased(table: Table, run_id: uuid.UUID) -> ColumnElement[bool]:
+    """Whether a row is free for the run: leased to nobody, to itself, or to a run that is over."""
+    over = select(run.c.id).where(run.c.id == table.c.leased_by, run.c.finished_at.is_not(None)).exists()
     return or_(
-        table.c.claimed_by.is_(None), table.c.claimed_by == run_id, table.c.claimed_until < func.clock_timestamp(), over
+        table.c.leased_by.is_(None), table.c.leased_by == run_id, table.c.leased_until < func.clock_timestamp(), over
     )
 
 
-def claim_values(run_id: uuid.UUID) -> dict[str, object]:
+def lease_values(run_id: uuid.UUID) -> dict[str, object]:
     """The columns that make a row the run's own from now on."""
-    until = func.clock_timestamp() + text(f"interval '{CLAIM_SECONDS} s'")
-    return {"claimed_by": run_id, "claimed_until": until}
+    until = func.clock_timestamp() + text(f"interval '{LEASE_SECONDS} s'")
+    return {"leased_by": run_id, "leased_until": until}
 
 
 def release_dead(connection: Connection, source: str) -> int:
@@ -44,8 +44,8 @@ def release_dead(connection: Connection, source: str) -> int:
 
 
 def _release(connection: Connection, table: Table, source: str, runs: Iterable[uuid.UUID]) -> int:
-    freed = update(table).where(table.c.source == source, table.c.claimed_by.in_(list(runs)))
-    return connection.execute(freed.values(claimed_by=None, claimed_until=None)).rowcount
+    freed = update(table).where(table.c.source == source, table.c.leased_by.in_(list(runs)))
+    return connection.execute(freed.values(leased_by=None, leased_until=None)).rowcount
 
 
 def _lives(pid: int, began: float) -> bool:

@@ -1,0 +1,210 @@
+"""A finished run, ready to embed: any drug from whatever it has, as training's own export does.
+
+The one way from a drug to its vectors: training's export, evaluation, explanations, queries, updates and recommenders
+all go through ``Embedder``, which knows nothing but the run's artefact. No database is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embed import source
+from embed.config import PretrainConfig
+from embed.features import fingerprint, molecule
+from embed.features.cache import FeatureCache, sha256
+from embed.features.fitted import Fitted
+from embed.features.frozen import FrozenModel
+from embed.features.packed import Packed, vectors
+from embed.registry import ANCHOR, TEXT_MODELS
+from embed.runs import artefact
+from embed.runs.artefact import Artefact, OldArtefact
+from embed.runs.drugs import content_digests
+from embed.source import Corpus
+from embed.training.data import make_table
+from embed.training.inputs import build_inputs
+from embed.training.model import AlignmentModel, embed_all, rebuild_model
+from kb.errors import CheckpointError, DataError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Vectors = NDArray[np.float32]
+CPU = torch.device("cpu")
+CHUNK = 8192
+"""Drugs that are encoded at once where there are many."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """N drugs through a model: ``z`` [N, 1 + M, D] as ``names`` says, ``fused`` [N, D], ``present`` [N, 1 + M]."""
+
+    names: tuple[str, ...]
+    z: Vectors
+    fused: Vectors
+    present: NDArray[np.bool_]
+
+
+class Embedder:
+    """The model of a run with everything that it takes to treat a new drug as training treated its own.
+
+    ``cache`` keeps features between calls; without one they are computed each time.
+    """
+
+    def __init__(self, run: Artefact, cache: FeatureCache | None = None) -> None:
+        self.artefact = run
+        self.config: PretrainConfig = run.config()
+        weights, arguments = run.weights()
+        self.model: AlignmentModel = rebuild_model(
+            arguments, {name: torch.from_numpy(value) for name, value in weights.items()})
+        self.fitted: Fitted = run.fitted()
+        self.cache = cache or FeatureCache(None)
+
+    @classmethod
+    def open(cls, folder: Path, cache: Path | None = None) -> Embedder:
+        """The embedder of the run in a folder; ``cache`` is the folder of cached features."""
+        return cls(artefact.load(folder), FeatureCache(None if cache is None else cache / "features"))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The towers, the anchor first."""
+        return self.model.names
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.model.width
+
+    @cached_property
+    def able(self) -> tuple[str, ...]:
+        """The modalities that it can encode; a run of release 0.1.0 did not keep what numbers and the graph need."""
+        if not isinstance(self.artefact, OldArtefact):
+            return self.names
+        return tuple(name for name in self.names if name not in ("property", "graph"))
+
+    def require_whole(self) -> None:
+        """Raise CheckpointError unless every modality can be encoded."""
+        missing = [name for name in self.names if name not in self.able]
+        if missing:
+            raise CheckpointError(
+                f"run {self.artefact.folder.name[:8]} is of release 0.1.0, which did not keep what it takes to encode"
+                f" {' and '.join(missing)} anew", hint="mkmed embed pretrain makes a run that does")
+
+    def encode(self, drugs: Corpus, names: Sequence[str] | None = None) -> Embedded:
+        """The vectors of drugs from whatever each one has, by all towers or only by those in ``names``.
+
+        A drug that has nothing has zero vectors and nothing present.
+        """
+        if names is None:
+            self.require_whole()
+        inputs = build_inputs(drugs, self.config, self.cache, CPU, np.empty(0, np.int64), self.fitted,
+                              names=self.names, only=names)
+        z, fused, present = (part.numpy() for part in embed_all(self.model, inputs.data))
+        return Embedded(self.names, z, fused, present)
+
+    def encode_many(self, drugs: Corpus) -> Iterator[tuple[NDArray[np.int64], Embedded]]:
+        """(rows, vectors) of chunk after chunk, so that memory does not grow with the number of drugs."""
+        for start in range(0, len(drugs), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(drugs)))
+            yield rows, self.encode(drugs.take(rows))
+
+    @torch.no_grad()
+    def fuse(self, z: Vectors, present: NDArray[np.bool_]) -> Vectors:
+        """The fused unit vectors [N, D] of ``z`` [N, 1 + M, D] over what is ``present``; zero where nothing is."""
+        out = np.zeros((len(z), self.width), np.float32)
+        for start in range(0, len(z), CHUNK):
+            rows = slice(start, start + CHUNK)
+            fused: Tensor = self.model.fusion(torch.from_numpy(z[rows]), torch.from_numpy(present[rows]))
+            out[rows] = fused.numpy() * present[rows].any(1, keepdims=True)
+        return out
+
+    def contents(self, drugs: Corpus) -> NDArray[np.uint8]:
+        """A digest (N, 32) of what each drug's vector is made of; zero for a drug that has nothing."""
+        g = self.config.graph
+        return content_digests(drugs, self.fitted, g.second_step, g.second_weight)
+
+    def corpus_options(self) -> dict[str, object]:
+        """How the run reads a knowledge base: keyword arguments of ``embed.source.read_corpus``."""
+        g = self.config.graph
+        return {"notes": self.config.text.notes, "exclude_types": g.exclude_types, "exclude_relations": g.exclude}
+
+    def _needs(self, name: str) -> None:
+        if name not in self.names:
+            raise UsageError(f"this run has no {name} tower", hint=f"it has: {', '.join(self.names)}")
+
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """The text tower's vectors (n, D) of free texts, of any length; raises UsageError without a text tower."""
+        self._needs("text")
+        if not all(text.strip() for text in texts):
+            raise DataError("an empty text has no vector")
+        return self.encode(source.texts(texts), ["text"]).z[:, self.names.index("text")]
+
+    def sentences(self, texts: Sequence[str]) -> Vectors:
+        """The frozen sentence encoder's vectors (n, F) of texts; those that the cache has are not computed again."""
+        self._needs("text")
+        model: FrozenModel = TEXT_MODELS[self.config.text.model](self.config.text, CPU)
+        self.fitted.identify("text", model.identity)
+
+        def run(indices: list[int]) -> tuple[list[int], Packed]:
+            return indices, vectors(model.encode([texts[i] for i in indices]))
+
+        position, found = self.cache.get(f"text-{model.name}", model.version, [sha256(text) for text in texts], run)
+        if found is None:
+            return np.zeros((0, 0), np.float32)
+        kept: Vectors = found.columns["vector"][position].astype(np.float32)
+        return kept
+
+    @torch.no_grad()
+    def aligned(self, sentences: Vectors) -> Vectors:
+        """The text tower's vectors (n, D) of the sentence encoder's."""
+        self._needs("text")
+        vector = torch.from_numpy(self.fitted.projections["text"].apply(sentences))
+        out: Vectors = self.model.encode("text", {"vector": vector}).numpy()
+        return out
+
+    def smiles(self, smiles: Sequence[str]) -> Vectors:
+        """The anchor's vectors (n, D); raises DataError, which names it, for a SMILES that is none."""
+        return self._embed_molecules(self.molecules(smiles))
+
+    @torch.no_grad()
+    def _embed_molecules(self, items: Packed) -> Vectors:
+        table = make_table(ANCHOR, items, np.arange(items.n), CPU)
+        _, inputs = table.inputs(torch.arange(items.n))
+        out: Vectors = self.model.encode(ANCHOR, inputs).numpy()
+        return out
+
+    def molecules(self, smiles: Sequence[str]) -> Packed:
+        """The packed inputs of the molecule tower."""
+        done, items = molecule.featurise(smiles)
+        if len(done) != len(smiles):
+            wrong = next(text for i, text in enumerate(smiles) if i not in set(done))
+            raise DataError(f"not a SMILES of 1 to {molecule.MAX_ATOMS} atoms: {wrong[:80]!r}")
+        bits = self.config.molecule.fingerprint_bits
+        if not bits:
+            return items
+        _, prints = fingerprint.fingerprints(smiles, bits)
+        projection = self.fitted.projections[ANCHOR]
+        vector = projection.apply(fingerprint.log_counts(prints, bits) if projection.sparse
+                                  else fingerprint.counts(prints, bits))
+        return Packed(items.n, {**items.columns, "vector": vector}, items.indptr)
+
+    @torch.no_grad()
+    def fragment_shares(self, smiles: str) -> tuple[NDArray[np.int64], Vectors]:
+        """``(fragment of each atom, share of each fragment)``: how much the molecule attends to its BRICS fragments.
+
+        Raises UsageError if the run's anchor has no fragments.
+        """
+        items = self.molecules([smiles])
+        table = make_table(ANCHOR, items, np.arange(1), CPU)
+        _, inputs = table.inputs(torch.arange(1))
+        _, weight = self.model.towers[ANCHOR].attend(inputs)  # type: ignore[operator]
+        if weight is None:
+            raise UsageError("this run's anchor has no fragments", hint="train one with molecule.fragments=true")
+        return items.columns["atom.fragment"].astype(np.int64), weight.numpy()

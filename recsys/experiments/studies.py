@@ -1,0 +1,465 @@
+"""Where knowledge helps a recommender, as experiments that can fail: learning curves, cold start, another hospital.
+
+Every study compares arms of one model on the same patients: the model without knowledge (``null``), with all of it,
+with each drug's knowledge given to another drug (``shuffled``), with each title given to another code, and with an
+oracle that has looked at the test patients. Where the oracle does not beat the null, the study cannot show anything,
+and says so.
+
+What a job found lies in the cohort's own folder, which is private; only the table leaves it. A job that is done is not
+done again, so a study that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from kb.errors import DataError, UsageError
+from kb.output import plain
+from kb.settings import Settings
+from recsys.cohorts.batches import Histories, histories
+from recsys.cohorts.cohort import KINDS, Cohort, Encoded, Ragged, Split, Vocabulary
+from recsys.cohorts.files import cohorts_folder, load_cohort
+from recsys.cohorts.tasks import TASKS
+from recsys.experiments.bootstrap import NAMES, patient_sums
+from recsys.experiments.config import Config, from_json
+from recsys.experiments.crossed import Interval, Tests, difference, gather, holm
+from recsys.experiments.decode import select
+from recsys.experiments.evaluate import choose
+from recsys.experiments.metrics import visit_metrics
+from recsys.experiments.runs import Data, encoded_for, knowledge_for
+from recsys.knowledge.evidence import standardised
+from recsys.knowledge.table import Knowledge
+from recsys.registry import RECOMMENDERS
+
+SHOWN = ("jaccard", "prauc")
+ORACLE = "oracle"
+NULL = "null"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train: settings on top of the study's, and what is done to the knowledge."""
+
+    name: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    knowledge: str = ""
+    """``oracle``, ``ecfp4``, ``no-evidence``, ``no-process``, ``neighbours``, or nothing."""
+
+
+ARMS: tuple[Arm, ...] = (
+    Arm(NULL, {"vectors": "learned", "titles": "off"}),
+    Arm("all"),
+    Arm("shuffled", {"vectors": "shuffled"}),
+    Arm("titles shuffled", {"titles": "shuffled"}),
+    Arm("titles only", {"vectors": "learned"}),
+    Arm(ORACLE, knowledge="oracle"),
+    Arm("logistic_history", {"recommender": "logistic_history", "vectors": "learned"}),
+)
+COLD_ARMS: tuple[Arm, ...] = (
+    Arm(NULL, {"vectors": "learned", "titles": "off"}),
+    Arm("random", {"vectors": "random"}, "no-evidence"),
+    Arm("ecfp4", {}, "ecfp4"),
+    Arm("neighbours", {}, "neighbours"),
+    Arm("fused", {}, "no-evidence"),
+    Arm("evidence", {}, "no-process"),
+    Arm("all"),
+    Arm("shuffled", {"vectors": "shuffled"}),
+    Arm(ORACLE, knowledge="oracle"),
+)
+"""``null`` is the row of the number of codes: an unseen drug's score hangs on nothing else there."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to be trained: an arm at a point of the study under one seed."""
+
+    point: str
+    seed: int
+    arm: Arm
+
+    @property
+    def key(self) -> str:
+        """A file name that only this job has."""
+        text = json.dumps([self.point, self.seed, asdict(self.arm)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A kind of experiment on one cohort (``other``: the cohort that is tested on)."""
+
+    kind: str
+    cohort: str
+    points: tuple[str, ...]
+    seeds: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    other: str = ""
+
+    def jobs(self) -> Iterator[Job]:
+        """Every job, seed by seed."""
+        yield from (Job(point, seed, arm) for seed in self.seeds for point in self.points for arm in self.arms)
+
+    def config(self, job: Job) -> Config:
+        """The configuration of a job."""
+        return from_json({"recommender": "pairs", **self.settings, **job.arm.settings, "cohort": self.cohort,
+                          "seed": job.seed})
+
+
+Found = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
+"""Units, sums of each metric, counts."""
+
+
+def curve_points(patients: int) -> tuple[str, ...]:
+    """25, 50, 100, … below ``patients``, and ``all``."""
+    sizes, size = [], 25
+    while size < patients * 0.8:
+        sizes.append(str(size))
+        size *= 2
+    return (*sizes, "all")
+
+
+def do(study: Study, job: Job, settings: Settings) -> Found:
+    """What one job finds; the kind of the study decides what a unit is and which metrics there are."""
+    from kb.db.engine import open_engine
+
+    engine = open_engine(settings)
+    try:
+        config = study.config(job)
+        cohort, split = divide(study, job, settings)
+        encoded = encoded_for(config, cohort, split)
+        task = TASKS[config.task]
+        parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
+        knowledge = altered(knowledge_for(config, cohort, encoded, engine, settings), job, encoded, engine)
+        data = Data(encoded, **parts, knowledge=knowledge)
+        return KINDS_OF_STUDY[study.kind](study, job, config, data)
+    finally:
+        engine.dispose()
+
+
+def divide(study: Study, job: Job, settings: Settings) -> tuple[Cohort, Split]:
+    """The cohort and the split of a job."""
+    from recsys.cohorts.tasks import patient_split
+
+    cohort = load_cohort(study.cohort, settings)
+    if study.kind != "transfer":
+        return cohort, patient_split(cohort, job.seed)
+    if study.other:
+        return beside(cohort, load_cohort(study.other, settings), job.seed)
+    return cohort, left_out(cohort, job.point, job.seed)
+
+
+def beside(first: Cohort, second: Cohort, seed: int) -> tuple[Cohort, Split]:
+    """Two cohorts as one, trained and validated on the first and tested on the second."""
+    codes: dict[str, Ragged] = {}
+    vocabularies: dict[str, Vocabulary] = {}
+    for kind in KINDS:
+        names = sorted({*first.vocabularies[kind].codes, *second.vocabularies[kind].codes})
+        number = {name: index for index, name in enumerate(names)}
+        rows, values, start = [], [], 0
+        for cohort in (first, second):
+            new = np.array([number[name] for name in cohort.vocabularies[kind].codes], np.int64)
+            rows.append(cohort.codes[kind].rows() + start)
+            values.append(new[cohort.codes[kind].values] if len(new) else cohort.codes[kind].values)
+            start += cohort.visits
+        codes[kind] = Ragged.from_pairs(np.concatenate(rows), np.concatenate(values), start)
+        vocabularies[kind] = Vocabulary(tuple(names))
+    joined = Cohort(f"{first.name}+{second.name}",
+                    np.concatenate((first.visit_patient, second.visit_patient + first.patients)).astype(np.int32),
+                    np.concatenate((first.visit_time, second.visit_time)), codes, vocabularies,
+                    provenance=dict(first.provenance))
+    own = np.random.default_rng(seed).permutation(first.patients).astype(np.int32)
+    cut = round(0.8 * first.patients)
+    test = np.arange(first.patients, first.patients + second.patients, dtype=np.int32)
+    rule = f"train on {first.name}, test on {second.name}"
+    return joined, Split(np.sort(own[:cut]), np.sort(own[cut:]), test, rule=rule)
+
+
+def left_out(cohort: Cohort, attribute: str, seed: int) -> Split:
+    """A split that tests on a sixth of the values of an attribute (hospitals) and validates on another sixth."""
+    if attribute not in cohort.attributes:
+        raise UsageError(f"cohort {cohort.name!r} does not know the {attribute} of a visit",
+                         hint=f"it knows: {', '.join(sorted(cohort.attributes)) or 'nothing'}")
+    of_patient = cohort.attributes[attribute].values[cohort.patient_indptr[:-1]]
+    distinct = np.unique(of_patient[of_patient >= 0])
+    if len(distinct) < 6:
+        raise UsageError(f"cohort {cohort.name!r} has {len(distinct)} values of {attribute!r}; six are needed")
+    order = np.random.default_rng(seed).permutation(distinct)
+    share = max(len(distinct) // 6, 1)
+    test, validation = (np.isin(of_patient, part) for part in (order[:share], order[share:2 * share]))
+    train, held, tried = (np.flatnonzero(side & (of_patient >= 0)).astype(np.int32)
+                          for side in (~test & ~validation, validation, test))
+    return Split(train, held, tried, rule=f"{attribute} left out")
+
+
+def altered(knowledge: Knowledge, job: Job, encoded: Encoded, engine: Any) -> Knowledge:
+    """The knowledge that an arm may see."""
+    if job.arm.knowledge == "oracle":
+        if knowledge.evidence is None:
+            raise DataError("an oracle needs the evidence that it replaces", hint="leave titles=on")
+        return replace(knowledge, evidence=replace(knowledge.evidence, tables=seen_after(encoded)))
+    if job.arm.knowledge == "no-evidence" and knowledge.evidence is not None:
+        return replace(knowledge, evidence=knowledge.evidence.titles_alone())
+    if job.arm.knowledge == "no-process":
+        return replace(knowledge, known=np.zeros_like(knowledge.known))
+    if job.arm.knowledge == "ecfp4":
+        from recsys.knowledge.molecules import fingerprints
+
+        vectors, known = fingerprints(knowledge.smiles)
+        titles = knowledge.evidence.titles_alone() if knowledge.evidence is not None else None
+        return replace(knowledge, vectors=vectors, known=known, evidence=titles)
+    return knowledge
+
+
+def seen_after(encoded: Encoded) -> NDArray[np.float32]:
+    """float32[3, C, K]: how often code and medication meet in all visits, the test's too: the positive control."""
+    has = sparse.hstack([encoded.codes[kind].sparse(len(encoded.vocabularies[kind])) for kind in KINDS[:2]])
+    given = encoded.codes["medication"].sparse(len(encoded.vocabularies["medication"]))
+    count = (has.T @ given).toarray()
+    expected = np.asarray(has.sum(0)).ravel()[:, None] * np.asarray(given.mean(0)).ravel()[None, :]
+    table = np.log((count + 0.5) / (expected + 0.5)).astype(np.float32)
+    table = standardised(table, np.ones(len(table), bool), np.ones(table.shape[1], bool))
+    return np.stack([table] * 3)
+
+
+def taken(visits: Histories, patients: NDArray[np.int64]) -> Histories:
+    """The histories of some patients, in their order."""
+    rows = np.concatenate([np.arange(visits.starts[p], visits.starts[p + 1]) for p in patients])
+    starts = np.concatenate(([0], np.cumsum(visits.lengths[patients]))).astype(np.int64)
+    parts = {kind: getattr(visits, kind).take(rows) for kind in KINDS}
+    return replace(visits, starts=starts, scored=visits.scored[rows], unseen=visits.unseen[rows], **parts)
+
+
+def _curve(study: Study, job: Job, config: Config, data: Data) -> Found:
+    if job.point != "all":
+        order = np.random.default_rng([job.seed, 1]).permutation(data.train.patients)
+        data = replace(data, train=taken(data.train, np.sort(order[:int(job.point)])))
+    return tested(config, data)
+
+
+def tested(config: Config, data: Data) -> Found:
+    """The per-patient sums of a trained recommender's free rule on the test patients."""
+    model = RECOMMENDERS[config.recommender](data.sizes, data.knowledge, config)
+    model.fit(data.train, data.validation)
+    decision, keep = choose(model, data.validation).free, data.test.scored
+    probability, target = model.predict_proba(data.test)[keep], data.test.target(np.flatnonzero(keep))
+    chosen = select(probability, decision, data.knowledge.interactions.matrix)
+    table = visit_metrics(probability, chosen, target, data.knowledge.interactions.matrix, data.test.unseen[keep])
+    of = data.test.patient_of[keep]
+    sums = patient_sums(table, of)
+    wanted = [NAMES.index(name) for name in SHOWN]
+    return data.encoded.split.test[np.unique(of)].astype(np.int64), sums.sums[:, wanted], sums.visits
+
+
+COLD_METRICS = ("auroc", "ap_over_chance", "recall@20")
+HIDDEN_SHARE = 0.2
+LEAST = 5
+"""Visits that a medication to be hidden must have, and lack."""
+
+
+def hidden_medications(data: Data, seed: int) -> NDArray[np.int64]:
+    """A fifth of the medications that at least five test visits have and lack, and training visits have."""
+    count, visits = data.test.frequency, int(data.test.scored.sum())
+    able = np.flatnonzero((count >= LEAST) & (visits - count >= LEAST) & (data.train.frequency >= LEAST))
+    if not len(able):
+        raise DataError("no medication is common enough to be hidden", hint="a larger cohort, or --level 3")
+    return np.sort(np.random.default_rng([seed, 2]).choice(able, max(round(HIDDEN_SHARE * len(able)), 1), False))
+
+
+def stripped(visits: Histories, hidden: NDArray[np.int64], shots: int, generator: np.random.Generator) -> Histories:
+    """The histories as if the hidden medications had been ordered at ``shots`` visits each, and nowhere else."""
+    rows, values = visits.medication.rows(), visits.medication.values
+    keep = ~np.isin(values, hidden)
+    for medication in hidden.tolist():
+        places = np.flatnonzero(values == medication)
+        keep[generator.permutation(places)[:shots]] = True
+    return replace(visits, medication=Ragged.from_pairs(rows[keep], values[keep], visits.visits))
+
+
+def _coldstart(study: Study, job: Job, config: Config, data: Data) -> Found:
+    hidden = hidden_medications(data, job.seed)
+    generator = np.random.default_rng([job.seed, 3])
+    train = stripped(data.train, hidden, int(job.point), generator)
+    validation = stripped(data.validation, hidden, 0, generator)
+    test = stripped(data.test, hidden, 0, generator)
+    model = RECOMMENDERS[config.recommender](data.sizes, data.knowledge, config)
+    model.fit(train, validation)
+    score = model.predict_proba(test)[test.scored]
+    if job.arm.knowledge == "neighbours":
+        score = by_neighbours(score, data.knowledge, hidden)
+    truth = data.test.target(np.flatnonzero(data.test.scored))
+    return (np.array([number_of(data.encoded, m) for m in hidden]),
+            np.stack([cold_metrics(score, truth, m) for m in hidden.tolist()]), np.ones(len(hidden)))
+
+
+def number_of(encoded: Encoded, medication: int) -> int:
+    """The medication's number in the whole cohort's vocabulary, the same under every seed."""
+    return encoded.cohort.vocabularies["medication"].index(encoded.vocabularies["medication"].codes[medication])
+
+
+def cold_metrics(score: NDArray[np.float32], truth: NDArray[np.bool_], medication: int) -> NDArray[np.float64]:
+    """AUROC over visits, average precision over chance, and the share of its visits that have it among the top 20."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    had = truth[:, medication]
+    rank = (score > score[:, [medication]]).sum(1)
+    return np.array([roc_auc_score(had, score[:, medication]),
+                     average_precision_score(had, score[:, medication]) / had.mean(), (rank[had] < 20).mean()])
+
+
+def by_neighbours(score: NDArray[np.float32], knowledge: Knowledge, hidden: NDArray[np.int64],
+                  k: int = 10) -> NDArray[np.float32]:
+    """The scores, each hidden medication's replaced by those of its ``k`` nearest others, weighted by similarity."""
+    out, seen = score.copy(), np.setdiff1d(np.flatnonzero(knowledge.known), hidden)
+    for medication in hidden.tolist():
+        alike = knowledge.vectors[seen] @ knowledge.vectors[medication]
+        near = np.argsort(-alike)[:k]
+        weight = np.maximum(alike[near], 1e-3)
+        out[:, medication] = score[:, seen[near]] @ (weight / weight.sum())
+    return out
+
+
+KINDS_OF_STUDY: dict[str, Callable[[Study, Job, Config, Data], Found]] = {
+    "curve": _curve, "coldstart": _coldstart, "transfer": lambda study, job, config, data: tested(config, data),
+}
+METRICS = {"curve": SHOWN, "coldstart": COLD_METRICS, "transfer": SHOWN}
+
+
+def folder_of(study: Study, settings: Settings) -> Path:
+    """Where the study's jobs lie: in the cohort's private folder."""
+    patients = load_cohort(study.cohort, settings).fingerprint.sha256
+    what = json.dumps([study.kind, study.other, dict(study.settings), patients], sort_keys=True)
+    name = f"{study.kind}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
+    folder = cohorts_folder(settings) / study.cohort / "studies" / name
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def run_study(study: Study, settings: Settings, *, workers: int = 1,
+              told: Callable[[int, int], None] | None = None) -> dict[tuple[str, str], list[Found]]:
+    """(point, arm) → what each seed found; jobs that an earlier call finished are read, not done."""
+    from joblib import Parallel, delayed
+
+    folder, jobs = folder_of(study, settings), list(study.jobs())
+    missing = [job for job in jobs if not (folder / f"{job.key}.npz").exists()]
+    done = Parallel(n_jobs=workers, return_as="generator_unordered")(
+        delayed(_do_and_keep)(study, job, settings, folder) for job in missing)
+    for number, _ in enumerate(done, 1):
+        if told is not None:
+            told(number, len(missing))
+    found: dict[tuple[str, str], list[Found]] = {}
+    for job in jobs:
+        with np.load(folder / f"{job.key}.npz") as kept:
+            found.setdefault((job.point, job.arm.name), []).append((kept["units"], kept["sums"], kept["counts"]))
+    return found
+
+
+def _do_and_keep(study: Study, job: Job, settings: Settings, folder: Path) -> None:
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        units, sums, counts = do(study, job, settings)
+    unfinished = folder / f".{job.key}.tmp.npz"
+    np.savez_compressed(unfinished, units=units, sums=sums, counts=counts)
+    unfinished.replace(folder / f"{job.key}.npz")
+
+
+def table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> list[dict[str, Any]]:
+    """One row a (point, arm): means, and the paired differences from the null with intervals and Holm's p."""
+    metrics = METRICS[study.kind]
+    units = 1 + max(int(part[0].max(initial=0)) for parts in found.values() for part in parts)
+    rows: list[dict[str, Any]] = []
+    for point in study.points:
+        arms = {arm.name: gather(found[point, arm.name], units) for arm in study.arms}
+        against = {name: difference(tests, arms[NULL]) for name, tests in arms.items() if name != NULL}
+        corrected = holm({name: intervals[deciding(study)].p for name, intervals in against.items()})
+        for name, tests in arms.items():
+            row: dict[str, Any] = {"point": point, "arm": name, "seeds": len(study.seeds),
+                                   "tests": int(tests.counts.sum()), **dict(zip(metrics, tests.means(), strict=True))}
+            for metric, interval in zip(metrics, against.get(name, ()), strict=False):
+                row[f"{metric} − null"] = said(interval)
+            row["p (Holm)"] = corrected.get(name)
+            rows.append(row)
+    return rows
+
+
+def deciding(study: Study) -> int:
+    """The number of the metric that the study is decided by: PRAUC, or AUROC for drugs that were never prescribed."""
+    return METRICS[study.kind].index("auroc" if study.kind == "coldstart" else "prauc")
+
+
+def said(interval: Interval) -> str:
+    """The difference and its interval, e.g. ``+0.012 (+0.004 to +0.020)``."""
+    return f"{interval.difference:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
+
+
+def verdicts(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> list[dict[str, Any]]:
+    """For each point what can be said of knowledge, or that the oracle shows that nothing can."""
+    metric = deciding(study)
+    units = 1 + max(int(part[0].max(initial=0)) for parts in found.values() for part in parts)
+    names = {arm.name for arm in study.arms}
+    rows = []
+    for point in study.points if {NULL, "all", ORACLE} <= names else ():
+        arms = {arm.name: gather(found[point, arm.name], units) for arm in study.arms}
+        control = difference(arms[ORACLE], arms[NULL])[metric]
+        gain = difference(arms["all"], arms[NULL])[metric]
+        beyond = difference(arms["all"], arms["shuffled"])[metric] if "shuffled" in arms else None
+        if control.low <= 0:
+            text = "nothing can be said: even the oracle does not beat the null here"
+        elif gain.low > 0 and (beyond is None or beyond.low > 0):
+            text = "knowledge helps, and shuffling it takes the gain away"
+        elif gain.low > 0:
+            text = "it helps, but shuffled knowledge helps as well"
+        else:
+            text = "no gain that the interval tells from zero"
+        rows.append({"point": point, "verdict": text, "all − null": said(gain),
+                     "all − shuffled": said(beyond) if beyond else "", "oracle − null": said(control)})
+    return rows
+
+
+def save_study(study: Study, rows: Sequence[Mapping[str, Any]], said: Sequence[Mapping[str, Any]], folder: Path,
+               settings: Settings) -> None:
+    """Write ``study.json`` (what was run, on which machine, patients and snapshot, and what came out) and a picture."""
+    from recsys.experiments.runs import environment
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = from_json({"recommender": "pairs", **study.settings})
+    document = {"kind": study.kind, "cohort": str(load_cohort(study.cohort, settings).fingerprint),
+                "other": study.other, "points": study.points, "seeds": study.seeds, "settings": config.as_json(),
+                "arms": [asdict(arm) for arm in study.arms], "environment": environment(), "rows": rows,
+                "verdicts": said, "interval": "95 %, crossed bootstrap over seeds and units"}
+    (folder / "study.json").write_text(json.dumps(plain(document), indent=1, ensure_ascii=False) + "\n")
+    draw(study, rows, folder / f"{study.kind}.svg")
+
+
+def draw(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """One line an arm: the deciding metric over the points of the study."""
+    from matplotlib.figure import Figure
+
+    metric = METRICS[study.kind][deciding(study)]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for arm in study.arms:
+        values = [row[metric] for row in rows if row["arm"] == arm.name]
+        axes.plot(range(len(values)), values, marker="o", label=arm.name, color="0.6" if arm.name == NULL else None)
+    axes.set_xticks(range(len(study.points)), study.points)
+    axes.set_xlabel({"curve": "training patients", "coldstart": "training visits that show the medication",
+                     "transfer": "tested on"}[study.kind])
+    axes.set_ylabel(metric)
+    axes.legend(fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+
+
+__all__ = ["ARMS", "COLD_ARMS", "Arm", "Job", "Study", "Tests", "curve_points", "run_study", "save_study", "table",
+           "verdicts"]

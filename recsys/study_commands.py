@@ -1,0 +1,111 @@
+"""``mkmed recsys curve``, ``coldstart`` and ``transfer``: where knowledge helps, measured so that it can be refuted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kb import output
+from kb.errors import UsageError
+from kb.output import Format
+
+if TYPE_CHECKING:
+    from recsys.experiments.studies import Study
+
+CohortOption = Annotated[str, typer.Option(help="A prepared cohort.")]
+SeedsOption = Annotated[int, typer.Option(min=2, help="How many splits.")]
+FirstOption = Annotated[int, typer.Option(min=0, help="The first seed; not one that choices were made on.")]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Processes; each trains one model on one thread.")]
+OutOption = Annotated[Path | None, typer.Option(help="Write table, verdicts, settings, machine and picture there.")]
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="A setting of all arms, name=value.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``mkmed recsys``."""
+    app.command(epilog="Example: mkmed recsys curve --cohort eicu --seeds 8 --out curve-eicu")(curve)
+    app.command(epilog="Example: mkmed recsys coldstart --cohort eicu --shots 0,1,3,10,30")(coldstart)
+    app.command(epilog="Example: mkmed recsys transfer --cohort eicu --other mimic4   ·   "
+                       "mkmed recsys transfer --cohort eicu --leave hospital")(transfer)
+
+
+def curve(
+    cohort: CohortOption,
+    sizes: Annotated[str, typer.Option(help="Training patients, e.g. 50,200,all; from 25 doubling by default.")] = "",
+    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, out: OutOption = None,
+    settings_: SetOption = None, form: FormatOption = Format.table,
+) -> None:
+    """How much knowledge is worth with few training patients and with many; a job that is done is not done again."""
+    from kb.settings import load_settings
+    from recsys.cohorts.files import load_cohort
+    from recsys.experiments.studies import ARMS, Study, curve_points
+
+    points = tuple(part.strip() for part in sizes.split(",") if part.strip())
+    if bad := [point for point in points if point != "all" and not point.isdecimal()]:
+        raise UsageError(f"{bad[0]!r} is no number of patients", hint="--sizes 50,200,all")
+    if not points:
+        points = curve_points(round(load_cohort(cohort, load_settings()).patients * 2 / 3))
+    _run(Study("curve", cohort, points, tuple(range(first_seed, first_seed + seeds)), ARMS, _settings(settings_)),
+         workers, out, form)
+
+
+def coldstart(
+    cohort: CohortOption,
+    shots: Annotated[str, typer.Option(help="Training visits that show each hidden medication.")] = "0,1,3,10,30",
+    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, out: OutOption = None,
+    settings_: SetOption = None, form: FormatOption = Format.table,
+) -> None:
+    """How well medications that nobody was given yet are ranked: each split hides a fifth of them."""
+    from recsys.experiments.studies import COLD_ARMS, Study
+
+    points = tuple(part.strip() for part in shots.split(",") if part.strip())
+    if bad := [point for point in points if not point.isdecimal()]:
+        raise UsageError(f"{bad[0]!r} is no number of visits", hint="--shots 0,1,3,10,30")
+    _run(Study("coldstart", cohort, points, tuple(range(first_seed, first_seed + seeds)), COLD_ARMS,
+               _settings(settings_)), workers, out, form)
+
+
+def transfer(
+    cohort: CohortOption,
+    other: Annotated[str, typer.Option(help="Test on this cohort, all of it.")] = "",
+    leave: Annotated[str, typer.Option(help="Test on a sixth of the values of this attribute of visits.")] = "",
+    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, out: OutOption = None,
+    settings_: SetOption = None, form: FormatOption = Format.table,
+) -> None:
+    """What carries over to hospitals or an export that gave no training patient."""
+    from recsys.experiments.studies import ARMS, Study
+
+    if bool(other) == bool(leave):
+        raise UsageError("a transfer needs --other COHORT or --leave ATTRIBUTE, one of them", hint="--leave hospital")
+    arms = tuple(arm for arm in ARMS if arm.name != "oracle" or not other)
+    _run(Study("transfer", cohort, (other or leave,), tuple(range(first_seed, first_seed + seeds)), arms,
+               _settings(settings_), other=other), workers, out, form)
+
+
+def _settings(assignments: list[str] | None) -> dict[str, str]:
+    pairs = [item.partition("=") for item in assignments or []]
+    if bad := [name for name, mark, _ in pairs if not mark]:
+        raise UsageError(f"{bad[0]!r} is not of the form name=value")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _run(study: Study, workers: int, out: Path | None, form: Format) -> None:
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+    from recsys.experiments.studies import run_study, save_study, table, verdicts
+
+    settings = load_settings()
+    open_engine(settings).dispose()  # the server is up before the workers ask for it
+    with output.progress() as bar:
+        task = bar.add_task(study.kind, total=None, note="")
+        found = run_study(study, settings, workers=workers,
+                          told=lambda done, total: bar.update(task, completed=done, total=total))
+    rows, said = table(study, found), verdicts(study, found)
+    if out is not None:
+        save_study(study, rows, said, out, settings)
+        output.say(f"in {out}")
+    output.emit(rows, form, title=f"{study.kind}: means, and the differences from the arm without knowledge")
+    if said and form is Format.table:
+        output.emit(said, form, title="what can be said")

@@ -1,0 +1,80 @@
+"""A database that release 0.1.0 filled comes to the newest schema with its facts, and is told what it got wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from kb.db import migrate
+from kb.db.binaries import packaged
+from kb.ledger.verify import verify
+
+DUMP = Path(__file__).resolve().parents[1] / "data" / "released" / "mkmed-0.1.0.dump"
+
+
+@pytest.fixture
+def released(empty_database: Engine) -> Iterator[Engine]:
+    """The dump of release 0.1.0 in a database of its own, not upgraded yet."""
+    url = empty_database.url
+    subprocess.run(
+        [str(packaged() / "bin" / "pg_restore"), "--no-owner", "--exit-on-error", f"--host={url.query['host']}", f"--username={url.username}",
+         f"--dbname={url.database}", str(DUMP)],
+        check=True, env=os.environ | {"LC_ALL": "C"},
+    )
+    yield empty_database
+
+
+TABLES = (
+    "drug_record", "drug_name", "text", "conformer", "image", "property_set", "drug_atc", "interaction", "kg_triple",
+    "embedding", "artifact", "cell",
+)
+
+
+def facts(engine: Engine) -> dict[str, int]:
+    """How many rows each table of facts has."""
+    with engine.connect() as connection:
+        return {t: connection.scalar(text(f"SELECT count(*) FROM mkmed.{t}")) for t in TABLES}
+
+
+def rows(engine: Engine, query: str) -> list[tuple]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+MERGED = "SELECT n.name FROM mkmed.drug_name n JOIN mkmed.drug d ON d.id = n.drug_id WHERE d.inchikey LIKE 'RYYVLZVUVIJVGH%'"
+
+
+def test_facts_are_kept_and_what_was_merged_wrongly_is_told(released: Engine) -> None:
+    assert {("aspirin",), ("caffeine",)} <= set(rows(released, MERGED)), "what 0.1.0 made of two files"
+    before = facts(released)
+    links = rows(released, "SELECT drug_id, entity_id FROM mkmed.drug_entity ORDER BY 1, 2")
+    migrate.upgrade(released)
+    after = facts(released)
+    assert {table: n for table, n in before.items() if after[table] < n} == {}
+    assert migrate.check(released) == []
+    with released.connect() as connection:
+        assert [check for check in verify(connection) if check.broken] == []
+    assert rows(released, "SELECT drug_id, entity_id FROM mkmed.drug_entity ORDER BY 1, 2") == links
+    assert ("aspirin",) not in rows(released, MERGED) and ("caffeine",) in rows(released, MERGED)
+    assert rows(released, "SELECT fact.content FROM mkmed.text fact JOIN mkmed.drug_name n USING (drug_id)"
+                          " WHERE n.name = 'aspirin' AND n.source = 'tabular/painkillers'") == [("Aspirin is an NSAID.",)]
+    assert rows(released, "SELECT source, key FROM mkmed.drug_conflict WHERE reason LIKE 'release 0.1.0 took%'") == [
+        ("tabular/painkillers", "user.painkillers:1")]
+    assert rows(released, "SELECT dataset FROM mkmed.source WHERE dataset IS NOT NULL ORDER BY 1") == [
+        ("mine",), ("painkillers",), ("stimulants",)]
+    assert len(rows(released, "SELECT FROM mkmed.find_drugs('user:x1')")) == 1
+
+
+def test_the_way_down_and_up_again_keeps_the_facts(released: Engine) -> None:
+    migrate.upgrade(released)
+    before = facts(released)
+    migrate.downgrade(released, "0004")
+    migrate.upgrade(released)
+    assert facts(released) == before
+    with released.connect() as connection:
+        assert [check for check in verify(connection) if check.broken] == []

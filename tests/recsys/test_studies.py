@@ -1,0 +1,158 @@
+"""Studies of where knowledge helps: their statistics, their splits, what they hide, and going on after a stop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_cohort import make_cohort, make_encoded, sides
+from sqlalchemy import Engine
+
+from kb.errors import DataError, UsageError
+from kb.settings import load_settings
+from recsys.cohorts.cohort import KINDS, Attribute, Cohort, Vocabulary
+from recsys.cohorts.files import save_cohort
+from recsys.experiments.crossed import difference, gather, holm
+from recsys.experiments.studies import (
+    ARMS,
+    COLD_ARMS,
+    Study,
+    beside,
+    curve_points,
+    folder_of,
+    left_out,
+    run_study,
+    stripped,
+    table,
+    taken,
+    verdicts,
+)
+
+
+def found(values: np.ndarray, seeds: int = 4, units: int = 30, share: float = 0.5, seed: int = 0) -> list:
+    """What seeds that test half of the units each find, the mean of each test being ``values[unit]``."""
+    rng = np.random.default_rng(seed)
+    tests = []
+    for _ in range(seeds):
+        of = np.sort(rng.choice(units, round(share * units), False))
+        tests.append((of, values[of, None], np.ones(len(of))))
+    return tests
+
+
+def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
+    base = np.random.default_rng(1).random(30)
+    first, second = gather(found(base + 0.1), 30), gather(found(base), 30)
+    interval = difference(first, second)[0]
+    assert interval.low == pytest.approx(0.1) and interval.high == pytest.approx(0.1) and interval.p < 0.01
+
+
+def test_seeds_that_test_the_same_patients_again_do_not_make_the_interval_narrow() -> None:
+    rng = np.random.default_rng(2)
+    noise = rng.standard_normal(30)
+    once = difference(gather(found(noise, seeds=1, share=1.0), 30), gather(found(noise * 0, seeds=1, share=1.0), 30))[0]
+    many = difference(gather(found(noise, seeds=16, share=1.0), 30), gather(found(noise * 0, seeds=16, share=1.0), 30))[0]
+    assert many.high - many.low > 0.8 * (once.high - once.low)
+
+
+def test_arms_that_were_tested_on_other_patients_are_not_compared() -> None:
+    values = np.ones(30)
+    with pytest.raises(DataError, match="not tested on the same"):
+        difference(gather(found(values, seed=0), 30), gather(found(values, seed=1), 30))
+
+
+def test_holm_is_that_of_the_textbook() -> None:
+    adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    assert adjusted == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+
+
+def test_a_hidden_medication_is_in_no_label_and_no_history_but_the_shots() -> None:
+    train, _, test = sides(make_encoded(patients=120))
+    hidden = np.argsort(-train.frequency)[:3]
+    generator = np.random.default_rng(0)
+    assert not stripped(test, hidden, 0, generator).target()[:, hidden].any()
+    assert stripped(test, hidden, 0, generator).recent[:, hidden].nnz == 0
+    few = stripped(train, hidden, 4, generator)
+    assert (few.target()[:, hidden].sum(0) == 4).all()
+    others = np.setdiff1d(np.arange(train.sizes.medication), hidden)
+    assert np.array_equal(few.target()[:, others], train.target()[:, others])
+
+
+def test_some_patients_are_whole_patients() -> None:
+    train, _, _ = sides(make_encoded())
+    chosen = np.array([0, 3, 4])
+    part = taken(train, chosen)
+    assert np.array_equal(part.lengths, train.lengths[chosen])
+    for new, old in enumerate(chosen):
+        rows = np.arange(train.starts[old], train.starts[old + 1])
+        mine = np.arange(part.starts[new], part.starts[new + 1])
+        for kind in KINDS:
+            assert getattr(part, kind).take(mine) == getattr(train, kind).take(rows)
+
+
+def test_a_hospital_is_on_one_side_only() -> None:
+    cohort = make_cohort(patients=90)
+    places = np.array([f"hospital {p % 9}" for p in cohort.visit_patient])
+    cohort = replace(cohort, attributes={"hospital": Attribute.from_texts(list(places))})
+    split = left_out(cohort, "hospital", 0)
+    of = places[cohort.patient_indptr[:-1]]
+    train, validation, test = (set(of[side]) for side in (split.train, split.validation, split.test))
+    assert train and validation and test
+    assert not (train & test or train & validation or validation & test)
+    with pytest.raises(UsageError, match="does not know the ward"):
+        left_out(cohort, "ward", 0)
+
+
+def test_two_cohorts_beside_one_another_keep_their_codes() -> None:
+    first, second = make_cohort(patients=20, seed=1), make_cohort(patients=15, seed=2)
+    shifted = {kind: Vocabulary(tuple(f"X{code}" if i % 2 else code for i, code in enumerate(words.codes)))
+               for kind, words in second.vocabularies.items()}
+    second = replace(second, vocabularies=shifted)
+    joined, split = beside(first, second, 0)
+    assert set(split.test) == set(range(20, 35)) and joined.visits == first.visits + second.visits
+
+    def words(cohort: Cohort, kind: str, visit: int) -> set[str]:
+        return {cohort.vocabularies[kind].codes[i] for i in cohort.codes[kind].row(visit)}
+
+    for kind in KINDS:
+        assert all(words(joined, kind, v) == words(first, kind, v) for v in range(first.visits))
+        assert all(words(joined, kind, first.visits + v) == words(second, kind, v) for v in range(second.visits))
+
+
+def test_curve_points_double_up_to_all() -> None:
+    assert curve_points(160) == ("25", "50", "100", "all")
+
+
+def test_a_study_goes_on_where_it_was_and_keeps_its_finds_with_the_patients(
+    database_environment: Engine, tmp_path: Path,
+) -> None:
+    cohort = replace(make_cohort(patients=80), name="small", provenance={"format": "synthetic"})
+    settings = load_settings()
+    save_cohort(cohort, settings)
+    arms = tuple(arm for arm in ARMS if arm.name in ("null", "logistic_history"))
+    study = Study("curve", "small", ("25", "all"), (0, 1), arms, {"vectors": "learned"})
+    done: list[tuple[int, int]] = []
+    first = run_study(study, settings, told=lambda now, total: done.append((now, total)))
+    assert done[-1] == (8, 8)
+    folder = folder_of(study, settings)
+    assert folder.is_relative_to(tmp_path / "cohorts" / "small") and folder.stat().st_mode & 0o077 == 0
+    sorted(folder.glob("*.npz"))[0].unlink()
+    done.clear()
+    again = run_study(study, settings, told=lambda now, total: done.append((now, total)))
+    assert done == [(1, 1)]
+    assert table(study, again) == table(study, first)
+    rows = {(row["point"], row["arm"]): row for row in table(study, first)}
+    assert rows["all", "null"]["prauc"] > rows["25", "null"]["prauc"] - 0.05
+    assert "prauc − null" in rows["all", "logistic_history"] and rows["all", "null"]["p (Holm)"] is None
+    assert verdicts(study, first) == []
+
+
+def test_cold_start_needs_no_knowledge_to_run_and_says_nothing_without_an_oracle(database_environment: Engine) -> None:
+    cohort = replace(make_cohort(patients=120), name="cold", provenance={"format": "synthetic"})
+    settings = load_settings()
+    save_cohort(cohort, settings)
+    arms = tuple(arm for arm in COLD_ARMS if arm.name == "null")
+    study = Study("coldstart", "cold", ("0", "10"), (0, 1), arms, {"vectors": "learned"})
+    rows = table(study, run_study(study, settings))
+    assert [row["point"] for row in rows] == ["0", "10"] and all(0 < row["auroc"] < 1 for row in rows)
