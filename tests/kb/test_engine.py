@@ -101,7 +101,7 @@ def test_what_could_not_be_refreshed_is_due_again(quick, fresh_database: Engine,
     down = threading.Event()
 
     def fault(method: str, path: str, cids: list[int]) -> str | None:
-        return "busy" if down.is_set() and endpoint in path.lower() else None
+        return "503 html" if down.is_set() and endpoint in path.lower() else None
 
     def known() -> list[tuple[Any, ...]]:
         with fresh_database.connect() as connection:
