@@ -110,19 +110,108 @@ def query(
     k: Annotated[int, typer.Option("-k", min=1, max=10000, help="How many.")] = 10,
     form: FormatOption = Format.table,
 ) -> None:
-    """List the drugs nearest to a text or a molecule that need not be in the knowledge base."""
+    """List the drugs that a text or a molecule from outside names, is a form of, or is most like.
+
+    unusual is the share of the run's training drugs, in per cent, that lie nearer to the others than the question does.
+    """
     if (text is None) == (smiles is None):
         raise UsageError("give either --text or --smiles", hint='mkmed embed query --text "lowers blood glucose"')
     from embed.runs.found import open_embedder
-    from embed.search import nearest
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
     settings = load_settings()
     engine = open_engine(settings)
     run = open_embedder(engine, settings)
-    vectors = run.texts([text]) if text is not None else run.smiles([str(smiles)])
-    output.emit(nearest(engine, vectors[0], k), form)
+    if text is not None:
+        from embed.search.texts import TextSearch
+
+        output.emit(TextSearch(engine, run).ask(text, k), form)
+    else:
+        from embed.search.molecules import MoleculeSearch
+
+        output.emit(MoleculeSearch(engine, run).ask(str(smiles), k), form)
+
+
+@app.command(
+    epilog="Example: mkmed embed encode --in molecules.csv --smiles SMILES --out enc.parquet   ·   "
+    "mkmed embed encode --in notes.tsv --text description --out enc.parquet"
+)
+def encode(
+    source: Annotated[Path, typer.Option("--in", help="CSV, TSV, SDF or Parquet; gzipped or not.")],
+    out: Annotated[Path, typer.Option("--out", help="The Parquet file to write.")],
+    smiles: Annotated[str | None, typer.Option(help="The column of SMILES.")] = None,
+    text: Annotated[str | None, typer.Option(help="The column of texts.")] = None,
+    id_: Annotated[str | None, typer.Option("--id", help="The column of ids; row numbers by default.")] = None,
+    nearest: Annotated[int, typer.Option("-k", min=0, max=1000, help="How many nearest drugs a row.")] = 5,
+    on_error: Annotated[str, typer.Option(help="keep a bad row with its reason, skip it, or stop.")] = "keep",
+    skip: Annotated[
+        list[str] | None, typer.Option(help="Leave out: image, structure (the slowest) or property.")
+    ] = None,
+    run: RunOption = "published",
+    form: FormatOption = Format.table,
+) -> None:
+    """Write the vectors of molecules or texts from a file, with the drugs that they are or are like."""
+    from embed.runs.found import open_embedder
+    from embed.search.batch import Columns, encode_file, raise_if_incomplete
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+
+    settings = load_settings()
+    engine = open_engine(settings)
+    columns = Columns(id_, smiles, text)
+    done = encode_file(engine, open_embedder(engine, settings, run), source, out, columns, nearest=nearest,
+                       on_error=on_error, skip=skip or ())
+    output.emit([{**asdict(done), "file": out}], form)
+    raise_if_incomplete(done)
+
+
+@app.command(epilog="Example: mkmed embed update")
+def update(run: RunOption = "published", form: FormatOption = Format.table) -> None:
+    """Give every drug that is new or changed its vectors in a trained run; nothing is trained again."""
+    from embed.runs.found import open_embedder
+    from embed.runs.update import update as run_update
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+
+    settings = load_settings()
+    engine = open_engine(settings)
+    output.emit([asdict(run_update(engine, open_embedder(engine, settings, run)))], form)
+
+
+@app.command(epilog="Example: mkmed embed export published --out run.tar.gz")
+def export(
+    run: Annotated[str, typer.Argument(help="published, last, or the start of a run's id.")] = "published",
+    out: Annotated[Path | None, typer.Option("--out", help="The file; mkmed-<run>.tar.gz by default.")] = None,
+) -> None:
+    """Write a finished run as one file that needs no database to be used."""
+    from embed.runs import artefact
+    from embed.runs import folder as run_folder
+    from kb.settings import load_settings
+
+    settings = load_settings()
+    if run == "published":
+        from embed.runs.found import load_run
+        from kb.db.engine import open_engine
+
+        found = load_run(open_engine(settings), settings)
+    else:
+        found = artefact.load(run_folder.find_folder(settings, run))
+    path = out or Path(f"mkmed-{found.folder.name[:8]}.tar.gz")
+    artefact.export(found, path)
+    output.write(str(path))
+
+
+@app.command("import", epilog="Example: mkmed embed import run.tar.gz")
+def import_(file: Annotated[Path, typer.Argument(help="What mkmed embed export wrote.")]) -> None:
+    """Bring an exported run here; `mkmed embed update --run ID` then gives this knowledge base's drugs its vectors."""
+    from embed.runs import artefact
+    from embed.runs.folder import pretrain_folder
+    from kb.settings import load_settings
+
+    found, new = artefact.import_(file, pretrain_folder(load_settings()))
+    output.say("imported" if new else "it was here already")
+    output.write(str(found.folder))
 
 
 @app.command(epilog="Example: mkmed embed runs")

@@ -124,7 +124,7 @@ def _rank(source: str) -> int:
     return next((k for k, name in enumerate(PREFERENCE) if source.lower().startswith(name)), len(PREFERENCE))
 
 
-def _payloads(engine: Engine, payload: str, ids: Rows, *, notes: bool) -> Payloads:
+def read_payloads(engine: Engine, payload: str, ids: Rows, *, notes: bool) -> Payloads:
     """The texts of all drugs, or the best picture or conformer of each."""
     with engine.connect() as connection:
         found = query.digests(connection, payload, notes=notes)
@@ -133,7 +133,10 @@ def _payloads(engine: Engine, payload: str, ids: Rows, *, notes: bool) -> Payloa
     inside = rows < len(ids)
     inside[inside] = ids[rows[inside]] == drug[inside]
     kept = np.flatnonzero(inside)
-    if payload != "text" and len(kept):
+    if payload == "text":  # what two records say in the same words counts once
+        said = {(int(rows[i]), found[i].sha256): int(i) for i in reversed(kept)}
+        kept = np.array(sorted(said.values()), np.int64)
+    elif len(kept):
         rank = np.array([_rank(found[i].source) for i in kept], np.int64)
         order = np.lexsort((kept, rank, rows[kept]))
         kept = kept[order][np.unique(rows[kept][order], return_index=True)[1]]
@@ -172,9 +175,9 @@ def read_corpus(engine: Engine, *, notes: bool = True, exclude_types: Sequence[s
         values[np.searchsorted(drugs.ids, known.drug_ids)] = known.values
         triples, linked = _graph(connection, drugs.ids, exclude_types, exclude_relations)
     blocks = [(key or "")[:14] for key in drugs.inchikeys]
-    return Corpus(drugs.ids, drugs.names, drugs.smiles, blocks, _payloads(engine, "text", drugs.ids, notes=notes),
-                  _payloads(engine, "image", drugs.ids, notes=notes),
-                  _payloads(engine, "conformer", drugs.ids, notes=notes), known.names, values, triples, linked,
+    return Corpus(drugs.ids, drugs.names, drugs.smiles, blocks, read_payloads(engine, "text", drugs.ids, notes=notes),
+                  read_payloads(engine, "image", drugs.ids, notes=notes),
+                  read_payloads(engine, "conformer", drugs.ids, notes=notes), known.names, values, triples, linked,
                   drugs.identities)
 
 

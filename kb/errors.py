@@ -8,6 +8,7 @@
     │   └── UnknownName             exit 2   a registry does not know the name (the nearest one is offered)
     ├── PluginError                 exit 1   somebody else's plug-in cannot be loaded
     ├── NotFound                    exit 1   a drug, run or file that was asked for is not there
+    │   └── Ambiguous               exit 1   several drugs have the name; the candidates are listed
     ├── DatabaseError               exit 1   Postgres refused something
     │   ├── DatabaseUnavailable     exit 75  it cannot be reached now; trying again may help
     │   │   └── ConnectionLost      exit 75  it was reached, and went away
@@ -29,6 +30,8 @@
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class MkmedError(Exception):
@@ -62,6 +65,14 @@ class PluginError(MkmedError):
 
 class NotFound(MkmedError):
     """A drug, run or file that was asked for is not there."""
+
+
+class Ambiguous(NotFound):
+    """Several drugs have the name; ``candidates`` are rows with how each matched."""
+
+    def __init__(self, message: str, candidates: list[dict[str, Any]], *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.candidates = candidates
 
 
 class DatabaseError(MkmedError):

@@ -22,8 +22,8 @@ RunOption = Annotated[str, typer.Option("--run", "-r", help="Run id or its begin
 @app.command(epilog="Example: mkmed recsys prepare --format mimic3 --root ~/mimic-iii   ·   "
                     "mkmed recsys prepare --format synthetic")
 def prepare(
-    form: Annotated[str, typer.Option("--format", help="EHR format: mimic3, mimic4, eicu, omop, meds, synthea, "
-                                                       "synthetic.")],
+    form: Annotated[str, typer.Option("--format", help="EHR format: mimic3, mimic4, eicu, omop, meds, fhir, "
+                                                       "synthea, diabetes130, nhanes, synthetic.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the export: CSV, plain or .gz, Parquet, or a .duckdb "
                                                    "file.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the cohort; the format's by default.")] = None,
@@ -295,6 +295,23 @@ def cohorts(form: FormatOption = Format.table) -> None:
     settings = load_settings()
     output.emit([{"cohort": name, "fingerprint": str(load_cohort(name, settings).fingerprint)}
                  for name in list_cohorts(settings)], form)
+
+
+@app.command(epilog="Example: mkmed recsys export mimic4 --as meds --to ~/mimic4-meds")
+def export(
+    cohort: Annotated[str, typer.Argument(help="A prepared cohort.")],
+    to: Annotated[Path, typer.Option(help="A new folder; only you can read it.")],
+    form: Annotated[str, typer.Option("--as", help="meds: Medical Event Data Standard.")] = "meds",
+) -> None:
+    """Write a cohort's visits for other programs. They are patients' data: keep them as such."""
+    from kb.settings import load_settings
+    from recsys.cohorts.files import load_cohort
+    from recsys.formats.meds_writer import write_meds
+
+    if form != "meds":
+        raise UsageError(f"a cohort cannot be written as {form!r}", hint="--as meds")
+    files = write_meds(load_cohort(cohort, load_settings()), to.expanduser())
+    output.say(f"{len(files)} file{'s' if len(files) > 1 else ''} of events in {to}")
 
 
 @app.command(epilog="Example: mkmed recsys recommenders")

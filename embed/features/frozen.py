@@ -85,11 +85,6 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def cpu_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware, which halves the time of frozen models."""
-    return bool(torch.cpu._is_avx512_bf16_supported())
-
-
 def hub_folder(name: str, revision: str) -> tuple[Path, str]:
     """``(folder, commit)`` of a transformers model: a local folder, the local cache, or the hub if it answers at all.
 

@@ -47,7 +47,7 @@ def pixels(png: bytes, size: int) -> NDArray[np.uint8]:
 
 def _batched(size: int, forward: Callable[[Tensor], Tensor],
              device: torch.device) -> Callable[[Sequence[bytes]], NDArray[np.float32]]:
-    half = device.type == "cuda" or frozen.cpu_bf16()
+    half = device.type == "cuda"
 
     def run(pictures: Sequence[bytes]) -> NDArray[np.float32]:
         stack = np.stack([pixels(png, size) for png in pictures])
@@ -77,7 +77,7 @@ def packaged_efficientnet(config: ImageConfig, device: torch.device) -> FrozenMo
 
     identity = {"name": "efficientnet-lite0", "revision": path.stem, "sha256": frozen.file_sha256(path),
                 "trained": "pretrained", "size": config.size,
-                "precision": "bf16" if device.type == "cuda" or frozen.cpu_bf16() else "fp32"}
+                "precision": "bf16" if device.type == "cuda" else "fp32"}
     return FrozenModel(identity, load)
 
 
@@ -86,7 +86,7 @@ def transformers_image(config: ImageConfig, device: torch.device) -> FrozenModel
     folder, commit = frozen.hub_folder(config.name, config.revision)
     identity = {"name": config.name, "revision": commit, "sha256": frozen.weights_sha256(folder),
                 "trained": "pretrained",
-                "precision": "bf16" if device.type == "cuda" or frozen.cpu_bf16() else "fp32"}
+                "precision": "bf16" if device.type == "cuda" else "fp32"}
     return FrozenModel(identity, lambda: _load(folder, config.size, device))
 
 

@@ -77,7 +77,7 @@ def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def _from_folder(folder: Path, identity: dict[str, Any], config: TextConfig, device: torch.device) -> FrozenModel:
-    half = device.type == "cuda" or frozen.cpu_bf16()
+    half = device.type == "cuda"
     full = {**identity, "sha256": frozen.weights_sha256(folder), "window": config.window,
             "precision": "bf16" if half else "fp32"}
     return FrozenModel(full, lambda: _load(folder, config.window, device, half))

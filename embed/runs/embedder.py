@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embed import source
 from embed.config import PretrainConfig
 from embed.features import fingerprint, molecule
-from embed.features.cache import FeatureCache, sha256
+from embed.features.cache import FeatureCache
 from embed.features.fitted import Fitted
 from embed.features.frozen import FrozenModel
 from embed.features.packed import Packed, vectors
@@ -27,7 +27,7 @@ from embed.registry import ANCHOR, TEXT_MODELS
 from embed.runs import artefact
 from embed.runs.artefact import Artefact, OldArtefact
 from embed.runs.drugs import content_digests
-from embed.source import Corpus
+from embed.source import Corpus, Payloads
 from embed.training.data import make_table
 from embed.training.inputs import build_inputs
 from embed.training.model import AlignmentModel, embed_all, rebuild_model
@@ -148,14 +148,18 @@ class Embedder:
 
     def sentences(self, texts: Sequence[str]) -> Vectors:
         """The frozen sentence encoder's vectors (n, F) of texts; those that the cache has are not computed again."""
+        return self.sentence_features(source.held(range(len(texts)), list(texts)))
+
+    def sentence_features(self, texts: Payloads) -> Vectors:
+        """The frozen sentence encoder's vectors (n, F) of the texts of drugs."""
         self._needs("text")
         model: FrozenModel = TEXT_MODELS[self.config.text.model](self.config.text, CPU)
         self.fitted.identify("text", model.identity)
 
         def run(indices: list[int]) -> tuple[list[int], Packed]:
-            return indices, vectors(model.encode([texts[i] for i in indices]))
+            return indices, vectors(model.encode(texts.load(indices)))
 
-        position, found = self.cache.get(f"text-{model.name}", model.version, [sha256(text) for text in texts], run)
+        position, found = self.cache.get(f"text-{model.name}", model.version, texts.keys(), run)
         if found is None:
             return np.zeros((0, 0), np.float32)
         kept: Vectors = found.columns["vector"][position].astype(np.float32)

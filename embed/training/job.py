@@ -28,11 +28,14 @@ from embed.runs.artefact import Artefact
 from embed.runs.drugs import RunDrugs, content_digests, identity_digests
 from embed.runs.schema import embedding_run
 from embed.runs.store import store_form
+from embed.runs.update import remember_parents
+from embed.search import unusual
 from embed.source import Corpus, read_corpus
 from embed.training import distributed
 from embed.training.inputs import Inputs, build_inputs
 from embed.training.loop import Job, fit
 from embed.training.model import AlignmentModel, build_model, embed_all
+from embed.training.reference import take_reference
 from embed.training.split import DrugSplit, sides, split_corpus
 from kb.errors import CheckpointError, ConfigError, DataError, Interrupted, MkmedError, TrainingDiverged, UsageError
 from kb.ingest import runs
@@ -192,7 +195,7 @@ def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uu
                "test": score_held_out(model, prepared), "encoders": inputs.fitted.identities}
     if distributed.rank() == 0:
         assert begun is not None  # this process made or read it
-        _finish(engine, begun, model, prepared, metrics)
+        _finish(engine, begun, model, prepared, metrics, cache)
         if publish:
             store.publish(engine, run_id, artefact=begun.digest)
         run_folder.draw_curves(folder)
@@ -232,7 +235,7 @@ def _begin(engine: Engine, folder: Path, config: PretrainConfig, model: Alignmen
 
 
 def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Prepared,
-            metrics: dict[str, Any]) -> None:
+            metrics: dict[str, Any], cache: FeatureCache) -> None:
     """Seal the artefact and store the vectors that it gives."""
     corpus, g = prepared.corpus, model_graph(begun)
     vectors, rests_on = vectors_of(model, prepared)
@@ -240,11 +243,14 @@ def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Pr
     begun.put_arrays("weights.safetensors", {k: v.cpu().numpy() for k, v in model.state_dict().items()}, model.kwargs)
     snapshot = take_snapshot(begun, model, prepared, labels)
     begun.put_arrays("evaluation.safetensors", snapshot.arrays(), snapshot.meta())
+    reference = take_reference(corpus, prepared.inputs, begun.config(), cache, prepared.split.train)
+    begun.put_arrays(unusual.FILE, reference.arrays())
     card = card_of.facts(begun.run, plain(metrics), to_json(begun.config()))
     begun.put_json("metrics.json", plain(metrics))
     begun.put_json("card.json", card)
     begun.put("card.md", card_of.markdown(card).encode())
     begun.write("sealed")
+    remember_parents(corpus, cache)
     contents = content_digests(corpus, prepared.inputs.fitted, g.second_step, g.second_weight)
     has = np.isin(corpus.drug_ids, vectors["fused"][0])
     origin = store.Origin(begun.digest, corpus.drug_ids[has], contents[has])

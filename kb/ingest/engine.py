@@ -21,6 +21,7 @@ from kb.db.failures import with_retry
 from kb.db.space import require_space
 from kb.errors import Incomplete, Interrupted, MkmedError
 from kb.graph.link import relink
+from kb.identity.relations import relate
 from kb.ingest.crash import crash_at
 from kb.ingest.runs import finish_run, start_run
 from kb.ingest.write import write_batch
@@ -226,9 +227,15 @@ def _run(job: Job) -> None:
         with closing(_read(job)) as parts:
             _write_all(job, parts)
     if job.counts["drugs"] or job.transact(lambda c: _was_cut_short(c, job)):
-        job.transact(lambda c: relink(c, job.run_id))
+        job.transact(lambda c: _relate(c, job))
     if job.counts["rows"]:
         job.transact(_analyse)
+
+
+def _relate(connection: Connection, job: Job) -> None:
+    """Bring the relations between substances, and the links of drugs to the graph, in line with what is known."""
+    relate(connection)
+    relink(connection, job.run_id)
 
 
 def _read(job: Job) -> Generator[Part, None, None]:
@@ -293,11 +300,7 @@ def _again(name: str) -> str:
 
 def _failures(table: Table, job: Job) -> ColumnElement[bool]:
     """The rows that this run has failed at: without a result, or unable to refresh what is known."""
-    return (
-        (table.c.source == job.source.name)
-        & (table.c.run_id == job.run_id)
-        & ((table.c.state == State.failed) | stale(table))
-    )
+    return (table.c.run_id == job.run_id) & ((table.c.state == State.failed) | stale(table))
 
 
 def _usual_failure(connection: Connection, job: Job) -> str:

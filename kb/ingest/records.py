@@ -191,6 +191,8 @@ class Batch:
     """Everything that one transaction writes; ``requests`` counts what was asked of the network.
 
     ``whole`` says that the ATC codes and interactions are all that the source says: others of it are taken back.
+    ``anew`` are keys of records that are new versions of stored ones: what their source said of them before is taken
+    back first.
     """
 
     drugs: list[DrugRecord] = field(default_factory=list)
@@ -202,6 +204,7 @@ class Batch:
     documents: list[Document] = field(default_factory=list)
     requests: int = 0
     whole: bool = False
+    anew: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         facts = len(self.atc) + len(self.atc_classes) + len(self.interactions)

@@ -53,6 +53,7 @@ def write_batch(
     """The ``drug.id`` of every drug record's key in the batch, after everything in it was written."""
     _write_documents(connection, run_id, _documents(batch))
     ids = register_drugs(connection, run_id, source, batch.drugs)
+    _take_back(connection, source, batch.anew)
     hung = _Hung(connection, source, ids, batch)
     cells = [
         CellWrite(ids[r.key], IDENTITY, State.present, artifact=r.document.sha256, record=(source, r.key))
@@ -77,6 +78,14 @@ def write_batch(
     hung.settle(connection)
     crash_at("before_commit")
     return ids
+
+
+def _take_back(connection: Connection, source: str, keys: frozenset[str]) -> None:
+    """Take away what the source said of its own records before, but for their names and identifiers."""
+    if keys:
+        for table in (*PAYLOADS.values(), drug_atc, cell):
+            own = (table.c.source == source) & (table.c.record_source == source) & table.c.record_key.in_(sorted(keys))
+            connection.execute(delete(table).where(own & (table.c.modality != IDENTITY) if table is cell else own))
 
 
 class _Hung:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from sqlalchemy import ARRAY, BigInteger, Connection, Select, any_, cast, func, select, text
 
 from kb.db.copy import copy_out
-from kb.errors import NotFound
+from kb.errors import Ambiguous, NotFound
 from kb.identity.identifiers import NAMESPACES, Identifier, near_namespace
 from kb.modalities import MODALITIES
+from kb.normalise import tidy
 from kb.schema.graph import atc_class, drug_atc, drug_entity, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier
 from kb.schema.ledger import artifact
@@ -323,12 +324,47 @@ def names(connection: Connection) -> list[tuple[int, str]]:
     return [(row[0], row[1]) for row in connection.execute(query.order_by(drug_name.c.name_key, drug_name.c.drug_id))]
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A drug that a text may mean: what of it matched, and how; the best match has the lowest ``rank``.
+
+    ``is_parent`` says that the others of its rank are its salts, hydrates, mixtures or labelled forms.
+    """
+
+    drug_id: int
+    name: str
+    matched: str
+    how: str
+    rank: int
+    is_parent: bool
+
+
+def find_drugs(connection: Connection, wanted: str) -> list[Candidate]:
+    """Every drug with this name, synonym, InChIKey, CAS number or ``namespace:value``, the best match first."""
+    rows = connection.execute(text("SELECT * FROM mkmed.find_drugs(:wanted)"), {"wanted": tidy(wanted)})
+    return [Candidate(*row) for row in rows]
+
+
 def find_drug(connection: Connection, wanted: str) -> int:
-    """The id of the drug with this name, synonym, InChIKey or ``namespace:value``; raises NotFound with near names."""
+    """The id of the drug with this name, synonym, InChIKey or ``namespace:value``; of several the parent substance.
+
+    Raises NotFound with near names, and Ambiguous with the candidates where several drugs match equally well.
+    """
     wanted = wanted.strip()
-    found = connection.scalar(select(func.mkmed.find_drug(wanted)))
-    if found is not None:
-        return int(found)
+    found = find_drugs(connection, wanted)
+    best = [candidate for candidate in found if candidate.rank == found[0].rank]
+    parents = [candidate for candidate in best if candidate.is_parent]
+    if len(best) == 1 or len(parents) == 1:
+        return (parents or best)[0].drug_id
+    if best:
+        rows = [
+            {"drug_id": c.drug_id, "name": c.name, "matched": c.matched, "how": c.how} for c in found
+        ]
+        listed = "; ".join(f"{c.name} (drug {c.drug_id}, by {c.how} {c.matched})" for c in best[:10])
+        raise Ambiguous(
+            f"{len(best)} drugs are meant by {wanted!r}: {listed}", rows,
+            hint="name one by its InChIKey or namespace:value; mkmed kb search TEXT shows more",
+        )
     namespace, colon, _ = wanted.partition(":")
     if colon and namespace.lower() in NAMESPACES and namespace.lower() != "user":
         Identifier.parse(wanted)

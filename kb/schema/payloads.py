@@ -14,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -71,6 +72,8 @@ description = Table(
     follows("record_source", "record_key", "drug_id"),
     one_a_place("text", "provider", "content_sha256"),
     Index("ix_text_drug_id", "drug_id"),
+    Index("ix_text_words", text('to_tsvector(\'english\'::regconfig, "left"(content, 250000))'),
+          postgresql_using="gin"),
 )
 
 conformer = Table(

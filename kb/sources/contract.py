@@ -40,6 +40,8 @@ class IngestOptions:
     columns: dict[str, str] = field(default_factory=dict)
     also: dict[str, Path] = field(default_factory=dict)
     modalities: tuple[str, ...] | None = None
+    dataset: str | None = None
+    yes: bool = False
 
     def given(self) -> list[str]:
         """The options that the user gave, as they are called on the command line."""

@@ -8,6 +8,12 @@ ORDER BY kind <> 'preferred', source, name LIMIT 40;
 SELECT namespace, value, string_agg(source, ', ' ORDER BY source) AS source FROM mkmed.identifier
 WHERE drug_id = :id GROUP BY namespace, value ORDER BY namespace, value LIMIT 60;
 
+-- relations
+SELECT CASE drug_id WHEN :id THEN relation ELSE 'has ' || split_part(relation, ' ', 1) END AS relation,
+       CASE drug_id WHEN :id THEN coalesce(other_name, other_inchikey) ELSE name END AS substance,
+       CASE drug_id WHEN :id THEN other_id ELSE drug_id END AS drug_id
+FROM mkmed.substance_relations WHERE :id IN (drug_id, other_id) ORDER BY 1, 2 LIMIT 40;
+
 -- availability
 SELECT modality, source, origin, state, coalesce(evidence, last_error, '') AS because, updated_at
 FROM mkmed.availability WHERE drug_id = :id ORDER BY modality, source;

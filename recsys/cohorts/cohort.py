@@ -220,6 +220,10 @@ class Cohort:
     vocabularies: dict[str, Vocabulary]
     accounting: tuple[Loss, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    ordered: Ragged | None = None
+    """One row a visit: which ingredients were ordered under which label, as indices into ``ordered_pairs``."""
+    ordered_pairs: tuple[tuple[str, str], ...] = ()
+    """(label, ingredient key), e.g. (``ATC:B01A``, ``DRUG:inchikey:…``)."""
     visit_end: Int64 | None = None
     attributes: dict[str, Attribute] = field(default_factory=dict)
 
@@ -270,6 +274,10 @@ class Cohort:
             digest.update(np.ascontiguousarray(self.codes[kind].indptr, dtype="<i8").tobytes())
             digest.update(np.ascontiguousarray(self.codes[kind].values, dtype="<i4").tobytes())
             digest.update("\n".join(self.vocabularies[kind].codes).encode())
+        if self.ordered is not None:
+            digest.update(np.ascontiguousarray(self.ordered.indptr, dtype="<i8").tobytes())
+            digest.update(np.ascontiguousarray(self.ordered.values, dtype="<i4").tobytes())
+            digest.update("\n".join("\t".join(pair) for pair in self.ordered_pairs).encode())
         if self.visit_end is not None:
             digest.update(np.ascontiguousarray(self.visit_end, dtype="<i8").tobytes())
         for name, attribute in sorted(self.attributes.items()):

@@ -74,6 +74,8 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
     for kind in KINDS:
         arrays[f"{kind}_indptr"] = cohort.codes[kind].indptr
         arrays[f"{kind}_values"] = cohort.codes[kind].values
+    if cohort.ordered is not None:
+        arrays |= {"ordered_indptr": cohort.ordered.indptr, "ordered_values": cohort.ordered.values}
     if cohort.visit_end is not None:
         arrays["visit_end"] = cohort.visit_end
     for name, attribute in cohort.attributes.items():
@@ -86,6 +88,7 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
         "name": cohort.name,
         "fingerprint": asdict(cohort.fingerprint),
         "vocabularies": {kind: list(cohort.vocabularies[kind].codes) for kind in KINDS},
+        "ordered_pairs": [list(pair) for pair in cohort.ordered_pairs],
         "attributes": {name: list(attribute.levels) for name, attribute in cohort.attributes.items()},
         "accounting": [asdict(loss) for loss in cohort.accounting],
         "provenance": plain(cohort.provenance),
@@ -111,6 +114,9 @@ def load_cohort(name: str, settings: Settings | None = None) -> Cohort:
                 vocabularies={kind: Vocabulary(tuple(document["vocabularies"][kind])) for kind in KINDS},
                 accounting=tuple(Loss(**row) for row in document["accounting"]),
                 provenance=document["provenance"],
+                ordered=Ragged(arrays["ordered_indptr"], arrays["ordered_values"])
+                if "ordered_indptr" in arrays else None,
+                ordered_pairs=tuple((label, key) for label, key in document.get("ordered_pairs", ())),
                 visit_end=arrays.get("visit_end"),
                 attributes={name: Attribute(tuple(levels), arrays[f"attribute_{name}"])
                             for name, levels in document.get("attributes", {}).items()},

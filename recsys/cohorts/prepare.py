@@ -22,7 +22,10 @@ from recsys.cohorts.cohort import KINDS, LEAST, Cohort, Ragged, Vocabulary
 from recsys.cohorts.files import private_cohorts_folder, save_cohort
 from recsys.formats import FORMATS
 from recsys.formats.contract import Check, CodePairs, Limits, Recorded, check_counts
-from recsys.orders.medications import Mapped, MedicationMap, check_level, map_orders, read_map
+from recsys.orders.medications import Mapped, MedicationMap, check_level, check_protocol, map_orders, read_map
+from recsys.orders.order import Order
+from recsys.orders.own_map import OwnMap
+from recsys.orders.resolve import Resolver
 
 KEEP = 0
 
@@ -49,16 +52,20 @@ def prepare(
     *, form: str, root: Path | None = None, connection: Connection | None = None, name: str | None = None,
     level: str = "3", min_visits: int = 2, requires: Sequence[str] | None = None, allow_subset: bool = False,
     options: Mapping[str, Any] | None = None, settings: Settings | None = None, dry_run: bool = False,
+    protocol: str = "one", own_map: OwnMap | None = None, keep_vehicles: bool = False,
     memory: str = "4GB",
 ) -> Prepared:
     """Read an export, choose the cohort, check it and, unless ``dry_run``, save it.
 
     ``form`` is an EHR format; ``connection`` to the knowledge base is needed unless the export has ATC codes itself.
+    ``level`` and ``protocol`` say what a label is (``recsys.orders.medications``); ``own_map`` wins over every other
+    evidence; ``keep_vehicles`` makes labels of diluents too.
     ``memory`` bounds the engine that reads; what is more is spilled to a private folder beside the cohorts.
     Raises ContractViolation when files that look like a full published set have other row counts, unless
     ``allow_subset``; DataError when nothing is left.
     """
     check_level(level)
+    check_protocol(protocol)
     reader = FORMATS[form]
     if root is None and form != "synthetic":
         raise UsageError(f"format {form!r} needs the folder of the export", hint="--root ~/mimic-iii")
@@ -78,15 +85,17 @@ def prepare(
             f"{first.dataset} {first.table}: {first.found} rows, published are {first.published}",
             hint="the download is incomplete or another version; --allow-subset takes it as it is",
         )
-    medications = read_map(connection, level) if connection is not None else MedicationMap(level)
+    medications = (read_map(connection, level, protocol=protocol, own_map=own_map, keep_vehicles=keep_vehicles)
+                   if connection is not None else MedicationMap(level, protocol))
     mapped = map_orders(recorded.pairs["medication"], medications)
     cohort = choose(name or form, recorded, mapped, tuple(requires or reader.requires), min_visits)
     cohort.provenance.update(
         format=form, level=level, min_visits=min_visits, requires=list(requires or reader.requires),
+        protocol=protocol, keep_vehicles=keep_vehicles, own_map=dict(own_map.rows if own_map else {}),
         options=dict(options or {}), checks=[asdict(check) | {"verdict": check.verdict} for check in checks],
     )
     folder = None if dry_run else save_cohort(cohort, settings)
-    return Prepared(cohort, folder, checks, shown_unmapped(mapped, recorded))
+    return Prepared(cohort, folder, checks, shown_unmapped(mapped, recorded, medications.resolver))
 
 
 def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str], min_visits: int) -> Cohort:
@@ -168,11 +177,14 @@ def _cohort(
         renumbered = np.asarray([number.get(text, -1) for text in here.names], np.int64)
         codes[kind] = Ragged.from_pairs(place[here.visits], renumbered[here.codes], len(order))
         vocabularies[kind] = Vocabulary(tuple(names))
+    ordered, ordered_pairs = _ordered(mapped.ordered, keep, place, len(order))
     ledger = recorded.ledger
     provenance = {
         "patients_in_source": recorded.patients,
         "notes": {**recorded.notes, **{f"{table}: {remark}": rows for (table, remark), rows in ledger.notes.items()}},
         "medication_keys": {"in": mapped.keys_in, "mapped": mapped.keys_mapped},
+        "found_by": dict(sorted(mapped.how.items(), key=lambda item: -item[1])),
+        "remarks": dict(sorted(mapped.remarks.items())),
     }
     return Cohort(
         name=name,
@@ -182,19 +194,37 @@ def _cohort(
         vocabularies=vocabularies,
         accounting=ledger.settled(kept),
         provenance=provenance,
+        ordered=ordered,
+        ordered_pairs=ordered_pairs,
         visit_end=None if recorded.visit_end is None else recorded.visit_end[order],
         attributes={name: taken for name, attribute in recorded.attributes.items()
                     if (taken := attribute.take(order)).levels},
     )
 
 
-def shown_unmapped(mapped: Mapped, recorded: Recorded, limit: int = 50) -> list[dict[str, Any]]:
-    """The commonest orders that did not map, by name where they have one; what few patients have is only summed."""
+def _ordered(ordered: CodePairs | None, keep: NDArray[np.bool_], place: NDArray[np.int64],
+             visits: int) -> tuple[Ragged | None, tuple[tuple[str, str], ...]]:
+    """The (label, ingredient) pairs of the chosen visits, in the order of their texts.
+
+    None where they are not known or say nothing, since every label is its own ingredient.
+    """
+    if ordered is None or all(label == key for label, _, key in (text.partition("\t") for text in ordered.names)):
+        return None, ()
+    here = ordered.keep(keep[ordered.visits])
+    names = sorted({here.names[int(i)] for i in np.unique(here.codes)})
+    number = {text: i for i, text in enumerate(names)}
+    renumbered = np.asarray([number.get(text, -1) for text in here.names], np.int64)
+    pairs = tuple((label, key) for label, _, key in (text.partition("\t") for text in names))
+    return Ragged.from_pairs(place[here.visits], renumbered[here.codes], visits), pairs
+
+
+def shown_unmapped(mapped: Mapped, recorded: Recorded, resolver: Resolver, limit: int = 50) -> list[dict[str, Any]]:
+    """The commonest orders that did not map, with the nearest names; what few patients have is only summed."""
     rows: Counter[tuple[str, str]] = Counter()
     label_of: dict[str, tuple[str, str]] = {}
     for key, reason, count in mapped.unmapped:
-        parts = dict(part.split(":", 1) for part in reversed(key.split("\t")) if ":" in part)
-        label_of[key] = parts.get("NAME") or key.split("\t")[0], reason
+        order = Order.parse(key)
+        label_of[key] = order.name[0] if order.name else key.split("\t")[0], reason
         rows[label_of[key]] += count
     number = {label: i for i, label in enumerate(rows)}
     orders = recorded.pairs["medication"]
@@ -205,7 +235,9 @@ def shown_unmapped(mapped: Mapped, recorded: Recorded, limit: int = 50) -> list[
     patients = np.bincount(held, minlength=len(number))
     common = [(item, n) for item, n in rows.most_common() if patients[number[item]] >= LEAST]
     rest = [n for item, n in rows.items() if patients[number[item]] < LEAST] + [n for _, n in common[limit:]]
-    listed = [{"order": order, "reason": reason, "rows": n} for (order, reason), n in common[:limit]]
+    listed: list[dict[str, Any]] = [
+        {"order": text, "reason": reason, "rows": n, "nearest": ", ".join(resolver.nearest(text, reason))}
+        for (text, reason), n in common[:limit]]
     if rest:
-        listed.append({"order": f"({len(rest)} others)", "reason": "", "rows": sum(rest)})
+        listed.append({"order": f"({len(rest)} others)", "reason": "", "rows": sum(rest), "nearest": ""})
     return listed

@@ -1,16 +1,22 @@
-"""From what an EHR orders to medications: medication key -> drug -> ATC class or ingredient, by the knowledge base.
+"""From orders to medications, the labels of a visit: ingredients, or one ATC class for each ingredient ordered.
 
-A medication is ``ATC:<code>`` at the chosen level (1 to 5; level 3 is the literature's, four characters) or
-``DRUG:<identity>``. A key's identifiers are tried in their order: ATC as given, NDC, RxCUI, names by the rule of
-``recsys.orders.names``. A drug of several uses has several ATC codes; the order's route decides between those for the
-eye, ear, nose, skin, mouth, airways and vagina and the systemic ones, an order without a route counts as systemic, and
-what is left is all kept: choosing one class by file order, as the literature's mapping does, would be a guess.
+A medication is ``DRUG:<identity>`` (level ``ingredient``) or ``ATC:<code>`` at level 1 to 5. Two protocols:
+
+``one`` (the default)
+    Every ingredient of an order gives one class, by route, form and dose (``recsys.orders.classes``). Where the source
+    itself gives the ATC code of a combination for an order of several ingredients, that class is the order's. Orders of
+    nothing but a diluent are vehicles and are left out.
+``literature``
+    Every class that the ATC table lists for every drug of the order, whatever its route, as the literature's mapping of
+    NDC to ATC level 3 does; diluents count. Plain hydrochlorothiazide is then in four classes.
+
+A product that is no single drug (a multivitamin, a vaccine) has its class at every level, ``ingredient`` included.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,28 +24,20 @@ import numpy as np
 from sqlalchemy import Connection
 
 from kb.errors import UsageError
-from kb.query import read as query
 from recsys.formats.contract import CodePairs
-from recsys.orders.names import NOTHING, name_candidates, shorthand
+from recsys.orders.classes import LEVELS, ambiguous, choose, is_combination
+from recsys.orders.order import Order
+from recsys.orders.own_map import OwnMap
+from recsys.orders.resolve import Resolved, Resolver, empty_resolver, read_resolver
 
-LEVELS = {"1": 1, "2": 3, "3": 4, "4": 5, "5": 7}
-"""Characters of an ATC code at each level."""
 INGREDIENT = "ingredient"
+PROTOCOLS = ("one", "literature")
 
-NO_DRUG = "no drug of the knowledge base"
 NO_ATC = "drug without an ATC code"
 TOO_COARSE = "ATC code coarser than the level"
+SEVERAL_FIT = "several classes fit the route alike, the first was taken"
 
-_PLACES: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
-    (re.compile(r"OPHTH|EYE|\bO[USD]\b"), ("S01", "S03")),
-    (re.compile(r"OTIC|\bEAR|\bA[USD]\b"), ("S02", "S03")),
-    (re.compile(r"\bNAS|INTRANASAL|\bIN\b"), ("R01",)),
-    (re.compile(r"\bIH\b|INHAL|\bNEB|\bINH\b"), ("R03",)),
-    (re.compile(r"\bTP\b|TOPICAL|\bTOP\b|SKIN"), ("D", "M02")),
-    (re.compile(r"\bVG\b|VAGIN"), ("G01", "G02", "G03")),
-    (re.compile(r"\bMT\b|ORAL CARE|OROPHAR|BUCCAL|MUCOUS|DENTAL|SWISH"), ("A01", "R02")),
-)
-_LOCAL = ("A01", "C05", "D", "G01", "M02", "R01", "R02", "S01", "S02", "S03")
+_MILLIGRAMS = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*mg\b")
 
 
 def check_level(level: str) -> str:
@@ -49,119 +47,94 @@ def check_level(level: str) -> str:
     return level
 
 
-def by_route(codes: Iterable[str], route: str) -> list[str]:
-    """The ATC codes that fit a route of administration, or all of them where none does."""
-    codes = sorted(set(codes))
-    place = next((groups for form, groups in _PLACES if form.search(route.upper())), None)
-    if place is None:
-        fitting = [code for code in codes if not code.startswith(_LOCAL)]
-    else:
-        fitting = [code for code in codes if code.startswith(place)]
-    return fitting or codes
+def check_protocol(protocol: str) -> str:
+    """The protocol, or UsageError when there is none of that name."""
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"unknown label protocol {protocol!r}", hint=f"known: {', '.join(PROTOCOLS)}")
+    return protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The labels of one order, each with the ingredient behind it, or the reason why there are none."""
+
+    pairs: tuple[tuple[str, str], ...] = ()
+    """(label, ingredient key); the ingredient is the product's class where there is no single drug."""
+    reason: str = ""
+    how: tuple[str, ...] = ()
+    """How the ingredients were found."""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, sorted."""
+        return tuple(sorted({label for label, _ in self.pairs}))
 
 
 @dataclass(frozen=True)
 class MedicationMap:
-    """The knowledge base's identifiers, names and ATC codes, arranged for looking up medication keys."""
+    """Labels orders at one level, by one protocol."""
 
     level: str
-    by_identifier: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)  # NDC, RXCUI
-    by_name: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    atc: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    identities: Mapping[int, str] = field(default_factory=dict)
-
-    def drugs(self, key: str, *, with_atc: bool = False) -> tuple[int, ...]:
-        """The drugs of a medication key, by the first of its identifiers that the knowledge base knows.
-
-        ``with_atc`` passes over drugs without an ATC code, such as a salt whose base has one.
-        """
-        for part in key.split("\t"):
-            namespace, _, value = part.partition(":")
-            if namespace == "NAME":
-                found = self._named(value, with_atc)
-            else:
-                found = self._usable(self.by_identifier.get(namespace, {}).get(value, ()), with_atc)
-            if found:
-                return found
-        return ()
-
-    def _usable(self, drugs: Iterable[int], with_atc: bool) -> tuple[int, ...]:
-        return tuple(sorted({drug for drug in drugs if not with_atc or drug in self.atc}))
-
-    def _named(self, text: str, with_atc: bool) -> tuple[int, ...]:
-        for candidate in name_candidates(text):
-            meant = (part for name in candidate for part in shorthand().get(name, NOTHING)[0])
-            found = [self.by_name[name] for name in candidate if name in self.by_name]
-            found = found or [self.by_name[name] for name in meant if name in self.by_name]
-            if usable := self._usable((drug for drugs in found for drug in drugs), with_atc):
-                return usable
-        return ()
-
-    def _meant(self, key: str) -> list[str]:
-        """The ATC codes that ``shorthand.tsv`` gives for the names of a key."""
-        for part in key.split("\t"):
-            if part.startswith("NAME:"):
-                for candidate in name_candidates(part[5:]):
-                    if codes := [code for name in candidate for code in shorthand().get(name, NOTHING)[1]]:
-                        return codes
-        return []
+    protocol: str = "one"
+    resolver: Resolver = field(default_factory=empty_resolver)
 
     def codes(self, key: str) -> tuple[str, ...] | str:
-        """The medications of a key, sorted; or the reason why it has none."""
-        parts = [part.partition(":") for part in key.split("\t")]
-        route = next((value for name, _, value in parts if name == "ROUTE"), "")
-        given = [value for name, _, value in parts if name == "ATC"]
-        if given and self.level != INGREDIENT:
-            return self._classes(given, route)
+        """The labels of an order's key, sorted; or the reason why it has none."""
+        labels = self.label(Order.parse(key))
+        return labels.reason or labels.labels
+
+    def label(self, order: Order) -> Labels:
+        """The labels of an order."""
+        resolved = self.resolver.resolve(order)
+        how = tuple(dict.fromkeys(one.how for one in resolved.ingredients)) or (("class",) if resolved.product else ())
+        if not resolved.found:
+            return Labels(reason=resolved.reason, remarks=resolved.remarks)
         if self.level == INGREDIENT:
-            return tuple(sorted(f"DRUG:{self.identities[drug]}" for drug in self.drugs(key))) or NO_DRUG
-        drugs = self.drugs(key, with_atc=True)
-        if not drugs:
-            meant = self._meant(key)
-            return self._classes(meant, route) if meant else (NO_ATC if self.drugs(key) else NO_DRUG)
-        found = [self._classes(self.atc[drug], route) for drug in drugs]
-        classes = {code for result in found if not isinstance(result, str) for code in result}
-        return tuple(sorted(classes)) if classes else TOO_COARSE
-
-    def _classes(self, atc: Sequence[str], route: str) -> tuple[str, ...] | str:
-        if not atc:
-            return NO_ATC
+            return Labels(tuple((key, key) for key in resolved.keys), how=how, remarks=resolved.remarks)
+        remarks = list(resolved.remarks)
+        pairs = self._every(resolved, order) if self.protocol == "literature" else self._one(resolved, order, remarks)
         length = LEVELS[self.level]
-        classes = {f"ATC:{code[:length]}" for code in by_route(atc, route) if len(code) >= length}
-        return tuple(sorted(classes)) or TOO_COARSE
+        fine = tuple(dict.fromkeys((f"ATC:{code[:length]}", key) for code, key in pairs if len(code) >= length))
+        if fine:
+            return Labels(fine, how=how, remarks=tuple(remarks))
+        return Labels(reason=TOO_COARSE if any(code for code, _ in pairs) else NO_ATC, remarks=tuple(remarks))
+
+    def _one(self, resolved: Resolved, order: Order, remarks: list[str]) -> list[tuple[str, str]]:
+        """(ATC code, ingredient): one code for each ingredient, or the source's code of the combination for all."""
+        pairs = [(resolved.product, f"ATC:{resolved.product}")] if resolved.product else []
+        alone = len(resolved.ingredients) == 1
+        mixed = [code for code in order.atc if is_combination(code)]
+        length = LEVELS[self.level]
+        if mixed and len(resolved.ingredients) > 1:
+            code = choose(mixed, resolved.route, resolved.texts, least=length)
+            return pairs + [(code, one.key) for one in resolved.ingredients]
+        milligrams = max((float(n) for text in resolved.texts for n in _MILLIGRAMS.findall(text.lower())), default=0.0)
+        for one in resolved.ingredients:
+            own = self.resolver.codes(one.drug)
+            said = [code for code in order.atc if not own or any(known.startswith(code[:5]) for known in own)]
+            codes = said if said and alone else own
+            code = choose(codes, resolved.route, resolved.texts, milligrams=milligrams, least=length)
+            if ambiguous(codes, resolved.route, resolved.texts, length, milligrams=milligrams):
+                remarks.append(SEVERAL_FIT)
+            pairs.append((code, one.key))
+        return pairs
+
+    def _every(self, resolved: Resolved, order: Order) -> list[tuple[str, str]]:
+        """(ATC code, ingredient): every code that the source or the table has."""
+        pairs = [(resolved.product, f"ATC:{resolved.product}")] if resolved.product else []
+        for one in resolved.ingredients:
+            pairs += [(code, one.key) for code in (order.atc or self.resolver.codes(one.drug) or ("",))]
+        return pairs
 
 
-def _grouped(pairs: Iterable[tuple[int, str]]) -> dict[str, tuple[int, ...]]:
-    groups: dict[str, set[int]] = defaultdict(set)
-    for drug, value in pairs:
-        groups[value].add(drug)
-    return {value: tuple(sorted(drugs)) for value, drugs in groups.items()}
-
-
-def read_map(connection: Connection, level: str) -> MedicationMap:
-    """The map of the knowledge base as it is now.
-
-    A name that several drugs bear means those that bear it as their preferred name; failing that, those with an ATC
-    code; failing that, all of them.
-    """
+def read_map(connection: Connection, level: str, *, protocol: str = "one", own_map: OwnMap | None = None,
+             keep_vehicles: bool = False) -> MedicationMap:
+    """The map of the knowledge base as it is now; the literature's protocol keeps vehicles."""
     check_level(level)
-    drugs = query.drugs(connection)
-    atc: dict[int, set[str]] = defaultdict(set)
-    for drug, code in query.atc(connection):
-        atc[drug].add(code)
-    named = _grouped(query.names(connection))
-    preferred = _grouped(zip(drugs.ids.tolist(), (name.lower() for name in drugs.names), strict=True))
-    for name, several in named.items():
-        if len(several) > 1:
-            with_atc = tuple(drug for drug in several if drug in atc)
-            named[name] = preferred.get(name) or with_atc or several
-    return MedicationMap(
-        level=level,
-        by_identifier={space.upper(): _grouped(query.identifiers(connection, space)) for space in ("ndc", "rxcui")},
-        by_name={**preferred, **named},
-        atc={drug: tuple(sorted(codes)) for drug, codes in atc.items()},
-        identities=dict(zip(drugs.ids.tolist(), drugs.identities, strict=True)),
-    )
+    check_protocol(protocol)
+    keep = keep_vehicles or protocol == "literature"
+    return MedicationMap(level, protocol, read_resolver(connection, own_map, keep_vehicles=keep))
 
 
 @dataclass(frozen=True)
@@ -177,29 +150,61 @@ class Mapped:
     unmapped: list[tuple[str, str, int]]
     keys_in: int
     keys_mapped: int
+    ordered: CodePairs | None = None
+    """Pairs of (visit, ``label<TAB>ingredient``): which ingredients were ordered under each label."""
+    how: Mapping[str, int] = field(default_factory=dict)
+    """Rows by how their ingredients were found."""
+    remarks: Mapping[str, int] = field(default_factory=dict)
+    """Rows with a remark: codes and name that disagree, a name partly understood, …"""
 
 
 def map_orders(orders: CodePairs, medications: MedicationMap) -> Mapped:
-    """The orders as medications; several drugs of one class in a visit are one medication, no row is lost by that."""
-    names: dict[str, int] = {}
+    """The orders as medications; several drugs of one class in a visit are one medication, no row is lost by that.
+
+    What the source's own codes (HICL, GSN, NDC) mean is learned first from its named orders.
+    """
     rows_of = np.bincount(orders.codes, weights=orders.rows, minlength=len(orders.names)).astype(np.int64)
+    parsed = [Order.parse(key) for key in orders.names]
+    medications.resolver.learn(zip(parsed, rows_of.tolist(), strict=True))
+    names: dict[str, int] = {}
+    both: dict[str, int] = {}
     lists: list[list[int]] = []
+    pair_lists: list[list[int]] = []
     lost: dict[str, int] = defaultdict(int)
+    how: Counter[str] = Counter()
+    remarks: Counter[str] = Counter()
     unmapped: list[tuple[str, str, int]] = []
-    for i, key in enumerate(orders.names):
-        found = medications.codes(key)
-        if isinstance(found, str):
-            lost[found] += int(rows_of[i])
-            unmapped.append((key, found, int(rows_of[i])))
-            lists.append([])
-        else:
-            lists.append([names.setdefault(code, len(names)) for code in found])
+    for i, order in enumerate(parsed):
+        found, rows = medications.label(order), int(rows_of[i])
+        for remark in found.remarks:
+            remarks[remark] += rows
+        if found.reason:
+            lost[found.reason] += rows
+            unmapped.append((orders.names[i], found.reason, rows))
+        how.update(dict.fromkeys(found.how, rows))
+        lists.append([names.setdefault(label, len(names)) for label in found.labels])
+        pair_lists.append([both.setdefault(f"{label}\t{key}", len(both)) for label, key in found.pairs])
+    unmapped.sort(key=lambda item: (-item[2], item[0]))
+    mapped = sum(1 for codes in lists if codes)
+    return Mapped(_spread(orders, lists, list(names)), dict(lost), unmapped, len(lists), mapped,
+                  _spread(orders, pair_lists, list(both)), dict(how), dict(remarks))
+
+
+def _spread(orders: CodePairs, lists: Sequence[Sequence[int]], names: list[str]) -> CodePairs:
+    """The pairs of (visit, order) as pairs of (visit, code), where each order has the codes of its list."""
     lengths = np.asarray([len(codes) for codes in lists], np.int64)
     flat = np.asarray([code for codes in lists for code in codes], np.int64)
     repeat = lengths[orders.codes]
     offset = np.arange(repeat.sum()) - np.repeat(np.cumsum(repeat) - repeat, repeat)
     start = np.repeat((np.cumsum(lengths) - lengths)[orders.codes], repeat)
     rows = np.where(offset == 0, np.repeat(orders.rows, repeat), 0)
-    pairs = CodePairs(orders.table, np.repeat(orders.visits, repeat), flat[start + offset], rows, list(names))
-    unmapped.sort(key=lambda item: (-item[2], item[0]))
-    return Mapped(pairs, dict(lost), unmapped, len(lists), int((lengths > 0).sum()))
+    return CodePairs(orders.table, np.repeat(orders.visits, repeat), flat[start + offset], rows, names)
+
+
+def ingredients_of(ordered: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The ingredients under each label, of ``label<TAB>ingredient`` texts."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for text in ordered:
+        label, _, key = text.partition("\t")
+        found[label].add(key)
+    return {label: tuple(sorted(keys)) for label, keys in found.items()}

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.orders.codes import SYSTEMS, icd, icd_of_either_version, normalised, prefixed
-from recsys.orders.names import medication_key, name_candidates, shorthand
 
 
 @given(st.sampled_from(sorted(SYSTEMS)), st.text(max_size=12))
@@ -71,55 +70,3 @@ def test_what_collides_as_bare_text_does_not_collide():
 ])
 def test_fields_of_both_versions(field, codes):
     assert icd_of_either_version(field) == codes
-
-
-@pytest.mark.parametrize(("text", "wanted"), [
-    ("5 ML VIAL : DILTIAZEM HCL 25 MG/5ML IV SOLN", "diltiazem"),
-    ("WARFARIN SODIUM 5 MG PO TABS", "warfarin"),
-    ("HYDROmorphone (Dilaudid)", "hydromorphone"),
-    ("HYDROmorphone (Dilaudid)", "dilaudid"),
-    ("OxyCODONE (Immediate Release) ", "oxycodone"),
-    ("Lidocaine 5% Patch", "lidocaine"),
-    ("Heparin Flush (10 units/ml)", "heparin"),
-    ("metoprolol tartrate 25 MG Oral Tablet [Lopressor]", "metoprolol tartrate"),
-    ("Potassium Chloride", "potassium chloride"),
-    ("ondansetron 2 mg/1 ml 2ml sdv inj", "ondansetron"),
-    ("1000 ML FLEX CONT : SODIUM CHLORIDE 0.9 % IV SOLN", "sodium chloride"),
-    ("120 ACTUAT Fluticasone propionate 0.044 MG/ACTUAT Metered Dose Inhaler [Flovent]", "fluticasone propionate"),
-    ("NS", "ns"),
-])
-def test_the_name_rule(text, wanted):
-    assert (wanted,) in name_candidates(text.lower())
-
-
-def test_combinations_are_taken_apart():
-    assert ("acetaminophen", "caff", "butalbital") in name_candidates("acetaminophen-caff-butalbital")
-    assert ("amoxicillin", "clavulanate") in name_candidates("amoxicillin 250 mg / clavulanate 125 mg oral tablet")
-
-
-@given(st.text(max_size=60))
-def test_any_text_gives_names_without_blanks_around_them(text):
-    for candidate in name_candidates(text):
-        assert candidate and all(name == name.strip() and name for name in candidate)
-
-
-def test_the_whole_text_comes_first_and_a_lone_salt_never():
-    assert name_candidates("sodium bicarbonate")[0] == ("sodium bicarbonate",)
-    assert ("sodium",) not in name_candidates("sodium something strange")
-
-
-def test_a_key_holds_what_identifies_an_order_best_first():
-    assert medication_key(ndc="0", names=("", "0")) == ""
-    assert medication_key(ndc="0", names=("Aspirin EC",), route=" po ") == "NAME:aspirin ec\tROUTE:PO"
-    key = medication_key(ndc="0005-3618-01", atc=("B01AC06",), rxcuis=("1191",), names=("A\tB", "a b"))
-    assert key == "ATC:B01AC06\tNDC:00005361801\tRXCUI:1191\tNAME:a b"
-    assert medication_key(route="PO") == ""
-
-
-def test_shorthand_means_names_or_real_classes():
-    for order, (names, atc) in shorthand().items():
-        assert names or atc, order
-        assert all(5 <= len(code) <= 7 and code[0].isalpha() and code[1:3].isdigit() for code in atc), order
-        assert order == order.lower().strip()
-    assert shorthand()["lovenox"] == (("enoxaparin",), ("B01AB05",))
-    assert shorthand()["duoneb"] == (("ipratropium", "albuterol"), ())

@@ -17,7 +17,8 @@ from recsys.cohorts.prepare import prepare
 from recsys.formats.contract import CodePairs
 from recsys.generators.clusters import generate
 from recsys.generators.population import Shape
-from recsys.orders.medications import NO_ATC, NO_DRUG, TOO_COARSE, MedicationMap, by_route, map_orders, read_map
+from recsys.orders.medications import NO_ATC, TOO_COARSE, MedicationMap, map_orders, read_map
+from recsys.orders.resolve import NO_DRUG, VEHICLE
 
 DATA = Path(__file__).parents[2] / "demo" / "data"
 DRUGS = {  # key: (name, synonyms, identifiers, ATC codes)
@@ -52,7 +53,7 @@ def maps(filled):
 
 
 @pytest.mark.parametrize(("key", "codes"), [
-    ("NDC:00536338101\tNAME:no such name", ("ATC:B01A", "ATC:N02B")),
+    ("NDC:00536338101\tNAME:no such name", ("ATC:B01A",)),
     ("RXCUI:11289", ("ATC:B01A",)),
     ("NAME:warfarin sodium 5 mg po tabs", ("ATC:B01A",)),
     ("RXCUI:999999\tNAME:paracetamol 500 mg", ("ATC:N02B",)),
@@ -64,7 +65,8 @@ def maps(filled):
     ("NAME:amoxicillin 250 mg / clavulanate 125 mg oral tablet", ("ATC:J01C",)),
     ("ATC:C07AB02", ("ATC:C07A",)),
     ("ATC:C07", TOO_COARSE),
-    ("NAME:ns\tROUTE:IV", ("ATC:B05X",)),  # a drug without an ATC code: the shorthand has one
+    ("NAME:ns 1000 ml\tROUTE:IV", ("ATC:B05B",)),  # a drug without an ATC code in the knowledge base
+    ("NAME:ns\tROUTE:IV", VEHICLE),
     ("NAME:tylenol 325 mg po tabs", ("ATC:N02B",)),
     ("NAME:percocet", ("ATC:N02B",)),  # of its two drugs one is in this knowledge base
     ("NAME:docusate sodium 100 mg", ("ATC:A06A",)),
@@ -87,12 +89,6 @@ def test_levels(maps):
         maps("7")
 
 
-def test_a_route_never_leaves_a_drug_without_a_class():
-    assert by_route(["S01BA01"], "IV") == ["S01BA01"]
-    assert by_route(["B01AC06", "N02BA01", "B01AC06"], "PO") == ["B01AC06", "N02BA01"]
-    assert by_route(["A01AB03", "D08AC02"], "SWISH AND SPIT") == ["A01AB03"]
-
-
 def test_mapping_keeps_count_of_rows():
     known = MedicationMap("3")
     names = ["ATC:B01AA03", "ATC:B01AC06\tATC:N02BA01", "NAME:unobtainium", "ATC:C07"]
@@ -102,7 +98,7 @@ def test_mapping_keeps_count_of_rows():
     assert mapped.pairs.rows.sum() + sum(mapped.lost.values()) == 5
     assert (mapped.keys_in, mapped.keys_mapped) == (4, 2)
     given = {(int(v), mapped.pairs.names[c]) for v, c in zip(mapped.pairs.visits, mapped.pairs.codes, strict=True)}
-    assert given == {(0, "ATC:B01A"), (0, "ATC:N02B"), (1, "ATC:B01A"), (1, "ATC:N02B")}
+    assert given == {(0, "ATC:B01A"), (1, "ATC:B01A")}
 
 
 def test_a_name_of_several_drugs_means_the_one_that_bears_it_first(filled):
@@ -124,7 +120,7 @@ def test_prepare_end_to_end(filled, tmp_path, form, folder):
     assert {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")} == {"cohorts"}
     loaded = load_cohort("demo", home)
     assert loaded.fingerprint == made.cohort.fingerprint
-    assert set(loaded.vocabularies["medication"].codes) >= {"ATC:B01A", "ATC:N02B", "ATC:B05X"}
+    assert set(loaded.vocabularies["medication"].codes) >= {"ATC:B01A", "ATC:N02B", "ATC:B05B"}
     assert loaded.provenance["format"] == form and loaded.provenance["level"] == "3"
     assert [{k: row[k] for k in ("table", "reason", "rows")} for row in made.accounting] == [
         vars(loss) for loss in loaded.accounting]

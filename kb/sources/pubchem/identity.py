@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from kb.chemistry import standardise
 from kb.errors import DataError
-from kb.identity.identifiers import Identifier
+from kb.identity.identifiers import Identifier, is_cas
 from kb.ingest.records import Document, DrugRecord, Name
 from kb.sources.pubchem.formula import composition
 from kb.sources.pubchem.keys import CID, MAX_NAME, Question
@@ -16,7 +16,6 @@ from kb.sources.pubchem.proof import Compound
 
 MAX_SYNONYMS = 100
 MAX_SYNONYM = 300
-_CAS = re.compile(r"(\d{2,7})-(\d\d)-(\d)")
 _UNII = re.compile(r"UNII-([0-9A-Z]{10})")
 
 
@@ -58,15 +57,6 @@ def _title(compound: Compound, synonyms: Sequence[str]) -> str:
     else:
         name = next((text for text in synonyms if 0 < len(text) <= MAX_SYNONYM), "")
     return name if 0 < len(name) <= MAX_NAME else f"CID {compound.cid}"
-
-
-def is_cas(text: str) -> bool:
-    """Whether a text is a CAS Registry Number with a right check digit (EC numbers, e.g., are not)."""
-    match = _CAS.fullmatch(text)
-    if not match:
-        return False
-    digits = (match.group(1) + match.group(2))[::-1]
-    return sum(place * int(digit) for place, digit in enumerate(digits, 1)) % 10 == int(match.group(3))
 
 
 def contradicts(question: Question, compound: Compound, synonyms: Sequence[str], numbers: Sequence[str]) -> str | None:
