@@ -104,9 +104,10 @@ class Corpus(Source):
         labels = {r["entity"]: r["label"] for r in bundle.rows("kg_labels.tsv.gz")}
         quoted = {document.licence, *(relation.licence for relation in relations.values())}
         document = replace(document, licence=most_restrictive(LICENCES[name] for name in quoted).id)
+        labelled = bundle.document("kg_labels.tsv.gz", self.name, PARSER)
 
         def load(connection: Connection, _: Mapping[str, int]) -> None:
-            load_triples(connection, job.run_id, document, triples, relations, labels=labels)
+            load_triples(connection, job.run_id, document, triples, relations, labels=labels, labelled=labelled)
 
         yield Part(Batch(), also=load)
 

@@ -16,7 +16,7 @@ from kb.ledger.leases import release_dead
 from kb.modalities import Modality, State
 from kb.sources.contract import Part
 from kb.sources.pubchem.ask import BATCH, Asker, Reply
-from kb.sources.pubchem.identity import contradicts, drug_record
+from kb.sources.pubchem.identity import contradicts, drug_record, is_titled
 from kb.sources.pubchem.keys import (
     CID,
     Found,
@@ -186,7 +186,10 @@ class Lookup:
         lists = self.crew.attempt(lambda: self._lists(sorted(found)))
         if isinstance(lists, Miss):
             return self._part(Batch(), self._missed(cids, lists))
-        unsaid = lists[3]
+        unsaid = dict(lists[3])
+        for cid, (compound, _) in found.items():
+            if not is_titled(compound, lists[0].get(cid, ())):
+                unsaid[cid] = f"the title {compound.title[:60]!r} is none of its synonyms"
         told = {cid: row for cid, row in found.items() if cid not in unsaid}
         notes = self._missing([cid for cid in cids if cid not in found], absent)
         for cid in sorted(unsaid):
@@ -207,9 +210,9 @@ class Lookup:
             if not reply.present:
                 return {}, reply
             return {cid: (compound, reply.document) for cid, compound in reply.value.values.items()}, None
-        replies = self.asker.properties(cids, TAGS)
-        rows = {cid: (compound, r.document) for r in replies if r.present for cid, compound in r.value.values.items()}
-        return rows, replies[0] if len(cids) == 1 and not replies[0].present else None
+        asked = self.asker.properties(cids, TAGS)
+        absent = asked.replies[0] if len(cids) == 1 and not asked.replies[0].present else None
+        return asked.found(), absent
 
     def _lists(self, cids: Sequence[int]) -> Lists:
         """Synonyms and registry numbers by CID, with their documents, and why some compounds' are not believed."""
@@ -218,11 +221,11 @@ class Lookup:
         unsaid: dict[int, str] = {}
         for operation, tag in (("synonyms", "Synonym"), ("xrefs/RN", "RN")):
             values: dict[int, tuple[str, ...]] = {}
-            for reply in self.asker.lists(cids, operation, tag) if cids else ():
-                documents.append(reply.document)
-                if reply.present:
-                    values |= reply.value.values
-                    unsaid |= reply.value.refused
+            if cids:
+                asked = self.asker.lists(cids, operation, tag)
+                values = {cid: texts for cid, (texts, _) in asked.found().items()}
+                documents += [reply.document for reply in asked.replies]
+                unsaid |= asked.refused
             gathered.append(values)
         return gathered[0], gathered[1], documents, unsaid
 
