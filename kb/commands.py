@@ -208,26 +208,26 @@ def search(
     epilog="Example: mkmed kb export --as sqlite --out mkmed.sqlite   ·   mkmed kb export --as parquet --out dump"
 )
 def export(
-    out: Annotated[Path, typer.Option(help="File (sqlite) or folder (csv, jsonl, parquet) to make.")],
-    as_: Annotated[str, typer.Option("--as", help="sqlite, csv, jsonl or parquet.")] = "sqlite",
+    out: Annotated[Path, typer.Option(help="File (sqlite, sdf) or folder (csv, jsonl, parquet) to make.")],
+    as_: Annotated[str, typer.Option("--as", help="sqlite, csv, jsonl, parquet or sdf (conformers).")] = "sqlite",
     table: Annotated[list[str] | None, typer.Option(help="Only these tables; may be repeated.")] = None,
-    open_only: Annotated[bool, typer.Option(help="Leave out what may not be used commercially or passed on.")] = False,
+    open_only: Annotated[bool, typer.Option(help="Leave out what is not known to be under an open licence.")] = False,
+    pictures: Annotated[bool, typer.Option(help="Add the bytes of pictures.")] = False,
     raw: Annotated[
         bool, typer.Option(help="CSV: leave cells as they are, even those a spreadsheet would run.")
     ] = False,
     form: FormatOption = Format.table,
 ) -> None:
-    """Write the knowledge base elsewhere, licences included."""
+    """Write the knowledge base elsewhere, from one snapshot, every fact with its licence and where it came from."""
     from kb.db.engine import open_engine
-    from kb.query.export import TABLES, ExportFormat
+    from kb.query.export import ExportFormat
     from kb.query.export import export as run_export
 
     if as_ not in set(ExportFormat):
         raise UsageError(f"unknown format {as_!r}", hint=f"known: {', '.join(ExportFormat)}")
-    with open_engine().connect() as connection:
-        counts = run_export(
-            connection, out, ExportFormat(as_), tables=tuple(table or TABLES), open_only=open_only, raw=raw
-        )
+    counts = run_export(
+        open_engine(), out, ExportFormat(as_), tables=table, open_only=open_only, pictures=pictures, raw=raw
+    )
     output.emit([{"table": name, "rows": rows} for name, rows in counts.items()], form)
 
 

@@ -128,17 +128,26 @@ def remove_source(connection: Connection, run_id: uuid.UUID, source: str) -> dic
 
 
 def _remove_triples(connection: Connection, source: str) -> int:
-    own = "SELECT id FROM mkmed.kg_relation WHERE source = :source"
+    """Remove the source's statements; of relations, entities and labels those that no other source has."""
+    own = "SELECT id FROM mkmed.kg_provenance WHERE source = :source"
     count = connection.execute(
-        text(f"DELETE FROM mkmed.kg_triple WHERE relation IN ({own})"), {"source": source}  # noqa: S608
+        text(f"DELETE FROM mkmed.kg_triple WHERE provenance IN ({own})"), {"source": source}  # noqa: S608
     ).rowcount
-    if connection.execute(text("DELETE FROM mkmed.kg_relation WHERE source = :source"), {"source": source}).rowcount:
+    if connection.execute(text("DELETE FROM mkmed.kg_provenance WHERE source = :source"), {"source": source}).rowcount:
+        unstated = "NOT EXISTS (SELECT FROM mkmed.kg_provenance p WHERE p.relation = r.id)"
+        connection.execute(text(f"DELETE FROM mkmed.kg_relation r WHERE {unstated}"))  # noqa: S608
         orphans = """
             SELECT e.id FROM mkmed.kg_entity e
             WHERE NOT EXISTS (SELECT FROM mkmed.kg_triple t WHERE t.head = e.id)
             AND NOT EXISTS (SELECT FROM mkmed.kg_triple t WHERE t.tail = e.id)"""
         connection.execute(text(f"DELETE FROM mkmed.drug_entity WHERE entity_id IN ({orphans})"))  # noqa: S608
         connection.execute(text(f"DELETE FROM mkmed.kg_entity WHERE id IN ({orphans})"))  # noqa: S608
+        connection.execute(
+            text("""
+                UPDATE mkmed.kg_entity SET label = NULL, label_artifact = NULL
+                WHERE label_artifact IN (SELECT id FROM mkmed.artifact WHERE source = :source)"""),
+            {"source": source},
+        )
     return count
 
 

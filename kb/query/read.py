@@ -22,7 +22,7 @@ from kb.modalities import MODALITIES
 from kb.normalise import tidy
 from kb.schema.graph import atc_class, drug_atc, drug_entity, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier
-from kb.schema.ledger import artifact
+from kb.schema.ledger import artifact, content
 from kb.schema.payloads import conformer, description, image
 
 Ids = NDArray[np.int64]
@@ -154,9 +154,10 @@ def texts(connection: Connection, *, notes: bool = False, drug_ids: Ids | None =
 def images(connection: Connection, *, drug_ids: Ids | None = None) -> Iterator[DrugImage]:
     """Every picture (of the given drugs)."""
     query = (
-        select(image.c.drug_id, image.c.source, artifact.c.payload, func.encode(artifact.c.sha256, "hex"))
-        .join(artifact, artifact.c.sha256 == image.c.artifact)
-        .where(artifact.c.payload.is_not(None))
+        select(image.c.drug_id, image.c.source, content.c.payload, func.encode(content.c.sha256, "hex"))
+        .join(artifact, artifact.c.id == image.c.artifact)
+        .join(content, content.c.sha256 == artifact.c.content)
+        .where(content.c.payload.is_not(None))
         .order_by(image.c.drug_id, image.c.source, image.c.artifact)
     )
     for drug_id, source, payload, sha256 in _stream(connection, _of(query, image.c.drug_id, drug_ids), 200):
@@ -190,9 +191,10 @@ def digests(connection: Connection, payload: str, *, notes: bool = False) -> lis
         query = query if notes else query.where(~t.is_note)
     elif payload == "image":
         query = (
-            select(image.c.drug_id, image.c.source, artifact.c.sha256)
-            .join(artifact, artifact.c.sha256 == image.c.artifact)
-            .where(artifact.c.payload.is_not(None))
+            select(image.c.drug_id, image.c.source, content.c.sha256)
+            .join(artifact, artifact.c.id == image.c.artifact)
+            .join(content, content.c.sha256 == artifact.c.content)
+            .where(content.c.payload.is_not(None))
             .order_by(image.c.drug_id, image.c.source, image.c.artifact)
         )
     else:
@@ -230,7 +232,8 @@ def triples(
     kept_entities = [e for e in entities if e[2] not in exclude_entity_types]
     relations = connection.execute(select(kg_relation.c.id, kg_relation.c.name).order_by(kg_relation.c.id)).all()
     kept_relations = [r for r in relations if r[1] not in exclude_relations]
-    columns = copy_out(connection, "SELECT head, relation, tail FROM mkmed.kg_triple ORDER BY head, relation, tail")
+    stated = "SELECT DISTINCT head, relation, tail FROM mkmed.kg_triple ORDER BY head, relation, tail"
+    columns = copy_out(connection, stated)
     rows = np.stack([columns[name] for name in ("head", "relation", "tail")], axis=1).astype(np.int32)
     ids = np.asarray([e[0] for e in kept_entities], np.int32)
     relation_ids = np.asarray([r[0] for r in kept_relations], np.int32)
@@ -370,10 +373,8 @@ def find_drug(connection: Connection, wanted: str) -> int:
         Identifier.parse(wanted)
     prefix = wanted.lower()[:3]
     near = connection.scalars(
-        select(drug_name.c.name_key)
-        .where(drug_name.c.name_key.startswith(prefix, autoescape=True))
-        .distinct()
-        .limit(5000)
+        text("SELECT DISTINCT name_key FROM mkmed.names WHERE starts_with(name_key, :prefix) LIMIT 5000"),
+        {"prefix": prefix},
     ).all()
     close = difflib.get_close_matches(wanted.lower(), near, n=3, cutoff=0.6)
     meant = f"did you mean {' or '.join(close)}?" if close else "mkmed kb search TEXT finds names that contain a text"
@@ -394,14 +395,15 @@ def licences_used(connection: Connection) -> list[dict[str, Any]]:
     rows = connection.execute(
         text("""
             SELECT c.modality, l.id AS licence, l.share, count(*)::int AS items FROM mkmed.cell c
-            JOIN mkmed.artifact a ON a.sha256 = c.artifact JOIN mkmed.licence l ON l.id = a.licence_id
+            JOIN mkmed.artifact a ON a.id = c.artifact JOIN mkmed.licence l ON l.id = a.licence_id
             WHERE c.state = 'present' AND c.modality IN ('image', 'structure', 'property') GROUP BY 1, 2, 3
             UNION ALL
             SELECT 'text', l.id, l.share, count(*)::int FROM mkmed.text t JOIN mkmed.licence l ON l.id = t.licence_id
             GROUP BY 2, 3
             UNION ALL
-            SELECT 'graph', l.id, l.share, count(*)::int FROM mkmed.kg_triple k
-            JOIN mkmed.kg_relation r ON r.id = k.relation JOIN mkmed.licence l ON l.id = r.licence_id
+            SELECT 'graph', l.id, l.share, sum(k.n)::int
+            FROM (SELECT provenance, count(*) AS n FROM mkmed.kg_triple GROUP BY provenance) k
+            JOIN mkmed.kg_provenance p ON p.id = k.provenance JOIN mkmed.licence l ON l.id = p.licence_id
             GROUP BY 2, 3 ORDER BY 1, 2""")
     )
     return [dict(row) for row in rows.mappings()]

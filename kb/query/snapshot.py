@@ -27,17 +27,17 @@ _FACTS = {
     "name": "SELECT source, key, name, kind FROM mkmed.drug_name",
     "atc": "SELECT source, record_source, record_key, code FROM mkmed.drug_atc",
     "text": "SELECT source, record_source, record_key, provider, heading, content, licence_id FROM mkmed.text",
-    "image": "SELECT i.source, record_source, record_key, d.identity, encode(i.artifact, 'hex') AS artifact"
-    " FROM mkmed.image i JOIN mkmed.drug d ON d.id = i.drug_id",
+    "image": "SELECT i.source, record_source, record_key, d.identity, encode(a.content, 'hex') AS sha256"
+    " FROM mkmed.image i JOIN mkmed.drug d ON d.id = i.drug_id JOIN mkmed.artifact a ON a.id = i.artifact",
     "conformer": "SELECT c.source, record_source, record_key, d.identity, molblock, method FROM mkmed.conformer c"
     " JOIN mkmed.drug d ON d.id = c.drug_id",
     "property": "SELECT p.source, record_source, record_key, d.identity, values FROM mkmed.property_set p"
     " JOIN mkmed.drug d ON d.id = p.drug_id",
     "interaction": "SELECT source, provider, a_source, a_key, b_source, b_key, severity, description, licence_id"
     " FROM mkmed.interaction",
-    "triple": "SELECT h.name AS head, r.name AS relation, t.name AS tail FROM mkmed.kg_triple k"
-    " JOIN mkmed.kg_entity h ON h.id = k.head JOIN mkmed.kg_relation r ON r.id = k.relation"
-    " JOIN mkmed.kg_entity t ON t.id = k.tail",
+    "triple": "SELECT h.name AS head, r.name AS relation, t.name AS tail, p.source, p.provider, p.licence_id"
+    " FROM mkmed.kg_triple k JOIN mkmed.kg_entity h ON h.id = k.head JOIN mkmed.kg_relation r ON r.id = k.relation"
+    " JOIN mkmed.kg_entity t ON t.id = k.tail JOIN mkmed.kg_provenance p ON p.id = k.provenance",
 }
 """What a release is a hash of, by kind."""
 
