@@ -6,16 +6,18 @@ database is changed record by record, in any order, and must come to the same.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from sqlalchemy import Connection, Engine, func, select, text
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlalchemy import Connection, Engine, select, text
 
 from kb.errors import DataError, NotFound
 from kb.identity.identifiers import Identifier
 from kb.identity.relations import relate
-from kb.identity.resolve import Claim, Key, resolve
+from kb.identity.resolve import Claim, Key, portray, resolve
 from kb.identity.undo import list_merges, undo_merge
 from kb.ingest.engine import register_source
 from kb.ingest.records import AtcRecord, Batch, DrugRecord, InteractionRecord, PropertyRecord, TextRecord
@@ -36,7 +38,14 @@ STRUCTURES = {
     "its hydrochloride": ("CN(C)C(=N)NC(=N)N.Cl", "OETHQSJEHLVLGH-UHFFFAOYSA-N"),
     "aspirin": ("CC(=O)Oc1ccccc1C(=O)O", "BSYNRYMUTXBXSQ-UHFFFAOYSA-N"),
 }
-IDENTIFIERS = ("drugbank:DB00001", "drugbank:DB00002", "unii:AAAAAAAAAA", "cas:50-78-2")
+IDENTIFIERS = [
+    frozenset(some)
+    for some in (
+        ["drugbank:DB00001"], ["drugbank:DB00001", "cas:50-78-2"], ["drugbank:DB00002"],
+        ["drugbank:DB00001", "unii:AAAAAAAAAA"], ["unii:AAAAAAAAAA"], [],
+    )
+]
+"""Few, so that records share them and merge."""
 TABLES = "drug, drug_record, lookup, cell, artifact, run, drug_merge, drug_conflict, retired, kg_entity, atc_class"
 
 
@@ -59,8 +68,8 @@ class Record:
 
 contents = st.builds(
     Record,
-    structure=st.sampled_from([None, None, *(s for s in STRUCTURES if s)]),
-    identifiers=st.frozensets(st.sampled_from(IDENTIFIERS), max_size=2),
+    structure=st.sampled_from([None, None, None, None, *(s for s in STRUCTURES if s)]),
+    identifiers=st.sampled_from(IDENTIFIERS),
     name=st.sampled_from(("alpha", "beta", "gamma")),
     about=st.sampled_from((None, "one text", "another text")),
     mass=st.sampled_from((None, 100.0, 200.0)),
@@ -78,6 +87,7 @@ class Claims(RuleBasedStateMachine):
         super().__init__()
         self.records: dict[Key, Record] = {}
         self.pairs: set[tuple[Key, Key]] = set()
+        self.merges = False
         self.written = 0
         with self.engine.begin() as connection:
             connection.execute(text(f"TRUNCATE {TABLES} CASCADE"))
@@ -110,6 +120,22 @@ class Claims(RuleBasedStateMachine):
         with self.engine.begin() as connection:
             self._say(connection, place, record, again=refresh)
 
+    @precondition(lambda self: any(not r.inchikey and r.identifiers and not r.pinned for r in self.records.values()))
+    @rule(structure=st.sampled_from([s for s in STRUCTURES if s]), part=st.booleans(), data=st.data())
+    def meet(self, structure: str, part: bool, data: st.DataObject) -> None:
+        """A record with a structure states the identifiers of one without, so that they become one drug, or part again."""
+        loose = sorted(p for p, r in self.records.items() if not r.inchikey and r.identifiers and not r.pinned)
+        chosen = data.draw(st.sampled_from(loose), label="loose")
+        place = data.draw(places.filter(lambda p: p != chosen), label="place")
+        record = Record(structure, self.records[chosen].identifiers, "met", None, None, None)
+        with self.engine.begin() as connection:
+            self._say(connection, place, record, again=False)
+        self.every_fact_is_under_the_right_substance()
+        with self.engine.connect() as connection:
+            merges = [m for m in list_merges(connection) if (m["source"], m["key"]) == chosen and not m["undone_at"]]
+        if part and merges:
+            self._undo(merges[0])
+
     @rule(place=places, name=st.sampled_from(("alpha", "delta")))
     def change_name(self, place: Key, name: str) -> None:
         if place in self.records:
@@ -122,15 +148,19 @@ class Claims(RuleBasedStateMachine):
             with self.engine.begin() as connection:
                 self._say(connection, place, replace(self.records[place], structure=structure), again=False)
 
+    @precondition(lambda self: self.merges)
     @rule(data=st.data())
     def undo(self, data: st.DataObject) -> None:
-        with self.engine.begin() as connection:
+        with self.engine.connect() as connection:
             merges = [m for m in list_merges(connection) if m["undone_at"] is None]
-            if not merges:
-                return
-            chosen = data.draw(st.sampled_from(merges), label="merge")
-            same = ("from_identity", "to_identity", "at")
-            moved = {(m["source"], m["key"]) for m in merges if all(m[n] == chosen[n] for n in same)}
+        if merges:
+            self._undo(data.draw(st.sampled_from(merges), label="merge"))
+
+    def _undo(self, chosen: dict[str, Any]) -> None:
+        same = ("from_identity", "to_identity", "at")
+        with self.engine.connect() as connection:
+            merges = [m for m in list_merges(connection) if m["undone_at"] is None]
+        moved = {(m["source"], m["key"]) for m in merges if all(m[n] == chosen[n] for n in same)}
         with self.engine.connect() as connection:
             try:
                 undo_merge(connection, chosen["id"], begin(connection))
@@ -206,13 +236,23 @@ class Claims(RuleBasedStateMachine):
             if identities[a] != identities[b]:
                 self.pairs.add((min(a, b), max(a, b)))
 
-    def identities(self) -> dict[Key, str]:
-        """Who every record is, by all claims at once."""
-        claims = [
+    def claims(self) -> list[Claim]:
+        return [
             Claim(source, key, r.inchikey, r.identifiers, r.pinned, r.name, "unknown", STRUCTURES[r.structure][0])
             for (source, key), r in self.records.items()
         ]
-        return resolve(claims)[0]
+
+    def identities(self) -> dict[Key, str]:
+        """Who every record is, by all claims at once."""
+        return resolve(self.claims())[0]
+
+    def portraits(self) -> dict[str, tuple[str, str | None, str | None]]:
+        """What every drug shows of itself."""
+        identities, members = self.identities(), defaultdict(list)
+        for claim in self.claims():
+            members[identities[claim.source, claim.key]].append(claim)
+        found = {identity: portray(identity, claims) for identity, claims in members.items()}
+        return {identity: (shown.name, shown.smiles, shown.inchikey) for identity, shown in found.items()}
 
     @invariant()
     def every_fact_is_under_the_right_substance(self) -> None:
@@ -236,7 +276,9 @@ class Claims(RuleBasedStateMachine):
                 assert len(found) == len(set(found)) and set(found) == expected[table], table
             pairs = connection.execute(text("SELECT a_source, a_key, b_source, b_key FROM mkmed.interaction")).all()
             assert {((row[0], row[1]), (row[2], row[3])) for row in pairs} == self.pairs
-            assert connection.scalar(select(func.count()).select_from(drug)) == len(set(identities.values()))
+            shown = {row.identity: (row.name, row.smiles, row.inchikey) for row in connection.execute(select(drug))}
+            assert shown == self.portraits()
+            self.merges = any(merge["undone_at"] is None for merge in list_merges(connection))
             assert [check for check in verify(connection) if check.broken] == []
 
 
