@@ -96,23 +96,28 @@ def read_visits(
                f" LAST, id) - 1 AS INT) AS number FROM (SELECT DISTINCT patient AS id FROM {good} {known})")
     chosen = "".join(f", {sql} AS {name}" for name, sql in attributes.items())
     joined = f"LEFT JOIN {people.sql} p ON p.id = v.patient" if people.sql else ""
-    inner = (f"SELECT CAST(row_number() OVER (ORDER BY TRY_CAST(v.id AS BIGINT) NULLS LAST, v.id) - 1 AS INT) AS"
-             f" number,"
-             f" v.id, q.number AS patient, v.start, v.stop, {readmission or 'false'} AS counts {chosen}"
-             f" FROM {good} v JOIN {patient} q ON q.id = v.patient {joined}")
+    place = export.fresh("place")
+    export.run(f"CREATE TEMP TABLE {place} AS SELECT id, CAST(row_number() OVER (ORDER BY TRY_CAST(id AS BIGINT) NULLS"
+               f" LAST, id) - 1 AS INT) AS number FROM {good}")
+    inner = (f"SELECT n.number, v.id, q.number AS patient, v.start, v.stop, {readmission or 'false'} AS counts {chosen}"
+             f" FROM {good} v JOIN {place} n ON n.id = v.id JOIN {patient} q ON q.id = v.patient {joined}")
     visit = export.fresh("visit")
     if readmission is None:
         export.run(f"CREATE TEMP TABLE {visit} AS SELECT * EXCLUDE counts FROM ({inner})")
     else:
         # Within a patient, counted visits look at the next counted one; whoever died in hospital cannot come back.
         alive = f"{DIED} IS DISTINCT FROM 'yes'" if DIED in attributes else "true"
-        export.run(f"CREATE TEMP TABLE {visit} AS SELECT * EXCLUDE (counts, later), CASE WHEN NOT counts OR stop IS"
-                   f" NULL OR"
+        raw, again = export.fresh("raw"), export.fresh("again")
+        export.run(f"CREATE TEMP TABLE {raw} AS {inner}")
+        export.run(f"CREATE TEMP TABLE {again} AS SELECT number, lead(start) OVER (PARTITION BY patient ORDER BY start,"
+                   f" number) AS later FROM {raw} WHERE counts")
+        export.run(f"CREATE TEMP TABLE {visit} AS SELECT v.* EXCLUDE counts, CASE WHEN NOT counts OR stop IS NULL OR"
                    f" stop < start OR NOT {alive} THEN NULL WHEN later BETWEEN stop AND stop +"
-                   f" {READMISSION_DAYS * 86400} THEN 'yes' ELSE 'no' END AS {READMITTED} FROM (SELECT *, lead(start)"
-                   f" OVER (PARTITION BY patient, counts ORDER BY start, number) AS later FROM ({inner}))")
+                   f" {READMISSION_DAYS * 86400} THEN 'yes' ELSE 'no' END AS {READMITTED} FROM {raw} v"
+                   f" LEFT JOIN {again} a USING (number)")
+        export.drop(raw, again)
     export.run(f"DROP {'VIEW' if listed == distinct else 'TABLE'} {good}")
-    export.drop(staged)
+    export.drop(staged, place)
     names = (*attributes, *([READMITTED] if readmission is not None else []))
     return Visits(table, visit, export.count(f"SELECT count(*) FROM {patient}"), names)
 

@@ -37,8 +37,8 @@ MACROS = (
     f"CREATE TEMP MACRO said(x) AS CASE WHEN lower(trim(x)) IN ({', '.join(map(literal, MISSING))}) THEN NULL"
     " ELSE trim(x) END",
     # Ten years of age; what sources write for the very old (300, 91, '> 89') is one band.
-    "CREATE TEMP MACRO age_band(years) AS CASE WHEN years IS NULL OR years < 0 THEN NULL WHEN years >= 90 THEN '90+'"
-    " ELSE printf('%02d-%02d', CAST(floor(years / 10) * 10 AS INT), CAST(floor(years / 10) * 10 + 9 AS INT)) END",
+    "CREATE TEMP MACRO age_band(years) AS CASE WHEN years < 0 THEN NULL WHEN years >= 90 THEN '90+'"
+    f" ELSE list_extract({[f'{n}0-{n}9' for n in range(9)]}, CAST(floor(years / 10) AS INT) + 1) END",
     "CREATE TEMP MACRO sex_of(x) AS CASE WHEN lower(trim(x)) IN ('m', 'male') THEN 'male'"
     " WHEN lower(trim(x)) IN ('f', 'female') THEN 'female' ELSE lower(said(x)) END",
     "CREATE TEMP MACRO year_of(x) AS TRY_CAST(left(trim(x), 4) AS INT)",
