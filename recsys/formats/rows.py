@@ -87,13 +87,11 @@ def read_visits(
         export.run(f"CREATE TEMP VIEW {good} AS SELECT * FROM {staged} WHERE {faults} IS NULL")
     else:
         export.run(f"CREATE TEMP TABLE {good} AS SELECT * EXCLUDE turn FROM (SELECT *, row_number() OVER (PARTITION"
-                   f" BY id"
-                   f" ORDER BY start, patient, stop) AS turn FROM {fine}) WHERE turn = 1")
+                   f" BY id ORDER BY start, patient, stop) AS turn FROM {fine}) WHERE turn = 1")
     patient = export.fresh("patient")
     known = f"UNION SELECT id FROM {people.sql}" if people.sql else ""
     export.run(f"CREATE TEMP TABLE {patient} AS SELECT id, CAST(row_number() OVER (ORDER BY TRY_CAST(id AS BIGINT)"
-               f" NULLS"
-               f" LAST, id) - 1 AS INT) AS number FROM (SELECT DISTINCT patient AS id FROM {good} {known})")
+               f" NULLS LAST, id) - 1 AS INT) AS number FROM (SELECT DISTINCT patient AS id FROM {good} {known})")
     chosen = "".join(f", {sql} AS {name}" for name, sql in attributes.items())
     joined = f"LEFT JOIN {people.sql} p ON p.id = v.patient" if people.sql else ""
     place = export.fresh("place")

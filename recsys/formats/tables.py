@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FOLDERS = ("", "hosp", "icu")
 _TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 _ENDINGS = (*_TEXT, ".parquet")
-_SHARD = re.compile(r"([._-]?(part|shard|chunk)?[._-]?\d+([._-]of[._-]\d+)?)+")
+_SHARD = re.compile(r"([._-]?(part|shard|chunk)?[._-]?\d++([._-]of[._-]\d++)?)+")
 MALFORMED = "malformed row"
 _BATCH = 100_000
 _DEPTH, _FILES = 6, 20_000
@@ -46,8 +46,7 @@ MACROS = (
     "CREATE TEMP MACRO whole(x) AS CASE WHEN suffix(trim(x), '.0') THEN trim(x)[:-3] ELSE trim(x) END",
     # Seconds since 1970 of a date or time (ISO 8601); NULL where it is none. Without an offset it is taken as UTC.
     "CREATE TEMP MACRO moment(x) AS CASE WHEN length(x) <= 19 THEN CAST(floor(epoch(TRY_CAST(x AS TIMESTAMP))) AS"
-    " BIGINT)"
-    " ELSE CAST(floor(epoch(TRY_CAST(x AS TIMESTAMPTZ))) AS BIGINT) END",
+    " BIGINT) ELSE CAST(floor(epoch(TRY_CAST(x AS TIMESTAMPTZ))) AS BIGINT) END",
 )
 
 
