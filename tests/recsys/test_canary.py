@@ -173,6 +173,7 @@ def _walk(folder, form, write):
     run("recsys", "train", *small, "--dry-run")
     for name in ("mkmed", "popularity", "gamenet"):
         run("recsys", "train", *small, "--recommender", name)
+    run("recsys", "train", *small, "--recommender", "pairs", "--set", "titles=off")
     run("recsys", "train", *small, "--recommender", "logistic_history", "--set", "task=order-time")
     run("recsys", "train", *small, "--recommender", "retain", "--set", "task=admission")
     runs = sorted((home / "runs" / "recsys").iterdir(), key=lambda path: path.stat().st_mtime)
@@ -181,7 +182,8 @@ def _walk(folder, form, write):
         for output in ("table", "json"):
             run("recsys", "evaluate", "--run", runs[0].name, "--by", by, "--format", output)
     code = "ICD9CM:4280"
-    (folder / "patient.json").write_text(json.dumps({"visits": [{"diagnoses": [code, "ICD9CM:4019"]}]}))
+    (folder / "patient.json").write_text(json.dumps({"visits": [{"diagnoses": [code, "ICD9CM:4019"], "medications": ["warfarin 5 mg", "aspirin"]},
+                                                              {"diagnoses": [code]}]}))
     for output in ("table", "json", "csv"):
         run("recsys", "recommend", "--run", runs[0].name, "--visit", folder / "patient.json", "--explain", "--format", output,
             "--picture", home / "why.svg")
