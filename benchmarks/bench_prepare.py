@@ -1,10 +1,14 @@
 """What it costs to read an EHR export of a hospital's size: rows a second and peak memory, beside DuckDB and pandas.
 
 Run: ``python benchmarks/bench_prepare.py [--mimic PRESCRIPTIONS] [--omop PATIENTS]``. Two exports are written to a
-temporary folder, each in turn: MIMIC-IV's layout (20 million prescriptions; MIMIC-IV has 20.3 million) and OMOP's (a million
-patients with 40 visits each, a condition and a drug a visit). Each is read by its format into arrays, within the default
-``--memory``; its files are loaded as texts by plain ``read_csv`` of DuckDB with the same bound (the columns that mkmed reads,
-no join, nothing distinct); and by pandas, which would not fit the whole OMOP export, in a tenth of the rows. Every reader is
+temporary folder, each in turn: MIMIC-IV's layout (20 million prescriptions; MIMIC-IV has 20.3 million) and OMOP's (a
+million
+patients with 40 visits each, a condition and a drug a visit). Each is read by its format into arrays, within the
+default
+``--memory``; its files are loaded as texts by plain ``read_csv`` of DuckDB with the same bound (the columns that
+mkmed reads,
+no join, nothing distinct); and by pandas, which would not fit the whole OMOP export, in a tenth of the rows. Every
+reader is
 a process of its own; times are CPU seconds of all its threads, because the machine is shared.
 """
 
@@ -28,11 +32,13 @@ COLUMNS = {
     "mimic4": {
         "admissions": ["subject_id", "hadm_id", "admittime", "dischtime", "admission_type"],
         "prescriptions": ["hadm_id", "drug", "gsn", "ndc", "form_rx", "route", "drug_type", "prod_strength"],
-        "diagnoses_icd": ["hadm_id", "icd_code", "icd_version"], "procedures_icd": ["hadm_id", "icd_code", "icd_version"],
+        "diagnoses_icd": ["hadm_id", "icd_code", "icd_version"],
+        "procedures_icd": ["hadm_id", "icd_code", "icd_version"],
     },
     "omop": {
         "person": ["person_id", "year_of_birth", "gender_concept_id"],
-        "visit_occurrence": ["visit_occurrence_id", "person_id", "visit_concept_id", "visit_start_date", "visit_end_date"],
+        "visit_occurrence": ["visit_occurrence_id", "person_id", "visit_concept_id", "visit_start_date",
+                             "visit_end_date"],
         "condition_occurrence": ["person_id", "condition_concept_id", "condition_start_date", "visit_occurrence_id"],
         "drug_exposure": ["person_id", "drug_concept_id", "drug_exposure_start_date", "visit_occurrence_id"],
     },
@@ -52,39 +58,43 @@ def write_mimic4(root: Path, rows: int) -> None:
                           " TIMESTAMP '2150-01-01' + to_hours(range % 700000) AS admittime, TIMESTAMP '2150-01-03' +"
                           " to_hours(range % 700000) AS dischtime, 'EW EMER.' AS admission_type, 'HOME' AS"
                           f" discharge_location, 0 AS hospital_expire_flag FROM range({visits})",
-            "prescriptions": "SELECT 10000000 + v % {p} AS subject_id, 20000000 + v AS hadm_id, n AS pharmacy_id,"
-                             " n || '-1' AS poe_id, '2150-01-01 10:00:00' AS starttime, '2150-01-02 10:00:00' AS stoptime,"
-                             " 'MAIN' AS drug_type, 'Drug ' || d || ' Tablet, ' || d % 13 || ' mg' AS drug, lpad(d::VARCHAR, 6,"
-                             " '0') AS gsn, lpad((d * 7919 + 1000000000)::VARCHAR, 11, '0') AS ndc, d % 13 || 'mg Tablet' AS"
-                             " prod_strength, 'TAB' AS form_rx, CASE WHEN d % 3 = 0 THEN 'IV' ELSE 'PO' END AS route FROM"
-                             " (SELECT range AS n, hash(range) % {v} AS v, CAST(4000 * power(random(), 3) AS INT) AS d FROM"
-                             " range({n}))".format(p=patients, v=visits, n=rows),
-            "diagnoses_icd": f"SELECT 20000000 + hash(range) % {visits} AS hadm_id, 1 AS seq_num, 1000 + hash(range + 7) % 8999"
-                             f" AS icd_code, 9 AS icd_version FROM range({visits * 11})",
-            "procedures_icd": f"SELECT 20000000 + hash(range) % {visits} AS hadm_id, 1 AS seq_num, 1000 + hash(range + 7) %"
-                              f" 8999 AS icd_code, 9 AS icd_version FROM range({visits * 2})",
+            "prescriptions": f"SELECT 10000000 + v % {patients} AS subject_id, 20000000 + v AS hadm_id, n AS pharmacy_id,"
+                             " n || '-1' AS poe_id, '2150-01-01 10:00:00' AS starttime, '2150-01-02 10:00:00' AS"
+                             " stoptime, 'MAIN' AS drug_type, 'Drug ' || d || ' Tablet, ' || d % 13 || ' mg' AS drug,"
+                             " lpad(d::VARCHAR, 6, '0') AS gsn, lpad((d * 7919 + 1000000000)::VARCHAR, 11, '0') AS"
+                             " ndc, d % 13 || 'mg Tablet' AS prod_strength, 'TAB' AS form_rx, CASE WHEN d % 3 = 0"
+                             " THEN 'IV' ELSE 'PO' END AS route FROM"
+                             f" (SELECT range AS n, hash(range) % {visits} AS v, CAST(4000 * power(random(), 3) AS INT)"
+                             f" AS d FROM range({rows}))",
+            "diagnoses_icd": f"SELECT 20000000 + hash(range) % {visits} AS hadm_id, 1 AS seq_num, 1000 + hash(range"
+                             f" + 7) % 8999 AS icd_code, 9 AS icd_version FROM range({visits * 11})",
+            "procedures_icd": f"SELECT 20000000 + hash(range) % {visits} AS hadm_id, 1 AS seq_num, 1000 + hash(range"
+                              f" + 7) % 8999 AS icd_code, 9 AS icd_version FROM range({visits * 2})",
         }
         for table, query in queries.items():
             base.execute(f"COPY ({query}) TO '{root}/{table}.csv' (HEADER)")
 
 
 def write_omop(root: Path, patients: int, visits: int = 40) -> None:
-    """An export of that many persons, ``visits`` visits each, with one of 3,000 conditions and of 2,000 drugs a visit."""
+    """An export of that many persons, ``visits`` visits each, one of 3,000 conditions and 2,000 drugs each."""
     total = patients * visits
     each = f"SELECT range AS v, range // {visits} + 1 AS p, DATE '1990-01-01' + CAST(range % {visits} * 90 AS INT) AS d"
     with duckdb.connect() as base:
         queries = {
-            "person": f"SELECT range + 1 AS person_id, 1950 AS year_of_birth, 8532 AS gender_concept_id FROM range({patients})",
+            "person": f"SELECT range + 1 AS person_id, 1950 AS year_of_birth, 8532 AS gender_concept_id FROM"
+                      f" range({patients})",
             "visit_occurrence": "SELECT v + 1 AS visit_occurrence_id, p AS person_id, 9201 AS visit_concept_id, d AS"
                                 f" visit_start_date, d + 2 AS visit_end_date FROM ({each} FROM range({total}))",
             "condition_occurrence": "SELECT v AS condition_occurrence_id, p AS person_id, 1000000 + hash(v) % 3000 AS"
-                                    " condition_concept_id, d AS condition_start_date, v + 1 AS visit_occurrence_id FROM"
-                                    f" ({each} FROM range({total}))",
-            "drug_exposure": "SELECT v AS drug_exposure_id, p AS person_id, 2000000 + hash(v + 7) % 2000 AS drug_concept_id, d"
-                             f" AS drug_exposure_start_date, v + 1 AS visit_occurrence_id FROM ({each} FROM range({total}))",
-            "concept": "SELECT range + 1000000 AS concept_id, 'condition ' || range AS concept_name, 'SNOMED' AS vocabulary_id,"
-                       " 'Disorder' AS concept_class_id, 10000000 + range AS concept_code FROM range(3000) UNION ALL SELECT"
-                       " range + 2000000, 'drug ' || range, 'RxNorm', 'Ingredient', range + 1 FROM range(2000)",
+                                    " condition_concept_id, d AS condition_start_date, v + 1 AS visit_occurrence_id"
+                                    f" FROM ({each} FROM range({total}))",
+            "drug_exposure": "SELECT v AS drug_exposure_id, p AS person_id, 2000000 + hash(v + 7) % 2000 AS"
+                             " drug_concept_id, d AS drug_exposure_start_date, v + 1 AS visit_occurrence_id FROM"
+                             f" ({each} FROM range({total}))",
+            "concept": "SELECT range + 1000000 AS concept_id, 'condition ' || range AS concept_name, 'SNOMED' AS"
+                       " vocabulary_id, 'Disorder' AS concept_class_id, 10000000 + range AS concept_code FROM"
+                       " range(3000) UNION ALL SELECT range + 2000000, 'drug ' || range, 'RxNorm', 'Ingredient',"
+                       " range + 1 FROM range(2000)",
         }
         for table, query in queries.items():
             base.execute(f"COPY ({query}) TO '{root}/{table}.csv' (HEADER)")
@@ -104,7 +114,8 @@ def duckdb_alone(form: str, root: Path) -> int:
                                 "preserve_insertion_order": "false"}) as base:
         for table, columns in COLUMNS[form].items():
             chosen = ", ".join(columns)
-            base.execute(f"CREATE TEMP TABLE {table} AS SELECT {chosen} FROM read_csv('{root}/{table}.csv', all_varchar = true)")
+            base.execute(f"CREATE TEMP TABLE {table} AS SELECT {chosen} FROM read_csv('{root}/{table}.csv',"
+                         f" all_varchar = true)")
             rows += base.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
     return rows
 
@@ -160,7 +171,8 @@ def main() -> None:
         for reader, got in found.items():
             results.append({
                 "export": f"{form}, {size:,} {'prescriptions' if form == 'mimic4' else 'patients'}", "MiB": round(mib),
-                "reader": reader, "rows": got["rows"], "CPU s": round(got["cpu_s"], 1), "wall s": round(got["wall_s"], 1),
+                "reader": reader, "rows": got["rows"], "CPU s": round(got["cpu_s"], 1),
+                "wall s": round(got["wall_s"], 1),
                 "rows/CPU s": round(got["rows"] / got["cpu_s"]), "peak MiB": round(got["peak_mib"]),
                 "CPU a row beside DuckDB": round(got["cpu_s"] / got["rows"] / (base["cpu_s"] / base["rows"]), 2),
             })

@@ -136,10 +136,11 @@ def read_codes(
     """
     if not export.has(table):
         return no_pairs(table)
-    key = cells(tuple(columns))
-    staged = export.stage(table, {visit_column: True, **columns},
-                          f"CASE WHEN whole(s.{visit_column}) = '' THEN -2 ELSE coalesce(v.number, -1) END AS visit,"
-                          f" {key} AS key", join=f"LEFT JOIN {visits.sql} v ON v.id = whole(s.{visit_column})")
+    staged = export.stage(
+        table, {visit_column: True, **columns},
+        "CASE WHEN s.visit = '' THEN -2 ELSE coalesce(v.number, -1) END AS visit, s.key",
+        first=f"whole(s.{visit_column}) AS visit, {cells(tuple(columns))} AS key",
+        join=f"LEFT JOIN {visits.sql} v ON v.id = s.visit")
     return coded(export, table, staged, code)
 
 

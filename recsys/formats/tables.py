@@ -200,16 +200,15 @@ class Export:
 
     def stage(
         self, table: str, wanted: Mapping[str, bool], select: str | None = None, *, join: str = "",
-        name: str | None = None, where: str = "",
+        first: str = "", name: str | None = None, where: str = "",
     ) -> str:
         """Read a table's wanted columns into a temporary table, every row of it, and count them in the ledger.
 
         ``wanted[column]`` tells whether the column must be there; one that is not comes as an empty text. ``select`` is
-        SQL over the columns of ``s``, all of them texts that are never NULL; ``join`` follows ``FROM … s`` and must
-        keep
-        every row once. With ``where`` only some rows of a vocabulary are taken, and nothing is counted. Raises
-        DataError
-        where a column is missing or a file cannot be parsed.
+        SQL over the columns of ``s``, all of them texts that are never NULL, or over what ``first`` makes of them
+        before a join. ``join`` follows ``FROM … s`` and must keep every row once. With ``where`` only some rows of a
+        vocabulary are taken, and nothing is counted. Raises DataError where a column is missing or a file cannot be
+        parsed.
         """
         import duckdb
 
@@ -219,6 +218,7 @@ class Export:
             source, expected, careful = self._source(part, table, wanted)
             head = f"CREATE TEMP TABLE {name} AS" if i == 0 else f"INSERT INTO {name}"
             before = self.count(f"SELECT count(*) FROM {name}") if i else 0
+            source = f"SELECT {first} FROM ({source}) s" if first else source
             try:
                 self.run(f"{head} SELECT {select} FROM ({source}) s {join} {where and f'WHERE {where}'}")
             except duckdb.OutOfMemoryException:
