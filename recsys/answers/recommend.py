@@ -23,6 +23,7 @@ from recsys.cohorts.cohort import DOOR, KINDS, KNOWN_AT_THE_DOOR, Ragged, Vocabu
 from recsys.cohorts.tasks import TASKS
 from recsys.experiments.checkpoint import Trained
 from recsys.experiments.decode import select
+from recsys.knowledge.codes import PATH_SYSTEMS, title
 from recsys.orders.codes import normalised
 from recsys.orders.stored import order_of, unpack
 
@@ -174,6 +175,13 @@ class RecommenderService:
     def orders(self) -> MedicationMap | None:
         """The map from orders to medications that is stored with the recommender."""
         return None if self.trained.orders is None else unpack(self.trained.orders)
+
+    def meaning(self, kind: str, text: str) -> str:
+        """What a code as written means in words; empty where no table says it, and for codes that are words."""
+        if kind == "medication":
+            return ", ".join(self.knowledge.names[number] for number in self.numbers(kind, text))
+        code = normalised(text, kind) or ""
+        return "" if kind == DOOR or code.partition(":")[0] in PATH_SYSTEMS else title(code) or ""
 
     def histories(self, patients: Sequence[Patient]) -> tuple[Histories, list[Coverage]]:
         """The patients as a recommender takes them, and how much of each is understood."""
