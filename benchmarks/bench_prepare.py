@@ -58,9 +58,9 @@ def write_mimic4(root: Path, rows: int) -> None:
                           " TIMESTAMP '2150-01-01' + to_hours(range % 700000) AS admittime, TIMESTAMP '2150-01-03' +"
                           " to_hours(range % 700000) AS dischtime, 'EW EMER.' AS admission_type, 'HOME' AS"
                           f" discharge_location, 0 AS hospital_expire_flag FROM range({visits})",
-            "prescriptions": f"SELECT 10000000 + v % {patients} AS subject_id, 20000000 + v AS hadm_id, n AS pharmacy_id,"
-                             " n || '-1' AS poe_id, '2150-01-01 10:00:00' AS starttime, '2150-01-02 10:00:00' AS"
-                             " stoptime, 'MAIN' AS drug_type, 'Drug ' || d || ' Tablet, ' || d % 13 || ' mg' AS drug,"
+            "prescriptions": f"SELECT 10000000 + v % {patients} AS subject_id, 20000000 + v AS hadm_id,"
+                             " n AS pharmacy_id, n || '-1' AS poe_id, '2150-01-01 10:00:00' AS starttime,"
+                             " '2150-01-02 10:00:00' AS stoptime, 'MAIN' AS drug_type, 'Drug ' || d || ' Tablet, ' || d % 13 || ' mg' AS drug,"
                              " lpad(d::VARCHAR, 6, '0') AS gsn, lpad((d * 7919 + 1000000000)::VARCHAR, 11, '0') AS"
                              " ndc, d % 13 || 'mg Tablet' AS prod_strength, 'TAB' AS form_rx, CASE WHEN d % 3 = 0"
                              " THEN 'IV' ELSE 'PO' END AS route FROM"
