@@ -60,12 +60,12 @@ def write_mimic4(root: Path, rows: int) -> None:
                           f" discharge_location, 0 AS hospital_expire_flag FROM range({visits})",
             "prescriptions": f"SELECT 10000000 + v % {patients} AS subject_id, 20000000 + v AS hadm_id,"
                              " n AS pharmacy_id, n || '-1' AS poe_id, '2150-01-01 10:00:00' AS starttime,"
-                             " '2150-01-02 10:00:00' AS stoptime, 'MAIN' AS drug_type, 'Drug ' || d || ' Tablet, ' || d % 13 || ' mg' AS drug,"
-                             " lpad(d::VARCHAR, 6, '0') AS gsn, lpad((d * 7919 + 1000000000)::VARCHAR, 11, '0') AS"
-                             " ndc, d % 13 || 'mg Tablet' AS prod_strength, 'TAB' AS form_rx, CASE WHEN d % 3 = 0"
-                             " THEN 'IV' ELSE 'PO' END AS route FROM"
-                             f" (SELECT range AS n, hash(range) % {visits} AS v, CAST(4000 * power(random(), 3) AS"
-                             f" INT) AS d FROM range({rows}))",
+                             " '2150-01-02 10:00:00' AS stoptime, 'MAIN' AS drug_type,"
+                             " 'Drug ' || d || ' Tablet, ' || d % 13 || ' mg' AS drug, lpad(d::VARCHAR, 6, '0') AS gsn,"
+                             " lpad((d * 7919 + 1000000000)::VARCHAR, 11, '0') AS ndc, d % 13 || 'mg Tablet' AS"
+                             " prod_strength, 'TAB' AS form_rx, CASE WHEN d % 3 = 0 THEN 'IV' ELSE 'PO' END AS route"
+                             f" FROM (SELECT range AS n, hash(range) % {visits} AS v,"
+                             f" CAST(4000 * power(random(), 3) AS INT) AS d FROM range({rows}))",
             "diagnoses_icd": f"SELECT 20000000 + hash(range) % {visits} AS hadm_id, 1 AS seq_num, 1000 + hash(range"
                              f" + 7) % 8999 AS icd_code, 9 AS icd_version FROM range({visits * 11})",
             "procedures_icd": f"SELECT 20000000 + hash(range) % {visits} AS hadm_id, 1 AS seq_num, 1000 + hash(range"
