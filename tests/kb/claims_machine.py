@@ -136,12 +136,20 @@ class Claims(RuleBasedStateMachine):
         if part and merges:
             self._undo(merges[0])
 
+    @rule(record=contents, data=st.data())
+    def insert_elsewhere(self, record: Record, data: st.DataObject) -> None:
+        free = [(source, key) for source in SOURCES for key in KEYS if (source, key) not in self.records]
+        with self.engine.begin() as connection:
+            self._say(connection, data.draw(st.sampled_from(free or list(self.records))), record, again=False)
+
+    @precondition(lambda self: self.records)
     @rule(place=places, name=st.sampled_from(("alpha", "delta")))
     def change_name(self, place: Key, name: str) -> None:
         if place in self.records:
             with self.engine.begin() as connection:
                 self._say(connection, place, replace(self.records[place], name=name), again=False)
 
+    @precondition(lambda self: self.records)
     @rule(place=places, structure=st.sampled_from(list(STRUCTURES)))
     def change_structure(self, place: Key, structure: str | None) -> None:
         if place in self.records:
@@ -174,6 +182,7 @@ class Claims(RuleBasedStateMachine):
         for place in moved:
             self.records[place] = replace(self.records[place], pinned=chosen["from_identity"])
 
+    @precondition(lambda self: len(self.records) > 1)
     @rule(place=places)
     def retract(self, place: Key) -> None:
         with self.engine.begin() as connection:
@@ -181,6 +190,7 @@ class Claims(RuleBasedStateMachine):
         self.records.pop(place, None)
         self.pairs = {pair for pair in self.pairs if place not in pair}
 
+    @precondition(lambda self: len(self.records) > 3)
     @rule(source=st.sampled_from(SOURCES))
     def remove(self, source: str) -> None:
         with self.engine.begin() as connection:
@@ -188,6 +198,7 @@ class Claims(RuleBasedStateMachine):
         self.records = {place: record for place, record in self.records.items() if place[0] != source}
         self.pairs = {pair for pair in self.pairs if pair[0][0] != source}
 
+    @precondition(lambda self: self.records)
     @rule()
     def compute(self) -> None:
         """What the source rdkit does, and the relations: from the SMILES that each drug has now."""
@@ -215,6 +226,7 @@ class Claims(RuleBasedStateMachine):
         self.engine.dispose()
         self.records = before
 
+    @precondition(lambda self: len(self.records) > 1)
     @rule(a=places, b=places)
     def say_that_two_interact(self, a: Key, b: Key) -> None:
         if a in self.records and b in self.records and a[0] == b[0]:
