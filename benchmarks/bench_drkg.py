@@ -32,9 +32,9 @@ INSERT INTO mkmed.licence (id, title, share) VALUES ('x', 'x', 'open');
 INSERT INTO mkmed.source (name, title, url, origin, licence_id) VALUES ('bench', '', '', 'user', 'x');
 INSERT INTO mkmed.run (id, stage, status, version, host, pid, finished_at)
 VALUES (gen_random_uuid(), 'ingest', 'complete', '', '', 0, now());
-INSERT INTO mkmed.artifact (sha256, payload, bytes, media_type, source, url, licence_id, attribution, parser,
-                            retrieved_at, run_id)
-SELECT sha256(''), '', 0, '', 'bench', '', 'x', '', '', now(), id FROM mkmed.run;
+INSERT INTO mkmed.content (sha256, payload, bytes) VALUES (sha256(''), '', 0);
+INSERT INTO mkmed.artifact (id, content, media_type, source, url, licence_id, attribution, parser, retrieved_at, run_id)
+SELECT sha256(''), sha256(''), '', 'bench', '', 'x', '', '', now(), id FROM mkmed.run;
 INSERT INTO mkmed.drug (identity, name, kind, run_id)
 SELECT 'drugbank:' || v, v, 'unknown', (SELECT id FROM mkmed.run LIMIT 1) FROM unnest(CAST(:names AS text[])) v;
 INSERT INTO mkmed.drug_record (source, key, drug_id, name, kind, identifiers, artifact)

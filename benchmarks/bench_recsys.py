@@ -207,7 +207,7 @@ def plateaus(mine: dict[str, Any], peers: dict[str, dict[str, Any]]) -> list[dic
 def table(mine: dict[str, Any], loop: dict[str, Any], peers: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of the comparison; ratios are to ours in the same run."""
     epoch, rows = float(np.median([*mine["seconds"], *mine.get("seconds_after", [])])), []
-    models = {"mkmed (corrected)": mine, **{f"PyHealth {name}": told for name, told in peers.items()},
+    models = {"mkmed (network)": mine, **{f"PyHealth {name}": told for name, told in peers.items()},
               "one visit a step": loop}
     for name, told in models.items():
         second = epoch if told is mine else float(np.median(told["seconds"]))

@@ -143,3 +143,103 @@ def canonical(molecule: Mol) -> str:
 def standardise(text: str) -> Molecule:
     """The standard forms of a SMILES; raises DataError with the reason when it is refused."""
     return describe(read_smiles(text))
+
+
+WATER = "XLYOFNOQVPJJNP-UHFFFAOYSA-N"
+HEAVY_WATER = "XLYOFNOQVPJJNP-ZSJDYOACSA-N"
+MARKS = re.compile(r"[.@/\\]|\[\d")
+"""A component, a stereo mark or an isotope: without any, a SMILES has no relation to compute."""
+
+
+def relations_of(smiles: str) -> list[tuple[str, str]]:
+    """What the substance of a SMILES is to other substances: pairs of a relation and the other's InChIKey.
+
+    ``salt of`` its parent without counter-ions and solvents, neutralised; ``hydrate of`` the same without water;
+    ``mixture with`` each of several parents; ``isotope of`` the unlabelled substance; ``stereo-unspecified of`` names
+    the flat form of a substance with stereo (read from the flat one). Fragments and charges are those of RDKit's
+    MolStandardize (after Atkinson's standardiser). Raises DataError for what RDKit refuses.
+    """
+    if not MARKS.search(smiles):
+        return []
+    molecule = read_smiles(smiles)
+    own = _inchikey(molecule)
+    found = _of_components(molecule) if "." in smiles else []
+    if any(atom.GetIsotope() for atom in molecule.GetAtoms()):
+        found.append(("isotope of", _without_isotopes(molecule)))
+    if re.search(r"[@/\\]", smiles):
+        found.append(("stereo-unspecified of", _without_stereo(molecule)))
+    return sorted({(relation, other) for relation, other in found if other != own})
+
+
+def _of_components(molecule: Mol) -> list[tuple[str, str]]:
+    from rdkit.Chem import GetMolFrags
+    from rdkit.Chem.MolStandardize import rdMolStandardize
+
+    parts = GetMolFrags(molecule, asMols=True)
+    keys = [_inchikey(part) for part in parts]
+    dry = [n for n, key in enumerate(keys) if key not in (WATER, HEAVY_WATER)]
+    found: list[tuple[str, str]] = []
+    if not dry:
+        return found
+    if len(dry) < len(parts):
+        found.append(("hydrate of", _inchikey(_combine([parts[n] for n in dry]))))
+    known, uncharger = rdMolStandardize.FragmentRemover(leave_last=False), rdMolStandardize.Uncharger()
+    neutral = [_inchikey(uncharger.uncharge(parts[n])) for n in dry if known.remove(parts[n]).GetNumAtoms()]
+    active = [key for key in neutral if key[:14] not in counter_ions()] or neutral
+    parents = sorted(set(active))
+    if len(parents) == 1 and len(active) < len(dry):
+        found.append(("salt of", parents[0]))
+    elif 1 < len(parents) <= MOST_PARENTS:
+        found += [("mixture with", parent) for parent in parents]
+    return found
+
+
+COUNTER_IONS = (
+    "OS(=O)(=O)c1ccccc1", "Cc1ccc(cc1)S(O)(=O)=O", "CS(O)(=O)=O", "CCS(O)(=O)=O", "OCCS(O)(=O)=O",
+    "OS(=O)(=O)CCS(O)(=O)=O", "OS(=O)(=O)c1ccc2ccccc2c1", "CC1(C)C2CCC1(CS(O)(=O)=O)C(=O)C2", "OC(=O)C=CC(O)=O",
+    "OC(=O)C(O)C(O)C(O)=O", "OC(=O)CC(O)(CC(O)=O)C(O)=O", "OC(=O)CCC(O)=O", "OC(=O)CC(O)C(O)=O", "CC(O)C(O)=O",
+    "CC(O)=O", "OC=O", "OC(=O)C(O)=O", "OC(=O)CC(O)=O", "OC(=O)C(F)(F)F", "OC(=O)c1ccccc1", "OC(=O)c1cc2ccccc2cc1O",
+    "OC(=O)C(O)c1ccccc1", "OC(=O)CCCCC(O)=O", "OC(=O)CNC(=O)c1ccccc1", "OCC(O)C(O)C(O)C(O)C(O)=O", "OCC(O)CO",
+    "CCCCCCCCCCCCCCCCCC(O)=O", "CC(C)(C)C(O)=O", "Oc1c(Cc2c(O)c(cc3ccccc23)C(O)=O)c2ccccc2cc1C(O)=O", "CCC(O)=O",
+    "CNCC(O)C(O)C(O)C(O)CO", "NC(CO)(CO)CO", "NCCO", "OCCNCCO", "NCCN", "C[N+](C)(C)CCO", "NCCCCC(N)C(O)=O",
+    "NC(CCCNC(N)=N)C(O)=O", "C(CNCc1ccccc1)NCc1ccccc1", "CCNCC", "CCN(CC)CC", "C1CNCCN1", "CO", "CCO", "CC(C)O",
+    "CC(C)=O", "CC#N", "CS(C)=O", "C1CCOC1", "CCOC(C)=O", "ClCCl", "CN(C)C=O",
+)
+"""Acids, bases and solvents that drugs are made into salts and solvates with (Stahl and Wermuth, Handbook of
+Pharmaceutical Salts, 2011); RDKit's own list has the inorganic ones."""
+
+
+@cache
+def counter_ions() -> frozenset[str]:
+    """The first blocks of the InChIKeys of ``COUNTER_IONS``, so without stereo."""
+    return frozenset(inchikey_of(smiles)[:14] for smiles in COUNTER_IONS)
+
+
+MOST_PARENTS = 8
+"""Components of a mixture that are related to it; an extract of hundreds is not."""
+
+
+def _combine(parts: list[Mol]) -> Mol:
+    from rdkit.Chem import CombineMols
+
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = CombineMols(whole, part)
+    return whole
+
+
+def _without_isotopes(molecule: Mol) -> str:
+    from rdkit import Chem
+
+    bare = Chem.RWMol(molecule)
+    for atom in bare.GetAtoms():
+        atom.SetIsotope(0)
+    return _inchikey(Chem.MolFromSmiles(Chem.MolToSmiles(Chem.RemoveHs(bare.GetMol()))))
+
+
+def _without_stereo(molecule: Mol) -> str:
+    from rdkit import Chem
+
+    flat = Chem.Mol(molecule)
+    Chem.RemoveStereochemistry(flat)
+    return _inchikey(flat)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kb import output
-from kb.errors import MkmedError, UsageError
+from kb.errors import Ambiguous, MkmedError, UsageError
 from kb.inputs import SMALL, read_text
 from kb.output import Format
 
@@ -39,6 +39,10 @@ def ingest(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes or requests at once.")] = None,
     modality: Annotated[list[str] | None, typer.Option(help="Only these modalities; may be repeated.")] = None,
     column: Annotated[list[str] | None, typer.Option(help="For tabular: role=column, e.g. smiles=SMILES.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="For the user's own tables: the dataset's name; by default the file's.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write a new version of a dataset without asking.")] = False,
     also: Annotated[list[str] | None, typer.Option(help="Further files by role, e.g. names=entities.tsv.")] = None,
     retry_failed: Annotated[bool, typer.Option(help="Try failed cells again.")] = False,
     refresh: Annotated[float | None, typer.Option(help="Fetch again what is older than this many days.")] = None,
@@ -67,6 +71,8 @@ def ingest(
         columns=_pairs(column, "--column"),
         also={role: Path(name) for role, name in _pairs(also, "--also").items()},
         modalities=tuple(modality) if modality else None,
+        dataset=dataset,
+        yes=yes,
     )
     settings = load_settings()
     engine = open_engine(settings)
@@ -159,10 +165,18 @@ def show(
 ) -> None:
     """Print everything known of a drug, each fact with its source."""
     from kb.db.engine import open_engine
+    from kb.query.read import find_drugs
     from kb.query.show import describe
 
     with open_engine().connect() as connection:
-        head, sections = describe(connection, drug)
+        try:
+            head, sections = describe(connection, drug)
+        except Ambiguous as several:
+            output.emit(several.candidates, form)
+            raise
+        for other in find_drugs(connection, drug):
+            if other.drug_id != head["drug_id"]:
+                output.say(f"{other.name} (drug {other.drug_id}) is meant by it too: {other.how} {other.matched}")
     if form is Format.table:
         output.emit([head])
         for name, rows in sections.items():
@@ -194,26 +208,26 @@ def search(
     epilog="Example: mkmed kb export --as sqlite --out mkmed.sqlite   ·   mkmed kb export --as parquet --out dump"
 )
 def export(
-    out: Annotated[Path, typer.Option(help="File (sqlite) or folder (csv, jsonl, parquet) to make.")],
-    as_: Annotated[str, typer.Option("--as", help="sqlite, csv, jsonl or parquet.")] = "sqlite",
+    out: Annotated[Path, typer.Option(help="File (sqlite, sdf) or folder (csv, jsonl, parquet) to make.")],
+    as_: Annotated[str, typer.Option("--as", help="sqlite, csv, jsonl, parquet or sdf (conformers).")] = "sqlite",
     table: Annotated[list[str] | None, typer.Option(help="Only these tables; may be repeated.")] = None,
-    open_only: Annotated[bool, typer.Option(help="Leave out what may not be used commercially or passed on.")] = False,
+    open_only: Annotated[bool, typer.Option(help="Leave out what is not known to be under an open licence.")] = False,
+    pictures: Annotated[bool, typer.Option(help="Add the bytes of pictures.")] = False,
     raw: Annotated[
         bool, typer.Option(help="CSV: leave cells as they are, even those a spreadsheet would run.")
     ] = False,
     form: FormatOption = Format.table,
 ) -> None:
-    """Write the knowledge base elsewhere, licences included."""
+    """Write the knowledge base elsewhere, from one snapshot, every fact with its licence and where it came from."""
     from kb.db.engine import open_engine
-    from kb.query.export import TABLES, ExportFormat
+    from kb.query.export import ExportFormat
     from kb.query.export import export as run_export
 
     if as_ not in set(ExportFormat):
         raise UsageError(f"unknown format {as_!r}", hint=f"known: {', '.join(ExportFormat)}")
-    with open_engine().connect() as connection:
-        counts = run_export(
-            connection, out, ExportFormat(as_), tables=tuple(table or TABLES), open_only=open_only, raw=raw
-        )
+    counts = run_export(
+        open_engine(), out, ExportFormat(as_), tables=table, open_only=open_only, pictures=pictures, raw=raw
+    )
     output.emit([{"table": name, "rows": rows} for name, rows in counts.items()], form)
 
 
@@ -267,12 +281,13 @@ def merges(
     undo: Annotated[
         int | None, typer.Option(help="Take back the merge with this number; the record stays apart.")
     ] = None,
+    conflicts: Annotated[bool, typer.Option("--conflicts", help="List the conflicts alone.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest first.")] = 100,
     form: FormatOption = Format.table,
 ) -> None:
-    """List how records moved between drugs, or take one move back."""
+    """List how records moved between drugs, or take one move back; and the identifiers that several drugs claim."""
     from kb.db.engine import open_engine
-    from kb.identity.undo import COLUMNS, list_merges, undo_merge
+    from kb.identity.undo import COLUMNS, CONFLICT_COLUMNS, list_conflicts, list_merges, undo_merge
     from kb.ingest.runs import finish_run, start_run
 
     with open_engine().begin() as connection:
@@ -280,4 +295,61 @@ def merges(
             run_id = start_run(connection, "ingest", name="undo merge", config={"merge": undo})
             output.say(f"the record is {undo_merge(connection, undo, run_id)} again")
             finish_run(connection, run_id, "complete")
-        output.emit(list_merges(connection, limit), form, columns=COLUMNS)
+        found, open_ = list_merges(connection, limit), list_conflicts(connection, limit)
+    if conflicts:
+        output.emit(open_, form, columns=CONFLICT_COLUMNS)
+        return
+    output.emit(found, form, columns=COLUMNS)
+    if open_ and form is Format.table:
+        output.emit(open_, title="conflicts", columns=CONFLICT_COLUMNS)
+    elif open_:
+        output.say(f"{len(open_)} conflicts: mkmed kb merges --conflicts lists them")
+
+
+@app.command(epilog="Example: mkmed kb remove --dataset my-drugs   ·   mkmed kb remove --source drkg --yes")
+def remove(
+    source: Annotated[str | None, typer.Option("--source", "-s", help="Name of a source that has written.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of one of the user's own tables.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    form: FormatOption = Format.table,
+) -> None:
+    """Take a whole source or dataset out at one stroke; mkmed.history keeps what it said."""
+    from kb.db.engine import open_engine
+    from kb.ingest.retract import remove_named
+
+    if (source is None) == (dataset is None):
+        raise UsageError("remove takes either --source or --dataset", hint="mkmed kb sources lists them")
+    if not yes and not output.confirm(f"Take out {source or dataset} with everything that it said?"):
+        raise UsageError("nothing was removed", hint="--yes removes it without asking")
+    output.emit(remove_named(open_engine(), source=source, dataset=dataset), form)
+
+
+@app.command(epilog="Example: mkmed kb snapshot before-drkg   ·   mkmed kb snapshot")
+def snapshot(
+    name: Annotated[str | None, typer.Argument(help="Its name; without one they are listed.")] = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """Freeze what is known now under a name and a release id, or list what was frozen."""
+    from dataclasses import asdict
+
+    from kb.db.engine import open_engine
+    from kb.query.snapshot import list_snapshots, take_snapshot
+
+    with open_engine().begin() as connection:
+        rows = [asdict(take_snapshot(connection, name))] if name else list_snapshots(connection)
+    output.emit(rows, form, columns=("name", "release", "at", "counts"))
+
+
+@app.command(epilog="Example: mkmed kb diff before-drkg after-drkg")
+def diff(
+    first: Annotated[str, typer.Argument(help="Name of a snapshot.")],
+    second: Annotated[str, typer.Argument(help="Name of another one.")],
+    form: FormatOption = Format.table,
+) -> None:
+    """Tell what came and what went between two snapshots, by kind and source."""
+    from kb.db.engine import open_engine
+    from kb.query.snapshot import diff as run_diff
+
+    with open_engine().connect() as connection:
+        rows = run_diff(connection, first, second)
+    output.emit(rows, form, columns=("change", "kind", "source", "facts", "examples"))

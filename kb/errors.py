@@ -7,6 +7,7 @@
     │   ├── ConfigError             exit 2   a setting or a config file is wrong
     │   └── UnknownName             exit 2   a registry does not know the name (the nearest one is offered)
     ├── NotFound                    exit 1   a drug, run or file that was asked for is not there
+    │   └── Ambiguous               exit 1   several drugs have the name; the candidates are listed
     ├── DatabaseError               exit 1   Postgres refused something
     │   ├── DatabaseUnavailable     exit 75  it cannot be reached now; trying again may help
     │   │   └── ConnectionLost      exit 75  it was reached, and went away
@@ -28,6 +29,8 @@
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class MkmedError(Exception):
@@ -57,6 +60,14 @@ class UnknownName(UsageError):
 
 class NotFound(MkmedError):
     """A drug, run or file that was asked for is not there."""
+
+
+class Ambiguous(NotFound):
+    """Several drugs have the name; ``candidates`` are rows with how each matched."""
+
+    def __init__(self, message: str, candidates: list[dict[str, Any]], *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.candidates = candidates
 
 
 class DatabaseError(MkmedError):
@@ -90,13 +101,19 @@ class TransportError(SourceError):
 
 
 class Transient(TransportError):
-    """A request failed in a way that is worth repeating; ``retry_after`` is in seconds."""
+    """A request failed in a way that is worth repeating; ``retry_after`` is in seconds.
+
+    ``answered`` says that an answer came, which was no use: then a shorter list may be answered better.
+    """
 
     exit_code = 75
 
-    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, retry_after: float | None = None, answered: bool = False
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+        self.answered = answered
 
 
 class Unusable(Transient):

@@ -93,6 +93,14 @@ def say(message: str) -> None:
         print(for_people(message), file=sys.stderr, flush=True)  # noqa: T201
 
 
+def confirm(question: str) -> bool:
+    """Whether the person at the terminal says yes; False where there is none, or with ``-q``."""
+    if _Talk.quiet or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(for_people(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)  # noqa: T201
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def complain(message: str, hint: str | None = None) -> None:
     """Write an error, and the next step, to stderr."""
     print(for_people(f"error: {message}"), file=sys.stderr)  # noqa: T201

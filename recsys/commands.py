@@ -22,8 +22,8 @@ RunOption = Annotated[str, typer.Option("--run", "-r", help="Run id or its begin
 @app.command(epilog="Example: mkmed recsys prepare --format mimic3 --root ~/mimic-iii   ·   "
                     "mkmed recsys prepare --format synthetic")
 def prepare(
-    form: Annotated[str, typer.Option("--format", help="EHR format: mimic3, mimic4, eicu, omop, meds, synthea, "
-                                                       "synthetic.")],
+    form: Annotated[str, typer.Option("--format", help="EHR format: mimic3, mimic4, eicu, omop, meds, fhir, "
+                                                       "synthea, diabetes130, nhanes, synthetic.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the export: CSV, plain or .gz, Parquet, or a .duckdb "
                                                    "file.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the cohort; the format's by default.")] = None,
@@ -154,7 +154,8 @@ class _Follow:
 @app.command(epilog="Example: mkmed recsys evaluate --by rarity")
 def evaluate(
     run: RunOption = "",
-    by: Annotated[str, typer.Option(help="summary, visits, rarity, bucket, calibration or literature.")] = "summary",
+    by: Annotated[str, typer.Option(help="summary, visits, subgroup, rarity, bucket, calibration or "
+                                       "literature.")] = "summary",
     form: FormatOption = Format.table,
 ) -> None:
     """Print the evaluation of a run on its test patients, with 95 % bootstrap intervals."""
@@ -209,6 +210,7 @@ def recommend(
     from recsys.answers.listing import CSV_COLUMNS, avoided_rows, coverage_lines, csv_rows, recommended_rows
     from recsys.answers.patient import read_patient
     from recsys.answers.recommend import UNDERSTANDING, WARNING, RecommenderService
+    from recsys.experiments.run_folders import private_files
 
     settings = load_settings()
     patient = read_patient(visit)
@@ -218,7 +220,8 @@ def recommend(
     reasons = (explain_with_fragments(service, patient, wanted, settings, min_coverage=min_coverage)
                if (explain or medication or picture) and not answer.refused else [])
     if picture and reasons:
-        draw(reasons[0], picture)
+        with private_files():
+            draw(reasons[0], picture)
     if form is Format.json:
         document = answer.as_json()
         if not answer.refused:
@@ -295,6 +298,23 @@ def cohorts(form: FormatOption = Format.table) -> None:
     settings = load_settings()
     output.emit([{"cohort": name, "fingerprint": str(load_cohort(name, settings).fingerprint)}
                  for name in list_cohorts(settings)], form)
+
+
+@app.command(epilog="Example: mkmed recsys export mimic4 --as meds --to ~/mimic4-meds")
+def export(
+    cohort: Annotated[str, typer.Argument(help="A prepared cohort.")],
+    to: Annotated[Path, typer.Option(help="A new folder; only you can read it.")],
+    form: Annotated[str, typer.Option("--as", help="meds: Medical Event Data Standard.")] = "meds",
+) -> None:
+    """Write a cohort's visits for other programs. They are patients' data: keep them as such."""
+    from kb.settings import load_settings
+    from recsys.cohorts.files import load_cohort
+    from recsys.formats.meds_writer import write_meds
+
+    if form != "meds":
+        raise UsageError(f"a cohort cannot be written as {form!r}", hint="--as meds")
+    files = write_meds(load_cohort(cohort, load_settings()), to.expanduser())
+    output.say(f"{len(files)} file{'s' if len(files) > 1 else ''} of events in {to}")
 
 
 @app.command(epilog="Example: mkmed recsys recommenders")

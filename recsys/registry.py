@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kb.registry import Registry
 
 if TYPE_CHECKING:
+    from recsys.experiments.config import Config
     from recsys.recommenders.contract import Recommender
 
 RECOMMENDERS: Registry[type[Recommender]] = Registry("recommender", {
@@ -22,3 +23,9 @@ RECOMMENDERS: Registry[type[Recommender]] = Registry("recommender", {
     "logistic_history": "recsys.recommenders.logistic_history:LogisticHistory",
     "repeat_last": "recsys.recommenders.repeat_last:RepeatLast",
 })
+
+
+def recommender_of(config: Config) -> type[Recommender]:
+    """The class that a configuration names, whose mode is settled (recsys.experiments.runs.settled)."""
+    closed = config.recommender == "mkmed" and config.mode == "pairs"
+    return RECOMMENDERS["pairs" if closed else config.recommender]

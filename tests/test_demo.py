@@ -78,7 +78,7 @@ def test_the_whole_path_small_and_again(demo, trained_on_mimic, capsys):
         pipeline._run(demo, step, "")
     first = capsys.readouterr()
     page = (demo.settings.home / "report.html").read_text()
-    assert len(page) > 50_000 and "mkmed (corrected)" in page and "One seed is too few to rank the rows" in page
+    assert len(page) > 50_000 and "mkmed (pairs)" in page and "One seed is too few to rank the rows" in page
     recommendation = demo.recommendation
     assert recommendation["recommended"] and recommendation["recommended"][0]["reasons"]
     assert "medical device" in recommendation["warning"]

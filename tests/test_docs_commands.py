@@ -34,6 +34,7 @@ SMALLER = [
     (r"(embed ablate[^\n;|]*?) --seeds 5", rf"\1 --seeds 1 {SMALL}", "five seeds take an hour"),
     (r"(recsys train[^\n;]*)", r"\1 --set epochs=1 --set resamples=50", "25 epochs on ten thousand patients"),
     (r"--seeds 3 --jobs \d", "--recommender popularity --recommender mkmed --set epochs=1", "eleven trainings, 25 epochs"),
+    (r"(recsys recommend --visit [^\n;|]*)", r"\1 --min-coverage 0.1", "the last run is of a synthetic cohort"),
     (r"(recsys (?:prepare|reproduce) --format mimic[^\n;]*)", r"\1 --allow-subset --min-visits 1", "the open demo has 100 patients"),
     (r"(--format synthetic)", r"\1 --option patients=150", "10,000 patients"),
     (r"(--source drkg [^\n;]*)", r"\1 --allow-subset", "two triples stand in for 5.9 million"),

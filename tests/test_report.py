@@ -52,7 +52,7 @@ def everything():
         ablation={"metrics": METRICS, "rows": [{"arm": "intersection", "modalities": MODALITIES, "seeds": 5,
                                                 **{name + end: 0.5 for name in METRICS for end in ("", "_low", "_high")}}]},
         pictures=dict.fromkeys(("curves", "map", "ablation", "recommender curves"), PLOT),
-        recommenders=[recommender("mkmed (corrected)", 0.35), recommender("logistic", 0.36)],
+        recommenders=[recommender("mkmed (pairs)", 0.35), recommender("logistic", 0.36)],
         cohort={"cohort": "eicu", "task": "stay", "split": "patients", "seed": 0, "format": "eicu"},
         recommendation={"warning": "Research software.", "patient": "An invented <b>patient</b>.", "avoided": [],
                         "recommended": [{"code": "ATC:N02B", "name": "Paracetamol", "probability": 0.9,
@@ -73,7 +73,7 @@ def test_an_empty_knowledge_base_gives_a_page_that_names_the_commands(database, 
 
 def test_everything_found_is_on_the_page(full):
     shown = full.read_text()
-    for part in ("A10AE04", "6.0×", "late fusion", "0.500", "mkmed (corrected)", "0.330–0.370", "ATC:N02B", "+1.20",
+    for part in ("A10AE04", "6.0×", "late fusion", "0.500", "mkmed (pairs)", "0.330–0.370", "ATC:N02B", "+1.20",
                  "A molecule.", "CC0", "seed 7", "rdkit", "3 of 12", "name many medications"):
         assert part in shown, part
     assert "not made yet" not in shown

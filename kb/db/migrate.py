@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 from kb.db.failures import mapped_errors, refused
 from kb.db.indexes import mend_indexes
 from kb.db.pgvector import require_pgvector
+from kb.db.roles import renew_grants
 from kb.errors import SchemaMismatch, UsageError
 from kb.ledger.licences import update_licences
 
@@ -39,6 +40,8 @@ def upgrade(engine: Engine, revision: str = "head") -> list[str]:
         raise UsageError(f"there is no revision {revision!r}: {error}", hint=f"known: {known}, head") from None
     with mapped_errors(), engine.begin() as connection:
         changed = update_licences(connection)
+        if revision in ("head", head()):
+            renew_grants(connection)
         told = [f"{changed} licences changed to what this version knows of them"] if changed else []
         return told + mend_indexes(connection)
 
@@ -65,10 +68,11 @@ def check(engine: Engine) -> list[str]:
 def current(engine: Engine) -> str | None:
     """The revision of the database, None before the first migration."""
     with mapped_errors(), engine.connect() as connection:
-        present = connection.scalar(text("SELECT to_regclass('mkmed.alembic_version') IS NOT NULL"))
-        if not present:
-            return None
-        return connection.scalar(text("SELECT version_num FROM mkmed.alembic_version"))
+        # A reader has no table, and before 0007 there was no view.
+        for place in ("schema_version", "alembic_version"):
+            if connection.scalar(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": f"mkmed.{place}"}):
+                return connection.scalar(text(f"SELECT version_num FROM mkmed.{place}"))  # noqa: S608
+        return None
 
 
 @lru_cache(maxsize=1)

@@ -72,7 +72,7 @@ AND NOT EXISTS (SELECT FROM mkmed.drug_entity l WHERE l.drug_id = c.drug_id)
 _DUE = """
 CREATE TEMP TABLE due_link ON COMMIT DROP AS
 SELECT drug_id, entity_id, l.weak, source FROM mkmed.drug_entity l JOIN (
-    SELECT drug_id, s.source FROM mkmed.drug_entity CROSS JOIN (SELECT DISTINCT source FROM mkmed.kg_relation) s
+    SELECT drug_id, s.source FROM mkmed.drug_entity CROSS JOIN (SELECT DISTINCT source FROM mkmed.kg_provenance) s
     EXCEPT SELECT drug_id, source FROM mkmed.cell WHERE modality = 'graph' AND state = 'present') d USING (drug_id)
 """
 # An entity's relations by skipping through the index from each to the next: a few steps a drug, not all its triples.
@@ -94,10 +94,18 @@ WITH entities AS MATERIALIZED (SELECT DISTINCT entity_id FROM due_link
             FROM skip WHERE skip.relation IS NOT NULL)
         SELECT relation FROM skip WHERE relation IS NOT NULL) s
 ), proof AS (
-    SELECT t.entity_id, r.source, min(r.artifact) AS artifact
-    FROM touched t JOIN mkmed.kg_relation r ON r.id = t.relation GROUP BY 1, 2
+    -- Of a relation that several sources have, the entity's own triples say whose they are.
+    SELECT t.entity_id, p.source, (array_agg(p.artifact ORDER BY p.artifact))[1] AS artifact
+    FROM touched t JOIN mkmed.kg_provenance p ON p.relation = t.relation
+    WHERE NOT EXISTS (SELECT FROM mkmed.kg_provenance o WHERE o.relation = p.relation AND o.id <> p.id)
+       OR EXISTS (SELECT FROM mkmed.kg_triple k
+                  WHERE k.head = t.entity_id AND k.relation = p.relation AND k.provenance = p.id)
+       OR EXISTS (SELECT FROM mkmed.kg_triple k
+                  WHERE k.tail = t.entity_id AND k.relation = p.relation AND k.provenance = p.id)
+    GROUP BY 1, 2
 )
-SELECT d.source, d.drug_id, bool_and(d.weak), min(p.artifact) FROM due_link d JOIN proof p USING (entity_id, source)
+SELECT d.source, d.drug_id, bool_and(d.weak), (array_agg(p.artifact ORDER BY p.artifact))[1]
+FROM due_link d JOIN proof p USING (entity_id, source)
 GROUP BY 1, 2 ORDER BY 1, 2
 """
 _ABSENT = """

@@ -43,8 +43,10 @@ GRAPH_LOCK = 0x6D6B6772
 """Advisory transaction lock: one loader of triples at a time. Taken before the lock of identities, never after it."""
 
 _DIGEST = """
-SELECT (SELECT json_build_array(count(*), bit_xor(hashint8extended((head::bigint << 32) | tail, relation)))
+SELECT (SELECT json_build_array(count(*), bit_xor(hashint8extended((head::bigint << 32) | tail,
+                                                                    (relation::bigint << 16) | provenance)))
         FROM mkmed.kg_triple)::text
+    || (SELECT json_build_array(count(*), bit_xor(hashtextextended(p::text, id))) FROM mkmed.kg_provenance p)::text
     || (SELECT json_build_array(count(*), bit_xor(hashtextextended(name, id))) FROM mkmed.kg_entity)::text
     || (SELECT json_build_array(count(*), bit_xor(hashtextextended(name, id))) FROM mkmed.kg_relation)::text
 """
@@ -69,22 +71,25 @@ def load_triples(
     relations: Mapping[str, Relation],
     *,
     labels: Mapping[str, str] | None = None,
+    labelled: Document | None = None,
     complete: bool = True,
 ) -> GraphCounts:
     """What was loaded, in the caller's transaction (which should hold no identities yet).
 
     ``document`` is the file (its ``source`` and the relations' licences must be registered); ``relations`` describes
-    every relation by name; ``labels`` are people's names of entities. ``complete`` says that the file is all of its
+    every relation by name; ``labels`` are people's names of entities, from ``labelled`` if not from the same file.
+    ``complete`` says that the file is all of its
     source's graph, so that a drug that is not in it is known to be absent.
     """
     missing = [name for name in triples.relation_names if name not in relations]
     if missing:
         raise DataError(f"{len(missing)} relations are not described, e.g. {missing[0]!r}")
     connection.execute(select(func.pg_advisory_xact_lock(GRAPH_LOCK)))
-    write_batch(connection, run_id, document.source, Batch(documents=[document]))
-    entity_ids = write_entities(connection, triples.entities, labels or {})
-    relation_ids = write_relations(connection, triples, relations, document)
-    new = write_triples(connection, triples, entity_ids, relation_ids)
+    labelled = labelled or document
+    write_batch(connection, run_id, document.source, Batch(documents=[document, labelled]))
+    entity_ids = write_entities(connection, triples.entities, labels or {}, labelled)
+    relation_ids = write_relations(connection, triples, relations)
+    new = write_triples(connection, triples, relations, document, entity_ids, relation_ids)
     _write_step(connection, run_id, document, triples, complete)
     links = relink(connection, run_id)
     return GraphCounts(triples.counts, len(triples.entities), len(triples.relation_names), new, links)

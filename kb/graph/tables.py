@@ -2,7 +2,11 @@
 
 A sorted COPY into bare columns followed by building the keys is some twenty times faster than COPY through two indexes
 and three foreign keys. All of it is one transaction (PostgreSQL's DDL is transactional), so that whoever looks sees the
-old graph or the new one, with every constraint in place under the name that the migrations gave it.
+old graph or the new one. The keys are the owner's, so two procedures of the database, which the role of ingests may
+call, take them off and build them.
+
+Every edge names its provenance: the relation as one file of one source has it from one provider under one licence. What
+two sources state, or one under two licences, are two rows; what a source has stated already is not written again.
 """
 
 from __future__ import annotations
@@ -12,24 +16,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, insert, select, text, update
-from sqlalchemy.schema import AddConstraint, CreateIndex, DropConstraint, DropIndex
+from sqlalchemy import Connection, insert, select, text
 
 from kb.db.copy import copy_arrays, copy_out
+from kb.errors import DataError
 from kb.graph.encode import CodedTriples, Packing, entity_type
 from kb.graph.names import aliases_of
 from kb.ingest.records import Document
-from kb.schema.graph import kg_alias, kg_entity, kg_relation, kg_triple
+from kb.schema.graph import kg_alias, kg_entity, kg_provenance, kg_relation, kg_triple
 
 REBUILD_FROM = 100_000
 """From so many new triples on (and a quarter of those that are there) keys are dropped and built again."""
 
-FOREIGN_KEYS = sorted(kg_triple.foreign_key_constraints, key=lambda key: list(key.column_keys))
+MOST_PROVENANCES = 2**15 - 1
+"""What the two bytes hold that an edge spends on its provenance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """What is known of a relation: the types it connects, whose it is, and under which licence."""
+    """What a file says of a relation: the types it connects, whose its triples are, and under which licence."""
 
     name: str
     head_type: str
@@ -39,8 +44,13 @@ class Relation:
     description: str | None = None
 
 
-def write_entities(connection: Connection, names: Sequence[str], labels: Mapping[str, str]) -> NDArray[np.int32]:
-    """The database id of each name, after new ones were written, with their aliases; known ones keep their id."""
+def write_entities(
+    connection: Connection, names: Sequence[str], labels: Mapping[str, str], labelled: Document
+) -> NDArray[np.int32]:
+    """The database id of each name, after new ones were written, with their aliases; known ones keep their id.
+
+    ``labelled`` is the document that the labels were read from.
+    """
     known = copy_out(connection, "SELECT id, name FROM mkmed.kg_entity")
     ids = dict(zip(known["name"].tolist(), known["id"].tolist(), strict=True))
     fresh = [name for name in names if name not in ids]
@@ -50,10 +60,12 @@ def write_entities(connection: Connection, names: Sequence[str], labels: Mapping
         numbers = np.arange(start, start + len(fresh), dtype=np.int32)
         kinds = [entity_type(name) for name in fresh]
         titles = [labels.get(name) for name in fresh]
-        copy_arrays(connection, "mkmed.kg_entity", ["id", "name", "type", "label"], [numbers, fresh, kinds, titles])
+        said_by = [None if title is None else labelled.id for title in titles]
+        columns = ["id", "name", "type", "label", "label_artifact"]
+        copy_arrays(connection, kg_entity.fullname, columns, [numbers, fresh, kinds, titles, said_by])
         _write_aliases(connection, fresh, numbers)
     new = set(fresh)
-    _write_labels(connection, {ids[n]: label for n, label in labels.items() if n in ids and n not in new})
+    _write_labels(connection, {ids[n]: label for n, label in labels.items() if n in ids and n not in new}, labelled)
     return np.asarray([ids[name] for name in names], np.int32)
 
 
@@ -64,97 +76,142 @@ def _write_aliases(connection: Connection, names: Sequence[str], numbers: NDArra
     copy_arrays(connection, kg_alias.fullname, ["alias", "entity_id"], [aliases, entities])
 
 
-def _write_labels(connection: Connection, labels: Mapping[int, str]) -> None:
-    """Give entities a label that have none."""
+def _write_labels(connection: Connection, labels: Mapping[int, str], labelled: Document) -> None:
+    """Give entities a label that have none, and an open one to those whose label is under a closed licence."""
     if labels:
         connection.execute(
             text("""
-                UPDATE mkmed.kg_entity e SET label = l.label
+                UPDATE mkmed.kg_entity e SET label = l.label, label_artifact = :artifact
                 FROM unnest(CAST(:ids AS int[]), CAST(:labels AS text[])) AS l (id, label)
-                WHERE e.id = l.id AND e.label IS NULL"""),
-            {"ids": list(labels), "labels": list(labels.values())},
+                WHERE e.id = l.id AND (e.label IS NULL OR (mkmed.is_open(:licence) AND NOT EXISTS (
+                    SELECT FROM mkmed.artifact a WHERE a.id = e.label_artifact AND mkmed.is_open(a.licence_id))))"""),
+            {
+                "ids": list(labels),
+                "labels": list(labels.values()),
+                "artifact": labelled.id,
+                "licence": labelled.licence,
+            },
         )
 
 
 def write_relations(
-    connection: Connection, triples: CodedTriples, described: Mapping[str, Relation], document: Document
+    connection: Connection, triples: CodedTriples, described: Mapping[str, Relation]
 ) -> NDArray[np.int32]:
-    """The database id of each relation of the triples.
-
-    A relation that several files have is credited to the one that has the most triples of it, and of equals to the one
-    with the smaller sha256, so that the order of loading makes no difference.
-    """
-    known = {
-        row.name: row
-        for row in connection.execute(
-            select(kg_relation.c.id, kg_relation.c.name, kg_relation.c.source, kg_relation.c.artifact)
-        )
-    }
-    ids = {name: row.id for name, row in known.items()}
-    here = np.bincount(triples.relations, minlength=len(triples.relation_names))
+    """The database id of each relation of the triples."""
+    ids = {row.name: row.id for row in connection.execute(select(kg_relation.c.id, kg_relation.c.name))}
     start = max(ids.values(), default=0) + 1
     fresh = [name for name in triples.relation_names if name not in ids]
     ids.update(zip(fresh, range(start, start + len(fresh)), strict=True))
-    shared = [i for i, n in enumerate(triples.relation_names) if n in known and known[n].artifact != document.sha256]
-    there = _count_by_relation(connection, [ids[triples.relation_names[i]] for i in shared])
-    for i in shared:
-        name = triples.relation_names[i]
-        mine, theirs = int(here[i]), there.get(ids[name], 0)
-        if (mine, bytes(known[name].artifact)) > (theirs, document.sha256):
-            values = _relation_row(described[name], document)
-            connection.execute(update(kg_relation).where(kg_relation.c.id == ids[name]).values(values))
-    rows = [{"id": ids[name], **_relation_row(described[name], document)} for name in fresh]
+    rows = [
+        {"id": ids[n], "name": n, "head_type": described[n].head_type, "tail_type": described[n].tail_type}
+        for n in fresh
+    ]
     if rows:
         connection.execute(insert(kg_relation), rows)
     return np.asarray([ids[name] for name in triples.relation_names], np.int32)
 
 
-def _relation_row(relation: Relation, document: Document) -> dict[str, object]:
-    return {
-        "name": relation.name,
-        "head_type": relation.head_type,
-        "tail_type": relation.tail_type,
-        "provider": relation.provider,
-        "description": relation.description,
-        "licence_id": relation.licence,
-        "source": document.source,
-        "artifact": document.sha256,
-    }
-
-
-def _count_by_relation(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
-    if not ids:
-        return {}
-    rows = connection.execute(
-        text("SELECT relation, count(*) FROM mkmed.kg_triple WHERE relation = ANY(:ids) GROUP BY 1"), {"ids": list(ids)}
-    )
-    return {row[0]: row[1] for row in rows}
-
-
 def write_triples(
-    connection: Connection, triples: CodedTriples, entity_ids: NDArray[np.int32], relation_ids: NDArray[np.int32]
+    connection: Connection,
+    triples: CodedTriples,
+    described: Mapping[str, Relation],
+    document: Document,
+    entity_ids: NDArray[np.int32],
+    relation_ids: NDArray[np.int32],
 ) -> int:
-    """How many triples were new; they go in sorted by (head, relation, tail), and statistics are fresh after them."""
-    there = copy_out(connection, "SELECT head, relation, tail FROM mkmed.kg_triple")
-    old = len(there["head"])
-    if not old and _ascend(entity_ids) and _ascend(relation_ids):
+    """How many statements were new; they go in sorted by (head, relation, tail), and statistics are fresh after them.
+
+    A triple that the same source has from the same provider under the same licence, from whichever file, is not new.
+    """
+    known = _provenances(connection, triples, described, document, relation_ids)
+    ids = sorted({number for found in known.values() for number, _ in found})
+    old = connection.scalar(text("SELECT CASE WHEN EXISTS (SELECT FROM mkmed.kg_triple) THEN count(*) ELSE 0 END"
+                                 " FROM mkmed.kg_triple")) or 0
+    if not ids and _ascend(entity_ids) and _ascend(relation_ids):
         columns = [entity_ids[triples.heads], relation_ids[triples.relations], entity_ids[triples.tails]]
     else:
-        columns = _missing(there, triples, entity_ids, relation_ids)
-    del there
+        query = "SELECT head, relation, tail FROM mkmed.kg_triple WHERE provenance = ANY(%(ids)s)"
+        stated = copy_out(connection, query, {"ids": ids})
+        columns = _missing(stated, triples, entity_ids, relation_ids)
+        del stated
     new = len(columns[0])
     if not new:
         return 0
+    edges = _write_provenances(connection, triples, described, document, relation_ids, known, columns[1])
     rebuild = new >= max(REBUILD_FROM, old // 4)
-    if rebuild:
-        _drop_keys(connection, empty=not old)
     frozen = rebuild and not old
-    copy_arrays(connection, kg_triple.fullname, ["head", "relation", "tail"], columns, freeze=frozen)
+    if rebuild:
+        _drop_keys(connection, emptied=frozen)
+    names = ["head", "relation", "tail", "provenance"]
+    copy_arrays(connection, kg_triple.fullname, names, [*columns, edges], freeze=frozen)
     if rebuild:
         _build_keys(connection, frozen=frozen)
     else:
         analyze(connection)
     return new
+
+
+Known = Mapping[int, Sequence[tuple[int, bytes]]]
+"""By relation the provenances that state the same as a file does: number and artifact."""
+
+
+def _provenances(
+    connection: Connection,
+    triples: CodedTriples,
+    described: Mapping[str, Relation],
+    document: Document,
+    relation_ids: NDArray[np.int32],
+) -> Known:
+    """The provenances of the file's source that agree with what it says of provider and licence."""
+    wanted = {
+        (number, described[name].provider, described[name].licence)
+        for name, number in zip(triples.relation_names, relation_ids.tolist(), strict=True)
+    }
+    p = kg_provenance.c
+    query = select(p.id, p.relation, p.provider, p.licence_id, p.artifact).where(p.source == document.source)
+    found: dict[int, list[tuple[int, bytes]]] = {}
+    for row in connection.execute(query.order_by(p.id)):
+        if (row.relation, row.provider, row.licence_id) in wanted:
+            found.setdefault(row.relation, []).append((row.id, bytes(row.artifact)))
+    return found
+
+
+def _write_provenances(
+    connection: Connection,
+    triples: CodedTriples,
+    described: Mapping[str, Relation],
+    document: Document,
+    relation_ids: NDArray[np.int32],
+    known: Known,
+    relations: NDArray[np.int32],
+) -> NDArray[np.int16]:
+    """The provenance of each of the new triples, which are given by the ids of their relations."""
+    used = set(np.unique(relations).tolist())
+    names = dict(zip(relation_ids.tolist(), triples.relation_names, strict=True))
+    here = {r: n for r in used for n, artifact in known.get(r, ()) if artifact == document.id}
+    start = (connection.scalar(text("SELECT max(id) FROM mkmed.kg_provenance")) or 0) + 1
+    fresh = sorted(used - here.keys())
+    if start + len(fresh) > MOST_PROVENANCES + 1:
+        raise DataError(f"the graph has more than {MOST_PROVENANCES:,} relations by source, provider, licence and file",
+                        hint="merge the files before loading them")
+    here |= {relation: start + i for i, relation in enumerate(fresh)}
+    rows = [
+        {
+            "id": here[relation],
+            "relation": relation,
+            "provider": described[names[relation]].provider,
+            "description": described[names[relation]].description,
+            "licence_id": described[names[relation]].licence,
+            "source": document.source,
+            "artifact": document.id,
+        }
+        for relation in fresh
+    ]
+    if rows:
+        connection.execute(insert(kg_provenance), rows)
+    number = np.zeros(int(relations.max()) + 1, np.int16)
+    number[list(here)] = list(here.values())
+    return number[relations]
 
 
 def _ascend(ids: NDArray[np.int32]) -> bool:
@@ -178,35 +235,17 @@ def _missing(
     return list(packing.unpack(np.setdiff1d(key, old, assume_unique=True)))
 
 
-def _drop_keys(connection: Connection, *, empty: bool) -> None:
+def _drop_keys(connection: Connection, *, emptied: bool) -> None:
     """Take keys and index off the table; an empty one is truncated, which lets its rows bypass the WAL."""
-    for key in FOREIGN_KEYS:
-        connection.execute(DropConstraint(key))
-    for index in kg_triple.indexes:
-        connection.execute(DropIndex(index))
-    connection.execute(DropConstraint(kg_triple.primary_key))
-    if empty:
-        connection.execute(text("TRUNCATE mkmed.kg_triple"))
+    connection.execute(text("CALL mkmed.drop_triple_keys(:emptied)"), {"emptied": emptied})
 
 
 def _build_keys(connection: Connection, *, frozen: bool) -> None:
-    """Build them again, with fresh statistics for the checks of the foreign keys.
-
-    Of frozen rows the tails are checked in the order of the second index, which needs no heap then: hashing them in
-    the order of the heads misses the processor's caches.
-    """
-    connection.execute(AddConstraint(kg_triple.primary_key, isolate_from_table=False))
-    for index in kg_triple.indexes:
-        connection.execute(CreateIndex(index))
-    analyze(connection)
-    for key in FOREIGN_KEYS:
-        ordered = frozen and list(key.column_keys) == ["tail"]
-        connection.execute(text(f"SET LOCAL enable_hashjoin TO {'off' if ordered else 'DEFAULT'}"))
-        connection.execute(AddConstraint(key, isolate_from_table=False))
-    connection.execute(text("SET LOCAL enable_hashjoin TO DEFAULT"))
+    """Build them again, with fresh statistics."""
+    connection.execute(text("CALL mkmed.build_triple_keys(:frozen)"), {"frozen": frozen})
 
 
 def analyze(connection: Connection) -> None:
     """Refresh the planner's statistics of the graph's tables."""
-    for table in (kg_entity, kg_alias, kg_relation, kg_triple):
+    for table in (kg_entity, kg_alias, kg_relation, kg_provenance, kg_triple):
         connection.execute(text(f"ANALYZE {table.fullname}"))

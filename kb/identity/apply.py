@@ -263,7 +263,7 @@ def _row(record: DrugRecord, source: str, claim: Claim, drug_id: int) -> dict[st
         "identifiers": sorted(claim.identifiers),
         "pinned": claim.pinned,
         "digest": record.digest,
-        "artifact": record.document.sha256,
+        "artifact": record.document.id,
     }
 
 
@@ -343,7 +343,7 @@ def _hung(
     names, identifiers = [], []
     for record in records:
         shared = {
-            "drug_id": places[record.key], "source": source, "key": record.key, "artifact": record.document.sha256
+            "drug_id": places[record.key], "source": source, "key": record.key, "artifact": record.document.id
         }
         kinds: dict[str, str] = {}
         for called, kind in ((record.name, "preferred"), *((n.text, n.kind) for n in record.names)):

@@ -21,7 +21,7 @@ _FORMS: dict[str, re.Pattern[str]] = {
     "rxcui": re.compile(r"[1-9]\d{0,7}"),
     "atc": re.compile(r"[A-Z](\d\d([A-Z]([A-Z](\d\d)?)?)?)?"),
     "ndc": re.compile(r"\d{11}"),
-    "inchikey": re.compile(r"[A-Z]{14}-[A-Z]{10}-[A-Z]"),
+    "inchikey": re.compile(r"[A-Z]{14}-[A-Z]{8}S[A-Z]-[A-Z]"),
     "pharmgkb": re.compile(r"PA\d{1,12}"),
     "drugcentral": re.compile(r"\d{1,6}"),
     "ccd": re.compile(r"[0-9A-Z]{1,5}"),
@@ -35,7 +35,9 @@ _EXAMPLES = {
 }
 """Aspirin's, but for the last."""
 NAMESPACES: tuple[str, ...] = tuple(_FORMS)
-_PREFIX = {"chebi": "CHEBI:", "unii": "UNII:", "chembl": "CHEMBL:"}
+DATASET = re.compile(r"user\.[a-z0-9][a-z0-9_-]{0,62}")
+"""The namespace of the keys of one table of the user's: a key means nothing outside its dataset."""
+_PREFIX = {"chebi": "CHEBI:", "unii": "UNII:", "chembl": "CHEMBL:", "inchikey": "INCHIKEY="}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,19 +54,23 @@ class Identifier:
     def make(cls, namespace: str, value: str | int) -> Identifier:
         """The normalised identifier; raises DataError when the value has not the namespace's form."""
         namespace = namespace.strip().lower()
-        if namespace not in _FORMS:
+        form = "user" if DATASET.fullmatch(namespace) else namespace
+        if form not in _FORMS:
             raise DataError(f"unknown namespace {namespace!r}", hint=near_namespace(namespace))
         text = str(value).strip()
-        if namespace != "user":
+        if form != "user":
             text = text.upper()
         prefix = _PREFIX.get(namespace, "")
         if prefix and text.startswith(prefix) and namespace != "chembl":
             text = text.removeprefix(prefix)
         if namespace == "ndc":
             text = normalise_ndc(text) or text
-        if not _FORMS[namespace].fullmatch(text):
-            raise DataError(f"{value!r} is not a {namespace} identifier",
-                            hint=f"one looks like {namespace}:{_EXAMPLES[namespace]}")
+        if not _FORMS[form].fullmatch(text):
+            raise DataError(f"{value!r} is not a {_KIND.get(form, form)} identifier",
+                            hint=f"one looks like {namespace}:{_EXAMPLES[form]}")
+        if namespace == "cas" and not is_cas(text):
+            raise DataError(f"{value!r} is not a cas identifier: its check digit is wrong",
+                            hint=f"the number that begins so is {text[:-1]}{_check_digit(text)}")
         return cls(namespace, text)
 
     @classmethod
@@ -74,6 +80,19 @@ class Identifier:
         if not colon:
             raise DataError(f"{text!r} has no namespace", hint="write it as namespace:value, e.g. drugbank:DB00945")
         return cls.make(namespace, value)
+
+
+_KIND = {"inchikey": "standard inchikey"}
+
+
+def is_cas(text: str) -> bool:
+    """Whether a text is a CAS Registry Number whose check digit is right (CAS, "Check Digit Verification")."""
+    return bool(_FORMS["cas"].fullmatch(text)) and text[-1] == _check_digit(text)
+
+
+def _check_digit(cas: str) -> str:
+    digits = cas[:-2].replace("-", "")[::-1]
+    return str(sum(place * int(digit) for place, digit in enumerate(digits, 1)) % 10)
 
 
 def near_namespace(name: str) -> str:
@@ -89,10 +108,10 @@ def recognise(text: str) -> Identifier | None:
     """The identifier that a bare or prefixed text is, or None when it can only be a name."""
     text = text.strip()
     namespace = text.partition(":")[0].strip().lower()
-    if namespace in _FORMS and ":" in text:
+    if (namespace in _FORMS or DATASET.fullmatch(namespace)) and ":" in text:
         return Identifier.parse(text)
     for bare in ("inchikey", "drugbank", "cas"):
-        if _FORMS[bare].fullmatch(text.upper()):
+        if _FORMS[bare].fullmatch(text.upper()) and (bare != "cas" or is_cas(text)):
             return Identifier(bare, text.upper())
     return None
 

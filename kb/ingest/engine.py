@@ -18,6 +18,7 @@ from kb import output
 from kb.db.space import require_space
 from kb.errors import Incomplete, Interrupted, MkmedError
 from kb.graph.link import relink
+from kb.identity.relations import relate
 from kb.ingest.crash import crash_at
 from kb.ingest.records import Batch
 from kb.ingest.runs import finish_run, start_run
@@ -200,6 +201,7 @@ def ingest(engine: Engine, settings: Settings, name: str, options: IngestOptions
             job.source.ingest(job)
         if job.counts["drugs"]:
             with job.transaction() as connection:
+                relate(connection)
                 relink(connection, job.run_id)
         if job.counts["rows"]:
             _analyse(engine)
@@ -241,7 +243,7 @@ def _usual_failure(connection: Connection, job: Job) -> str:
     """What was most often the matter, to be put behind the number."""
     errors = union_all(*(
         select(table.c.last_error.label("said"))
-        .where(table.c.source == job.source.name, table.c.state == State.failed, table.c.run_id == job.run_id)
+        .where(table.c.state == State.failed, table.c.run_id == job.run_id)
         for table in (cell, lookup)
     )).subquery()
     said = connection.scalar(select(func.mode().within_group(errors.c.said)))
@@ -254,7 +256,7 @@ def _failed_since(connection: Connection, job: Job) -> int:
         connection.scalar(
             select(func.count())
             .select_from(table)
-            .where(table.c.source == job.source.name, table.c.state == State.failed, table.c.run_id == job.run_id)
+            .where(table.c.state == State.failed, table.c.run_id == job.run_id)
         )
         or 0
         for table in (cell, lookup)

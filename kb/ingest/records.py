@@ -11,13 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from kb.db.redact import public_url
 from kb.identity.identifiers import Identifier
 from kb.modalities import FACETS, State
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A payload as it came, or a file by its ``uri``; ``retrieved_at`` is aware, in UTC."""
+    """A payload as it came, or a file by its ``uri``; ``retrieved_at`` is aware, in UTC.
+
+    ``sha256`` is that of the bytes and ``id`` that of the retrieval, which rows refer to. Credentials are taken out of
+    ``url`` here, and of a local file only the name is kept in it.
+    """
 
     source: str
     url: str
@@ -43,6 +48,14 @@ class Document:
             object.__setattr__(self, "size", len(self.payload))
         if len(self.sha256) != 32:
             raise ValueError("a document kept by uri needs its sha256")
+        object.__setattr__(self, "url", public_url(self.url))
+
+    @property
+    def id(self) -> bytes:
+        """The sha256 over the content's sha256 and those of source, URL, licence and HTTP status."""
+        status = "" if self.http_status is None else str(self.http_status)
+        parts = (self.source, self.url, self.licence, status)
+        return hashlib.sha256(self.sha256 + b"".join(hashlib.sha256(part.encode()).digest() for part in parts)).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +204,8 @@ class Batch:
     """Everything that one transaction writes; ``requests`` counts what was asked of the network.
 
     ``whole`` says that the ATC codes and interactions are all that the source says: others of it are taken back.
+    ``anew`` are keys of records that are new versions of stored ones: what their source said of them before is taken
+    back first.
     """
 
     drugs: list[DrugRecord] = field(default_factory=list)
@@ -202,6 +217,7 @@ class Batch:
     documents: list[Document] = field(default_factory=list)
     requests: int = 0
     whole: bool = False
+    anew: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         facts = len(self.atc) + len(self.atc_classes) + len(self.interactions)

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from kb.db.redact import public_values, redact
 from kb.errors import NotFound
 from kb.output import plain
 from kb.schema.ledger import run
@@ -41,7 +42,7 @@ def start_run(
             stage=stage,
             name=name,
             status="running",
-            config=json.loads(json.dumps(plain(config or {}))),
+            config=public_values(json.loads(json.dumps(plain(config or {})))),
             version=program_version(),
             host=platform.node(),
             pid=os.getpid(),
@@ -59,7 +60,7 @@ def finish_run(
     error: str | None = None,
 ) -> None:
     """Record how a run ended: complete, interrupted or failed."""
-    values: dict[str, Any] = {"status": status, "finished_at": func.now(), "error": error}
+    values: dict[str, Any] = {"status": status, "finished_at": func.now(), "error": redact(error) if error else error}
     if counts is not None:
         values["counts"] = json.loads(json.dumps(plain(counts)))
     if connection.execute(update(run).where(run.c.id == run_id).values(**values)).rowcount != 1:

@@ -1,8 +1,8 @@
 """Writes a batch: artifacts, drugs, payloads and the ledger's cells, all in the caller's transaction or not at all.
 
 Every row hangs on a record, or on the drug where it was computed from the drug's SMILES. Two documents may describe
-one record: the one with the smaller sha256 is kept, so that the result does not depend on which came first; with
-``replace`` (a refresh) this run's win over those of earlier runs.
+one record: the one whose artifact has the smaller id is kept, so that the result does not depend on which came first;
+with ``replace`` (a refresh) this run's win over those of earlier runs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.many import insert_many
+from kb.db.redact import public_url
 from kb.errors import DataError
 from kb.identity.apply import register_drugs
 from kb.identity.places import leading_records, places
@@ -38,7 +39,7 @@ from kb.modalities import IDENTITY, Modality, State
 from kb.normalise import clean, clean_json, tidy
 from kb.schema.graph import atc_class, drug_atc, interaction
 from kb.schema.identity import drug
-from kb.schema.ledger import artifact, artifact_seen, cell
+from kb.schema.ledger import artifact, artifact_seen, cell, content
 
 Payload = ImageRecord | TextRecord | ConformerRecord | PropertyRecord
 ONE_A_RECORD = ("record_source", "record_key", "source", "drug_id")
@@ -53,9 +54,10 @@ def write_batch(
     """The ``drug.id`` of every drug record's key in the batch, after everything in it was written."""
     _write_documents(connection, run_id, _documents(batch))
     ids = register_drugs(connection, run_id, source, batch.drugs)
+    _take_back(connection, source, batch.anew)
     hung = _Hung(connection, source, ids, batch)
     cells = [
-        CellWrite(ids[r.key], IDENTITY, State.present, artifact=r.document.sha256, record=(source, r.key))
+        CellWrite(ids[r.key], IDENTITY, State.present, artifact=r.document.id, record=(source, r.key))
         for r in batch.drugs
     ]
     crash_at("mid_tx")
@@ -78,6 +80,14 @@ def write_batch(
     hung.settle(connection)
     crash_at("before_commit")
     return ids
+
+
+def _take_back(connection: Connection, source: str, keys: frozenset[str]) -> None:
+    """Take away what the source said of its own records before, but for their names and identifiers."""
+    if keys:
+        for table in (*PAYLOADS.values(), drug_atc, cell):
+            own = (table.c.source == source) & (table.c.record_source == source) & table.c.record_key.in_(sorted(keys))
+            connection.execute(delete(table).where(own & (table.c.modality != IDENTITY) if table is cell else own))
 
 
 class _Hung:
@@ -143,7 +153,7 @@ def _outcome(outcome: Outcome, hung: _Hung) -> CellWrite:
         outcome.state,
         evidence=outcome.evidence,
         error=_short(outcome.error),
-        artifact=outcome.document.sha256 if outcome.document else None,
+        artifact=outcome.document.id if outcome.document else None,
         record=record,
         input=_input(outcome.computed_from) if outcome.computed_from is not None else None,
     )
@@ -155,24 +165,31 @@ def _short(error: str | None) -> str | None:
 
 def _documents(batch: Batch) -> list[Document]:
     """Every document that the batch's records rest on, each once, in a fixed order so that writers cannot deadlock."""
-    found = {d.sha256: d for d in batch.documents}
+    found = {d.id: d for d in batch.documents}
     for record in (*batch.drugs, *batch.payloads, *batch.atc, *batch.atc_classes, *batch.interactions):
-        found[record.document.sha256] = record.document
+        found[record.document.id] = record.document
     for outcome in batch.outcomes:
         if outcome.document:
-            found[outcome.document.sha256] = outcome.document
+            found[outcome.document.id] = outcome.document
     return [found[key] for key in sorted(found)]
 
 
 def _write_documents(connection: Connection, run_id: uuid.UUID, documents: Sequence[Document]) -> None:
+    """Write what was retrieved, and the bytes that are not there yet; a file that lies elsewhere now is told so."""
     if not documents:
         return
+    contents = {
+        d.sha256: {"sha256": d.sha256, "payload": d.payload, "uri": d.uri, "bytes": d.size} for d in documents
+    }
+    statement = insert(content)
+    moved = content.c.payload.is_(None) & content.c.uri.is_distinct_from(statement.excluded.uri)
+    place = {"uri": statement.excluded.uri, "payload": statement.excluded.payload}
+    upsert = statement.on_conflict_do_update(index_elements=["sha256"], set_=place, where=moved)
+    insert_many(connection, upsert, [contents[key] for key in sorted(contents)])
     rows = [
         {
-            "sha256": d.sha256,
-            "payload": d.payload,
-            "uri": d.uri,
-            "bytes": d.size,
+            "id": d.id,
+            "content": d.sha256,
             "media_type": d.media_type,
             "source": d.source,
             "url": d.url,
@@ -190,7 +207,7 @@ def _write_documents(connection: Connection, run_id: uuid.UUID, documents: Seque
     insert_many(
         connection,
         insert(artifact_seen).on_conflict_do_nothing(),
-        [{"sha256": d.sha256, "run_id": run_id, "retrieved_at": d.retrieved_at} for d in documents],
+        [{"artifact": d.id, "run_id": run_id, "retrieved_at": d.retrieved_at} for d in documents],
     )
 
 
@@ -201,7 +218,7 @@ def _payload_rows(source: str, payloads: Iterable[Payload], hung: _Hung) -> dict
         if not hung.is_current(record):
             continue
         kind, values = _row(record)
-        shared: dict[str, Any] = {"source": source, "artifact": record.document.sha256}
+        shared: dict[str, Any] = {"source": source, "artifact": record.document.id}
         smiles = _computed(record)
         if smiles is None:
             drug_id, (of, key) = hung.of(record.drug, kind)
@@ -245,7 +262,7 @@ def _row(record: Payload) -> tuple[Modality, dict[str, Any]]:
             "heading": clean(record.heading),
             "content": content,
             "content_sha256": hashlib.sha256(content.encode()).digest(),
-            "url": record.url,
+            "url": public_url(record.url) if record.url else None,
             "licence_id": record.licence,
             "is_note": record.is_note,
         }
@@ -261,7 +278,7 @@ def _row(record: Payload) -> tuple[Modality, dict[str, Any]]:
 
 
 def _smallest(rows: Sequence[dict[str, Any]], key: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a key: the one whose artifact has the smallest sha256."""
+    """One row a key: the one whose artifact has the smallest id."""
     best: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         own = tuple(row[name] for name in key)
@@ -291,7 +308,7 @@ def _write_atc(connection: Connection, source: str, batch: Batch, hung: _Hung, r
         drug_id, (of, key) = hung.of(record.drug)
         rows[of, key, record.code] = {
             "drug_id": drug_id, "code": record.code, "source": source, "record_source": of, "record_key": key,
-            "artifact": record.document.sha256,
+            "artifact": record.document.id,
         }
     said = tuple_(drug_atc.c.record_source, drug_atc.c.record_key, drug_atc.c.code)
     gone = drug_atc.c.source == source
@@ -324,7 +341,7 @@ def _write_classes(connection: Connection, source: str, batch: Batch) -> None:
         line = ancestors(record.code)
         for parent, code in zip([None, *line], line, strict=False):
             row = {"code": code, "level": ATC_LENGTH[len(code)], "parent": parent, "name": names.get(code)}
-            classes.setdefault(code, {**row, "source": source, "artifact": record.document.sha256})
+            classes.setdefault(code, {**row, "source": source, "artifact": record.document.id})
     ordered = sorted(classes.values(), key=lambda row: (row["level"], row["code"]))
     statement = insert(atc_class)
     insert_many(
@@ -362,7 +379,7 @@ def _write_interactions(connection: Connection, source: str, batch: Batch, hung:
                     "severity": record.severity,
                     "description": record.description,
                     "licence_id": record.licence,
-                    "artifact": record.document.sha256,
+                    "artifact": record.document.id,
                 },
             )
     place = ("a_source", "a_key", "b_source", "b_key", "provider")

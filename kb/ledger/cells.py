@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_co
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.many import insert_many
+from kb.db.redact import redact
 from kb.identity.places import leading_records
 from kb.modalities import State
 from kb.normalise import clean
@@ -20,7 +21,7 @@ from kb.schema.ledger import cell, lookup
 
 @dataclass(frozen=True, slots=True)
 class CellWrite:
-    """One cell's new state; ``artifact`` is the sha256 of what proves it.
+    """One cell's new state; ``artifact`` is the retrieval that proves it.
 
     ``record`` (source and key) is what the cell hangs on; a cell of the drug itself has none, and one that was computed
     has the sha256 of its ``input``.
@@ -72,7 +73,7 @@ def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: 
     """The number of cells written or left as they were.
 
     Knowledge only grows: present beats absent, rejected and withheld, which beat failed, which beats unknown. Of two
-    artifacts for one cell the smaller sha256 is kept, as ``kb.ingest.write`` does with the data.
+    artifacts for one cell the smaller id is kept, as ``kb.ingest.write`` does with the data.
     """
     best: dict[tuple[int, str, str, str], CellWrite] = {}
     for write in writes:
@@ -89,7 +90,7 @@ def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: 
             "input": w.input,
             "state": w.state,
             "attempts": 1,
-            "last_error": w.error,
+            "last_error": redact(w.error) if w.error else w.error,
             "evidence": w.evidence,
             "artifact": w.artifact,
             "run_id": run_id,
@@ -200,7 +201,7 @@ def write_lookup(
         drug_id=drug_id,
         attempts=1,
         evidence=evidence,
-        last_error=error,
+        last_error=redact(error) if error else error,
         run_id=run_id,
     )
     new = statement.excluded

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,11 +106,21 @@ def _draw_totals(axes: Any, found: Sequence[Bucket]) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure; the suffix decides the format (svg, png, pdf). The same data give the same bytes."""
+    """Write a figure whole or not at all; the suffix decides the format (svg, png, pdf).
+
+    The same data give the same bytes.
+    """
     import matplotlib as mpl
 
     require_format(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if path.suffix == ".svg" else None
     with mpl.rc_context({"svg.hashsalt": "mkmed", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata=metadata, dpi=150)
+        drawn = BytesIO()
+        figure.savefig(drawn, metadata=metadata, dpi=150, format=path.suffix[1:].lower())
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(drawn.getvalue())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from sqlalchemy import ARRAY, BigInteger, Connection, Select, any_, cast, func, select, text
 
 from kb.db.copy import copy_out
-from kb.errors import NotFound
+from kb.errors import Ambiguous, NotFound
 from kb.identity.identifiers import NAMESPACES, Identifier, near_namespace
 from kb.modalities import MODALITIES
+from kb.normalise import tidy
 from kb.schema.graph import atc_class, drug_atc, drug_entity, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier
-from kb.schema.ledger import artifact
+from kb.schema.ledger import artifact, content
 from kb.schema.payloads import conformer, description, image
 
 Ids = NDArray[np.int64]
@@ -152,9 +153,10 @@ def texts(connection: Connection, *, notes: bool = False, drug_ids: Ids | None =
 def images(connection: Connection, *, drug_ids: Ids | None = None) -> Iterator[DrugImage]:
     """Every picture (of the given drugs)."""
     query = (
-        select(image.c.drug_id, image.c.source, artifact.c.payload, func.encode(artifact.c.sha256, "hex"))
-        .join(artifact, artifact.c.sha256 == image.c.artifact)
-        .where(artifact.c.payload.is_not(None))
+        select(image.c.drug_id, image.c.source, content.c.payload, func.encode(content.c.sha256, "hex"))
+        .join(artifact, artifact.c.id == image.c.artifact)
+        .join(content, content.c.sha256 == artifact.c.content)
+        .where(content.c.payload.is_not(None))
         .order_by(image.c.drug_id, image.c.source, image.c.artifact)
     )
     for drug_id, source, payload, sha256 in _stream(connection, _of(query, image.c.drug_id, drug_ids), 200):
@@ -189,9 +191,10 @@ def digests(connection: Connection, payload: str, *, notes: bool = False,
         query = query if notes else query.where(~t.is_note)
     elif payload == "image":
         query = (
-            select(image.c.drug_id, image.c.source, artifact.c.sha256)
-            .join(artifact, artifact.c.sha256 == image.c.artifact)
-            .where(artifact.c.payload.is_not(None))
+            select(image.c.drug_id, image.c.source, content.c.sha256)
+            .join(artifact, artifact.c.id == image.c.artifact)
+            .join(content, content.c.sha256 == artifact.c.content)
+            .where(content.c.payload.is_not(None))
             .order_by(image.c.drug_id, image.c.source, image.c.artifact)
         )
     else:
@@ -234,7 +237,8 @@ def triples(
     kept_entities = [e for e in entities if e[2] not in exclude_entity_types]
     relations = connection.execute(select(kg_relation.c.id, kg_relation.c.name).order_by(kg_relation.c.id)).all()
     kept_relations = [r for r in relations if r[1] not in exclude_relations]
-    columns = copy_out(connection, "SELECT head, relation, tail FROM mkmed.kg_triple ORDER BY head, relation, tail")
+    stated = "SELECT DISTINCT head, relation, tail FROM mkmed.kg_triple ORDER BY head, relation, tail"
+    columns = copy_out(connection, stated)
     rows = np.stack([columns[name] for name in ("head", "relation", "tail")], axis=1).astype(np.int32)
     ids = np.asarray([e[0] for e in kept_entities], np.int32)
     relation_ids = np.asarray([r[0] for r in kept_relations], np.int32)
@@ -328,21 +332,54 @@ def names(connection: Connection) -> list[tuple[int, str]]:
     return [(row[0], row[1]) for row in connection.execute(query.order_by(drug_name.c.name_key, drug_name.c.drug_id))]
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A drug that a text may mean: what of it matched, and how; the best match has the lowest ``rank``.
+
+    ``is_parent`` says that the others of its rank are its salts, hydrates, mixtures or labelled forms.
+    """
+
+    drug_id: int
+    name: str
+    matched: str
+    how: str
+    rank: int
+    is_parent: bool
+
+
+def find_drugs(connection: Connection, wanted: str) -> list[Candidate]:
+    """Every drug with this name, synonym, InChIKey, CAS number or ``namespace:value``, the best match first."""
+    rows = connection.execute(text("SELECT * FROM mkmed.find_drugs(:wanted)"), {"wanted": tidy(wanted)})
+    return [Candidate(*row) for row in rows]
+
+
 def find_drug(connection: Connection, wanted: str) -> int:
-    """The id of the drug with this name, synonym, InChIKey or ``namespace:value``; raises NotFound with near names."""
+    """The id of the drug with this name, synonym, InChIKey or ``namespace:value``; of several the parent substance.
+
+    Raises NotFound with near names, and Ambiguous with the candidates where several drugs match equally well.
+    """
     wanted = wanted.strip()
-    found = connection.scalar(select(func.mkmed.find_drug(wanted)))
-    if found is not None:
-        return int(found)
+    found = find_drugs(connection, wanted)
+    best = [candidate for candidate in found if candidate.rank == found[0].rank]
+    parents = [candidate for candidate in best if candidate.is_parent]
+    if len(best) == 1 or len(parents) == 1:
+        return (parents or best)[0].drug_id
+    if best:
+        rows = [
+            {"drug_id": c.drug_id, "name": c.name, "matched": c.matched, "how": c.how} for c in found
+        ]
+        listed = "; ".join(f"{c.name} (drug {c.drug_id}, by {c.how} {c.matched})" for c in best[:10])
+        raise Ambiguous(
+            f"{len(best)} drugs are meant by {wanted!r}: {listed}", rows,
+            hint="name one by its InChIKey or namespace:value; mkmed kb search TEXT shows more",
+        )
     namespace, colon, _ = wanted.partition(":")
     if colon and namespace.lower() in NAMESPACES and namespace.lower() != "user":
         Identifier.parse(wanted)
     prefix = wanted.lower()[:3]
     near = connection.scalars(
-        select(drug_name.c.name_key)
-        .where(drug_name.c.name_key.startswith(prefix, autoescape=True))
-        .distinct()
-        .limit(5000)
+        text("SELECT DISTINCT name_key FROM mkmed.names WHERE starts_with(name_key, :prefix) LIMIT 5000"),
+        {"prefix": prefix},
     ).all()
     close = difflib.get_close_matches(wanted.lower(), near, n=3, cutoff=0.6)
     meant = f"did you mean {' or '.join(close)}?" if close else "mkmed kb search TEXT finds names that contain a text"
@@ -363,14 +400,15 @@ def licences_used(connection: Connection) -> list[dict[str, Any]]:
     rows = connection.execute(
         text("""
             SELECT c.modality, l.id AS licence, l.share, count(*)::int AS items FROM mkmed.cell c
-            JOIN mkmed.artifact a ON a.sha256 = c.artifact JOIN mkmed.licence l ON l.id = a.licence_id
+            JOIN mkmed.artifact a ON a.id = c.artifact JOIN mkmed.licence l ON l.id = a.licence_id
             WHERE c.state = 'present' AND c.modality IN ('image', 'structure', 'property') GROUP BY 1, 2, 3
             UNION ALL
             SELECT 'text', l.id, l.share, count(*)::int FROM mkmed.text t JOIN mkmed.licence l ON l.id = t.licence_id
             GROUP BY 2, 3
             UNION ALL
-            SELECT 'graph', l.id, l.share, count(*)::int FROM mkmed.kg_triple k
-            JOIN mkmed.kg_relation r ON r.id = k.relation JOIN mkmed.licence l ON l.id = r.licence_id
+            SELECT 'graph', l.id, l.share, sum(k.n)::int
+            FROM (SELECT provenance, count(*) AS n FROM mkmed.kg_triple GROUP BY provenance) k
+            JOIN mkmed.kg_provenance p ON p.id = k.provenance JOIN mkmed.licence l ON l.id = p.licence_id
             GROUP BY 2, 3 ORDER BY 1, 2""")
     )
     return [dict(row) for row in rows.mappings()]

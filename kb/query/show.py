@@ -42,13 +42,13 @@ def search(connection: Connection, wanted: str, limit: int = 20) -> list[dict[st
     """Drugs with a name that contains the text, shortest match first, with the modalities they have."""
     rows = connection.execute(
         text("""
-            SELECT d.id AS drug_id, d.name, hit.name AS matched, d.kind, b.modalities
-            FROM (SELECT drug_id, (array_agg(name ORDER BY length(name), name))[1] AS name FROM mkmed.drug_name
+            SELECT d.drug_id, d.name, hit.name AS matched, d.kind, b.modalities
+            FROM (SELECT drug_id, (array_agg(name ORDER BY length(name), name))[1] AS name FROM mkmed.names
                   WHERE name_key LIKE '%' || :pattern || '%' ESCAPE '\\' GROUP BY drug_id) hit
-            JOIN mkmed.drug d ON d.id = hit.drug_id
-            CROSS JOIN LATERAL (SELECT count(DISTINCT modality) AS modalities FROM mkmed.cell c
-                                WHERE c.drug_id = d.id AND c.state = 'present' AND modality <> 'identity') b
-            ORDER BY length(hit.name), d.name, d.id LIMIT :limit"""),
+            JOIN mkmed.drugs d ON d.drug_id = hit.drug_id
+            CROSS JOIN LATERAL (SELECT count(DISTINCT modality) AS modalities FROM mkmed.availability c
+                                WHERE c.drug_id = d.drug_id AND c.state = 'present' AND modality <> 'identity') b
+            ORDER BY length(hit.name), d.name, d.drug_id LIMIT :limit"""),
         {"pattern": _escaped(wanted.lower()), "limit": limit},
     )
     return [dict(row) for row in rows.mappings()]
@@ -62,11 +62,14 @@ def sources(connection: Connection) -> list[dict[str, Any]]:
     """The sources that have written something, with licence, records, cells and the time of the last run."""
     rows = connection.execute(
         text("""
+            WITH cells AS MATERIALIZED (
+                SELECT source, state, count(*) AS n FROM mkmed.availability GROUP BY source, state)
             SELECT s.name, s.origin, s.licence_id AS licence, s.title,
-                   (SELECT count(*) FROM mkmed.drug_record r WHERE r.source = s.name) AS drugs,
-                   (SELECT count(*) FROM mkmed.cell c WHERE c.source = s.name AND c.state = 'present') AS present,
-                   (SELECT count(*) FROM mkmed.cell c WHERE c.source = s.name AND c.state = 'absent') AS absent,
-                   (SELECT max(finished_at) FROM mkmed.run r WHERE r.stage = 'ingest' AND r.name = s.name) AS last_run
-            FROM mkmed.source s ORDER BY s.name""")
+                   (SELECT count(*) FROM mkmed.records r WHERE r.source = s.name) AS drugs,
+                   coalesce((SELECT n FROM cells c WHERE c.source = s.name AND c.state = 'present'), 0) AS present,
+                   coalesce((SELECT n FROM cells c WHERE c.source = s.name AND c.state = 'absent'), 0) AS absent,
+                   (SELECT max(finished_at) FROM mkmed.runs r
+                    WHERE r.stage = 'ingest' AND r.source = s.name) AS last_run
+            FROM mkmed.sources s ORDER BY s.name""")
     )
     return [dict(row) for row in rows.mappings()]

@@ -76,8 +76,8 @@ def follows(source: str, key: str, drug: str) -> ForeignKeyConstraint:
 
 
 def artifact_column(*, nullable: bool = False) -> Column:
-    """The sha256 of the artifact that a row was read from."""
-    return references("artifact", "artifact.sha256", LargeBinary, nullable=nullable)
+    """The retrieval that a row was read from."""
+    return references("artifact", "artifact.id", LargeBinary, nullable=nullable)
 
 
 def source_column(*, primary_key: bool = False) -> Column:

@@ -7,16 +7,20 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
 )
 
 from kb.schema.base import (
     METADATA,
+    SCHEMA,
     artifact_column,
     follows,
     one_of,
@@ -35,6 +39,7 @@ kg_entity = Table(
     Column("name", Text, nullable=False, unique=True, comment="type::id as the source writes it"),
     Column("type", Text, nullable=False),
     Column("label", Text, comment="what a person calls it"),
+    references("label_artifact", "artifact.id", LargeBinary, nullable=True),
     Index("ix_kg_entity_type", "type"),
 )
 
@@ -53,19 +58,32 @@ kg_relation = Table(
     Column("name", Text, nullable=False, unique=True, comment="an opaque key: DRKG's names are irregular"),
     Column("head_type", Text, nullable=False),
     Column("tail_type", Text, nullable=False),
-    Column("provider", Text, nullable=False, comment="the database that the relation was taken from"),
-    Column("description", Text),
+)
+
+kg_provenance = Table(
+    "kg_provenance",
+    METADATA,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    references("relation", "kg_relation.id", Integer),
+    Column("provider", Text, nullable=False, comment="the database that the triples were taken from"),
+    Column("description", Text, comment="what the relation means there"),
     references("licence_id", "licence.id", Text),
     source_column(),
     artifact_column(),
+    UniqueConstraint("relation", "id", name="uq_kg_provenance_relation_id"),
+    Index("uq_kg_provenance_statement", "relation", "source", "provider", "licence_id", "artifact", unique=True),
 )
 
 kg_triple = Table(
     "kg_triple",
     METADATA,
     references("head", "kg_entity.id", Integer, primary_key=True),
-    references("relation", "kg_relation.id", Integer, primary_key=True),
+    Column("relation", Integer, primary_key=True),
     references("tail", "kg_entity.id", Integer, primary_key=True),
+    Column("provenance", SmallInteger, primary_key=True),
+    ForeignKeyConstraint(
+        ["relation", "provenance"], [f"{SCHEMA}.kg_provenance.relation", f"{SCHEMA}.kg_provenance.id"]
+    ),
     Index("ix_kg_triple_tail_relation_head", "tail", "relation", "head"),
 )
 

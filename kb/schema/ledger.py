@@ -1,6 +1,8 @@
 """Provenance and the ledger: where every fact came from, and what is known to be missing.
 
-The artifact table follows W3C PROV's split of entity (the bytes), activity (the run) and agent (the source).
+After W3C PROV, ``content`` is the entity (the bytes, each once), ``run`` the activity and ``source`` the agent. A row
+of ``artifact`` is one retrieval: which bytes came from which address, when, and under which licence. Equal bytes from
+two addresses or under two licences are two retrievals, so that each proof names its own.
 """
 
 from __future__ import annotations
@@ -68,16 +70,26 @@ run = Table(
     Index("ix_run_stage_started_at", "stage", "started_at"),
 )
 
-artifact = Table(
-    "artifact",
+content = Table(
+    "content",
     METADATA,
     Column("sha256", LargeBinary, primary_key=True),
     Column("payload", LargeBinary, comment="the bytes as they came; or uri says where they lie"),
     Column("uri", Text),
     Column("bytes", BigInteger, nullable=False),
+    CheckConstraint("octet_length(sha256) = 32", name="sha256_length"),
+    CheckConstraint("payload IS NULL OR sha256 = sha256(payload)", name="sha256_matches"),
+    CheckConstraint("num_nonnulls(payload, uri) = 1", name="payload_or_uri"),
+)
+
+artifact = Table(
+    "artifact",
+    METADATA,
+    Column("id", LargeBinary, primary_key=True, comment="a hash over content, source, url, licence and status"),
+    references("content", "content.sha256", LargeBinary),
     Column("media_type", Text, nullable=False),
     source_column(),
-    Column("url", Text, nullable=False),
+    Column("url", Text, nullable=False, comment="without credentials; of a local file its name alone"),
     Column("http_status", Integer),
     references("licence_id", "licence.id", Text),
     Column("attribution", Text, nullable=False),
@@ -85,16 +97,15 @@ artifact = Table(
     Column("parser", Text, nullable=False),
     moment("retrieved_at", now=False),
     references("run_id", "run.id", Uuid),
-    CheckConstraint("octet_length(sha256) = 32", name="sha256_length"),
-    CheckConstraint("payload IS NULL OR sha256 = sha256(payload)", name="sha256_matches"),
-    CheckConstraint("num_nonnulls(payload, uri) = 1", name="payload_or_uri"),
+    CheckConstraint("octet_length(id) = 32", name="id_length"),
     Index("ix_artifact_source", "source"),
+    Index("ix_artifact_content", "content"),
 )
 
 artifact_seen = Table(
     "artifact_seen",
     METADATA,
-    references("sha256", "artifact.sha256", LargeBinary, primary_key=True, cascade=True),
+    references("artifact", "artifact.id", LargeBinary, primary_key=True, cascade=True),
     references("run_id", "run.id", Uuid, primary_key=True),
     moment("retrieved_at", now=False),
 )

@@ -36,6 +36,8 @@ class IngestOptions:
     columns: dict[str, str] = field(default_factory=dict)
     also: dict[str, Path] = field(default_factory=dict)
     modalities: tuple[str, ...] | None = None
+    dataset: str | None = None
+    yes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,19 @@
 -- The invariants of the knowledge base. Every query returns the rows that break it; a sound database returns none.
 -- Each begins with a line "-- I<n>[letter]: what must hold".
 
--- I1a: a present cell has an artifact whose bytes have the sha256 that it is filed under
+-- I1a: a present cell has an artifact whose bytes have the sha256 that they are filed under
 SELECT c.drug_id, c.modality, c.source, 'artifact missing or altered' AS problem
-FROM mkmed.cell c LEFT JOIN mkmed.artifact a ON a.sha256 = c.artifact
-WHERE c.state = 'present' AND (a.sha256 IS NULL OR (a.payload IS NOT NULL AND sha256(a.payload) <> a.sha256));
+FROM mkmed.cell c LEFT JOIN mkmed.artifact a ON a.id = c.artifact LEFT JOIN mkmed.content b ON b.sha256 = a.content
+WHERE c.state = 'present' AND (b.sha256 IS NULL OR (b.payload IS NOT NULL AND sha256(b.payload) <> b.sha256));
+
+-- I1b: an artifact is filed under the hash of its content, source, URL, licence and status, so that none can be exchanged
+SELECT encode(a.id, 'hex') AS artifact, a.source, a.url, 'not the id of this retrieval' AS problem
+FROM mkmed.artifact a WHERE a.id <> mkmed.artifact_id(a.content, a.source, a.url, a.licence_id, a.http_status);
 
 -- I2: an absent cell says what proves it, and the document that was the proof is kept where there was one
 SELECT c.drug_id, c.modality, c.source, 'no evidence' AS problem
-FROM mkmed.cell c LEFT JOIN mkmed.artifact a ON a.sha256 = c.artifact
-WHERE c.state = 'absent' AND (coalesce(c.evidence, '') = '' OR (c.evidence NOT LIKE 'rule:%' AND a.sha256 IS NULL));
+FROM mkmed.cell c LEFT JOIN mkmed.artifact a ON a.id = c.artifact
+WHERE c.state = 'absent' AND (coalesce(c.evidence, '') = '' OR (c.evidence NOT LIKE 'rule:%' AND a.id IS NULL));
 
 -- I3a: every image, text, conformer and property set has its present cell, on the same record
 SELECT p.drug_id, p.modality, p.source, p.record_key, 'data without a present cell' AS problem FROM (
@@ -67,6 +71,33 @@ SELECT c.relname AS index, i.indrelid::regclass::text AS "table", 'unfinished in
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE c.relnamespace = 'mkmed'::regnamespace AND c.relkind = 'i' AND NOT (i.indisvalid AND i.indisready)
   AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_create_index p WHERE p.relid = i.indrelid);
+
+-- I9: every row has a licence, its own or that of the retrieval that it was read from
+SELECT t.kind, t.row, 'no licence' AS problem FROM (
+    SELECT 'artifact' AS kind, encode(id, 'hex') AS row, licence_id FROM mkmed.artifact
+    UNION ALL SELECT 'text', id::text, licence_id FROM mkmed.text
+    UNION ALL SELECT 'interaction', drug_a || ' ' || drug_b, licence_id FROM mkmed.interaction
+    UNION ALL SELECT 'kg_provenance', id::text, licence_id FROM mkmed.kg_provenance
+    UNION ALL SELECT 'source', name, licence_id FROM mkmed.source) t
+LEFT JOIN mkmed.licence l ON l.id = t.licence_id WHERE l.id IS NULL
+UNION ALL
+SELECT t.kind, t.row, 'no retrieval' FROM (
+    SELECT 'drug_record' AS kind, source || ' ' || key AS row, artifact FROM mkmed.drug_record
+    UNION ALL SELECT 'drug_name', drug_id || ' ' || name, artifact FROM mkmed.drug_name
+    UNION ALL SELECT 'identifier', namespace || ':' || value, artifact FROM mkmed.identifier
+    UNION ALL SELECT 'image', drug_id || ' ' || source, artifact FROM mkmed.image
+    UNION ALL SELECT 'text', id::text, artifact FROM mkmed.text
+    UNION ALL SELECT 'conformer', drug_id || ' ' || source, artifact FROM mkmed.conformer
+    UNION ALL SELECT 'property_set', drug_id || ' ' || source, artifact FROM mkmed.property_set
+    UNION ALL SELECT 'interaction', drug_a || ' ' || drug_b, artifact FROM mkmed.interaction
+    UNION ALL SELECT 'atc_class', code, artifact FROM mkmed.atc_class
+    UNION ALL SELECT 'drug_atc', drug_id || ' ' || code, artifact FROM mkmed.drug_atc
+    UNION ALL SELECT 'kg_provenance', id::text, artifact FROM mkmed.kg_provenance
+    UNION ALL SELECT 'kg_entity', name, label_artifact FROM mkmed.kg_entity WHERE label IS NOT NULL) t
+LEFT JOIN mkmed.artifact a ON a.id = t.artifact WHERE a.id IS NULL
+UNION ALL
+SELECT 'kg_triple', min(k.head || ' ' || k.relation || ' ' || k.tail), 'no provenance' FROM mkmed.kg_triple k
+LEFT JOIN mkmed.kg_provenance p ON p.id = k.provenance AND p.relation = k.relation WHERE p.id IS NULL HAVING count(*) > 0;
 
 -- I8a: whatever hangs on a record is filed under the record's drug
 SELECT p.what, p.drug_id, p.source, p.key, 'not where its record is' AS problem FROM (

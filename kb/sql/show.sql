@@ -1,46 +1,66 @@
--- What `mkmed kb show` prints of the drug :id, a query a section.
+-- What `mkmed kb show` prints of the drug :id, a query a section. All of it comes from the public views, which decide what
+-- the asking role may see.
+
+-- records
+SELECT source, key, name, inchikey, licence_id, url, retrieved_at, sha256 FROM mkmed.records WHERE drug_id = :id
+ORDER BY source, key LIMIT 40;
 
 -- names
-SELECT name, kind, source FROM mkmed.drug_name WHERE drug_id = :id
+SELECT name, kind, source, licence_id, url, retrieved_at, sha256 FROM mkmed.names WHERE drug_id = :id
 ORDER BY kind <> 'preferred', source, name LIMIT 40;
 
 -- identifiers
-SELECT namespace, value, string_agg(source, ', ' ORDER BY source) AS source FROM mkmed.identifier
-WHERE drug_id = :id GROUP BY namespace, value ORDER BY namespace, value LIMIT 60;
+SELECT namespace, value, string_agg(source, ', ' ORDER BY source) AS source,
+       string_agg(DISTINCT licence_id, ', ' ORDER BY licence_id) AS licence_id, min(url) AS url,
+       min(retrieved_at) AS retrieved_at, min(sha256) AS sha256
+FROM mkmed.identifiers WHERE drug_id = :id GROUP BY namespace, value ORDER BY namespace, value LIMIT 60;
+
+-- relations
+SELECT CASE drug_id WHEN :id THEN relation ELSE 'has ' || split_part(relation, ' ', 1) END AS relation,
+       CASE drug_id WHEN :id THEN coalesce(other_name, other_inchikey) ELSE name END AS substance,
+       CASE drug_id WHEN :id THEN other_id ELSE drug_id END AS drug_id
+FROM mkmed.substance_relations WHERE :id IN (drug_id, other_id) ORDER BY 1, 2 LIMIT 40;
 
 -- availability
-SELECT modality, source, origin, state, coalesce(evidence, last_error, '') AS because, updated_at
+SELECT modality, source, origin, state, coalesce(evidence, last_error, '') AS because, url, updated_at
 FROM mkmed.availability WHERE drug_id = :id ORDER BY modality, source;
 
 -- texts
-SELECT provider, heading, content, licence_id FROM mkmed.texts
+SELECT provider, heading, content, licence_id, source, retrieved_from AS url, retrieved_at, sha256 FROM mkmed.texts
 WHERE drug_id = :id AND NOT is_note ORDER BY provider, content;
 
 -- properties
-SELECT property, value, unit, source, origin FROM mkmed.properties WHERE drug_id = :id ORDER BY property, source;
+SELECT property, value, unit, source, origin, licence_id, url, retrieved_at, sha256 FROM mkmed.properties
+WHERE drug_id = :id ORDER BY property, source;
 
 -- conformers
-SELECT source, heavy_atoms, method, energy, note FROM mkmed.conformer WHERE drug_id = :id ORDER BY source;
+SELECT source, heavy_atoms, method, energy, note, licence_id, url, retrieved_at, sha256 FROM mkmed.conformers
+WHERE drug_id = :id ORDER BY source;
 
 -- images
-SELECT source, width, height, media_type FROM mkmed.image WHERE drug_id = :id ORDER BY source;
+SELECT source, width, height, media_type, licence_id, url, retrieved_at, sha256 FROM mkmed.images
+WHERE drug_id = :id ORDER BY source;
 
 -- atc
-SELECT a.code, c.name, a.source FROM mkmed.drug_atc a JOIN mkmed.atc_class c USING (code)
-WHERE a.drug_id = :id ORDER BY code;
+SELECT code, class_name AS name, source, licence_id, url, retrieved_at, sha256 FROM mkmed.atc
+WHERE drug_id = :id ORDER BY code, source;
 
 -- interactions
-SELECT CASE drug_a WHEN :id THEN name_b ELSE name_a END AS with_drug, severity, provider, licence_id
+SELECT CASE drug_a WHEN :id THEN name_b ELSE name_a END AS with_drug, severity, provider, source, licence_id, url,
+       retrieved_at, sha256
 FROM mkmed.interactions WHERE :id IN (drug_a, drug_b) ORDER BY severity, 1 LIMIT 40;
 
 -- graph
-SELECT r.name AS relation, count(*) AS triples, (array_agg(coalesce(o.label, o.name) ORDER BY o.id))[1:4] AS examples,
-       r.provider, r.licence_id
-FROM mkmed.drug_entity l
-JOIN mkmed.kg_triple t ON l.entity_id IN (t.head, t.tail)
-JOIN mkmed.kg_relation r ON r.id = t.relation
-JOIN mkmed.kg_entity o ON o.id = CASE t.head WHEN l.entity_id THEN t.tail ELSE t.head END
-WHERE l.drug_id = :id GROUP BY r.name, r.provider, r.licence_id ORDER BY count(*) DESC LIMIT 30;
+SELECT relation, count(*) AS triples, (array_agg(DISTINCT other))[1:4] AS examples, provider, licence_id, source, url,
+       retrieved_at, sha256
+FROM mkmed.drug_entities l CROSS JOIN LATERAL (
+    SELECT t.relation, coalesce(t.tail_label, t.tail) AS other, t.provider, t.licence_id, t.source, t.url, t.retrieved_at, t.sha256
+    FROM mkmed.triples t WHERE t.head = l.entity
+    UNION ALL
+    SELECT t.relation, coalesce(t.head_label, t.head), t.provider, t.licence_id, t.source, t.url, t.retrieved_at, t.sha256
+    FROM mkmed.triples t WHERE t.tail = l.entity AND t.head <> t.tail) t
+WHERE l.drug_id = :id
+GROUP BY relation, provider, licence_id, source, url, retrieved_at, sha256 ORDER BY count(*) DESC, relation LIMIT 30;
 
 -- provenance
 SELECT modality, source, url, retrieved_at, licence_id, attribution, sha256 FROM mkmed.provenance

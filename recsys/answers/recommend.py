@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,9 +23,12 @@ from recsys.cohorts.cohort import DOOR, KINDS, KNOWN_AT_THE_DOOR, Ragged, Vocabu
 from recsys.cohorts.tasks import TASKS
 from recsys.experiments.checkpoint import Trained
 from recsys.experiments.decode import select
+from recsys.knowledge.codes import PATH_SYSTEMS, title
 from recsys.orders.codes import normalised
+from recsys.orders.stored import order_of, unpack
 
 if TYPE_CHECKING:
+    from recsys.orders.medications import MedicationMap
     from recsys.recommenders.contract import Recommender
 
 WARNING = "Research software, not a medical device: nothing here may guide the treatment of a patient."
@@ -158,11 +162,26 @@ class RecommenderService:
         return self._medications(text) if kind == "medication" else ()
 
     def _medications(self, text: str) -> tuple[int, ...]:
-        """The numbers of the medications that a finer ATC code belongs to."""
+        """The numbers of the medications that a finer ATC code, another code or a drug's name stands for."""
         code, known = normalised(text, "medication") or "", self.vocabularies["medication"]
         if code.startswith("ATC:"):
-            return tuple(known.index(code[:end]) for end in (9, 8, 7, 5) if code[:end] in known and len(code) > end)
-        return ()
+            above = tuple(known.index(code[:end]) for end in (9, 8, 7, 5) if code[:end] in known and len(code) > end)
+            if above:
+                return above
+        labels = self.orders.label(order_of(text)).labels if self.orders is not None else ()
+        return tuple(known.index(label) for label in labels if label in known)
+
+    @cached_property
+    def orders(self) -> MedicationMap | None:
+        """The map from orders to medications that is stored with the recommender."""
+        return None if self.trained.orders is None else unpack(self.trained.orders)
+
+    def meaning(self, kind: str, text: str) -> str:
+        """What a code as written means in words; empty where no table says it, and for codes that are words."""
+        if kind == "medication":
+            return ", ".join(self.knowledge.names[number] for number in self.numbers(kind, text))
+        code = normalised(text, kind) or ""
+        return "" if kind == DOOR or code.partition(":")[0] in PATH_SYSTEMS else title(code) or ""
 
     def histories(self, patients: Sequence[Patient]) -> tuple[Histories, list[Coverage]]:
         """The patients as a recommender takes them, and how much of each is understood."""
@@ -242,6 +261,9 @@ class RecommenderService:
 
     def ingredients(self, text: str) -> tuple[str, ...]:
         """The keys of the ingredients of a medication as written; all those of a class."""
+        resolved = self.orders.resolver.resolve(order_of(text)) if self.orders is not None else None
+        if resolved is not None and resolved.ingredients:
+            return resolved.keys
         known = self.knowledge.ingredients
         keys = (key for number in self.numbers("medication", text) for key in (known[number] if known else ()))
         return tuple(dict.fromkeys(keys))

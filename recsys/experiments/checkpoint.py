@@ -41,6 +41,8 @@ class Trained:
     platt: Platt
     meta: dict[str, Any] = field(default_factory=dict)
     """The cohort's fingerprint, the run id, training frequencies, the validation row: JSON."""
+    orders: bytes | None = None
+    """The map from orders to medications (``recsys.orders.stored``); None for a cohort without a knowledge base."""
 
 
 def save_recommender(path: Path, trained: Trained) -> str:
@@ -73,6 +75,8 @@ def save_recommender(path: Path, trained: Trained) -> str:
                                                    "smiles": list(parts.smiles), "fusion": parts.fusion,
                                                    "tower": parts.tower.kwargs if parts.tower else None},
     }
+    if trained.orders is not None:
+        tensors["orders"] = torch.frombuffer(bytearray(trained.orders), dtype=torch.uint8)
     return checkpoint.save(path, tensors, meta)
 
 
@@ -100,7 +104,8 @@ def _trained(path: Path, tensors: Mapping[str, Any], meta: Mapping[str, Any]) ->
     model = RECOMMENDERS[meta["recommender"]](Sizes(*meta["sizes"]), knowledge, from_json(meta["config"]))
     model.restore(tensors["model"])
     vocabularies = {kind: tuple(codes) for kind, codes in meta["vocabularies"].items()}
-    return Trained(model, vocabularies, Decision(*meta["decision"]), Platt(*meta["platt"]), meta["meta"])
+    orders = tensors["orders"].numpy().tobytes() if "orders" in tensors else None
+    return Trained(model, vocabularies, Decision(*meta["decision"]), Platt(*meta["platt"]), meta["meta"], orders)
 
 
 def _knowledge(arrays: Mapping[str, torch.Tensor], words: Mapping[str, Any]) -> Knowledge:

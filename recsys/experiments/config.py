@@ -11,17 +11,21 @@ from typing import Any
 
 from kb.errors import ConfigError
 from kb.inputs import read_text
-from recsys.cohorts.cohort import LEAST
+from recsys.cohorts.cohort import LEAST, Cohort
+
+SMALL = 7500
+"""Visits up to which mkmed's closed form is better than its network and takes seconds."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """One training run; the defaults are mkmed's in the corrected mode, other recommenders name theirs."""
+    """One training run; the defaults are those of mkmed's network, other recommenders name theirs."""
 
     recommender: str = "mkmed"
     """A name in recsys.registry.RECOMMENDERS."""
-    mode: str = "corrected"
-    """``corrected``, or ``reference``: the published model as its code has it (recommender mkmed only)."""
+    mode: str = "auto"
+    """Recommender mkmed only: ``pairs`` (closed form), ``network``, or ``reference``, the published model as its code
+    has it; ``auto`` is pairs for a cohort of at most 7,500 visits and the network for a larger one."""
     cohort: str = "synthetic"
     """The name of a prepared cohort."""
     task: str = "stay"
@@ -99,15 +103,16 @@ def _convert(name: str, value: Any) -> Any:
 
 
 def _check(config: Config) -> Config:
-    choices = {"mode": ("corrected", "reference"), "titles": ("on", "shuffled", "off"),
+    choices = {"mode": ("auto", "pairs", "network", "reference"), "titles": ("on", "shuffled", "off"),
                "vectors": ("published", "random", "shuffled", "learned")}
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
             raise ConfigError(f"setting {name!r} cannot be {getattr(config, name)!r}",
                               hint=f"it takes one of {', '.join(allowed)}")
-    if config.encoder and (config.frozen or config.vectors != "published" or config.recommender != "mkmed"):
+    if config.encoder and (config.frozen or config.vectors != "published" or config.recommender != "mkmed"
+                           or config.mode == "pairs"):
         raise ConfigError("encoder=true trains the published vectors' encoder",
-                          hint="it goes with recommender=mkmed, vectors=published and frozen=false")
+                          hint="it goes with recommender=mkmed, mode=network, vectors=published and frozen=false")
     for name in ("epochs", "batch", "least_steps", "least_patients", "dim", "learning_rate", "clip"):
         if not getattr(config, name) > 0:
             raise ConfigError(f"setting {name!r} must be above 0")
@@ -142,3 +147,11 @@ def from_json(values: Mapping[str, Any], base: Config | None = None) -> Config:
         named = replace(Config(), **converted)
         converted = dict(RECOMMENDERS[named.recommender].defaults(named.mode)) | converted
     return _check(replace(base or Config(), **converted))
+
+
+def settled(config: Config, cohort: Cohort) -> Config:
+    """The configuration with mkmed's mode decided by the size of the cohort, where it is ``auto``."""
+    if config.recommender != "mkmed" or config.mode != "auto":
+        return config
+    learns_drugs = config.encoder or not config.frozen
+    return replace(config, mode="network" if learns_drugs or cohort.visits > SMALL else "pairs")

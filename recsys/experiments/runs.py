@@ -31,7 +31,7 @@ from recsys.cohorts.cohort import Cohort, Encoded, Split, encode, shown
 from recsys.cohorts.files import load_cohort
 from recsys.cohorts.tasks import TASKS, split_cohort
 from recsys.experiments.checkpoint import Trained, save_recommender
-from recsys.experiments.config import Config
+from recsys.experiments.config import Config, settled
 from recsys.experiments.evaluate import Choices, Evaluation, choose, evaluate
 from recsys.experiments.run_folders import (
     find_folder,
@@ -45,7 +45,7 @@ from recsys.experiments.run_folders import (
 from recsys.experiments.signatures import attention_entropy, signatures
 from recsys.knowledge.table import Knowledge, with_random_vectors, with_shuffled_medications
 from recsys.recommenders.contract import Log, Recommender
-from recsys.registry import RECOMMENDERS
+from recsys.registry import recommender_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -63,6 +63,8 @@ class Data:
     validation: Histories
     test: Histories
     knowledge: Knowledge
+    orders: bytes | None = None
+    """The map from orders to the medications (``recsys.orders.stored``)."""
 
     @property
     def sizes(self) -> Sizes:
@@ -76,6 +78,7 @@ def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data
     A synthetic cohort with ``vectors=learned`` needs no database; every other combination reads it.
     """
     cohort = load_cohort(config.cohort, settings)
+    config = settled(config, cohort)
     encoded = encoded_for(config, cohort, split_cohort(cohort, config.split, config.seed))
     if not encoded.vocabularies["medication"].codes:
         raise DataError(f"no medication of cohort {config.cohort!r} was given to {config.least_patients} of its "
@@ -83,13 +86,27 @@ def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data
                         hint="take a larger extract; --set least_patients=1 only for data that anybody may see")
     task = TASKS[config.task]
     parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
-    return Data(encoded, **parts, knowledge=knowledge_for(config, cohort, encoded, engine, settings))
+    return Data(encoded, **parts, knowledge=knowledge_for(config, cohort, encoded, engine, settings),
+                orders=_orders(cohort, engine))
+
+
+def _orders(cohort: Cohort, engine: Engine | None) -> bytes | None:
+    """The map from orders to the cohort's medications, for answers; None without a knowledge base."""
+    from recsys.orders.medications import read_map
+    from recsys.orders.stored import pack
+
+    if engine is None:
+        return None
+    made = cohort.provenance
+    with engine.connect() as connection:
+        return pack(read_map(connection, str(made.get("level", "3")), protocol=str(made.get("protocol", "one")),
+                             keep_vehicles=bool(made.get("keep_vehicles"))))
 
 
 def encoded_for(config: Config, cohort: Cohort, split: Split) -> Encoded:
     """The cohort on the vocabularies that the recommender can use: one that reads titles knows codes it never saw."""
     least = 1 if cohort.provenance.get("format") == "synthetic" else config.least_patients
-    if RECOMMENDERS[config.recommender].needs_evidence and config.titles != "off":
+    if recommender_of(config).needs_evidence and config.titles != "off":
         return encode(cohort, split, least=least, unseen=("diagnosis", "procedure"))
     return encode(cohort, split, top={"diagnosis": TOP_DIAGNOSES}, least=least)
 
@@ -103,7 +120,7 @@ def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engi
     synthetic = cohort.provenance.get("format") == "synthetic"
     inputs = input_vocabularies(encoded, TASKS[config.task])
     evidence = [*inputs["diagnosis"], *inputs["procedure"]]
-    if not RECOMMENDERS[config.recommender].needs_evidence or config.titles == "off":
+    if not recommender_of(config).needs_evidence or config.titles == "off":
         evidence = []
     if synthetic and (engine is None or config.vectors == "learned"):
         if config.vectors == "published":
@@ -151,8 +168,8 @@ def fit(config: Config, data: Data, *, log: Log | None = None, folder: Path | No
             log(rows[-1])
 
     begun = time.process_time()
-    config = fitted_batch(config, data.train.patients)
-    model = RECOMMENDERS[config.recommender](data.sizes, data.knowledge, config)
+    config = fitted_batch(settled(config, data.encoded.cohort), data.train.patients)
+    model = recommender_of(config)(data.sizes, data.knowledge, config)
     model.fit(data.train, data.validation, log=note, folder=folder, resume=resume)
     spent = time.process_time() - begun
     return Fitted(model, choose(model, data.validation), rows, spent)
@@ -216,6 +233,8 @@ def _recorded(config: Config, settings: Settings, engine: Engine | None, folder:
 def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path, log: Log | None, *,
          resume: bool) -> dict[str, Any]:
     (folder / "env.json").write_text(json.dumps(environment(), indent=1))
+    config = settled(config, load_cohort(config.cohort, settings))
+    (folder / "config.json").write_text(json.dumps(config.as_json(), indent=1))
     data = load_data(config, settings, engine)
     if resume:
         forget_unsaved_epochs(folder)
@@ -228,7 +247,7 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
                 log(row)
 
         fitted = fit(config, data, log=note, folder=folder, resume=resume)
-    result = evaluate(fitted.recommender, data.train, data.test, fitted.choices)
+    result = evaluate(fitted.recommender, data.train, data.test, fitted.choices, subgroups=subgroups(data.encoded))
     rows = read_metrics(folder)
     report = {**result.report, "recommender": config.recommender, "mode": config.mode, "run": folder.name,
               "config": config.as_json(), "cohort": str(data.encoded.cohort.fingerprint),
@@ -241,6 +260,17 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
     return report
 
 
+SUBGROUPS = ("sex", "age", "race", "ethnicity", "admission_type", "visit_type")
+"""The attributes by whose levels an evaluation is told apart."""
+
+
+def subgroups(encoded: Encoded, side: str = "test") -> dict[str, np.ndarray]:
+    """bool[N] masks of the visits of one side by attribute and level, as ``sex: female``."""
+    rows = encoded.visits_of(side)
+    return {f"{name}: {level}": attribute.values[rows] == place for name in SUBGROUPS
+            if (attribute := encoded.cohort.attributes.get(name)) for place, level in enumerate(attribute.levels)}
+
+
 def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted: Fitted, result: Evaluation,
            report: Mapping[str, Any]) -> None:
     scored = data.train.scored
@@ -249,7 +279,7 @@ def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted:
             "free": list(fitted.choices.free), "per_visit": report["per_visit"]}
     vocabularies = fitted.recommender.forget_unseen_codes(input_vocabularies(data.encoded, TASKS[config.task]))
     save_recommender(folder / "best.pt", Trained(fitted.recommender, vocabularies, fitted.choices.safe,
-                                                 fitted.choices.platt, meta))
+                                                 fitted.choices.platt, meta, data.orders))
     write_sums(settings, folder, result.sums)
     (folder / "report.json").write_text(json.dumps(plain(report), indent=1))
     from recsys.experiments.curves import draw_curves
@@ -260,8 +290,8 @@ def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted:
 def plan(config: Config, settings: Settings, engine: Engine | None) -> dict[str, Any]:
     """What a run would do: sizes, steps and parameters, with everything loaded and nothing trained."""
     data = load_data(config, settings, engine)
-    config = fitted_batch(config, data.train.patients)
-    model = RECOMMENDERS[config.recommender](data.sizes, data.knowledge, config)
+    config = fitted_batch(settled(config, data.encoded.cohort), data.train.patients)
+    model = recommender_of(config)(data.sizes, data.knowledge, config)
     network = getattr(model, "network", None)
     return {"recommender": config.recommender, "cohort": str(data.encoded.cohort.fingerprint),
             "train": f"{data.train.patients} patients, {data.train.visits} visits",

@@ -31,7 +31,7 @@ from recsys.cohorts.cohort import KINDS, Cohort, Encoded, Ragged, Split, Vocabul
 from recsys.cohorts.files import cohorts_folder, load_cohort
 from recsys.cohorts.tasks import TASKS
 from recsys.experiments.bootstrap import NAMES, patient_sums
-from recsys.experiments.config import Config, from_json
+from recsys.experiments.config import Config, from_json, settled
 from recsys.experiments.crossed import Interval, Tests, difference, gather, holm
 from recsys.experiments.decode import select
 from recsys.experiments.evaluate import choose
@@ -39,7 +39,7 @@ from recsys.experiments.metrics import visit_metrics
 from recsys.experiments.runs import Data, encoded_for, knowledge_for
 from recsys.knowledge.evidence import standardised
 from recsys.knowledge.table import Knowledge
-from recsys.registry import RECOMMENDERS
+from recsys.registry import recommender_of
 
 SHOWN = ("jaccard", "prauc")
 ORACLE = "oracle"
@@ -135,13 +135,13 @@ def do(study: Study, job: Job, settings: Settings) -> Found:
 
     engine = open_engine(settings)
     try:
-        config = study.config(job)
         cohort, split = divide(study, job, settings)
+        config = settled(study.config(job), cohort)
         encoded = encoded_for(config, cohort, split)
         task = TASKS[config.task]
         parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
         knowledge = altered(knowledge_for(config, cohort, encoded, engine, settings), job, encoded, engine)
-        data = Data(encoded, **parts, knowledge=knowledge)
+        data = Data(encoded, **parts, knowledge=knowledge, orders=None)
         return KINDS_OF_STUDY[study.kind](study, job, config, data)
     finally:
         engine.dispose()
@@ -249,7 +249,7 @@ def _curve(study: Study, job: Job, config: Config, data: Data) -> Found:
 
 def tested(config: Config, data: Data) -> Found:
     """The per-patient sums of a trained recommender's free rule on the test patients."""
-    model = RECOMMENDERS[config.recommender](data.sizes, data.knowledge, config)
+    model = recommender_of(config)(data.sizes, data.knowledge, config)
     model.fit(data.train, data.validation)
     decision, keep = choose(model, data.validation).free, data.test.scored
     probability, target = model.predict_proba(data.test)[keep], data.test.target(np.flatnonzero(keep))
@@ -292,7 +292,7 @@ def _coldstart(study: Study, job: Job, config: Config, data: Data) -> Found:
     train = stripped(data.train, hidden, int(job.point), generator)
     validation = stripped(data.validation, hidden, 0, generator)
     test = stripped(data.test, hidden, 0, generator)
-    model = RECOMMENDERS[config.recommender](data.sizes, data.knowledge, config)
+    model = recommender_of(config)(data.sizes, data.knowledge, config)
     model.fit(train, validation)
     score = model.predict_proba(test)[test.scored]
     if job.arm.knowledge == "neighbours":

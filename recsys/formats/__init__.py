@@ -17,7 +17,10 @@ FORMATS: Registry[EhrFormat] = Registry(
         "eicu": "recsys.formats.eicu:FORMAT",
         "omop": "recsys.formats.omop:FORMAT",
         "meds": "recsys.formats.meds:FORMAT",
+        "fhir": "recsys.formats.fhir:FORMAT",
         "synthea": "recsys.formats.synthea:FORMAT",
+        "diabetes130": "recsys.formats.diabetes130:FORMAT",
+        "nhanes": "recsys.formats.nhanes:FORMAT",
         "synthetic": "recsys.formats.synthetic:FORMAT",
     },
 )

@@ -33,7 +33,7 @@ from recsys.formats.contract import (
 from recsys.formats.rows import People, Visits, coded, read_visits, recorded
 from recsys.formats.tables import Export, open_export
 from recsys.formats.written import order_key
-from recsys.orders.codes import icd, prefixed
+from recsys.orders.codes import DIAGNOSIS, MEDICATION, PROCEDURE, icd, prefixed, system_of
 
 TABLE, ADMISSIONS = "events", "admissions"
 OTHER = "another kind of event"
@@ -41,19 +41,19 @@ NO_NAME = "no drug name"
 NOT_A_CODE = "not a code of its system"
 _IN = {"HOSPITAL_ADMISSION", "MIMIC_IV_ADMISSION"}
 _OUT = {"HOSPITAL_DISCHARGE", "MIMIC_IV_DISCHARGE_LOCATION"}
-_SYSTEMS = {
-    "ICD9CM": ("diagnosis", "ICD9CM"), "ICD10CM": ("diagnosis", "ICD10CM"), "SNOMED": ("diagnosis", "SNOMED"),
-    "SNOMEDCT": ("diagnosis", "SNOMED"), "ICD9PROC": ("procedure", "ICD9PROC"), "ICD9PCS": ("procedure", "ICD9PROC"),
-    "ICD10PCS": ("procedure", "ICD10PCS"), "ICD10PROC": ("procedure", "ICD10PCS"), "CPT4": ("procedure", "CPT4"),
-    "CPT": ("procedure", "CPT4"), "HCPCS": ("procedure", "HCPCS"),
-}
-_DRUGS = {"NDC": "ndc", "RXNORM": "rxcuis", "ATC": "atc", "MIMIC_IV_DRUG": "names"}
-_DOMAINS = {"DIAGNOSIS", "CONDITION", "PROCEDURE", "MEDICATION", "DRUG"}
+_KINDS = {"ICD9CM": DIAGNOSIS, "ICD10CM": DIAGNOSIS, "ICD9PROC": PROCEDURE, "ICD10PCS": PROCEDURE, "SNOMED": DIAGNOSIS,
+          "CPT": PROCEDURE, "HCPCS": PROCEDURE}
+_DRUGS = {"NDC": "ndc", "RXCUI": "rxcuis", "ATC": "atc"}
+_DOMAINS = {"DIAGNOSIS": DIAGNOSIS, "CONDITION": DIAGNOSIS, "PROCEDURE": PROCEDURE, "MEDICATION": MEDICATION,
+            "DRUG": MEDICATION}
 _VISIT_COLUMNS = ("visit_id", "hadm_id", "visit_occurrence_id", "encounter_id")
 
 
-def recognise(code: str) -> tuple[str, str] | str:
-    """The kind and our code of a MEDS code, or why it is none of ours; admissions and discharges are kinds too."""
+def recognise(code: str, kind: str = "") -> tuple[str, str] | str:
+    """The kind and our code of a MEDS code, or why it is none of ours; admissions and discharges are kinds too.
+
+    ``kind`` is what an enclosing word said (``PROCEDURE//SNOMED//…``); else the system decides.
+    """
     mark = "//" if "//" in code else "/"
     system, _, rest = code.partition(mark)
     parts = rest.split("//")
@@ -63,19 +63,20 @@ def recognise(code: str) -> tuple[str, str] | str:
     if name in ("DIAGNOSIS", "PROCEDURE") and parts[0] == "ICD" and len(parts) >= 3:
         found = icd(parts[2], parts[1], procedure=name == "PROCEDURE")
         return (name.lower(), found) if found else NOT_A_CODE
-    if name == "MEDICATION" and parts[0] == "START" and len(parts) >= 2:
-        key = order_key(names=(parts[1],))
-        return ("medication", key) if key else NO_NAME
-    if name in _DOMAINS and parts[0].upper() in {*_SYSTEMS, *_DRUGS}:
-        return recognise(rest)
-    if name in _SYSTEMS:
-        kind, prefix = _SYSTEMS[name]
-        found = prefixed(prefix, rest)
-        return (kind, found) if found else NOT_A_CODE
-    if name in _DRUGS:
-        given = _DRUGS[name]
-        key = order_key(**{given: rest if given == "ndc" else (rest,)})  # type: ignore[arg-type]
-        return ("medication", key) if key else NO_NAME if given == "names" else NOT_A_CODE
+    if (name == "MEDICATION" and parts[0] == "START" and len(parts) >= 2) or name == "MIMIC_IV_DRUG":
+        key = order_key(names=(parts[1] if name == "MEDICATION" else rest,))
+        return (MEDICATION, key) if key else NO_NAME
+    if name in _DOMAINS and not kind and len(parts) >= 2 and system_of(parts[0]):
+        return recognise(rest, _DOMAINS[name])
+    known = system_of(name, kind or DIAGNOSIS) or ""
+    if known == "DRUG":  # as mkmed writes a drug without another code
+        return (MEDICATION, order_key(code=f"DRUG:{rest}")) if rest else NO_NAME
+    if known in _KINDS:
+        found = prefixed(known, rest)
+        return (kind or _KINDS[known], found) if found else NOT_A_CODE
+    if known in _DRUGS:
+        key = order_key(**{_DRUGS[known]: rest if known == "NDC" else (rest,)})  # type: ignore[arg-type]
+        return (MEDICATION, key) if key else NOT_A_CODE
     return OTHER
 
 
@@ -180,14 +181,17 @@ class Meds:
                    " start, out AS stop, said(split_part(text, '//', 1)) AS admitted, said(split_part(out_text,"
                    " '//', 1))"
                    f" AS discharged FROM {admission}")
-        # An event of the day of admission, before the hour, may belong to the admission that ended that day.
+        # The admission that an event lies in; else one that begins later on its day. A diagnosis of the second in which
+        # one admission ends and the next begins was coded at the end of the first.
         where = (
-            "SELECT row, CASE WHEN since < start AND since <= before THEN number - 1 WHEN stop IS NULL OR since <="
-            " stop THEN"
-            " number END AS visit FROM (SELECT e.rowid AS row, e.since, a.* FROM"
-            f" (SELECT rowid, * FROM {ours}) e ASOF JOIN (SELECT *, start - start % 86400 AS day, lag(stop) OVER"
-            f" (PARTITION BY subject ORDER BY start) AS before FROM {admission}) a"
-            " ON a.subject = e.subject AND e.since >= a.day)")
+            "SELECT e.rowid AS row, CASE WHEN e.role = 'diagnosis' AND e.since = a.start AND a.before = e.since"
+            " THEN a.number - 1 WHEN a.number IS NOT NULL AND (a.stop IS NULL OR e.since <= a.stop) THEN a.number"
+            f" WHEN b.start - b.start % 86400 <= e.since THEN b.number END AS visit FROM (SELECT rowid, * FROM"
+            f" {ours}) e"
+            f" ASOF LEFT JOIN (SELECT *, lag(out) OVER (PARTITION BY subject ORDER BY start) AS before FROM"
+            f" {admission}) a"
+            f" ON a.subject = e.subject AND e.since >= a.start ASOF LEFT JOIN {admission} b"
+            " ON b.subject = e.subject AND e.since < b.start")
         return staged, f"SELECT row, CAST(visit AS VARCHAR) AS visit FROM ({where}) WHERE visit IS NOT NULL"
 
     def _by_column(self, export: Export, ours: str) -> tuple[str, str]:

@@ -31,10 +31,11 @@ DELIMITERS = (",", "\t", ";", "|")
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a file may demand: bytes of its header, bytes of a line, decoded bytes per compressed byte."""
+    """What a file may demand: bytes of its header, of a line, of a JSON document, decoded bytes per compressed byte."""
 
     header: int = 1 << 16
     line: int = 1 << 20
+    document: int = 512 << 20
     ratio: int = 200
     free: int = 64 << 20
     """Decoded bytes below which the ratio is not looked at."""

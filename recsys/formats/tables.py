@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -275,17 +274,17 @@ class Export:
 
     def load(self, columns: Sequence[str], rows: Iterable[Sequence[str | None]], name: str | None = None) -> str:
         """A temporary table of texts from rows of Python, and its name."""
-        import pyarrow as pa
+        sink = self.sink(columns, name)
+        for row in rows:
+            sink.add(row)
+        sink.flush()
+        return sink.name
 
+    def sink(self, columns: Sequence[str], name: str | None = None) -> Sink:
+        """A new temporary table of texts that takes rows of Python one by one."""
         name = name or self.fresh("loaded")
         self.run(f"CREATE TEMP TABLE {name} ({', '.join(f'{identifier(column)} VARCHAR' for column in columns)})")
-        iterator = iter(rows)
-        while batch := list(islice(iterator, _BATCH)):
-            arrays = [pa.array(list(column), pa.string()) for column in zip(*batch, strict=True)]
-            self.connection.register("arrow_batch", pa.Table.from_arrays(arrays, names=list(columns)))
-            self.run(f"INSERT INTO {name} SELECT * FROM arrow_batch")
-            self.connection.unregister("arrow_batch")
-        return name
+        return Sink(self, name, tuple(columns))
 
     def drop(self, *names: str) -> None:
         """Forget temporary tables."""
@@ -295,6 +294,32 @@ class Export:
     def batches(self, query: str, size: int = 200_000) -> Iterator[Any]:
         """The rows of a query as Arrow record batches."""
         yield from self.connection.sql(query).to_arrow_reader(size)
+
+
+class Sink:
+    """Collects rows for a temporary table and hands them over in batches; ``flush`` hands over the last."""
+
+    def __init__(self, export: Export, name: str, columns: tuple[str, ...]) -> None:
+        self.export, self.name, self.columns = export, name, columns
+        self._rows: list[Sequence[str | None]] = []
+
+    def add(self, row: Sequence[str | None]) -> None:
+        """Take a row."""
+        self._rows.append(row)
+        if len(self._rows) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what was collected."""
+        import pyarrow as pa
+
+        if not self._rows:
+            return
+        arrays = [pa.array(list(column), pa.string()) for column in zip(*self._rows, strict=True)]
+        self.export.connection.register("arrow_batch", pa.Table.from_arrays(arrays, names=list(self.columns)))
+        self.export.run(f"INSERT INTO {self.name} SELECT * FROM arrow_batch")
+        self.export.connection.unregister("arrow_batch")
+        self._rows = []
 
 
 def _cast(cells: Mapping[str, str], wanted: Mapping[str, bool], source: str) -> str:

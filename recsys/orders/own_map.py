@@ -25,7 +25,7 @@ FIRST_LINE = "the first line must be order,means; a row is e.g. hydrocerin,ATC:D
 
 @dataclass(frozen=True)
 class OwnMap:
-    """What a user says orders mean; stored with the cohort and with every model trained on it."""
+    """What a user says orders mean; stored with the cohort, and in no model, since its texts may be a patient's."""
 
     rows: Mapping[str, str] = field(default_factory=dict)
     """What an order means, by its text in lower case or by its code."""

@@ -1,7 +1,7 @@
 """MKMed (arXiv 2504.18096): three GRUs over a patient's visits meet the medications' multimodal vectors.
 
 ``reference`` is the published recommender as its code has it: last states concatenated, a linear head to K.
-``corrected`` (default) scores patient · medication vector + bias, so that knowledge of a medication reaches a first
+``network`` scores patient · medication vector + bias, so that knowledge of a medication reaches a first
 visit and a rare medication, and adds what a linear model knows: current codes, and each medication's own history.
 """
 
@@ -41,7 +41,7 @@ class ReferenceNetwork(Network):
         return self.head(states.transpose(0, 1).flatten(1))
 
 
-class CorrectedNetwork(Network):
+class PairingNetwork(Network):
     """score = bias + patient · medication + linear in codes and history + (w + gate(patient)) · the medication's past.
 
     A medication is its projected store vector plus a small vector of its own, which weight decay keeps near zero where
@@ -83,7 +83,7 @@ class CorrectedNetwork(Network):
 
 
 class MKMed(NeuralRecommender):
-    """The recommender of this project, in the mode that ``config.mode`` names."""
+    """The networks of this project, in the mode that ``config.mode`` names; ``pairs`` has a file of its own."""
 
     name = "mkmed"
 
@@ -94,5 +94,5 @@ class MKMed(NeuralRecommender):
 
     def build(self) -> Network:
         """A fresh network of the configured mode."""
-        kind = ReferenceNetwork if self.config.mode == "reference" else CorrectedNetwork
+        kind = ReferenceNetwork if self.config.mode == "reference" else PairingNetwork
         return kind(self.sizes, self.knowledge, self.config)

@@ -81,12 +81,13 @@ def records() -> Batch:
 
 
 GRAPH = (
-    "INSERT INTO mkmed.kg_relation (id, name, head_type, tail_type, provider, licence_id, source, artifact)"
-    " SELECT 1, 'binds', 'Compound', 'Gene', 'hand', 'CC0-1.0', 'hand', sha256 FROM mkmed.artifact LIMIT 1",
+    "INSERT INTO mkmed.kg_relation (id, name, head_type, tail_type) VALUES (1, 'binds', 'Compound', 'Gene')",
+    "INSERT INTO mkmed.kg_provenance (id, relation, provider, licence_id, source, artifact)"
+    " SELECT 1, 1, 'hand', 'CC0-1.0', 'hand', id FROM mkmed.artifact LIMIT 1",
     "INSERT INTO mkmed.kg_entity (id, name, type) SELECT g, 'Gene::' || g, 'Gene' FROM generate_series(0, 7) g",
     "INSERT INTO mkmed.kg_entity (id, name, type) SELECT 100 + row_number() OVER (ORDER BY id), 'Compound::' || id,"
     " 'Compound' FROM mkmed.drug WHERE kind = 'small molecule'",
-    "INSERT INTO mkmed.kg_triple SELECT 100 + n, 1, (n + k) % 8 FROM generate_series(1, 30) n, generate_series(0, 2) k",
+    "INSERT INTO mkmed.kg_triple SELECT 100 + n, 1, (n + k) % 8, 1 FROM generate_series(1, 30) n, generate_series(0, 2) k",
     "INSERT INTO mkmed.drug_entity (drug_id, entity_id, method, via, weak)"
     " SELECT substr(name, 11)::bigint, id, 'identifier', name, false FROM mkmed.kg_entity WHERE type = 'Compound'",
 )

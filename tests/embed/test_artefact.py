@@ -68,7 +68,7 @@ def grow(engine) -> None:
     with engine.begin() as connection:
         for statement in (
             "INSERT INTO mkmed.kg_entity (id, name, type) VALUES (90, 'Gene::new', 'Gene'), (91, 'Compound::new', 'Compound')",
-            "INSERT INTO mkmed.kg_triple VALUES (101, 1, 90), (91, 1, 3), (91, 1, 4)",
+            "INSERT INTO mkmed.kg_triple VALUES (101, 1, 90, 1), (91, 1, 3, 1), (91, 1, 4, 1)",
             "INSERT INTO mkmed.drug_entity (drug_id, entity_id, method, via, weak)"
             " SELECT id, 91, 'identifier', 'x', false FROM mkmed.drug WHERE name = 'new 0'",
             "UPDATE mkmed.text SET content = content || ' changed', content_sha256 = sha256(convert_to(content || ' changed',"

@@ -32,7 +32,8 @@ def drugs(database):
         for statement in (
             "INSERT INTO mkmed.licence (id, title, share) VALUES ('CC0-1.0', 'CC0', 'open')",
             "INSERT INTO mkmed.source (name, title, url, origin, licence_id) VALUES ('hand', 'h', 'u', 'user', 'CC0-1.0')",
-            "INSERT INTO mkmed.artifact VALUES (sha256('x'), 'x', NULL, 1, 't', 'hand', 'u', NULL, 'CC0-1.0', 'a', NULL, 'p',"
+            "INSERT INTO mkmed.content VALUES (sha256('x'), 'x', NULL, 1)",
+            "INSERT INTO mkmed.artifact VALUES (sha256('x'), sha256('x'), 't', 'hand', 'u', NULL, 'CC0-1.0', 'a', NULL, 'p',"
             " now(), :run)",
             "INSERT INTO mkmed.drug (identity, name, kind, run_id) SELECT 'user:' || g, 'drug ' || g, 'unknown', :run"
             " FROM generate_series(1, :n) g",

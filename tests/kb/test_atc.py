@@ -48,7 +48,7 @@ def test_own_codes_and_names(two: Engine, tmp_path: Path) -> None:
     with two.begin() as connection:
         assert (find_drug(connection, "metformin"), "C10AA05") in atc(connection)
         reasons = {int(k.split(":")[2]) for k in connection.scalars(
-            text("SELECT key FROM mkmed.lookup WHERE source = 'atc' AND state = 'rejected'"))}
+            text("SELECT key FROM mkmed.lookup WHERE source = 'atc/atc' AND state = 'rejected'"))}
         assert [check for check in verify(connection) if check.broken] == []
     assert reasons == {4, 5, 6} and summary.counts["rejected"] == 3
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import psycopg2
 import pytest
 from sqlalchemy import Engine, text
 
+from kb.db import migrate
+from kb.db.engine import engine_for
 from kb.db.roles import create_roles
+from kb.graph.load import Relation, encode_rows, load_triples
+from kb.ingest.records import Document
+from kb.ingest.runs import start_run
+from kb.query.show import describe, search, sources
 from tests.databases import roles_lock
 
 RUN = "00000000-0000-0000-0000-000000000001"
@@ -36,11 +44,17 @@ def readers(lock: None, database: Engine) -> Iterator[tuple[Engine, str, str]]:
             INSERT INTO drug (identity, name, kind, run_id) VALUES ('x:1', 'one', 'unknown', %(run)s);
         """, {"run": RUN})
         for payload, licence in ((OPEN, "CC0"), (CLOSED, "NC")):
+            digest = sha256(payload).digest()
+            cursor.execute("INSERT INTO content (sha256, payload, bytes) VALUES (%s, %s, 4)", (digest, payload))
             cursor.execute("""
-                INSERT INTO artifact (sha256, payload, bytes, media_type, source, url, licence_id, attribution, parser,
-                retrieved_at, run_id) VALUES (%s, %s, 4, 'text/plain', 's', 'u', %s, 'a', 'p', now(), %s)
-            """, (sha256(payload).digest(), payload, licence, RUN))
-        for modality, payload in (("text", OPEN), ("image", CLOSED)):
+                INSERT INTO artifact (id, content, media_type, source, url, licence_id, attribution, parser, retrieved_at,
+                run_id) VALUES (%s, %s, 'text/plain', 's', 'u', %s, 'a', 'p', now(), %s)
+            """, (digest, digest, licence, RUN))
+        cursor.execute("INSERT INTO drug_record (source, key, drug_id, name, kind, identifiers, artifact)"
+                       " SELECT 's', identity, id, name, kind, '[]', %s FROM drug", (sha256(OPEN).digest(),))
+        cursor.execute("INSERT INTO drug_name (drug_id, name, source, key, kind, artifact)"
+                       " SELECT id, name, 's', identity, 'preferred', %s FROM drug", (sha256(OPEN).digest(),))
+        for modality, payload in (("structure", OPEN), ("image", CLOSED)):
             cursor.execute("INSERT INTO cell (drug_id, modality, source, state, artifact, run_id)"
                            " SELECT id, %s, 's', 'present', %s, %s FROM drug", (modality, sha256(payload).digest(), RUN))
         cursor.close()
@@ -70,6 +84,13 @@ def session(readers: tuple[Engine, str, str], *, licensed: bool = False, writabl
     return connection
 
 
+@contextmanager
+def closing_engine(engine: Engine) -> Iterator[Engine]:
+    """The engine, its connections closed afterwards: a login has only four."""
+    yield engine
+    engine.dispose()
+
+
 def answer(connection, query: str):
     with connection.cursor() as cursor:
         cursor.execute(query)
@@ -93,9 +114,11 @@ DENIED = {
     "create extension": ("CREATE EXTENSION vector SCHEMA public", None),
     "create function": ("CREATE FUNCTION mkmed.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", INSUFFICIENT),
     "drop": ("DROP TABLE mkmed.drug", INSUFFICIENT),
-    "drop policy": ("DROP POLICY reader_licence ON mkmed.artifact", INSUFFICIENT),
-    "disable policies": ("ALTER TABLE mkmed.artifact DISABLE ROW LEVEL SECURITY", INSUFFICIENT),
-    "see past policies": ("SET row_security = off; SELECT count(*) FROM mkmed.artifact", INSUFFICIENT),
+    "read a table": ("SELECT count(*) FROM mkmed.artifact", INSUFFICIENT),
+    "read what views are made of": ("SELECT count(*) FROM mkmed.readable_drug", INSUFFICIENT),
+    "replace a view": ("CREATE OR REPLACE VIEW mkmed.texts AS SELECT 1", INSUFFICIENT),
+    "open a view": ("ALTER VIEW mkmed.texts SET (security_barrier = false)", INSUFFICIENT),
+    "take the keys off": ("CALL mkmed.drop_triple_keys(true)", INSUFFICIENT),
     "become nc": ("SET ROLE mkmed_nc", INSUFFICIENT),
     "become ingest": ("SET ROLE mkmed_ingest", INSUFFICIENT),
     "become superuser": ("SET SESSION AUTHORIZATION postgres", INSUFFICIENT),
@@ -136,23 +159,22 @@ def test_reader_starts_read_only(readers: tuple[Engine, str, str]) -> None:
 def test_reader_reads_what_is_open(readers: tuple[Engine, str, str]) -> None:
     assert answer(session(readers), "SELECT name FROM drugs") == [("one",)]
     assert answer(session(readers), "SELECT '[1,2]'::vector <=> '[1,2]'") == [(0.0,)]
-    assert answer(session(readers), "SELECT payload::text FROM artifact") == [("\\x" + OPEN.hex(),)]
+    assert answer(session(readers), "SELECT payload::text FROM documents") == [("\\x" + OPEN.hex(),)]
     assert answer(session(readers), "SELECT count(*) FROM drug_vector") == [(0,)]
 
 
-def test_licence_is_a_row_level_matter_through_views_too(readers: tuple[Engine, str, str]) -> None:
-    for licensed, shown in ((False, ["text"]), (True, ["image", "text"])):
-        for query in ("SELECT modality FROM cell ORDER BY 1", "SELECT modality FROM provenance ORDER BY 1",
-                      "SELECT modality FROM availability ORDER BY 1"):
+def test_licence_is_a_row_level_matter(readers: tuple[Engine, str, str]) -> None:
+    for licensed, shown in ((False, ["structure"]), (True, ["image", "structure"])):
+        for query in ("SELECT modality FROM provenance ORDER BY 1", "SELECT modality FROM availability ORDER BY 1"):
             assert [row[0] for row in answer(session(readers, licensed=licensed), query)] == shown, query
 
 
-@pytest.mark.parametrize("statement", ["SET mkmed.licence = 'NC'", "SET app.role = 'mkmed_nc'"])
+@pytest.mark.parametrize("statement", ["SET mkmed.licence = 'NC'", "SET app.role = 'mkmed_nc'", "SET mkmed.open_only = 'off'"])
 def test_no_setting_opens_a_licence(readers: tuple[Engine, str, str], statement: str) -> None:
     connection = session(readers)
     with connection.cursor() as cursor:
         cursor.execute(statement)
-    assert answer(connection, "SELECT count(*) FROM artifact") == [(1,)]
+    assert answer(connection, "SELECT count(*) FROM documents") == [(1,)]
 
 
 def test_reader_has_its_limits(readers: tuple[Engine, str, str]) -> None:
@@ -187,3 +209,61 @@ def test_ingest_role_writes_but_owns_nothing(readers: tuple[Engine, str, str]) -
     with pytest.raises(Exception, match="must be owner"), engine.begin() as connection:
         connection.execute(text("SET LOCAL ROLE mkmed_ingest"))
         connection.execute(text("DROP TABLE mkmed.cell"))
+
+
+def test_a_failing_condition_does_not_tell_what_is_hidden(readers: tuple[Engine, str, str]) -> None:
+    """Conditions of the reader's are not tried on rows that the licence hides, or their errors would show them."""
+    for query in ("SELECT 1 FROM documents WHERE convert_from(payload, 'UTF8')::int = 1",
+                  "SELECT 1 FROM availability WHERE modality::int = 1"):
+        with pytest.raises(psycopg2.Error) as caught:
+            answer(session(readers), query)
+        assert "image" not in str(caught.value) and CLOSED.decode() not in str(caught.value)
+
+
+def test_readers_have_no_table_and_every_view_is_meant_for_them_or_not(readers: tuple[Engine, str, str]) -> None:
+    """Nothing is granted by default: a new table or view is seen by readers when ``grants.sql`` names it."""
+    engine, _, _ = readers
+    query = """SELECT relname, relkind, has_table_privilege('mkmed_reader', oid, 'SELECT') FROM pg_class
+        WHERE relnamespace = 'mkmed'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f')"""
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE mkmed.later (a int)"))
+        found = {row[0]: (row[1], row[2]) for row in connection.execute(text(query))}
+        connection.rollback()
+    assert [name for name, (kind, granted) in found.items() if granted and kind != "v"] == []
+    assert sorted(n for n, (kind, granted) in found.items() if kind == "v" and not granted) == [
+        "readable_artifact", "readable_cell", "readable_drug", "readable_label", "readable_licence", "readable_provenance"]
+
+
+def test_roles_of_the_first_release_lose_their_tables_with_the_upgrade(readers: tuple[Engine, str, str]) -> None:
+    engine, _, _ = readers
+    with engine.begin() as connection:
+        connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA mkmed TO mkmed_reader"))
+        connection.execute(text("ALTER DEFAULT PRIVILEGES IN SCHEMA mkmed GRANT SELECT ON TABLES TO mkmed_reader"))
+    migrate.upgrade(engine)
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        answer(session(readers), "SELECT * FROM content")
+    assert answer(session(readers), "SELECT name FROM drugs") == [("one",)]
+
+
+def test_commands_work_for_a_reader(readers: tuple[Engine, str, str]) -> None:
+    engine, plain, _ = readers
+    with closing_engine(engine_for(engine.url.set(username=plain))) as reader:
+        migrate.require_current(reader)
+        with reader.connect() as connection:
+            head, sections = describe(connection, "one")
+            assert head["name"] == "one" and {r["modality"] for r in sections["availability"]} == {"structure"}
+            assert search(connection, "on")[0]["drug_id"] == head["drug_id"]
+            assert [row["name"] for row in sources(connection)] == ["s"]
+
+
+def test_the_ingest_role_can_load_a_graph(readers: tuple[Engine, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _, _ = readers
+    monkeypatch.setattr("kb.graph.tables.REBUILD_FROM", 1)
+    relation = Relation("r", "Gene", "Gene", "test", "CC0")
+    document = Document("s", "file:x", "text/plain", "CC0", "", datetime.now(UTC), "t/1", payload=b"graph")
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL ROLE mkmed_ingest"))
+        run_id = start_run(connection, "ingest")
+        for rows in ([("Gene::1", "r", "Gene::2")], [("Gene::2", "r", "Gene::3"), ("Gene::3", "r", "Gene::4")]):
+            assert load_triples(connection, run_id, document, encode_rows(rows), {"r": relation}).new_triples == len(rows)
+        connection.rollback()

@@ -155,7 +155,7 @@ def test_a_part_needs_allow_subset_and_proves_no_absence(
     said = capsys.readouterr().err
     assert "4 distinct triples" in said and "DrugBank" in said
     with fresh_database.connect() as connection:
-        rows = connection.execute(text("SELECT name, provider, licence_id FROM mkmed.kg_relation ORDER BY 1")).all()
+        rows = connection.execute(text("SELECT relation, provider, licence_id FROM mkmed.relations ORDER BY 1")).all()
         evidence = connection.scalar(text("SELECT evidence FROM mkmed.lookup WHERE key LIKE 'graph:%'"))
     assert {tuple(row)[1:] for row in rows} == {
         ('a "quoted relation', "LicenseRef-DRKG-unknown"),
@@ -170,7 +170,7 @@ def test_again_changes_nothing_and_a_changed_database_is_healed(
     fresh_database: Engine, tmp_path: Path, path: Path
 ) -> None:
     run(fresh_database, tmp_path, path=path, allow_subset=True)
-    tables = ("kg_triple", "kg_entity", "kg_relation", "kg_alias", "cell", "lookup", "artifact", "artifact_seen")
+    tables = ("kg_triple", "kg_entity", "kg_relation", "kg_provenance", "kg_alias", "cell", "lookup", "artifact", "artifact_seen")
 
     def everything() -> list[Any]:
         with fresh_database.connect() as c:

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,8 @@ def document(source: str, content: bytes = b"x") -> Document:
 @pytest.fixture
 def engine(fresh_database: Engine) -> Engine:
     with fresh_database.begin() as connection:
-        connection.execute(text("INSERT INTO licence (id, title, share) VALUES ('CC0-1.0', 'CC0', 'open')"))
+        connection.execute(text("INSERT INTO licence (id, title, share) VALUES ('CC0-1.0', 'CC0', 'open'),"
+                                " ('CC-BY-NC-4.0', 'NC', 'non-commercial')"))
         for name in ("one", "two", "drugs"):
             connection.execute(
                 text(
@@ -53,10 +56,19 @@ def run(connection: Connection) -> uuid.UUID:
     return start_run(connection, "ingest", name="test")
 
 
-def load(engine: Engine, source: str, rows: Rows, content: bytes = b"x", **options: Any) -> GraphCounts:
+def load(
+    engine: Engine,
+    source: str,
+    rows: Rows,
+    content: bytes = b"x",
+    *,
+    described: Mapping[str, Relation] = RELATIONS,
+    licence: str = "CC0-1.0",
+    **options: Any,
+) -> GraphCounts:
     with engine.begin() as connection:
-        kept = encode_rows(rows)
-        return load_triples(connection, run(connection), document(source, content), kept, RELATIONS, **options)
+        file = replace(document(source, content), licence=licence)
+        return load_triples(connection, run(connection), file, encode_rows(rows), described, **options)
 
 
 def add_drugs(engine: Engine, *drugs: tuple[str, str | None, list[str]]) -> dict[str, int]:
@@ -75,7 +87,7 @@ def fetch(engine: Engine, query: str, **values: Any) -> list[tuple[Any, ...]]:
 
 def everything(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
     """All rows that a load or a relinking may write, but for runs."""
-    tables = ("kg_entity", "kg_relation", "kg_triple", "kg_alias", "drug_entity", "cell", "lookup", "artifact")
+    tables = ("kg_entity", "kg_relation", "kg_provenance", "kg_triple", "kg_alias", "drug_entity", "cell", "lookup", "artifact")
     return {table: fetch(engine, f"SELECT t::text FROM mkmed.{table} t ORDER BY 1") for table in tables}
 
 
@@ -117,18 +129,47 @@ def test_the_order_of_files_makes_no_difference(
     for number, part in enumerate(parts):
         load(engine, "one", part, bytes([number]))
     assert named(engine) == sorted({row for row in TRIPLES if "Gene::" not in row} | set(parts[2]))
-    owner = fetch(engine, "SELECT name, artifact FROM mkmed.kg_relation ORDER BY 1")
+    before = everything(engine)["kg_triple"]
     for number, part in reversed(list(enumerate(parts))):
         load(engine, "one", part, bytes([number]))
-    assert fetch(engine, "SELECT name, artifact FROM mkmed.kg_relation ORDER BY 1") == owner
+    assert everything(engine)["kg_triple"] == before
 
 
-def test_a_relation_is_credited_to_the_file_that_has_most_of_it(engine: Engine) -> None:
+LICENCES = """SELECT h.name, p.source, p.licence_id FROM mkmed.kg_triple k JOIN mkmed.kg_provenance p ON p.id = k.provenance
+    JOIN mkmed.kg_relation r ON r.id = k.relation JOIN mkmed.kg_entity h ON h.id = k.head WHERE r.name = 'DDI' ORDER BY 1, 2"""
+
+
+@pytest.mark.parametrize("rebuild_from", [1, 10_000])
+def test_every_edge_keeps_the_licence_of_the_file_that_it_came_with(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, rebuild_from: int
+) -> None:
+    monkeypatch.setattr("kb.graph.tables.REBUILD_FROM", rebuild_from)
+    closed = {name: replace(relation, licence="CC-BY-NC-4.0") for name, relation in RELATIONS.items()}
     load(engine, "one", TRIPLES[1:2])
-    load(engine, "two", TRIPLES, b"all")
-    assert fetch(engine, "SELECT source FROM mkmed.kg_relation WHERE name = 'DDI'") == [("two",)]
-    load(engine, "one", TRIPLES[1:2])
-    assert fetch(engine, "SELECT source FROM mkmed.kg_relation WHERE name = 'DDI'") == [("two",)]
+    load(engine, "two", [TRIPLES[1], TRIPLES[3]], b"all", described=closed)
+    open_one, aspirin = ("Compound::DB00945", "one", "CC0-1.0"), ("Compound::DB00945", "two", "CC-BY-NC-4.0")
+    assert fetch(engine, LICENCES) == [open_one, aspirin, aspirin]
+    load(engine, "one", TRIPLES[1:2], b"another file")
+    assert fetch(engine, LICENCES) == [open_one, aspirin, aspirin], "what a source has stated is not stated again"
+    load(engine, "two", [TRIPLES[1]], b"corrected")
+    assert ("Compound::DB00945", "two", "CC0-1.0") in fetch(engine, LICENCES)
+
+
+def test_a_cell_rests_on_an_edge_of_its_own_source(engine: Engine) -> None:
+    ids = add_drugs(engine, ("drugbank:DB00945", ASPIRIN, ["drugbank:DB00945"]), ("drugbank:DB00331", None, ["drugbank:DB00331"]))
+    load(engine, "one", [("Compound::DB00945", "DDI", "Gene::1")])
+    load(engine, "two", [("Compound::DB00331", "DDI", "Gene::1")], b"y")
+    found = fetch(engine, "SELECT drug_id, source FROM mkmed.cell WHERE modality = 'graph' AND state = 'present'")
+    assert sorted(found) == sorted([(ids["drugbank:DB00945"], "one"), (ids["drugbank:DB00331"], "two")])
+
+
+def test_an_open_label_takes_the_place_of_a_closed_one(engine: Engine) -> None:
+    label = "SELECT label FROM mkmed.kg_entity WHERE name = 'Gene::NaN'"
+    load(engine, "one", TRIPLES, licence="CC-BY-NC-4.0", labels={"Gene::NaN": "closed"})
+    load(engine, "two", TRIPLES, b"y", labels={"Gene::NaN": "open"})
+    assert fetch(engine, label) == [("open",)]
+    load(engine, "one", TRIPLES, b"z", labels={"Gene::NaN": "later"})
+    assert fetch(engine, label) == [("open",)]
 
 
 def test_a_changed_graph_is_noticed_and_healed(engine: Engine) -> None:
@@ -185,7 +226,7 @@ def test_links_and_cells(engine: Engine, drugs_first: bool) -> None:
         with engine.begin() as connection:
             relink(connection, run(connection))
     assert fetch(engine, LINKS) == EXPECTED_LINKS
-    proof = document("one").sha256.hex()
+    proof = document("one").id.hex()
     assert fetch(engine, CELLS) == [
         ("drugbank:DB00945", "present", None, proof),
         ("drugbank:DB99999", "absent", "rule:not-in-graph drugbank:DB99999", None),

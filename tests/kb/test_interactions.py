@@ -61,7 +61,7 @@ def test_an_unknown_role_is_told(three: Engine, tmp_path: Path) -> None:
 def test_a_table_is_read_again_when_more_drugs_are_known_or_columns_are_others(three: Engine, tmp_path: Path) -> None:
     path = tmp_path / "ddi.csv"
     path.write_text("drug_a,drug_b,grade\naspirin,phenytoin,minor\n")
-    rejected = text("SELECT last_error FROM mkmed.lookup WHERE state = 'rejected' AND source = 'interactions'")
+    rejected = text("SELECT last_error FROM mkmed.lookup WHERE state = 'rejected' AND source LIKE 'interactions/%'")
     own = text("SELECT severity FROM mkmed.interaction WHERE provider = 'ddi.csv'")
     run(three, path=path)
     with three.begin() as connection:
@@ -72,17 +72,20 @@ def test_a_table_is_read_again_when_more_drugs_are_known_or_columns_are_others(t
         assert connection.scalars(rejected).all() == [], "what was wrong once is not told for ever"
         assert connection.scalars(own).all() == [None]
     path.write_text("drug_a,drug_b,grade\naspirin,phenytoin,minor\naspirin,pravastatin,major\n")
-    run(three, path=path)
+    with pytest.raises(UsageError, match="1 rows added, 0 changed, 0 removed"):
+        run(three, path=path)
+    run(three, path=path, yes=True)
     run(three, path=path, columns={"severity": "grade"})
     with three.begin() as connection:
         assert set(connection.scalars(own)) == {"minor", "major"}, "nothing was said of it before"
     path.write_text("drug_a,drug_b,severity\naspirin,phenytoin,major\n")
-    run(three, path=path)
+    with pytest.raises(UsageError, match="0 rows added, 0 changed, 1 removed"):
+        run(three, path=path)
+    run(three, path=path, yes=True)
     with three.begin() as connection:
-        assert set(connection.scalars(own)) == {"minor", "major"}, "what is known stays"
-    run(three, path=path, refresh_days=0)
-    with three.begin() as connection:
-        assert connection.scalars(own).all() == ["major", "major"]
+        assert connection.scalars(own).all() == ["major"], "what the table does not say any more is taken back"
+        gone = text("SELECT fact ->> 'severity' FROM mkmed.history WHERE kind = 'interaction' AND until IS NOT NULL")
+        assert {"minor", "major"} <= set(connection.scalars(gone))
 
 
 def test_missing_columns_are_told(three: Engine, tmp_path: Path) -> None:

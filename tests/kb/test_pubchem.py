@@ -50,8 +50,9 @@ def rows(engine: Engine, query: str) -> list[tuple[Any, ...]]:
 
 
 def cells(engine: Engine) -> dict[tuple[str, str], tuple[str, bytes | None]]:
-    """State and artifact of every cell, by the drug's identity and the modality."""
-    found = rows(engine, "SELECT d.identity, c.modality, c.state, c.artifact FROM cell c JOIN drug d ON d.id = drug_id")
+    """State and sha256 of every cell, by the drug's identity and the modality."""
+    found = rows(engine, "SELECT d.identity, c.modality, c.state, a.content FROM cell c JOIN drug d ON d.id = drug_id"
+                         " LEFT JOIN artifact a ON a.id = c.artifact")
     return {(i, m): (s, bytes(a) if a else None) for i, m, s, a in found}
 
 
@@ -99,10 +100,12 @@ def test_every_fact_has_its_source_and_licence(engine: Engine, tmp_path: Path) -
     with StandIn(NO_LIMITS) as standin:
         run(engine, standin, tmp_path, ("aspirin", "DB00945", "metformin hydrochloride"))
         ((payload, url, status),) = rows(engine, """
-            SELECT a.payload, a.url, a.http_status FROM image i JOIN artifact a ON a.sha256 = i.artifact
-            JOIN drug_record r USING (drug_id) WHERE r.key = 'pubchem.compound:2244'""")
+            SELECT b.payload, a.url, a.http_status FROM image i JOIN artifact a ON a.id = i.artifact
+            JOIN content b ON b.sha256 = a.content JOIN drug_record r USING (drug_id) WHERE r.key = 'pubchem.compound:2244'""")
         assert (bytes(payload), status) == (catalogue.png(2244, 300), 200)
         assert url.startswith(standin.url)
+    assert rows(engine, "SELECT DISTINCT a.licence_id FROM text t JOIN artifact a ON a.id = t.artifact JOIN drug_record r"
+                        " USING (drug_id) WHERE r.key = 'pubchem.compound:2244'") == [("CC-BY-NC-4.0",)], "it quotes DrugBank"
     texts = rows(engine, "SELECT provider, licence_id, is_note, content FROM text t JOIN drug_record r USING (drug_id)"
                          " WHERE r.key = 'pubchem.compound:2244' ORDER BY 1")
     assert [row[:3] for row in texts] == [("ChEBI", "CC-BY-4.0", False), ("DrugBank", "CC-BY-NC-4.0", False),

@@ -1,21 +1,15 @@
 """The read API, the views, show, search and export on three drugs."""
 
-import csv
-import json
-import sqlite3
-from contextlib import closing
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from facts import METFORMIN, begin, small_batch
 from sqlalchemy import text
 
-from kb.errors import NotFound, UsageError
+from kb.errors import NotFound
 from kb.ingest.write import write_batch
 from kb.ledger.coverage import bucket_rows, buckets, draw, save
 from kb.query import read as query
-from kb.query.export import TABLES, ExportFormat, export
 from kb.query.show import describe, search, sources
 
 
@@ -84,27 +78,6 @@ def test_search_takes_wildcards_literally(filled):
         assert [r["name"] for r in search(connection, "form")] == ["Metformin"]
         assert search(connection, "%") == []
         assert sources(connection)[0]["name"] == "hand"
-
-
-def test_export_in_every_format(filled, tmp_path):
-    with filled.connect() as connection:
-        for form in ExportFormat:
-            counts = export(connection, tmp_path / form, form)
-            assert counts["drugs"] == 3
-            assert counts["licences"] == 2
-        with pytest.raises(UsageError):
-            export(connection, tmp_path / "csv", ExportFormat.csv)
-        with pytest.raises(UsageError):
-            export(connection, tmp_path / "x", ExportFormat.csv, tables=("drug; drop",))
-        export(connection, tmp_path / "open", ExportFormat.jsonl, tables=("texts",), open_only=True)
-    with closing(sqlite3.connect(tmp_path / "sqlite")) as exported:
-        assert exported.execute("SELECT count(*) FROM texts").fetchone() == (2,)
-    assert pq.read_table(tmp_path / "parquet" / "texts.parquet").num_rows == 2
-    lines = (tmp_path / "open" / "texts.jsonl").read_text().splitlines()
-    assert [json.loads(line)["name"] for line in lines] == ["Metformin"]
-    with (tmp_path / "csv" / "texts.csv").open() as file:
-        assert "'=cmd()" in {row["provider"] for row in csv.DictReader(file)}
-    assert set(TABLES) >= {"drugs", "provenance", "licences"}
 
 
 def test_coverage_adds_up_and_is_drawn(filled, tmp_path):

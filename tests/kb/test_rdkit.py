@@ -139,8 +139,8 @@ def test_ledger_says_what_was_computed_and_what_cannot_be(few: Engine) -> None:
         origin = connection.scalar(text("SELECT origin FROM mkmed.source WHERE name = 'rdkit'"))
         assert origin == "computed"
         artifact = connection.execute(
-            text("SELECT payload, url FROM mkmed.artifact a JOIN mkmed.property_set p ON p.artifact = a.sha256"
-                 " WHERE p.source = 'rdkit' AND p.drug_id = :i"), {"i": aspirin}
+            text("SELECT b.payload, a.url FROM mkmed.artifact a JOIN mkmed.property_set p ON p.artifact = a.id"
+                 " JOIN mkmed.content b ON b.sha256 = a.content WHERE p.source = 'rdkit' AND p.drug_id = :i"), {"i": aspirin}
         ).one()
         assert json.loads(bytes(artifact.payload))["heavy_atoms"] == 13 and artifact.url == f"computed:{ASPIRIN}"
 

@@ -16,7 +16,7 @@ from kb.ledger.verify import verify
 from kb.modalities import State
 from kb.query import read as query
 from kb.schema.identity import drug, drug_merge
-from kb.schema.ledger import artifact, cell
+from kb.schema.ledger import cell, content
 
 
 @pytest.fixture
@@ -176,8 +176,8 @@ def test_two_workers_never_claim_the_same_cell(filled):
 
 def test_altered_bytes_are_found(filled):
     with filled.begin() as connection:
-        connection.execute(text("ALTER TABLE mkmed.artifact DROP CONSTRAINT ck_artifact_sha256_matches"))
-        connection.execute(artifact.update().values(payload=b"altered").where(artifact.c.payload == b"numbers"))
+        connection.execute(text("ALTER TABLE mkmed.content DROP CONSTRAINT ck_content_sha256_matches"))
+        connection.execute(content.update().values(payload=b"altered").where(content.c.payload == b"numbers"))
         assert "I1a" in [c.number for c in verify(connection) if c.broken]
 
 
@@ -189,6 +189,8 @@ def test_every_invariant_can_be_broken(filled):
         "I3a": "DELETE FROM mkmed.cell WHERE modality = 'text'",
         "I3b": "DELETE FROM mkmed.property_set",
         "I4": "UPDATE mkmed.image SET artifact = (SELECT artifact FROM mkmed.property_set)",
+        "I1b": "UPDATE mkmed.artifact SET url = 'https://elsewhere.example' WHERE content = sha256('numbers')",
+        "I9": "ALTER TABLE mkmed.text ALTER licence_id DROP NOT NULL; UPDATE mkmed.text SET licence_id = NULL",
         "I7": "UPDATE mkmed.drug_record SET drug_id = NULL WHERE key = 'drugbank:DB00030'",
         "I8a": "UPDATE mkmed.property_set SET drug_id = (SELECT id FROM mkmed.drug WHERE name = 'Aspirin')",
         "I8b": "INSERT INTO mkmed.identifier (drug_id, namespace, value, source, key, artifact)"

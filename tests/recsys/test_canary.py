@@ -173,15 +173,17 @@ def _walk(folder, form, write):
     run("recsys", "train", *small, "--dry-run")
     for name in ("mkmed", "popularity", "gamenet"):
         run("recsys", "train", *small, "--recommender", name)
+    run("recsys", "train", *small, "--recommender", "pairs", "--set", "titles=off")
     run("recsys", "train", *small, "--recommender", "logistic_history", "--set", "task=order-time")
     run("recsys", "train", *small, "--recommender", "retain", "--set", "task=admission")
     runs = sorted((home / "runs" / "recsys").iterdir(), key=lambda path: path.stat().st_mtime)
     run("recsys", "compare", runs[0].name, runs[1].name)
-    for by in ("summary", "visits", "rarity", "bucket", "calibration", "literature"):
+    for by in ("summary", "visits", "rarity", "bucket", "calibration", "literature", "subgroup"):
         for output in ("table", "json"):
             run("recsys", "evaluate", "--run", runs[0].name, "--by", by, "--format", output)
     code = "ICD9CM:4280"
-    (folder / "patient.json").write_text(json.dumps({"visits": [{"diagnoses": [code, "ICD9CM:4019"]}]}))
+    (folder / "patient.json").write_text(json.dumps({"visits": [{"diagnoses": [code, "ICD9CM:4019"], "medications": ["warfarin 5 mg", "aspirin"]},
+                                                              {"diagnoses": [code]}]}))
     for output in ("table", "json", "csv"):
         run("recsys", "recommend", "--run", runs[0].name, "--visit", folder / "patient.json", "--explain", "--format", output,
             "--picture", home / "why.svg")
@@ -230,6 +232,7 @@ def test_folders_and_files_that_come_from_patients_are_their_owner_s_alone(walke
         for path in (top, *top.rglob("*")):
             mode = stat.S_IMODE(path.stat().st_mode)
             assert mode & 0o077 == 0, (path, oct(mode))
+    assert stat.S_IMODE((home / "why.svg").stat().st_mode) == 0o600
     for run in (home / "runs" / "recsys").iterdir():
         shown = json.loads((run / "report.json").read_text())
         assert shown["rare"]["procedure"] >= 1 and not list(run.glob("*.npz"))

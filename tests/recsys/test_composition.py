@@ -138,7 +138,7 @@ def setting(knowledge):
     return Setting(knowledge)
 
 
-@pytest.mark.parametrize("mode", ["corrected", "reference"])
+@pytest.mark.parametrize("mode", ["network", "reference"])
 def test_a_share_is_the_published_vector_minus_the_modality(setting, knowledge, mode):
     model = setting.fitted(mode=mode)
     model.fit(setting.train, setting.validation)

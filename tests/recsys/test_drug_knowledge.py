@@ -91,7 +91,7 @@ def test_a_medication_is_the_mean_of_its_drugs_and_biologics_count(filled, publi
 def test_a_run_with_published_vectors_has_a_row_and_marks_what_it_learned(filled, published, tmp_path):
     settings = Settings(home=tmp_path)
     save_cohort(clusters.generate("synthetic", Shape().scaled(60)), settings)
-    config = from_json({"epochs": 1, "dim": 8})
+    config = from_json({"mode": "network", "epochs": 1, "dim": 8})
     run = train_run(config, settings, filled)
     with filled.connect() as connection:
         stage, status, counts = connection.execute(
@@ -99,7 +99,7 @@ def test_a_run_with_published_vectors_has_a_row_and_marks_what_it_learned(filled
     assert (stage, status) == ("recsys", "complete")
     assert counts["jaccard"] == pytest.approx(run.report["per_visit"]["jaccard"])
     assert run.report["vectors"] == str(published[0]) and 0 < run.report["learned_vectors"] < 131
-    random = train_run(from_json({"epochs": 1, "dim": 8, "vectors": "random"}), settings, filled)
+    random = train_run(from_json({"mode": "network", "epochs": 1, "dim": 8, "vectors": "random"}), settings, filled)
     assert random.report["vectors"] == "random:0"
     with pytest.raises(NotFound):
         train_run(from_json({"cohort": "none"}), settings, filled)

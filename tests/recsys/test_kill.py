@@ -22,7 +22,7 @@ from recsys.experiments.runs import train_run
 from recsys.generators import clusters
 from recsys.generators.population import Shape
 
-SETTINGS = {"cohort": "killed", "vectors": "learned", "epochs": 6, "dim": 16, "batch": 8, "least_steps": 1}
+SETTINGS = {"cohort": "killed", "mode": "network", "vectors": "learned", "epochs": 6, "dim": 16, "batch": 8, "least_steps": 1}
 CHILD = """
 import sys, json
 from pathlib import Path

@@ -30,7 +30,7 @@ def test_all_arms_are_compared_seed_after_seed_with_their_own_settings():
     plan = comparison("any", 2)
     assert [(item.arm, item.config.seed) for item in plan] == [(arm, seed) for seed in (0, 1) for arm in ARMS]
     modes = {item.arm: (item.config.recommender, item.config.mode) for item in plan}
-    assert modes["mkmed"] == ("mkmed", "corrected") and modes["mkmed reference"] == ("mkmed", "reference")
+    assert modes["mkmed"] == ("mkmed", "auto") and modes["mkmed reference"] == ("mkmed", "reference")
     assert {item.config.split for item in plan} == {"reference"}
     rates = {item.arm: item.config.learning_rate for item in plan}
     assert rates["micron"] < rates["retain"]  # each brings its own defaults

@@ -20,7 +20,7 @@ from recsys.experiments.runs import train_run
 from recsys.generators import clusters
 from recsys.generators.population import Shape
 
-SETTINGS = {"cohort": "locked", "vectors": "learned", "epochs": 3, "dim": 8, "batch": 8, "least_steps": 1}
+SETTINGS = {"cohort": "locked", "mode": "network", "vectors": "learned", "epochs": 3, "dim": 8, "batch": 8, "least_steps": 1}
 HOLDER = """
 import sys, json
 from pathlib import Path

@@ -36,7 +36,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 def small(**values: object) -> Config:
-    return from_json({"vectors": "learned", "epochs": 3, "dim": 8, "batch": 16, **values})
+    return from_json({"mode": "network", "vectors": "learned", "epochs": 3, "dim": 8, "batch": 16, **values})
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +124,10 @@ def test_the_command_line_trains_evaluates_and_recommends(settings: Settings, mo
                                                           tmp_path: Path) -> None:
     monkeypatch.setenv("MKMED_HOME", str(settings.home))
     tell = CliRunner()
-    made = tell.invoke(app, ["train", "--set", "vectors=learned", "--set", "epochs=2", "--set", "dim=8", "-f", "json"])
+    made = tell.invoke(app, ["train", "--set", "mode=network", "--set", "vectors=learned", "--set", "epochs=2", "--set", "dim=8", "-f", "json"])
     assert made.exit_code == 0, made.output
     assert 0 < json.loads(made.stdout)[0]["jaccard"] < 1
-    plan = tell.invoke(app, ["train", "--set", "vectors=learned", "--dry-run", "-f", "json"])
+    plan = tell.invoke(app, ["train", "--set", "mode=network", "--set", "vectors=learned", "--dry-run", "-f", "json"])
     assert json.loads(plan.stdout)[0]["parameters"] > 1000
     for by in ("summary", "visits", "rarity", "bucket", "calibration", "literature"):
         shown = tell.invoke(app, ["evaluate", "--by", by, "-f", "json"])

@@ -29,7 +29,7 @@ def home(tmp_path_factory):
 
 def found(home, cohort, **settings):
     """The kinds of signatures of a training; also that what is said at the end was said while training."""
-    config = from_json({"cohort": cohort, "vectors": "learned", "epochs": 8, "dim": 16, "resamples": 100, **settings})
+    config = from_json({"cohort": cohort, "mode": "network", "vectors": "learned", "epochs": 8, "dim": 16, "resamples": 100, **settings})
     data = load_data(config, home, None)
     told, rows = [], []
 

@@ -203,7 +203,8 @@ def complete(engine: Engine) -> None:
     """Everything that the stand-in has is there, byte for byte where it is a picture."""
     with engine.begin() as connection:
         pictures = connection.execute(text(
-            "SELECT r.key, a.payload FROM image i JOIN artifact a ON a.sha256 = i.artifact"
+            "SELECT r.key, b.payload FROM image i JOIN artifact a ON a.id = i.artifact"
+            " JOIN content b ON b.sha256 = a.content"
             " JOIN drug_record r ON r.drug_id = i.drug_id")).all()
         texts = connection.scalar(text("SELECT count(DISTINCT drug_id) FROM text"))
     assert len(pictures) == len(catalogue.compounds())

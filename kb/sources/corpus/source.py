@@ -108,7 +108,8 @@ class Corpus(Source):
             labels = {r["entity"]: r["label"] for r in bundle.rows("kg_labels.tsv.gz")}
             quoted = {document.licence, *(relation.licence for relation in relations.values())}
             document = replace(document, licence=most_restrictive(LICENCES[name] for name in quoted).id)
-            load_triples(connection, job.run_id, document, triples, relations, labels=labels)
+            labelled = bundle.document("kg_labels.tsv.gz", self.name, PARSER)
+            load_triples(connection, job.run_id, document, triples, relations, labels=labels, labelled=labelled)
 
 
 def _chunks(job: Job, records: Iterator[DrugRecord]) -> Iterator[list[DrugRecord]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from kb.chemistry import standardise
 from kb.errors import DataError
-from kb.identity.identifiers import Identifier
+from kb.identity.identifiers import Identifier, is_cas
 from kb.ingest.records import Document, DrugRecord, Name
 from kb.sources.pubchem.formula import composition
 from kb.sources.pubchem.keys import CID, MAX_NAME, Question
@@ -16,7 +16,6 @@ from kb.sources.pubchem.proof import Compound
 
 MAX_SYNONYMS = 100
 MAX_SYNONYM = 300
-_CAS = re.compile(r"(\d{2,7})-(\d\d)-(\d)")
 _UNII = re.compile(r"UNII-([0-9A-Z]{10})")
 
 
@@ -51,22 +50,16 @@ def drug_record(
 
 
 def _title(compound: Compound, synonyms: Sequence[str]) -> str:
-    """PubChem's title where its synonyms have it (or there are none), else the first synonym."""
-    known = {text.casefold() for text in synonyms}
-    if not known or compound.title.casefold() in known or compound.title == compound.iupac_name:
-        name = compound.title
-    else:
-        name = next((text for text in synonyms if 0 < len(text) <= MAX_SYNONYM), "")
-    return name if 0 < len(name) <= MAX_NAME else f"CID {compound.cid}"
+    """PubChem's title, else the first synonym, else the IUPAC name; none that an index cannot hold."""
+    named = next((text for text in synonyms if 0 < len(text) <= MAX_SYNONYM), "")
+    names = (compound.title, named, compound.iupac_name or "")
+    return next((name for name in names if 0 < len(name) <= MAX_NAME), f"CID {compound.cid}")
 
 
-def is_cas(text: str) -> bool:
-    """Whether a text is a CAS Registry Number with a right check digit (EC numbers, e.g., are not)."""
-    match = _CAS.fullmatch(text)
-    if not match:
-        return False
-    digits = (match.group(1) + match.group(2))[::-1]
-    return sum(place * int(digit) for place, digit in enumerate(digits, 1)) % 10 == int(match.group(3))
+def is_titled(compound: Compound, synonyms: Sequence[str]) -> bool:
+    """Whether a compound's title is among its synonyms, where it has both: titles can be mixed up."""
+    title = compound.title.casefold()
+    return not title or not synonyms or compound.title == compound.iupac_name or title in map(str.casefold, synonyms)
 
 
 def contradicts(question: Question, compound: Compound, synonyms: Sequence[str], numbers: Sequence[str]) -> str | None:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from kb import output
 from kb.bundle import Bundle
 from kb.errors import UsageError
+from kb.ingest.engine import register_source
 from kb.ingest.records import Batch, Document
 from kb.normalise import too_long
+from kb.schema.graph import drug_atc, interaction
 from kb.sources.contract import Plan, Source
+from kb.sources.tables.dataset import (
+    Version,
+    compare,
+    dataset_name,
+    dataset_origin,
+    read_dataset,
+    require_consent,
+    version_of,
+    write_version,
+)
 from kb.sources.tables.read import Problem, Table, file_document, find_drugs, replace_problems
 
 if TYPE_CHECKING:
@@ -91,29 +104,58 @@ class TableSource(Source):
 
     def _from_file(self, job: Job) -> None:
         table = Table(self.path(job))
-        columns, document = self._columns(job, table), file_document(table.path, self.name, self.parser)
+        dataset = dataset_name(job.options.dataset, table.path)
+        origin = dataset_origin(self.name, dataset, self.title)
+        columns, document = self._columns(job, table), file_document(table.path, origin.name, self.parser)
         rows = {n: {role: cells.get(columns[role], "").strip() for role in self.roles} for n, cells in table.rows()}
         self.check(table, list(rows.values()))
         with job.transaction() as connection:
+            register_source(connection, origin)
             ids = find_drugs(connection, [row[role] for row in rows.values() for role in self.drug_roles])
-        said = "|".join(f"{role}={column}" for role, column in columns.items())
-        mark = f"{document.sha256.hex()}:{said}:{len(ids)} drugs"
-        if job.is_done(mark):
+            held, before = read_dataset(connection, origin.name), stated(connection, origin.name)
+        # More drugs may be known the next time, so the version tells how many were.
+        version = version_of(document, columns | {"": f"{len(ids)} drugs"}, whole=True)
+        if version.same_file(held.version):
             return
-        batch = Batch(documents=[document])
+        batch = Batch(documents=[document], whole=True)
         for number, row in rows.items():
             refused = [why for role in self.roles if role != "description" and (why := too_long(row[role], role))]
             reason = refused[0] if refused else self.take(batch, row, ids, document)
             if reason:
                 table.problems.append(Problem(number, reason))
-        self._commit(job, batch, mark, table.problems)
+        output.say(f"{table.path.name} is dataset {dataset}")
+        if before and held.version is not None and held.version.sha256 != version.sha256:
+            change = compare(dict.fromkeys(before), dict.fromkeys(statements(batch), b""))
+            if change.added or change.removed:
+                require_consent(dataset, replace(change, changed=()), yes=job.options.yes)
+        self._commit(job, batch, origin.name, dataset, version, table.problems)
 
-    def _commit(self, job: Job, batch: Batch, mark: str, problems: Sequence[Problem]) -> None:
+    def _commit(
+        self, job: Job, batch: Batch, source: str, dataset: str, version: Version, problems: Sequence[Problem]
+    ) -> None:
         def also(connection: Connection, _: Mapping[str, int]) -> None:
-            replace_problems(connection, job.run_id, self.name, batch.documents[0], problems)
+            replace_problems(connection, job.run_id, source, batch.documents[0], problems)
+            write_version(connection, source, dataset, version)
 
-        job.write(batch, done=mark, also=also)
+        job.write(batch, also=also, source=source)
         job.counts["rejected"] += len(problems)
         if problems:
             first = problems[0]
             output.say(f"{len(problems)} rows rejected; the first is row {first.row}: {first.reason}")
+
+
+def statements(batch: Batch) -> set[str]:
+    """The ATC codes and interactions of a batch, by drug id."""
+    codes = {f"drug {record.drug}: {record.code}" for record in batch.atc}
+    pairs = {(*sorted((int(r.drug_a), int(r.drug_b))), r.provider) for r in batch.interactions}
+    return codes | {f"drugs {a} and {b}: {provider}" for a, b, provider in pairs}
+
+
+def stated(connection: Connection, source: str) -> set[str]:
+    """Those that are held of a source."""
+    codes = select(drug_atc.c.drug_id, drug_atc.c.code).where(drug_atc.c.source == source)
+    pairs = select(interaction.c.drug_a, interaction.c.drug_b, interaction.c.provider)
+    found = {f"drug {drug_id}: {code}" for drug_id, code in connection.execute(codes)}
+    for a, b, provider in connection.execute(pairs.where(interaction.c.source == source)):
+        found.add(f"drugs {min(a, b)} and {max(a, b)}: {provider}")
+    return found

@@ -149,9 +149,13 @@ def find_drugs(connection: Connection, handles: Sequence[str]) -> dict[str, int]
         return {}
     asked = func.unnest(cast(sorted(wanted), ARRAY(Text))).table_valued("handle").render_derived()
     full = func.lower(identifier.c.namespace + ":" + identifier.c.value)
+    own = func.lower("user:" + identifier.c.value)
     found: dict[str, set[int]] = {}
     for query in (
         select(asked.c.handle, identifier.c.drug_id).join(identifier, full == asked.c.handle),
+        select(asked.c.handle, identifier.c.drug_id).join(
+            identifier, (own == asked.c.handle) & identifier.c.namespace.like("user.%")
+        ),
         select(asked.c.handle, drug_name.c.drug_id).join(drug_name, drug_name.c.name_key == asked.c.handle),
     ):
         for handle, drug_id in connection.execute(query):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,15 +24,44 @@ from kb.licences import USER
 from kb.normalise import too_long
 from kb.sources.tables.read import MOLBLOCK, Problem
 
+LONGEST_KEY = 120
+"""Letters of what a row identifies itself by that become its key; of longer texts their hash does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its number, its cells, and the molecule read from it or the reason why there is none."""
+    """One row: its number, key and digest, what it says by role, its cells, and the molecule or why there is none."""
 
     number: int
+    key: str
+    digest: bytes
+    said: Mapping[str, str]
     cells: Mapping[str, str]
     molecule: Molecule | None = None
     failed: str | None = None
+
+
+def roles_of(cells: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, str]:
+    """What a row says, by role; the connection table of an SDF and its title are roles of their own."""
+    said = {role: cells.get(column, "").strip() for role, column in columns.items()}
+    return said | {name: cells[name] for name in (MOLBLOCK, "title") if cells.get(name)}
+
+
+def key_of(said: Mapping[str, str], dataset: str) -> str | None:
+    """The record's key: the user's own one in its dataset, else what the row identifies itself by; None for nothing.
+
+    Raises DataError for a key of the user's that has not the form of one.
+    """
+    if said.get("key"):
+        return str(Identifier.make(f"user.{dataset}", said["key"]))
+    stated = [f"{role.removeprefix('identifier.')}:{said[role]}" for role in said if role.startswith("identifier.")]
+    structure = said.get("smiles") or said.get(MOLBLOCK, "")
+    name = said.get("name") or said.get("title", "").strip()
+    for text in (*stated, said.get("inchikey", ""), structure, name):
+        if text.rpartition(":")[2].strip():
+            short = text if len(text) <= LONGEST_KEY else hashlib.sha256(text.encode()).hexdigest()[:32]
+            return f"row:{short}"
+    return None
 
 
 def read_structure(given: tuple[str, str]) -> Molecule:
@@ -40,37 +70,44 @@ def read_structure(given: tuple[str, str]) -> Molecule:
     return standardise(smiles) if smiles.strip() else describe(read_molblock(block))
 
 
-def add_row(batch: Batch, row: Row, columns: Mapping[str, str], document: Document) -> list[Problem]:
-    """What could not be taken from the row, after everything else in it was put into the batch."""
-    said = {role: row.cells.get(column, "").strip() for role, column in columns.items()}
+def add_row(batch: Batch, row: Row, document: Document) -> list[Problem]:
+    """What could not be taken from the row, after everything else in it was put into the batch.
+
+    A structure that is refused, or that contradicts the row's own InChIKey, leaves name and identifiers as they are.
+    """
+    said = dict(row.said)
+    identifiers, problems = _identifiers(said, row.number, row.key)
     if row.failed:
-        return [Problem(row.number, row.failed)]
-    identifiers, problems = _identifiers(said, row.number)
+        problems.append(Problem(row.number, row.failed, value_only=True))
+    molecule = row.molecule
+    stated = next((i.value for i in identifiers if i.namespace == "inchikey"), None)
+    if molecule and stated and molecule.inchikey != stated:
+        reason = f"the structure is {molecule.inchikey}, but its InChIKey is said to be {stated}: neither is taken"
+        problems.append(Problem(row.number, reason, value_only=True))
+        molecule, stated = None, None
+    inchikey = molecule.inchikey if molecule else stated
+    kept = tuple(i for i in identifiers if i.namespace != "inchikey")
     problems += _shorten(said, row)
-    inchikey = row.molecule.inchikey if row.molecule else next(
-        (i.value for i in identifiers if i.namespace == "inchikey"), None
-    )
     name = said.get("name", "")
-    key = _key(identifiers, inchikey, name)
-    if key is None:
+    if not (inchikey or kept or name):
         reason = "neither a structure, an identifier, a key nor a name"
-        return [*problems, Problem(row.number, reason)]
-    if not said.get("key"):
-        key = f"{key}#{row.number}"
+        first = next((problem.reason for problem in problems), reason)
+        return [*(p for p in problems if not p.value_only), Problem(row.number, row.failed or first)]
     batch.drugs.append(
         DrugRecord(
-            key=key,
-            name=name or inchikey or str(identifiers[0]),
+            key=row.key,
+            name=name or inchikey or str(kept[0]),
             document=document,
             kind="small molecule" if inchikey else "unknown",
-            smiles=row.molecule.smiles if row.molecule else None,
+            smiles=molecule.smiles if molecule else None,
             inchikey=inchikey,
-            formula=row.molecule.formula if row.molecule else None,
-            identifiers=tuple(i for i in identifiers if i.namespace != "inchikey"),
+            formula=molecule.formula if molecule else None,
+            identifiers=kept,
             names=tuple(Name(part.strip()) for part in said.get("synonym", "").split("|") if part.strip()),
+            digest=row.digest,
         )
     )
-    return problems + _payloads(batch, row, said, key, document)
+    return problems + _payloads(batch, row, molecule, document)
 
 
 def _shorten(said: dict[str, str], row: Row) -> list[Problem]:
@@ -85,34 +122,27 @@ def _shorten(said: dict[str, str], row: Row) -> list[Problem]:
     return problems
 
 
-def _identifiers(said: Mapping[str, str], number: int) -> tuple[list[Identifier], list[Problem]]:
+def _identifiers(said: Mapping[str, str], number: int, key: str) -> tuple[list[Identifier], list[Problem]]:
     """Identifiers of the row; one that has not its namespace's form is a problem of its own."""
     found, problems = [], []
+    if key.startswith("user."):
+        found.append(Identifier.parse(key))
     for role, value in said.items():
-        space = role.removeprefix("identifier.") if role.startswith("identifier.") else {"key": "user"}.get(role, role)
+        space = role.removeprefix("identifier.")
         if not value or (space == role and role != "inchikey"):
             continue
         for part in value.split("|") if role.startswith("identifier.") else [value]:
-            try:
-                found.append(Identifier.make(space, part))
-            except DataError as error:
-                problems.append(Problem(number, error.message, value_only=True))
+            if part.strip():
+                try:
+                    found.append(Identifier.make(space, part))
+                except DataError as error:
+                    problems.append(Problem(number, error.message, value_only=True))
     return found, problems
 
 
-def _key(identifiers: list[Identifier], inchikey: str | None, name: str) -> str | None:
-    """The record's key: the user's own id, else an identifier, else the InChIKey, else the name."""
-    own = [i for i in identifiers if i.namespace == "user"] + [i for i in identifiers if i.namespace != "inchikey"]
-    if own:
-        return str(own[0])
-    if inchikey:
-        return f"inchikey:{inchikey}"
-    kept = "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")
-    return f"name:{kept[:80]}" if kept else None
-
-
-def _payloads(batch: Batch, row: Row, said: Mapping[str, str], key: str, document: Document) -> list[Problem]:
+def _payloads(batch: Batch, row: Row, molecule: Molecule | None, document: Document) -> list[Problem]:
     problems: list[Problem] = []
+    said, key = row.said, row.key
     if said.get("text"):
         batch.payloads.append(TextRecord(key, document, document.url, said["text"], USER.id))
     values: dict[str, float] = {}
@@ -132,8 +162,8 @@ def _payloads(batch: Batch, row: Row, said: Mapping[str, str], key: str, documen
             except DataError as error:
                 problems.append(Problem(row.number, error.message, value_only=True))
     block = row.cells.get(MOLBLOCK, "")
-    if row.molecule and _has_depth(block):
-        heavy = row.molecule.heavy_atoms
+    if molecule and _has_depth(block):
+        heavy = molecule.heavy_atoms
         batch.payloads.append(ConformerRecord(key, document, block, heavy, "as given in the user's file"))
     return problems
 

@@ -8,28 +8,42 @@ has three dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 from sqlalchemy import Connection
 
 from kb import output
-from kb.errors import UsageError
+from kb.errors import DataError, UsageError
+from kb.graph.link import relink
 from kb.identity.identifiers import NAMESPACES
+from kb.ingest.engine import register_source
 from kb.ingest.processes import Crew, Failure
 from kb.ingest.records import Batch
+from kb.ingest.retract import retract_records
 from kb.licences import USER, Licence
 from kb.modalities import Modality
 from kb.properties import PROPERTIES
 from kb.sources.contract import Plan, Source
+from kb.sources.tables.dataset import (
+    compare,
+    dataset_name,
+    dataset_origin,
+    read_dataset,
+    require_consent,
+    row_digest,
+    version_of,
+    write_version,
+)
 from kb.sources.tables.read import MOLBLOCK, Problem, Table, file_document, write_problems
-from kb.sources.tables.rows import Row, add_row
+from kb.sources.tables.rows import Row, add_row, key_of, roles_of
 
 if TYPE_CHECKING:
     from kb.ingest.engine import Job
 
-PARSER = "tabular/1"
+PARSER = "tabular/2"
 CHUNK = 1000
 TOLD = 20
 """Of what is wrong in a chunk, so many are told as they come; all of it is stored."""
@@ -55,34 +69,53 @@ class Tabular(Source):
         return Plan(rows, seconds=rows / 500, bytes=table.path.stat().st_size)
 
     def ingest(self, job: Job) -> None:
-        """Read, standardise in child processes, and commit ``CHUNK`` rows at a time with their marks."""
+        """Compare the file with what is held of its dataset, and write what differs ``CHUNK`` rows at a time."""
         table = Table(self.path(job))
         columns = check_roles(job.options.columns, table)
-        document = file_document(table.path, self.name, PARSER)
-        mark = f"{document.sha256.hex()}:{'|'.join(f'{r}={c}' for r, c in sorted(columns.items()))}"
-        if job.is_done(mark):
+        dataset = dataset_name(job.options.dataset, table.path)
+        origin = dataset_origin(self.name, dataset, self.title)
+        document = file_document(table.path, origin.name, PARSER)
+        version = version_of(document, columns, whole=False)
+        with job.transaction() as connection:
+            register_source(connection, origin)
+            held = read_dataset(connection, origin.name)
+        output.say(f"{table.path.name} is dataset {dataset}")
+        if version.same_file(held.version) and held.version is not None and held.version.whole:
             return
+        coming = {row.key: row.digest for row in read_rows(table, columns, dataset, job.options.limit)}
+        whole = job.options.limit is None and not any(problem.cut for problem in table.problems)
+        table.problems.clear()  # told when the rows are read again to be written
+        change = compare(held.digests, coming, whole=whole)
+        if held.digests and change and not version.same_file(held.version):
+            require_consent(dataset, change, yes=job.options.yes)
+        due, known = {*change.added, *change.changed}, frozenset(change.changed)
+        with job.transaction() as connection:
+            write_version(connection, origin.name, dataset, version)
+        job.expect(len(due))
+        rows = (row for row in read_rows(table, columns, dataset, job.options.limit) if row.key in due)
         count = min(job.options.workers or job.settings.workers, 4)
-        rows = _distinct(job, table, columns)
-        cut = False
         with Crew("kb.sources.tables.rows:read_structure", count) as crew:
-            for number in range(1 << 62):
-                chunk = list(islice(rows, CHUNK))
-                done = f"{mark}:{number}:{len(chunk)}" if chunk else mark
-                if job.is_done(done):
-                    table.problems = [problem for problem in table.problems if problem.cut]
-                    continue
-                batch = Batch(documents=[document])
-                for row in _structures(crew, chunk, columns):
-                    table.problems += add_row(batch, row, columns, document)
-                cut = cut or any(problem.cut for problem in table.problems)
-                self._commit(job, batch, table, done if chunk or not (cut or job.options.limit) else None)
-                if not chunk:
-                    break
+            while chunk := list(islice(rows, CHUNK)):
+                batch = Batch(documents=[document], anew=known & {row.key for row in chunk})
+                for row in _structures(crew, chunk):
+                    table.problems += add_row(batch, row, document)
+                self._commit(job, batch, table, origin.name)
+
+        def finish(connection: Connection, _: Mapping[str, int]) -> None:
+            if change.removed:
+                retract_records(connection, job.run_id, [(origin.name, key) for key in change.removed])
+                relink(connection, job.run_id)
+            write_version(connection, origin.name, dataset, replace(version, whole=whole))
+
+        self._commit(job, Batch(documents=[document]), table, origin.name, finish)
+        job.counts["removed"] += len(change.removed)
         if job.counts["rejected_rows"]:
             output.say(f"{job.counts['rejected_rows']} rows or values of {table.path.name} were rejected")
 
-    def _commit(self, job: Job, batch: Batch, table: Table, done: str | None) -> None:
+    def _commit(
+        self, job: Job, batch: Batch, table: Table, source: str,
+        more: Callable[[Connection, Mapping[str, int]], None] | None = None,
+    ) -> None:
         """Write a chunk with what was wrong in it."""
         problems, table.problems = table.problems, []
         for problem in problems[:TOLD]:
@@ -90,10 +123,12 @@ class Tabular(Source):
         if len(problems) > TOLD:
             output.say(f"and {len(problems) - TOLD} more in these rows")
 
-        def also(connection: Connection, _: Mapping[str, int]) -> None:
-            write_problems(connection, job.run_id, self.name, batch.documents[0], problems)
+        def also(connection: Connection, ids: Mapping[str, int]) -> None:
+            write_problems(connection, job.run_id, source, batch.documents[0], problems)
+            if more is not None:
+                more(connection, ids)
 
-        job.write(batch, done=done, also=also)
+        job.write(batch, also=also, source=source)
         job.counts["rejected_rows"] += len(problems)
         job.advance(len(batch.drugs))
 
@@ -112,27 +147,33 @@ def check_roles(columns: dict[str, str], table: Table) -> dict[str, str]:
     return columns
 
 
-def _distinct(job: Job, table: Table, columns: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows up to the limit; a row that repeats the user's own key is a problem."""
-    seen: dict[str, int] = {}
-    for taken, (number, cells) in enumerate(table.rows()):
-        if job.options.limit is not None and taken >= job.options.limit:
-            return
-        key = cells.get(columns.get("key", ""), "").strip()
-        if key and seen.setdefault(key, number) != number:
-            table.problems.append(Problem(number, f"key {key!r} is also in row {seen[key]}"))
-        else:
-            yield number, cells
+def read_rows(table: Table, columns: Mapping[str, str], dataset: str, limit: int | None) -> Iterator[Row]:
+    """The rows up to the limit, each with its key; one that repeats the user's own key, or has no key, is a problem."""
+    seen: dict[str, list[int]] = {}
+    for number, cells in islice(table.rows(), limit):
+        said = roles_of(cells, columns)
+        try:
+            key = key_of(said, dataset)
+        except DataError as error:
+            table.problems.append(Problem(number, error.message))
+            continue
+        if key is None:
+            table.problems.append(Problem(number, "neither a structure, an identifier, a key nor a name"))
+            continue
+        places = seen.setdefault(key, [])
+        places.append(number)
+        if len(places) > 1 and said.get("key"):
+            table.problems.append(Problem(number, f"key {said['key']!r} is also in row {places[0]}"))
+            continue
+        yield Row(number, key if len(places) == 1 else f"{key}#{len(places)}", row_digest(said, PARSER), said, cells)
 
 
-def _structures(
-    crew: Crew, rows: Sequence[tuple[int, dict[str, str]]], columns: Mapping[str, str]
-) -> Iterator[Row]:
+def _structures(crew: Crew, rows: Sequence[Row]) -> Iterator[Row]:
     """The rows with what their SMILES or connection table was read as."""
-    asked = [(cells.get(columns.get("smiles", ""), ""), cells.get(MOLBLOCK, "")) for _, cells in rows]
+    asked = [(row.said.get("smiles", ""), row.cells.get(MOLBLOCK, "")) for row in rows]
     todo = [n for n, (smiles, block) in enumerate(asked) if smiles.strip() or block]
     results = {todo[i]: result for i, result in crew.map([asked[n] for n in todo])}
-    for n, (number, cells) in enumerate(rows):
+    for n, row in enumerate(rows):
         result = results.get(n)
         failed = result.reason if isinstance(result, Failure) else None
-        yield Row(number, cells, None if failed else result, failed)
+        yield replace(row, molecule=None if failed else result, failed=failed)
