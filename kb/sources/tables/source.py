@@ -26,7 +26,7 @@ from kb.ingest.retract import retract_records
 from kb.licences import USER, Licence
 from kb.modalities import Modality
 from kb.properties import PROPERTIES
-from kb.sources.contract import Plan, Source
+from kb.sources.contract import Part, Plan, Source
 from kb.sources.tables.dataset import (
     compare,
     dataset_name,
@@ -59,7 +59,7 @@ class Tabular(Source):
     origin = "user"
     licences: ClassVar[tuple[Licence, ...]] = (USER,)
     modalities = (Modality.text, Modality.property, Modality.structure)
-    needs_path = True
+    options = frozenset({"path", "columns", "limit", "workers", "refresh_days", "dataset", "yes"})
 
     def plan(self, job: Job) -> Plan:
         """The rows of the file."""
@@ -68,17 +68,16 @@ class Tabular(Source):
         rows = sum(1 for _ in table.rows()) + len(table.problems)
         return Plan(rows, seconds=rows / 500, bytes=table.path.stat().st_size)
 
-    def ingest(self, job: Job) -> None:
-        """Compare the file with what is held of its dataset, and write what differs ``CHUNK`` rows at a time."""
+    def read(self, job: Job) -> Iterator[Part]:
+        """Compare the file with what is held of its dataset, and hand over what differs ``CHUNK`` rows at a time."""
         table = Table(self.path(job))
         columns = check_roles(job.options.columns, table)
         dataset = dataset_name(job.options.dataset, table.path)
         origin = dataset_origin(self.name, dataset, self.title)
         document = file_document(table.path, origin.name, PARSER)
         version = version_of(document, columns, whole=False)
-        with job.transaction() as connection:
-            register_source(connection, origin)
-            held = read_dataset(connection, origin.name)
+        job.transact(lambda c: register_source(c, origin))
+        held = job.transact(lambda c: read_dataset(c, origin.name))
         output.say(f"{table.path.name} is dataset {dataset}")
         if version.same_file(held.version) and held.version is not None and held.version.whole:
             return
@@ -89,8 +88,7 @@ class Tabular(Source):
         if held.digests and change and not version.same_file(held.version):
             require_consent(dataset, change, yes=job.options.yes)
         due, known = {*change.added, *change.changed}, frozenset(change.changed)
-        with job.transaction() as connection:
-            write_version(connection, origin.name, dataset, version)
+        job.transact(lambda c: write_version(c, origin.name, dataset, version))
         job.expect(len(due))
         rows = (row for row in read_rows(table, columns, dataset, job.options.limit) if row.key in due)
         count = min(job.options.workers or job.settings.workers, 4)
@@ -99,7 +97,7 @@ class Tabular(Source):
                 batch = Batch(documents=[document], anew=known & {row.key for row in chunk})
                 for row in _structures(crew, chunk):
                     table.problems += add_row(batch, row, document)
-                self._commit(job, batch, table, origin.name)
+                yield self._part(job, batch, table, origin.name)
 
         def finish(connection: Connection, _: Mapping[str, int]) -> None:
             if change.removed:
@@ -107,16 +105,16 @@ class Tabular(Source):
                 relink(connection, job.run_id)
             write_version(connection, origin.name, dataset, replace(version, whole=whole))
 
-        self._commit(job, Batch(documents=[document]), table, origin.name, finish)
+        yield self._part(job, Batch(documents=[document]), table, origin.name, finish)
         job.counts["removed"] += len(change.removed)
         if job.counts["rejected_rows"]:
             output.say(f"{job.counts['rejected_rows']} rows or values of {table.path.name} were rejected")
 
-    def _commit(
+    def _part(
         self, job: Job, batch: Batch, table: Table, source: str,
         more: Callable[[Connection, Mapping[str, int]], None] | None = None,
-    ) -> None:
-        """Write a chunk with what was wrong in it."""
+    ) -> Part:
+        """A chunk with what was wrong in it."""
         problems, table.problems = table.problems, []
         for problem in problems[:TOLD]:
             output.say(f"row {problem.row}: {problem.reason}")
@@ -128,9 +126,10 @@ class Tabular(Source):
             if more is not None:
                 more(connection, ids)
 
-        job.write(batch, also=also, source=source)
-        job.counts["rejected_rows"] += len(problems)
-        job.advance(len(batch.drugs))
+        def then() -> None:
+            job.counts["rejected_rows"] += len(problems)
+
+        return Part(batch, source=source, also=also, then=then, size=len(batch.drugs))
 
 
 def check_roles(columns: dict[str, str], table: Table) -> dict[str, str]:
