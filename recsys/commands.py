@@ -322,10 +322,10 @@ def recommenders(form: FormatOption = Format.table) -> None:
     """List the recommenders that can be trained."""
     from recsys.registry import RECOMMENDERS
 
-    output.emit([{"recommender": name, "what": _first_line(RECOMMENDERS[name])} for name in RECOMMENDERS], form)
+    output.emit([{"recommender": name, "what": _first_line(found)} for name, found in RECOMMENDERS.items()], form)
 
 
 def _first_line(plugin: Any) -> str:
     from importlib import import_module
 
-    return (import_module(plugin.__module__).__doc__ or "").strip().splitlines()[0]
+    return (import_module(plugin.__module__).__doc__ or plugin.__doc__ or plugin.__name__).strip().splitlines()[0]

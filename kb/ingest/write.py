@@ -71,8 +71,7 @@ def write_batch(
         for row in _smallest(rows, ONE_A_RECORD)
     ]
     cells += [_outcome(o, hung) for o in batch.outcomes if hung.is_current(o)]
-    if replace:
-        forget(connection, run_id, source, cells)
+    forget(connection, run_id, source, cells, refresh=replace)
     _write_payloads(connection, payloads)
     _write_atc(connection, source, batch, hung, replace)
     _write_interactions(connection, source, batch, hung, replace)
