@@ -59,6 +59,10 @@ class TableSource(Source):
     def take(self, batch: Batch, row: Mapping[str, str], ids: Mapping[str, int], document: Document) -> str | None:
         """Add one row of the user's to the batch; or the reason why it cannot be. ``ids`` has lower-case handles."""
 
+    def digest(self, bundle: Bundle) -> str:
+        """What changes when the bundled table does."""
+        return str(bundle.manifest[self.bundled_file]["sha256"])
+
     def check(self, table: Table, rows: Sequence[Mapping[str, str]]) -> None:
         """Raise UsageError for a table that cannot be meant; every table may be, by default."""
 
@@ -84,7 +88,7 @@ class TableSource(Source):
         found = job.transact(lambda c: find_drugs(c, list(keys)))
         ids = {key: found[key.lower()] for key in keys if key.lower() in found}
         # More drugs may be known the next time, so the mark tells how many were.
-        mark = f"{self.bundled_file}:{bundle.manifest[self.bundled_file]['sha256']}:{len(ids)} drugs"
+        mark = f"{self.bundled_file}:{self.digest(bundle)}:{len(ids)} drugs"
         if not job.is_done(mark):
             yield Part(self.bundled(bundle, ids), mark)
             output.say(f"{len(ids)} of the {len(keys)} drugs of {self.bundled_file} are known")
