@@ -59,6 +59,9 @@ class TableSource(Source):
     def take(self, batch: Batch, row: Mapping[str, str], ids: Mapping[str, int], document: Document) -> str | None:
         """Add one row of the user's to the batch; or the reason why it cannot be. ``ids`` has lower-case handles."""
 
+    def settle(self, batch: Batch) -> None:
+        """Put the batch in order once all rows were taken; nothing by default."""
+
     def digest(self, bundle: Bundle) -> str:
         """What changes when the bundled table does."""
         return str(bundle.manifest[self.bundled_file]["sha256"])
@@ -125,6 +128,7 @@ class TableSource(Source):
             reason = refused[0] if refused else self.take(batch, row, ids, document)
             if reason:
                 table.problems.append(Problem(number, reason))
+        self.settle(batch)
         output.say(f"{table.path.name} is dataset {dataset}")
         if before and held.version is not None and held.version.sha256 != version.sha256:
             change = compare(dict.fromkeys(before), dict.fromkeys(statements(batch), b""))
