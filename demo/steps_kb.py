@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo.pipeline import Demo, Step
+from demo.step import Demo, Step
 from kb import output
 from kb.sources.contract import IngestOptions
 
