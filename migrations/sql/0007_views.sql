@@ -293,10 +293,11 @@ COMMENT ON VIEW mkmed.sources IS 'The sources that have written something.';
 
 -- Without configuration, errors, hosts and process ids, which hold local paths and addresses.
 CREATE VIEW mkmed.runs WITH (security_barrier) AS
-SELECT r.id, r.stage, CASE WHEN r.name IN (SELECT s.name FROM mkmed.sources s) THEN r.name END AS source, r.status,
-       r.version, r.started_at, r.finished_at
+SELECT r.id, r.stage,
+       CASE WHEN (SELECT mkmed.may_read_closed()) OR r.name IN (SELECT s.name FROM mkmed.sources s) THEN r.name END AS name,
+       r.status, r.version, r.started_at, r.finished_at
 FROM mkmed.run r;
-COMMENT ON VIEW mkmed.runs IS 'Who wrote what and when: stage, source, state and times of every run.';
+COMMENT ON VIEW mkmed.runs IS 'Who wrote what and when: stage, name of the source, state and times of every run.';
 
 CREATE VIEW mkmed.schema_version AS SELECT version_num FROM mkmed.alembic_version;
 COMMENT ON VIEW mkmed.schema_version IS 'The migration that the database is at.';
