@@ -101,13 +101,19 @@ class TransportError(SourceError):
 
 
 class Transient(TransportError):
-    """A request failed in a way that is worth repeating; ``retry_after`` is in seconds."""
+    """A request failed in a way that is worth repeating; ``retry_after`` is in seconds.
+
+    ``answered`` says that an answer came, which was no use: then a shorter list may be answered better.
+    """
 
     exit_code = 75
 
-    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, retry_after: float | None = None, answered: bool = False
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+        self.answered = answered
 
 
 class Unusable(Transient):

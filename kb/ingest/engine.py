@@ -243,7 +243,7 @@ def _usual_failure(connection: Connection, job: Job) -> str:
     """What was most often the matter, to be put behind the number."""
     errors = union_all(*(
         select(table.c.last_error.label("said"))
-        .where(table.c.source == job.source.name, table.c.state == State.failed, table.c.run_id == job.run_id)
+        .where(table.c.state == State.failed, table.c.run_id == job.run_id)
         for table in (cell, lookup)
     )).subquery()
     said = connection.scalar(select(func.mode().within_group(errors.c.said)))
@@ -256,7 +256,7 @@ def _failed_since(connection: Connection, job: Job) -> int:
         connection.scalar(
             select(func.count())
             .select_from(table)
-            .where(table.c.source == job.source.name, table.c.state == State.failed, table.c.run_id == job.run_id)
+            .where(table.c.state == State.failed, table.c.run_id == job.run_id)
         )
         or 0
         for table in (cell, lookup)

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from kb.errors import Blocked, Incomplete, MkmedError, TransportError
 from kb.modalities import State
-from kb.sources.pubchem.ask import Asker, Reply
+from kb.sources.pubchem.ask import Asker, Replies, Reply
 from kb.sources.pubchem.bodies import BodyError
 from kb.sources.pubchem.parse import TAGS, Structure
 from kb.sources.pubchem.source import PubChem
@@ -58,6 +58,8 @@ def test_no_endpoint_believes_a_lie(name: str, tmp_path: Path) -> None:
             except (TransportError, BodyError) as error:
                 assert not isinstance(error, Blocked), "every lie is to be tried"
                 continue
+            if isinstance(answer, Replies) and not answer.found():
+                continue
             raise AssertionError(f"{lie!r} was believed: {answer}")
 
 
@@ -65,7 +67,7 @@ def believed(name: str, tmp_path: Path, faults: list[str | None]) -> Reply:
     times = iter([*faults, None, None, None])
     with StandIn(NO_LIMITS, fault=lambda *_: next(times)) as standin, transport_to(standin.url, tmp_path, POLICY) as line:
         answer = ENDPOINTS[name](Asker(line))
-    reply: Reply = answer[0] if isinstance(answer, list) else answer
+    reply: Reply = answer.replies[0] if isinstance(answer, Replies) else answer
     return reply
 
 

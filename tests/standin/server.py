@@ -21,6 +21,8 @@ from tests.standin.limits import Guard, Limits
 
 Chooser = Callable[[str, str, list[int]], str | None]
 """Given method, path and CIDs, the name of a fault or None."""
+Changer = Callable[[str, list[int], Reply], Reply]
+"""Given the endpoint, the CIDs and the true answer, what is said instead."""
 SIZES = {"large": 300, "small": 100}
 
 
@@ -42,6 +44,7 @@ class StandIn:
         self.guard = Guard(limits or Limits())
         self.latency = latency
         self.fault = fault
+        self.change: Changer | None = None
         self.asked: Counter[tuple[str, int]] = Counter()
         """How often each (endpoint, CID) was answered with data or a proof of absence."""
         self.requests = 0
@@ -108,6 +111,8 @@ class Handler(BaseHTTPRequestHandler):
         started = time.monotonic()
         standin.nap(standin.latency)
         endpoint, cids, reply = route(self.path, form)
+        if standin.change is not None:
+            reply = standin.change(endpoint, cids, reply)
         name = standin.fault(self.command, self.path, cids) if standin.fault else None
         if name in WIRE:
             self.close_connection = True

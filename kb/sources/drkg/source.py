@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from kb import output
-from kb.errors import UsageError
+from kb.errors import DataError, SourceError, UsageError
+from kb.graph.encode import CodedTriples
 from kb.graph.load import GraphCounts, count_forms, is_loaded, load_triples, relink
+from kb.graph.tables import Relation
 from kb.http.download import download
 from kb.ingest.records import Document
 from kb.inputs import is_gzip, sha256_of
@@ -93,14 +95,26 @@ class Drkg(Source):
             return download(job.options.url, job.settings.cache / "downloads", agent=agent)
         return self.path(job)
 
-    def _load(self, job: Job, path: Path, digest: bytes) -> None:
-        triples = read_triples(path)
-        job.advance(note="read")
-        relations = describe_relations(triples)
-        checks = drkg_contract.check(triples, relations)
-        if not job.options.allow_subset:
-            drkg_contract.require(checks)
+    def _read(self, job: Job, path: Path) -> tuple[CodedTriples, dict[str, Relation], list[drkg_contract.Check]]:
+        """The triples, their relations, and the contract's checks; a download that fails them is thrown away."""
+        try:
+            triples = read_triples(path)
+            job.advance(note="read")
+            relations = describe_relations(triples)
+            checks = drkg_contract.check(triples, relations)
+            if not job.options.allow_subset:
+                drkg_contract.require(checks)
+        except (SourceError, DataError) as error:
+            if job.options.path is None:
+                path.unlink(missing_ok=True)
+                hint = f"{error.hint}; the next run downloads it anew"
+                raise type(error)(error.message, hint=hint) from None
+            raise
         job.advance(note="checked")
+        return triples, relations, checks
+
+    def _load(self, job: Job, path: Path, digest: bytes) -> None:
+        triples, relations, checks = self._read(job, path)
         document = Document(
             source=self.name,
             url=job.options.url or path.absolute().as_uri(),

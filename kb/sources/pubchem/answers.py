@@ -208,9 +208,10 @@ def judged(answer: Any, expected: Expected) -> Judgement:
     """
     judgement = classify(answer.status, answer.headers, answer.body, expected)
     if judgement.unusable:
-        raise Unusable(f"the answer cannot be used: {judgement.reason}")
+        raise Unusable(f"the answer cannot be used: {judgement.reason}", answered=True)
     if judgement.verdict is Verdict.retry:
-        raise Transient(judgement.reason, retry_after=BUSY_PAUSE if judgement.busy else None)
+        raise Transient(judgement.reason, retry_after=BUSY_PAUSE if judgement.busy else None,
+                        answered=not judgement.busy)
     if judgement.verdict is Verdict.rejected:
         raise RejectedError(
             f"the service rejects the request: {judgement.reason}",

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from kb.errors import SourceError
+from kb.errors import Blocked, SourceError, Transient, TransportError
 from kb.http.client import Answer, Request, Transport
 from kb.ingest.records import Document
 from kb.licences import NCBI
-from kb.sources.pubchem.answers import CAPS, Expected, Kind, Verdict, judged, parse_fault
+from kb.sources.pubchem.answers import CAPS, Expected, Kind, RejectedError, Verdict, judged, parse_fault
 from kb.sources.pubchem.parse import DESCRIPTION, Structure
 
 PARSER = "kb.sources.pubchem.parse/1"
 COMPOUND = "/pug/compound"
 IMAGE_SIZE = "large"
 """300 x 300 pixels."""
+SPOILT = 24
+"""Useless answers to one list and its parts, after which it is given up."""
 BATCH = 100
 """CIDs a POST; PubChem sets no limit but 30 s of running time."""
 
@@ -36,6 +38,23 @@ class Reply:
     def body(self) -> bytes:
         """The answer's bytes."""
         return self.document.payload or b""
+
+
+@dataclass(slots=True)
+class Replies:
+    """The replies to a question about many compounds, and why some have none."""
+
+    replies: list[Reply] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+
+    def found(self) -> dict[int, tuple[Any, Document]]:
+        """What the replies say, by CID, each with its document; what they say wrongly is added to ``refused``."""
+        told: dict[int, tuple[Any, Document]] = {}
+        for reply in self.replies:
+            if reply.present:
+                self.refused |= reply.value.refused
+                told |= {cid: (value, reply.document) for cid, value in reply.value.values.items()}
+        return told
 
 
 class _TooSlow(SourceError):
@@ -57,17 +76,37 @@ class Asker:
 
         return self.transport.fetch(request, judge)
 
-    def _ask_list(self, cids: Sequence[int], expected: Expected, build: Callable[[str], Request]) -> list[Reply]:
-        """The replies to one question about many CIDs, in as many requests as the service has time for."""
-        listed = ",".join(map(str, cids))
-        expected = replace(expected, cids=frozenset(cids), partial=len(cids) > 1)
-        try:
-            return [self._ask(build(listed), expected, of=f"cid={listed}", splittable=len(cids) > 1)]
-        except _TooSlow:
-            half = len(cids) // 2
-            return [*self._ask_list(cids[:half], expected, build), *self._ask_list(cids[half:], expected, build)]
+    def _ask_list(self, cids: Sequence[int], expected: Expected, build: Callable[[str], Request]) -> Replies:
+        """The replies to one question about many CIDs, in as many requests as the service has time for.
 
-    def properties(self, cids: Sequence[int], tags: Sequence[str]) -> list[Reply]:
+        A list whose answer is of no use is asked for in halves, so that what spoils it costs itself only; more than
+        ``SPOILT`` useless answers mean that it is the service. Raises TransportError or RejectedError then.
+        """
+        found = Replies()
+        waiting = [tuple(cids)]
+        useless: list[TransportError | RejectedError] = []
+        while waiting:
+            part = waiting.pop()
+            listed = ",".join(map(str, part))
+            wanted = replace(expected, cids=frozenset(part), partial=len(part) > 1)
+            try:
+                found.replies.append(self._ask(build(listed), wanted, of=f"cid={listed}", splittable=len(part) > 1))
+            except _TooSlow:
+                waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
+            except (TransportError, RejectedError) as error:
+                useless.append(error)
+                unanswered = isinstance(error, Blocked) or (isinstance(error, Transient) and not error.answered)
+                if len(cids) == 1 or len(useless) > SPOILT or unanswered:
+                    raise
+                if len(part) == 1:
+                    found.refused[part[0]] = error.message
+                else:
+                    waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
+        if useless and not found.replies:
+            raise useless[-1]
+        return found
+
+    def properties(self, cids: Sequence[int], tags: Sequence[str]) -> Replies:
         """Property tables of the CIDs; those that PubChem does not know are missing from them."""
         path = f"{COMPOUND}/cid/property/{','.join(tags)}/JSON"
         return self._ask_list(cids, Expected(Kind.properties), lambda c: _post(path, c, Kind.properties))
@@ -77,13 +116,13 @@ class Asker:
         request = Request(f"{COMPOUND}/cid/{cid}/JSON", cap=CAPS[Kind.records])
         return self._ask(request, Expected(Kind.records, frozenset({cid})))
 
-    def lists(self, cids: Sequence[int], operation: str, tag: str) -> list[Reply]:
+    def lists(self, cids: Sequence[int], operation: str, tag: str) -> Replies:
         """``synonyms`` (tag Synonym) or ``xrefs/RN`` (tag RN) of the CIDs."""
         path = f"{COMPOUND}/cid/{operation}/JSON"
         expected = Expected(Kind.information, tags=(tag,))
         return self._ask_list(cids, expected, lambda c: _post(path, c, Kind.information))
 
-    def conformers(self, structures: Mapping[int, Structure]) -> list[Reply]:
+    def conformers(self, structures: Mapping[int, Structure]) -> Replies:
         """SD files with the 3D conformers of those CIDs that have one, checked against their structures."""
         def build(listed: str) -> Request:
             return Request(f"{COMPOUND}/cid/SDF", {"record_type": "3d"}, {"cid": listed}, CAPS[Kind.sdf])

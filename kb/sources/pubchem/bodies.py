@@ -94,12 +94,21 @@ def read_png(body: bytes) -> tuple[int, int]:
             raise ContentError("a PNG without a header, or with two")
         if not kinds:
             _check_header(data)
+        _check_chunk(kind, length)
         kinds.append(kind)
         at += 12 + length
     if kinds[-1:] != [b"IEND"] or at != len(body):
         raise BodyError("a PNG without a proper end")
     _decode(body)
     return IMAGE_PIXELS, IMAGE_PIXELS
+
+
+def _check_chunk(kind: bytes, length: int) -> None:
+    """Refuse a chunk that a decoder must know and does not, and a palette that is none (PNG specification, §11)."""
+    if kind[:1].isupper() and kind not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+        raise ContentError("a PNG with an unknown critical chunk")
+    if (kind == b"PLTE" and (length % 3 or not 0 < length <= 768)) or (kind == b"tRNS" and length > 256):
+        raise ContentError("a PNG whose palette is none")
 
 
 def _check_header(data: bytes) -> None:

@@ -145,8 +145,10 @@ class Cells:
             if not reply.present:
                 return Batch(outcomes=[Outcome(drug, Modality.structure, State.absent, evidence=NO_PARENT,
                                                document=reply.document)])
+            if not reply.value:
+                raise Unusable(f"CID {cid} is known, but its parent's CID is said to be 0")
             cid = reply.value[0]
-        reply = self.asker.conformers({cid: facts.structure})[0]
+        reply = self.asker.conformers({cid: facts.structure}).replies[0]
         if not reply.present:
             if cid != facts.cid:
                 self._require_parent(cid, facts)
@@ -187,9 +189,8 @@ class Cells:
 
     def _records(self, structures: Mapping[int, Structure]) -> list[tuple[Conformer, Document]]:
         """The conformers that a list brought, each with a document of its own; those it did not are asked for alone."""
-        replies = self.asker.conformers(structures) if structures else ()
-        return [(found, _part(reply.document, found)) for reply in replies if reply.present
-                for found in reply.value.values.values()]
+        told = self.asker.conformers(structures).found() if structures else {}
+        return [(found, _part(document, found)) for found, document in told.values()]
 
     def _facts(self, connection: Connection, drugs: Iterable[int]) -> dict[int, Facts]:
         """By drug: its CID at PubChem (the smallest, if two became one drug), and what keeps it from 3D."""

@@ -50,13 +50,16 @@ def drug_record(
 
 
 def _title(compound: Compound, synonyms: Sequence[str]) -> str:
-    """PubChem's title where its synonyms have it (or there are none), else the first synonym."""
-    known = {text.casefold() for text in synonyms}
-    if not known or compound.title.casefold() in known or compound.title == compound.iupac_name:
-        name = compound.title
-    else:
-        name = next((text for text in synonyms if 0 < len(text) <= MAX_SYNONYM), "")
-    return name if 0 < len(name) <= MAX_NAME else f"CID {compound.cid}"
+    """PubChem's title, else the first synonym, else the IUPAC name; none that an index cannot hold."""
+    named = next((text for text in synonyms if 0 < len(text) <= MAX_SYNONYM), "")
+    names = (compound.title, named, compound.iupac_name or "")
+    return next((name for name in names if 0 < len(name) <= MAX_NAME), f"CID {compound.cid}")
+
+
+def is_titled(compound: Compound, synonyms: Sequence[str]) -> bool:
+    """Whether a compound's title is among its synonyms, where it has both: titles can be mixed up."""
+    title = compound.title.casefold()
+    return not title or not synonyms or compound.title == compound.iupac_name or title in map(str.casefold, synonyms)
 
 
 def contradicts(question: Question, compound: Compound, synonyms: Sequence[str], numbers: Sequence[str]) -> str | None:

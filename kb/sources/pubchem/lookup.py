@@ -14,7 +14,7 @@ from kb.ingest.records import Batch, Document, PropertyRecord
 from kb.ledger.cells import open_cells, write_lookup
 from kb.modalities import Modality, State
 from kb.sources.pubchem.ask import BATCH, Asker, Reply
-from kb.sources.pubchem.identity import contradicts, drug_record
+from kb.sources.pubchem.identity import contradicts, drug_record, is_titled
 from kb.sources.pubchem.keys import (
     CID,
     Question,
@@ -159,6 +159,9 @@ class Lookup:
                 return
             found, absent = rows
             synonyms, numbers, documents, unsaid = lists
+            for cid, (compound, _) in found.items():
+                if not is_titled(compound, synonyms.get(cid, ())):
+                    unsaid[cid] = f"the title {compound.title[:60]!r} is none of its synonyms"
             told = {cid: row for cid, row in found.items() if cid not in unsaid}
             self._write(connection, told, synonyms, numbers, documents)
             self._missing(connection, [cid for cid in cids if cid not in found], absent)
@@ -181,9 +184,9 @@ class Lookup:
             if not reply.present:
                 return {}, reply
             return {cid: (compound, reply.document) for cid, compound in reply.value.values.items()}, None
-        replies = self.asker.properties(cids, TAGS)
-        rows = {cid: (compound, r.document) for r in replies if r.present for cid, compound in r.value.values.items()}
-        return rows, replies[0] if len(cids) == 1 and not replies[0].present else None
+        asked = self.asker.properties(cids, TAGS)
+        absent = asked.replies[0] if len(cids) == 1 and not asked.replies[0].present else None
+        return asked.found(), absent
 
     def _lists(self, cids: Sequence[int]) -> Lists:
         """Synonyms and registry numbers by CID, with their documents, and why some compounds' are not believed."""
@@ -192,11 +195,11 @@ class Lookup:
         unsaid: dict[int, str] = {}
         for operation, tag in (("synonyms", "Synonym"), ("xrefs/RN", "RN")):
             values: dict[int, tuple[str, ...]] = {}
-            for reply in self.asker.lists(cids, operation, tag) if cids else ():
-                documents.append(reply.document)
-                if reply.present:
-                    values |= reply.value.values
-                    unsaid |= reply.value.refused
+            if cids:
+                asked = self.asker.lists(cids, operation, tag)
+                values = {cid: texts for cid, (texts, _) in asked.found().items()}
+                documents += [reply.document for reply in asked.replies]
+                unsaid |= asked.refused
             gathered.append(values)
         return gathered[0], gathered[1], documents, unsaid
 

@@ -100,7 +100,7 @@ def parse_properties(body: bytes, asked: frozenset[int]) -> Found[Compound]:
     """The compounds of a property table (JSON), each proven by its own structure."""
 
     def read(row: Any) -> Compound:
-        return prove(compound_of(schema.validated(schema.PropertyRow, row, "a row of properties")))
+        return prove(compound_of(schema.validated(schema.PropertyRow, row, "a row of properties")), readable=True)
 
     return _by_cid(_rows(load_json(body), "PropertyTable", "Properties"), asked, read)
 
@@ -136,10 +136,10 @@ def compound_of(row: schema.PropertyRow) -> Compound:
     numbers = {name: float(getattr(row, tag)) for name, tag in VALUES.items()}
     return Compound(
         cid=row.CID,
-        title=tidy(row.Title) or tidy(row.IUPACName) or f"CID {row.CID}",
+        title=tidy(row.Title),
         formula=row.MolecularFormula,
-        smiles=row.SMILES or None,
-        inchikey=row.InChIKey or None,
+        smiles=row.SMILES,
+        inchikey=row.InChIKey,
         iupac_name=tidy(row.IUPACName) or None,
         units=row.CovalentUnitCount,
         values={name: value for name, value in numbers.items() if not math.isnan(value)},
@@ -244,11 +244,11 @@ def parse_view(body: bytes, asked: frozenset[int], headings: tuple[str, ...] | N
         if not contents or (headings is not None and heading not in headings):
             continue
         reference = references.get(information.reference)
-        if reference is None:
-            raise ContentError(f"a text of reference {information.reference}, which is not there")
+        if reference is None or not tidy(reference.source):
+            raise ContentError(f"a text of reference {information.reference}, which is not there or nobody's")
         for content in contents:
             passage = Passage(
-                record.cid, tidy(heading), content, tidy(reference.source) or "unstated", _said(reference.url),
+                record.cid, tidy(heading), content, tidy(reference.source), _said(reference.url),
                 _said(reference.licence_note), _said(reference.licence_url),
             )
             found.setdefault((heading, passage.provider, content), passage)

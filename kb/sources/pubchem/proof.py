@@ -48,16 +48,19 @@ class Compound:
     values: Mapping[str, float]
 
 
-def prove(compound: Compound) -> Compound:
+def prove(compound: Compound, *, readable: bool = False) -> Compound:
     """The compound with canonical SMILES, if nothing in it contradicts its structure; raises ContentError otherwise.
 
     Where RDKit cannot read the structure (or there is none), masses and counts are checked against the formula, and
-    the InChIKey, which nothing proves then, is left out: it would decide who the drug is.
+    the InChIKey, which nothing proves then, is left out: it would decide who the drug is. With ``readable`` such a
+    compound is refused.
     """
     try:
         molecule = read_smiles(compound.smiles) if compound.smiles else None
         known = describe(molecule) if molecule is not None else None
-    except DataError:
+    except DataError as error:
+        if readable:
+            raise ContentError(error.message) from None
         molecule = known = None
     if molecule is None or known is None:
         if compound.formula:

@@ -61,8 +61,8 @@ class PropertyRow(Strict):
     Title: Annotated[str, Field(min_length=1, max_length=4000)] = ""
     IUPACName: Annotated[str, Field(min_length=1, max_length=20_000)] = ""
     MolecularFormula: Annotated[str, Field(max_length=300, pattern=_FORMULA)]
-    SMILES: Annotated[str, Field(min_length=1, max_length=10_000, pattern=r"^[!-~]+$")] = ""
-    InChIKey: Annotated[str, Field(pattern=r"^[A-Z]{14}-[A-Z]{10}-[A-Z]$")] = ""
+    SMILES: Annotated[str, Field(min_length=1, max_length=10_000, pattern=r"^[!-~]+$")]
+    InChIKey: Annotated[str, Field(pattern=r"^[A-Z]{14}-[A-Z]{10}-[A-Z]$")]
     CovalentUnitCount: Annotated[int, Field(ge=1, le=1000)]
     MolecularWeight: Mass
     MonoisotopicMass: Mass

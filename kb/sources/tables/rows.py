@@ -91,7 +91,8 @@ def add_row(batch: Batch, row: Row, document: Document) -> list[Problem]:
     name = said.get("name", "")
     if not (inchikey or kept or name):
         reason = "neither a structure, an identifier, a key nor a name"
-        return [*(p for p in problems if not p.value_only), Problem(row.number, row.failed or reason)]
+        first = next((problem.reason for problem in problems), reason)
+        return [*(p for p in problems if not p.value_only), Problem(row.number, row.failed or first)]
     batch.drugs.append(
         DrugRecord(
             key=row.key,
