@@ -5,6 +5,7 @@ The licence is the provider's, relation by relation; most of it is for non-comme
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,10 @@ TRIPLES_PER_SECOND = 350_000
 PLAIN_ROW, PACKED_ROW = 65, 5
 """Bytes a row, for the estimate."""
 STAGES = 4
+
+
+Read = tuple[CodedTriples, dict[str, Relation], list[drkg_contract.Check]]
+"""A file's triples, their relations, and the checks of its contract."""
 
 
 class Drkg(Source):
@@ -74,7 +79,11 @@ class Drkg(Source):
             raise UsageError("drkg is loaded as a whole", hint="cut the file and pass --allow-subset")
         job.expect(STAGES)
         path = self._file(job)
-        digest = sha256_of(path)
+        with ThreadPoolExecutor(1) as pool:
+            hashing = pool.submit(sha256_of, path)
+            # A first load reads the file while it is hashed; later ones look first whether they are needed.
+            read = None if any(key.startswith("graph:") for key in job.done) else self._read(job, path)
+            digest = hashing.result()
         job.advance(note="hashed")
         with job.engine.connect() as connection:
             loaded = is_loaded(connection, self.name, digest)
@@ -85,7 +94,7 @@ class Drkg(Source):
             job.counts["rows"] += links.changes
             job.advance(STAGES - 1)
             return
-        self._load(job, path, digest)
+        self._load(job, path, digest, read or self._read(job, path))
 
     def _file(self, job: Job) -> Path:
         """The file that the user gave, or the one at ``--url``, downloaded once."""
@@ -95,7 +104,7 @@ class Drkg(Source):
             return download(job.options.url, job.settings.cache / "downloads", agent=agent)
         return self.path(job)
 
-    def _read(self, job: Job, path: Path) -> tuple[CodedTriples, dict[str, Relation], list[drkg_contract.Check]]:
+    def _read(self, job: Job, path: Path) -> Read:
         """The triples, their relations, and the contract's checks; a download that fails them is thrown away."""
         try:
             triples = read_triples(path)
@@ -113,8 +122,8 @@ class Drkg(Source):
         job.advance(note="checked")
         return triples, relations, checks
 
-    def _load(self, job: Job, path: Path, digest: bytes) -> None:
-        triples, relations, checks = self._read(job, path)
+    def _load(self, job: Job, path: Path, digest: bytes, read: Read) -> None:
+        triples, relations, checks = read
         document = Document(
             source=self.name,
             url=job.options.url or path.absolute().as_uri(),
