@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from kb.errors import DiskFull, Interrupted, MkmedError
+from kb.errors import DiskFull, Interrupted, MkmedError, UsageError
 from kb.output import complain, open_streams, say, set_quiet, write
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -87,12 +87,38 @@ def _show_version(wanted: bool) -> None:
 def root(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
+    plugin: Annotated[list[str] | None, typer.Option(
+        help="A source, EHR format or recommender of your own: FILE.py:NAME; may be repeated.")] = None,
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True,
                                           help="Print the version and leave.")] = False,
 ) -> None:
     """A multimodal medication knowledge base, an embedding store and a recommender on top of it."""
     set_quiet(quiet)
     _Wanted.debug = debug
+    for given in plugin or ():
+        _adopt(given)
+
+
+def _adopt(given: str) -> None:
+    """Register what ``FILE.py:NAME`` holds where its kind belongs; raises UsageError for what is none of them."""
+    from kb.registry import load_file
+    from kb.sources import Source, adopt
+
+    found = load_file(given)
+    name = getattr(found, "name", None)
+    if isinstance(found, type) and issubclass(found, Source):
+        adopt(found)
+    elif isinstance(name, str) and hasattr(found, "requires") and hasattr(found, "read"):
+        from recsys.formats import FORMATS
+
+        FORMATS.add(name, found)
+    elif isinstance(name, str) and hasattr(found, "predict_proba"):
+        from recsys.registry import RECOMMENDERS
+
+        RECOMMENDERS.add(name, found)
+    else:
+        raise UsageError(f"{given} is neither a source nor an EHR format nor a recommender",
+                         hint="models of a modality are found by entry points: docs/extending.md")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

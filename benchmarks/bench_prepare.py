@@ -1,115 +1,183 @@
-"""What it costs to read an EHR export of MIMIC's size: rows a second and peak memory, beside pandas on the same file.
+"""What it costs to read an EHR export of a hospital's size: rows a second and peak memory, beside DuckDB and pandas.
 
-Run: ``python benchmarks/bench_prepare.py [rows of prescriptions ...]``. An export in MIMIC-IV's layout is written to a
-temporary folder (1, 4 and 20 million prescriptions; MIMIC-III has 4.2, MIMIC-IV 20.3 million), then read by the
-``mimic4`` format, and its prescriptions alone by ``pandas.read_csv`` with ``drop_duplicates``, each in a process of its
-own. The floor is ``csv.reader`` going over the prescriptions once and doing nothing.
+Run: ``python benchmarks/bench_prepare.py [--mimic PRESCRIPTIONS] [--omop PATIENTS]``. Two exports are written to a
+temporary folder, each in turn: MIMIC-IV's layout (20 million prescriptions; MIMIC-IV has 20.3 million) and OMOP's (a
+million
+patients with 40 visits each, a condition and a drug a visit). Each is read by its format into arrays, within the
+default
+``--memory``; its files are loaded as texts by plain ``read_csv`` of DuckDB with the same bound (the columns that
+mkmed reads,
+no join, nothing distinct); and by pandas, which would not fit the whole OMOP export, in a tenth of the rows. Every
+reader is
+a process of its own; times are CPU seconds of all its threads, because the machine is shared.
 """
 
 from __future__ import annotations
 
-import csv
+import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+import duckdb
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kb.output import emit
 
+COLUMNS = {
+    "mimic4": {
+        "admissions": ["subject_id", "hadm_id", "admittime", "dischtime", "admission_type"],
+        "prescriptions": ["hadm_id", "drug", "gsn", "ndc", "form_rx", "route", "drug_type", "prod_strength"],
+        "diagnoses_icd": ["hadm_id", "icd_code", "icd_version"],
+        "procedures_icd": ["hadm_id", "icd_code", "icd_version"],
+    },
+    "omop": {
+        "person": ["person_id", "year_of_birth", "gender_concept_id"],
+        "visit_occurrence": ["visit_occurrence_id", "person_id", "visit_concept_id", "visit_start_date",
+                             "visit_end_date"],
+        "condition_occurrence": ["person_id", "condition_concept_id", "condition_start_date", "visit_occurrence_id"],
+        "drug_exposure": ["person_id", "drug_concept_id", "drug_exposure_start_date", "visit_occurrence_id"],
+    },
+}
 
-def write_export(root: Path, rows: int) -> None:
-    """An export with ``rows`` prescriptions, 38 an admission as in MIMIC-IV, a fifth of them identical duplicates."""
-    rng = np.random.default_rng(0)
+
+def write_mimic4(root: Path, rows: int) -> None:
+    """An export with ``rows`` prescriptions, 38 an admission as in MIMIC-IV, 4,000 drugs of falling frequency."""
     visits = max(rows // 38, 1)
     patients = max(visits // 2, 1)
-    hadm = rng.permutation(visits) + 20_000_000
-    owner = rng.integers(patients, size=visits) + 10_000_000
-    drugs = [f"Drug {i % 997} {i % 13} mg Tablet" for i in range(4000)]
-    lines = (f"{owner[v]},{hadm[v]},21{v % 90 + 10}-0{v % 9 + 1}-11 0{v % 10}:15:00\n" for v in range(visits))
-    (root / "admissions.csv").write_text("subject_id,hadm_id,admittime\n" + "".join(lines))
-    with (root / "prescriptions.csv").open("w") as file:
-        file.write("subject_id,hadm_id,pharmacy_id,poe_id,starttime,stoptime,drug_type,drug,gsn,ndc,form_rx,route\n")
-        for start in range(0, rows, 200_000):
-            size = min(200_000, rows - start)
-            visit = np.sort(rng.integers(visits, size=size))
-            drug = rng.zipf(1.3, size) % 4000
-            file.writelines(
-                f"{owner[v]},{hadm[v]},{start + i},{start + i}-1,2150-01-01 10:00:00,2150-01-02 10:00:00,MAIN,"
-                f"{drugs[d]},{d:06d},{d * 7919 % 10**10 + 10**9:011d},TAB,{'PO' if d % 3 else 'IV'}\n"
-                for i, (v, d) in enumerate(zip(visit.tolist(), drug.tolist(), strict=True)))
-    for table, share in (("diagnoses_icd", 11), ("procedures_icd", 2)):
-        visit = np.repeat(np.arange(visits), share)
-        code = rng.integers(1000, 9999, len(visit))
-        lines = (f"{owner[v]},{hadm[v]},1,{c},9\n" for v, c in zip(visit.tolist(), code.tolist(), strict=True))
-        (root / f"{table}.csv").write_text("subject_id,hadm_id,seq_num,icd_code,icd_version\n" + "".join(lines))
+    with duckdb.connect() as base:
+        base.execute("SELECT setseed(0.5)")
+        queries = {
+            "patients": f"SELECT 10000000 + range AS subject_id, 'F' AS gender, 60 AS anchor_age, 2150 AS anchor_year"
+                        f" FROM range({patients})",
+            "admissions": f"SELECT 10000000 + range % {patients} AS subject_id, 20000000 + range AS hadm_id,"
+                          " TIMESTAMP '2150-01-01' + to_hours(range % 700000) AS admittime, TIMESTAMP '2150-01-03' +"
+                          " to_hours(range % 700000) AS dischtime, 'EW EMER.' AS admission_type, 'HOME' AS"
+                          f" discharge_location, 0 AS hospital_expire_flag FROM range({visits})",
+            "prescriptions": f"SELECT 10000000 + v % {patients} AS subject_id, 20000000 + v AS hadm_id,"
+                             " n AS pharmacy_id, n || '-1' AS poe_id, '2150-01-01 10:00:00' AS starttime,"
+                             " '2150-01-02 10:00:00' AS stoptime, 'MAIN' AS drug_type,"
+                             " 'Drug ' || d || ' Tablet, ' || d % 13 || ' mg' AS drug, lpad(d::VARCHAR, 6, '0') AS gsn,"
+                             " lpad((d * 7919 + 1000000000)::VARCHAR, 11, '0') AS ndc, d % 13 || 'mg Tablet' AS"
+                             " prod_strength, 'TAB' AS form_rx, CASE WHEN d % 3 = 0 THEN 'IV' ELSE 'PO' END AS route"
+                             f" FROM (SELECT range AS n, hash(range) % {visits} AS v,"
+                             f" CAST(4000 * power(random(), 3) AS INT) AS d FROM range({rows}))",
+            "diagnoses_icd": f"SELECT 20000000 + hash(range) % {visits} AS hadm_id, 1 AS seq_num, 1000 + hash(range"
+                             f" + 7) % 8999 AS icd_code, 9 AS icd_version FROM range({visits * 11})",
+            "procedures_icd": f"SELECT 20000000 + hash(range) % {visits} AS hadm_id, 1 AS seq_num, 1000 + hash(range"
+                              f" + 7) % 8999 AS icd_code, 9 AS icd_version FROM range({visits * 2})",
+        }
+        for table, query in queries.items():
+            base.execute(f"COPY ({query}) TO '{root}/{table}.csv' (HEADER)")
 
 
-def ours(root: Path) -> int:
+def write_omop(root: Path, patients: int, visits: int = 40) -> None:
+    """An export of that many persons, ``visits`` visits each, one of 3,000 conditions and 2,000 drugs each."""
+    total = patients * visits
+    each = f"SELECT range AS v, range // {visits} + 1 AS p, DATE '1990-01-01' + CAST(range % {visits} * 90 AS INT) AS d"
+    with duckdb.connect() as base:
+        queries = {
+            "person": f"SELECT range + 1 AS person_id, 1950 AS year_of_birth, 8532 AS gender_concept_id FROM"
+                      f" range({patients})",
+            "visit_occurrence": "SELECT v + 1 AS visit_occurrence_id, p AS person_id, 9201 AS visit_concept_id, d AS"
+                                f" visit_start_date, d + 2 AS visit_end_date FROM ({each} FROM range({total}))",
+            "condition_occurrence": "SELECT v AS condition_occurrence_id, p AS person_id, 1000000 + hash(v) % 3000 AS"
+                                    " condition_concept_id, d AS condition_start_date, v + 1 AS visit_occurrence_id"
+                                    f" FROM ({each} FROM range({total}))",
+            "drug_exposure": "SELECT v AS drug_exposure_id, p AS person_id, 2000000 + hash(v + 7) % 2000 AS"
+                             " drug_concept_id, d AS drug_exposure_start_date, v + 1 AS visit_occurrence_id FROM"
+                             f" ({each} FROM range({total}))",
+            "concept": "SELECT range + 1000000 AS concept_id, 'condition ' || range AS concept_name, 'SNOMED' AS"
+                       " vocabulary_id, 'Disorder' AS concept_class_id, 10000000 + range AS concept_code FROM"
+                       " range(3000) UNION ALL SELECT range + 2000000, 'drug ' || range, 'RxNorm', 'Ingredient',"
+                       " range + 1 FROM range(2000)",
+        }
+        for table, query in queries.items():
+            base.execute(f"COPY ({query}) TO '{root}/{table}.csv' (HEADER)")
+
+
+def ours(form: str, root: Path) -> int:
     from recsys.formats import FORMATS
     from recsys.formats.contract import Limits
 
-    recorded = FORMATS["mimic4"].read(root, {}, Limits())
+    recorded = FORMATS[form].read(root, {}, Limits(spill=root / "spill"))
     return sum(recorded.ledger.rows.values())
 
 
-def pandas_alone(root: Path) -> int:
+def duckdb_alone(form: str, root: Path) -> int:
+    rows = 0
+    with duckdb.connect(config={"memory_limit": "4GB", "temp_directory": str(root / "tmp"),
+                                "preserve_insertion_order": "false"}) as base:
+        for table, columns in COLUMNS[form].items():
+            chosen = ", ".join(columns)
+            base.execute(f"CREATE TEMP TABLE {table} AS SELECT {chosen} FROM read_csv('{root}/{table}.csv',"
+                         f" all_varchar = true)")
+            rows += base.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+    return rows
+
+
+def pandas_alone(form: str, root: Path) -> int:
     import pandas as pd
 
-    columns = ["hadm_id", "ndc", "drug", "route"]
-    table = pd.read_csv(root / "prescriptions.csv", usecols=columns, dtype=str)
-    table.drop_duplicates()
-    return len(table)
+    rows = 0
+    for table, columns in COLUMNS[form].items():
+        path = root / f"{table}.csv"
+        part = None if path.stat().st_size < 10**6 else path.stat().st_size // 10 // 60
+        frame = pd.read_csv(path, usecols=columns, dtype=str, nrows=part)
+        rows += len(frame)
+        frame.drop_duplicates()
+    return rows
 
 
-def floor(root: Path) -> int:
-    with (root / "prescriptions.csv").open(newline="") as file:
-        return sum(1 for _ in csv.reader(file)) - 1
+READERS = {"mkmed": ours, "DuckDB read_csv": duckdb_alone, "pandas, a tenth": pandas_alone}
 
 
-READERS = {"mkmed, all five tables": ours, "pandas, prescriptions": pandas_alone, "csv.reader, prescriptions": floor}
-
-
-def measured(reader: str, root: Path) -> dict[str, float]:
-    """CPU seconds and peak memory of a reader in a process of its own."""
-    command = [sys.executable, __file__, "--read", reader, str(root)]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=one_thread)
+def measured(reader: str, form: str, root: Path) -> dict[str, float]:
+    """Rows, CPU and wall seconds and peak memory of a reader in a process of its own."""
+    command = [sys.executable, __file__, "--read", reader, form, str(root)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(answer.stdout)
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--read"]:
-        start = time.process_time()
-        rows = READERS[sys.argv[2]](Path(sys.argv[3]))
+        start, wall = time.process_time(), time.monotonic()
+        rows = READERS[sys.argv[2]](sys.argv[3], Path(sys.argv[4]))
         status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent's memory
         peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
-        print(json.dumps({"rows": rows, "cpu_s": time.process_time() - start, "peak_mib": peak}))
+        print(json.dumps({"rows": rows, "cpu_s": time.process_time() - start, "wall_s": time.monotonic() - wall,
+                          "peak_mib": peak}))
         return
-    results = []
-    for size in [int(text) for text in sys.argv[1:]] or [1_000_000, 4_000_000, 20_000_000]:
-        with tempfile.TemporaryDirectory() as folder:
-            write_export(Path(folder), size)
-            mib = sum(path.stat().st_size for path in Path(folder).iterdir()) / 2**20
-            found = {reader: measured(reader, Path(folder)) for reader in READERS}
-        pandas = found["pandas, prescriptions"]
-        for reader, got in found.items():
-            results.append({
-                "prescriptions": size, "export MiB": round(mib), "reader": reader, "CPU s": round(got["cpu_s"], 2),
-                "rows/s": round(got["rows"] / got["cpu_s"]), "peak MiB": round(got["peak_mib"]),
-                "times faster than pandas": round(pandas["cpu_s"] / got["cpu_s"], 2),
-                "memory of pandas": round(got["peak_mib"] / pandas["peak_mib"], 2),
-            })
-    emit(results)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mimic", type=int, default=20_000_000)
+    parser.add_argument("--omop", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path)
+    chosen = parser.parse_args()
     path = Path(__file__).parent / "results" / "prepare.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    results: list[dict[str, object]] = []
+    for form, size, write in (("mimic4", chosen.mimic, write_mimic4), ("omop", chosen.omop, write_omop)):
+        if not size:
+            continue
+        with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
+            write(Path(folder), size)
+            mib = sum(file.stat().st_size for file in Path(folder).iterdir()) / 2**20
+            found = {reader: measured(reader, form, Path(folder)) for reader in READERS}
+        base = found["DuckDB read_csv"]
+        for reader, got in found.items():
+            results.append({
+                "export": f"{form}, {size:,} {'prescriptions' if form == 'mimic4' else 'patients'}", "MiB": round(mib),
+                "reader": reader, "rows": got["rows"], "CPU s": round(got["cpu_s"], 1),
+                "wall s": round(got["wall_s"], 1),
+                "rows/CPU s": round(got["rows"] / got["cpu_s"]), "peak MiB": round(got["peak_mib"]),
+                "CPU a row beside DuckDB": round(got["cpu_s"] / got["rows"] / (base["cpu_s"] / base["rows"]), 2),
+            })
+        path.write_text(json.dumps(results, indent=1) + "\n")
+    emit(results)
 
 
 if __name__ == "__main__":

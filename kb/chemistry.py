@@ -98,11 +98,9 @@ def check_molecule(molecule: Mol) -> Mol:
 
 def describe(molecule: Mol) -> Molecule:
     """The molecule's standard forms, all of them functions of its canonical SMILES."""
-    from rdkit import Chem
     from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
-    smiles = canonical(molecule)
-    settled = Chem.MolFromSmiles(smiles)
+    smiles, settled = _settled(molecule)
     return Molecule(smiles, _inchikey(settled), str(CalcMolFormula(settled)), settled.GetNumHeavyAtoms())
 
 
@@ -122,22 +120,28 @@ def _inchikey(molecule: Mol) -> str:
 
 
 def canonical(molecule: Mol) -> str:
-    """The canonical isomeric SMILES that reading and writing again does not change.
+    """The canonical isomeric SMILES that reading and writing again does not change."""
+    return _settled(molecule)[0]
+
+
+def _settled(molecule: Mol) -> tuple[str, Mol]:
+    """The canonical isomeric SMILES that reading and writing again does not change, and what it reads as.
 
     RDKit's first answer may change once more when it is read back (stereo and aromaticity are perceived anew). It is
     read back until it repeats itself; of answers that follow each other in a circle the smallest is taken.
     """
     from rdkit import Chem
 
-    seen: list[str] = []
+    seen: dict[str, Mol] = {}
     smiles = Chem.MolToSmiles(molecule)
     while smiles not in seen:
-        seen.append(smiles)
         again = Chem.MolFromSmiles(smiles)
-        if again is None or len(seen) > 8:
+        if again is None or len(seen) >= 8:
             raise DataError(f"RDKit's own canonical SMILES does not read back: {smiles[:60]}")
+        seen[smiles] = again
         smiles = Chem.MolToSmiles(again)
-    return min(seen[seen.index(smiles) :])
+    chosen = min(list(seen)[list(seen).index(smiles) :])
+    return chosen, seen[chosen]
 
 
 def standardise(text: str) -> Molecule:

@@ -16,7 +16,7 @@ from kb.inputs import SMALL, read_text
 from kb.output import Format
 
 if TYPE_CHECKING:
-    from kb.sources.contract import Plan
+    from kb.sources.contract import Plan, Source
 
 app = typer.Typer(
     no_args_is_help=True, help="The knowledge base: drugs, modalities, graph, interactions, and the ledger."
@@ -30,8 +30,11 @@ ALWAYS_COUNTED = ("drugs", "rows", "requests")
 @app.command(epilog="Example: mkmed kb ingest --source corpus   ·   mkmed kb ingest --source pubchem --ids cids.txt")
 def ingest(
     source: Annotated[
-        str, typer.Option("--source", "-s", help="Name of the source; mkmed kb sources --known lists them.")
-    ],
+        str | None, typer.Option("--source", "-s", help="Name of the source; mkmed kb sources --known lists them.")
+    ] = None,
+    plugin: Annotated[
+        str | None, typer.Option(help="A source of your own: FILE.py:CLASS, in place of --source.")
+    ] = None,
     ids: Annotated[str | None, typer.Option(help="File with one id or name a line, or - for standard input.")] = None,
     path: Annotated[Path | None, typer.Option(help="File or folder, for sources that read one.")] = None,
     url: Annotated[str | None, typer.Option(help="Download the file from here first.")] = None,
@@ -75,14 +78,31 @@ def ingest(
         yes=yes,
     )
     settings = load_settings()
+    chosen = _source(source, plugin)
+    chosen.refuse_other_options(options)  # before anything is started
     engine = open_engine(settings)
     if dry_run:
-        output.emit([_plan_row(plan(engine, settings, source, options))], form)
+        output.emit([_plan_row(plan(engine, settings, chosen, options))], form)
         return
-    summary = run_ingest(engine, settings, source, options)
+    summary = run_ingest(engine, settings, chosen, options)
     counts = {**dict.fromkeys(ALWAYS_COUNTED, 0), **summary.counts}
     row = {"source": summary.source, "seconds": round(summary.seconds, 1), **counts, "run": summary.run_id}
     output.emit([row], form)
+
+
+def _source(name: str | None, plugin: str | None) -> Source:
+    """The source that was asked for, by name or as a file's class."""
+    from kb.registry import load_file
+    from kb.sources import SOURCES, adopt
+
+    if plugin is not None:
+        adopted = adopt(load_file(plugin))
+        if name not in (None, adopted.name):
+            raise UsageError(f"--plugin gives the source {adopted.name!r}, not {name!r}", hint="leave --source out")
+        return adopted()
+    if name is None:
+        raise UsageError("no source was named", hint=f"--source with one of: {', '.join(SOURCES)}")
+    return SOURCES[name]()
 
 
 def _plan_row(estimate: Plan) -> dict[str, Any]:
@@ -239,18 +259,20 @@ def sources(
     """List the sources, with licence and what they gave."""
     if known:
         from kb.sources import SOURCES
+        from kb.sources.contract import flag
 
         output.emit(
             [
                 {
-                    "name": n,
-                    "origin": SOURCES[n].origin,
-                    "title": SOURCES[n].title,
-                    "url": SOURCES[n].url,
-                    "licence": SOURCES[n].licences[0].id,
-                    "modalities": ", ".join(map(str, SOURCES[n].modalities)),
+                    "name": name,
+                    "origin": found.origin,
+                    "title": found.title,
+                    "url": found.url,
+                    "licence": found.licences[0].id,
+                    "modalities": ", ".join(map(str, found.modalities)),
+                    "options": ", ".join(sorted(map(flag, found.options))),
                 }
-                for n in SOURCES
+                for name, found in SOURCES.items()
             ],
             form,
         )

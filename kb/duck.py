@@ -85,6 +85,9 @@ def open_duck(
         except duckdb.OutOfMemoryException:
             raise DataError(f"this needs more than {memory} of memory, or more disk than {spill.parent} has",
                             hint="give more with --memory, or room for temporary files") from None
+        except duckdb.Error as error:  # its message may hold cells
+            raise DataError(f"the tables hold what cannot be worked on ({type(error).__name__})",
+                            hint="are numbers and dates of this export what its format says?") from None
 
 
 @dataclass(frozen=True)

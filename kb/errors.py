@@ -6,6 +6,7 @@
     ├── UsageError                  exit 2   the command line or an argument is wrong
     │   ├── ConfigError             exit 2   a setting or a config file is wrong
     │   └── UnknownName             exit 2   a registry does not know the name (the nearest one is offered)
+    ├── PluginError                 exit 1   somebody else's plug-in cannot be loaded
     ├── NotFound                    exit 1   a drug, run or file that was asked for is not there
     │   └── Ambiguous               exit 1   several drugs have the name; the candidates are listed
     ├── DatabaseError               exit 1   Postgres refused something
@@ -56,6 +57,10 @@ class ConfigError(UsageError):
 
 class UnknownName(UsageError):
     """A registry does not know the name."""
+
+
+class PluginError(MkmedError):
+    """Somebody else's plug-in cannot be loaded."""
 
 
 class NotFound(MkmedError):

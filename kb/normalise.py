@@ -14,6 +14,8 @@ _LONE = re.compile("[\ud800-\udfff]")
 
 def clean(text: str) -> str:
     """The text in NFC, without NUL, lone surrogates replaced by U+FFFD; idempotent."""
+    if text.isascii():  # nearly all text is, and is in NFC already
+        return text.replace("\0", "")
     return unicodedata.normalize("NFC", _LONE.sub("�", text.replace("\0", "")))
 
 

@@ -154,7 +154,8 @@ class _Follow:
 @app.command(epilog="Example: mkmed recsys evaluate --by rarity")
 def evaluate(
     run: RunOption = "",
-    by: Annotated[str, typer.Option(help="summary, visits, rarity, bucket, calibration or literature.")] = "summary",
+    by: Annotated[str, typer.Option(help="summary, visits, subgroup, rarity, bucket, calibration or "
+                                       "literature.")] = "summary",
     form: FormatOption = Format.table,
 ) -> None:
     """Print the evaluation of a run on its test patients, with 95 % bootstrap intervals."""
@@ -209,6 +210,7 @@ def recommend(
     from recsys.answers.listing import CSV_COLUMNS, avoided_rows, coverage_lines, csv_rows, recommended_rows
     from recsys.answers.patient import read_patient
     from recsys.answers.recommend import UNDERSTANDING, WARNING, RecommenderService
+    from recsys.experiments.run_folders import private_files
 
     settings = load_settings()
     patient = read_patient(visit)
@@ -218,7 +220,8 @@ def recommend(
     reasons = (explain_with_fragments(service, patient, wanted, settings, min_coverage=min_coverage)
                if (explain or medication or picture) and not answer.refused else [])
     if picture and reasons:
-        draw(reasons[0], picture)
+        with private_files():
+            draw(reasons[0], picture)
     if form is Format.json:
         document = answer.as_json()
         if not answer.refused:
@@ -319,10 +322,10 @@ def recommenders(form: FormatOption = Format.table) -> None:
     """List the recommenders that can be trained."""
     from recsys.registry import RECOMMENDERS
 
-    output.emit([{"recommender": name, "what": _first_line(RECOMMENDERS[name])} for name in RECOMMENDERS], form)
+    output.emit([{"recommender": name, "what": _first_line(found)} for name, found in RECOMMENDERS.items()], form)
 
 
 def _first_line(plugin: Any) -> str:
     from importlib import import_module
 
-    return (import_module(plugin.__module__).__doc__ or "").strip().splitlines()[0]
+    return (import_module(plugin.__module__).__doc__ or plugin.__doc__ or plugin.__name__).strip().splitlines()[0]

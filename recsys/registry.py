@@ -22,7 +22,7 @@ RECOMMENDERS: Registry[type[Recommender]] = Registry("recommender", {
     "logistic": "recsys.recommenders.logistic:Logistic",
     "logistic_history": "recsys.recommenders.logistic_history:LogisticHistory",
     "repeat_last": "recsys.recommenders.repeat_last:RepeatLast",
-})
+}, group="mkmed.recommenders")
 
 
 def recommender_of(config: Config) -> type[Recommender]:

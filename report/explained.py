@@ -60,7 +60,7 @@ def sentence(patient: Patient, coverage: Coverage) -> str:
 
 def reasons(explanation: Explanation) -> list[list[Any]]:
     """The strongest codes and modalities as (text, change of the logit)."""
-    codes: list[list[Any]] = [[f"{item.code} (visit {item.visit})", item.change] for item in explanation.codes]
+    codes: list[list[Any]] = [[f"{item.shown} (visit {item.visit})", item.change] for item in explanation.codes]
     parts: list[list[Any]] = [[f"its {name}", change] for name, change in explanation.modalities.items() if change]
     strongest = sorted(codes, key=lambda r: -abs(r[1]))[:REASONS]
     return strongest + sorted(parts, key=lambda r: -abs(r[1]))[:2]

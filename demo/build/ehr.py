@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.build.tables import sha256, write_gz
+from kb.duck import ATTACHED, open_duck, private_folder
 from kb.errors import ContractViolation, NotFound
 from kb.output import say
 
@@ -128,9 +129,8 @@ def trim_meds(path: Path, target: Path) -> None:
 
 def extract_omop(path: Path, target: Path) -> None:
     """Write the tables of the first persons of an OMOP DuckDB file as gzipped CSV."""
-    import duckdb
-
-    with duckdb.connect(str(path), read_only=True) as database:
+    with private_folder() as spill, open_duck(spill, database=path) as database:
+        database.execute(f"USE {ATTACHED}")
         for table, (columns, where) in OMOP_TABLES.items():
             query = f"SELECT {columns} FROM {table} {where.replace(':persons', str(PERSONS))} ORDER BY ALL"  # noqa: S608
             result = database.execute(query)

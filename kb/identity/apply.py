@@ -68,10 +68,13 @@ def register_drugs(
 
 def stored_records(connection: Connection, keys: Iterable[Key]) -> dict[Key, Stored]:
     """Those of the records that are in the database."""
+    wanted = list(keys)
+    if not wanted:
+        return {}
     columns = ("source", "key", "inchikey", "identifiers", "pinned", "name", "kind", "smiles", "formula")
     query = select(
         *(drug_record.c[n] for n in columns), drug_record.c.drug_id, drug_record.c.digest, drug_record.c.artifact
-    ).where(tuple_(drug_record.c.source, drug_record.c.key).in_(list(keys)))
+    ).where(tuple_(drug_record.c.source, drug_record.c.key).in_(wanted))
     found: dict[Key, Stored] = {}
     for row in connection.execute(query).mappings():
         claim = _claim({name: row[name] for name in columns})
@@ -168,7 +171,7 @@ def settle(
     members: dict[str, list[Claim]] = defaultdict(list)
     for key, claim in claims.items():
         members[identities[key]].append(claim)
-    ids = _make_drugs(connection, run_id, members, known)
+    ids, made = _make_drugs(connection, run_id, members, known)
     changed = {key for key in known if key[0] == source and key[1] in said and _differs(known[key], said[key[1]])}
     moved = {key: old.drug_id for key, old in known.items() if old.drug_id != ids[identities[key]]}
     restructured = {key for key in changed if known[key].claim.inchikey != claims[key].inchikey}
@@ -185,7 +188,7 @@ def settle(
     if moved:
         _follow(connection, moved, identities, ids)
         remove_empty(connection, run_id, set(moved.values()), merges)
-    repaint(connection, touched)
+    repaint(connection, touched - made)
     return ids
 
 
@@ -197,8 +200,8 @@ def _differs(old: Stored, record: DrugRecord) -> bool:
 
 def _make_drugs(
     connection: Connection, run_id: uuid.UUID, members: Mapping[str, list[Claim]], known: Mapping[Key, Stored]
-) -> dict[str, int]:
-    """The ids by identity; a drug that merely got a better identifier is renamed and keeps its id."""
+) -> tuple[dict[str, int], set[int]]:
+    """The ids by identity, and the new ones; a drug that merely got a better identifier is renamed and keeps its id."""
     query = select(drug.c.identity, drug.c.id).where(drug.c.identity.in_(list(members)))
     ids: dict[str, int] = {row.identity: row.id for row in connection.execute(query)}
     missing = sorted(set(members) - set(ids))
@@ -219,8 +222,9 @@ def _make_drugs(
     if portraits:
         insert_many(connection, insert(drug).on_conflict_do_nothing(), portraits)
         made = select(drug.c.identity, drug.c.id).where(drug.c.identity.in_([p["identity"] for p in portraits]))
-        ids |= {row.identity: row.id for row in connection.execute(made)}
-    return ids
+        new = {row.identity: row.id for row in connection.execute(made)}
+        return ids | new, set(new.values())
+    return ids, set()
 
 
 def _is_renamed(connection: Connection, drug_id: int, identity: str, members: Mapping[str, list[Claim]]) -> bool:
@@ -347,8 +351,8 @@ def _hung(
         }
         kinds: dict[str, str] = {}
         for called, kind in ((record.name, "preferred"), *((n.text, n.kind) for n in record.names)):
-            if called.strip() and tidy(called):
-                kinds.setdefault(tidy(called), kind)
+            kinds.setdefault(tidy(called), kind)
+        kinds.pop("", None)
         names += [{**shared, "name": called, "kind": kind} for called, kind in kinds.items()]
         stated = {(i.namespace, i.value) for i in record.identifiers}
         identifiers += [{**shared, "namespace": space, "value": value} for space, value in sorted(stated)]

@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-import threading
+import inspect
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, Engine, func, select, text, union_all
+from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select, text, union_all
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 
 from kb import output
+from kb.db.failures import with_retry
 from kb.db.space import require_space
 from kb.errors import Incomplete, Interrupted, MkmedError
 from kb.graph.link import relink
 from kb.identity.relations import relate
 from kb.ingest.crash import crash_at
-from kb.ingest.records import Batch
 from kb.ingest.runs import finish_run, start_run
 from kb.ingest.write import write_batch
-from kb.ledger.cells import read_lookups, write_lookup
+from kb.ledger.cells import read_lookups, stale, write_lookup
+from kb.ledger.leases import release_dead
 from kb.ledger.licences import write_licences
 from kb.modalities import State
 from kb.properties import PROPERTIES
 from kb.schema import METADATA
-from kb.schema.ledger import cell, lookup, source
+from kb.schema.ledger import cell, lookup, run, source
 from kb.schema.payloads import property_kind
 from kb.settings import Settings
 from kb.sources import SOURCES
-from kb.sources.contract import IngestOptions, Origin, Plan, Source
+from kb.sources.contract import IngestOptions, Origin, Part, Plan, Source
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+T = TypeVar("T")
 
 LEAST_SPACE = 64 << 20
 """Bytes that an ingest needs at least, before it is known how much will come."""
@@ -68,60 +73,53 @@ class Job:
     done: set[str] = field(default_factory=set)
     _bar: Progress | None = None
     _task: Any = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def refresh(self) -> bool:
         """Whether what is fetched anew replaces what is there."""
         return self.options.refresh_days is not None
 
-    def is_done(self, key: str) -> bool:
+    def is_done(self, mark: str) -> bool:
         """Whether a part of the input was committed by an earlier run (or this one)."""
-        return key in self.done
+        return mark in self.done
 
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """A connection in a transaction that commits at the end of the block."""
-        with self.engine.begin() as connection:
-            yield connection
-        crash_at("after_commit")
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """What ``work`` returns, in one short transaction that is replayed when the server dies under it.
 
-    def write(
-        self,
-        batch: Batch,
-        *,
-        done: str | None = None,
-        also: Callable[[Connection, Mapping[str, int]], None] | None = None,
-        source: str | None = None,
-    ) -> dict[str, int]:
-        """The drug ids by record key, after ``batch``, its mark and ``also`` were committed in one transaction.
-
-        ``source`` files the rows under another registered source than the one that runs; the mark stays with it.
+        For what a source reads of the database, and for claims; ``work`` must be idempotent.
         """
-        with self.transaction() as connection:
-            ids = self.write_in(connection, batch, done=done, source=source)
-            if also is not None:
-                also(connection, ids)
+        return with_retry(work, self.engine)
+
+    def write(self, part: Part) -> dict[str, int]:
+        """The drug ids by record key, after the part, its mark and what else belongs to it were committed together."""
+
+        def work(connection: Connection) -> dict[str, int]:
+            crash_at("after_fetch")
+            name = part.source or self.source.name
+            ids = write_batch(connection, self.run_id, name, part.batch, replace=self.refresh)
+            if part.mark is not None:
+                write_lookup(connection, self.run_id, self.source.name, part.mark, State.present)
+            if part.also is not None:
+                part.also(connection, ids)
+            return ids
+
+        ids = self.transact(work)
+        crash_at("after_commit")
+        self._count(part)
+        if part.then is not None:
+            part.then()
         return ids
 
-    def write_in(
-        self, connection: Connection, batch: Batch, *, done: str | None = None, source: str | None = None
-    ) -> dict[str, int]:
-        """Like ``write``, within the caller's transaction (which may hold claimed cells)."""
-        crash_at("after_fetch")
-        ids = write_batch(connection, self.run_id, source or self.source.name, batch, replace=self.refresh)
-        if done is not None:
-            write_lookup(connection, self.run_id, self.source.name, done, State.present)
-        with self._lock:
-            if done is not None:
-                self.done.add(done)
-            self.counts["drugs"] += len(batch.drugs)
-            self.counts["rows"] += len(batch)
-            self.counts["requests"] += batch.requests
-            for outcome in batch.outcomes:
-                self.counts[outcome.state.value] += 1
-            self.counts[State.present.value] += len(batch.payloads) + len(batch.drugs)
-        return ids
+    def _count(self, part: Part) -> None:
+        batch = part.batch
+        if part.mark is not None:
+            self.done.add(part.mark)
+        self.counts["drugs"] += len(batch.drugs)
+        self.counts["rows"] += len(batch)
+        self.counts["requests"] += batch.requests
+        for outcome in batch.outcomes:
+            self.counts[outcome.state.value] += 1
+        self.counts[State.present.value] += len(batch.payloads) + len(batch.drugs)
 
     def expect(self, total: int | None) -> None:
         """Tell the progress display how much there is to do."""
@@ -129,7 +127,7 @@ class Job:
             self._bar.update(self._task, total=total)
 
     def advance(self, amount: int = 1, *, note: str = "") -> None:
-        """Tell the progress display that ``amount`` of it is done."""
+        """Tell the progress display that ``amount`` of it is done without a part, e.g. by an earlier run."""
         if self._bar is not None:
             self._bar.update(self._task, advance=amount, note=note)
 
@@ -144,7 +142,7 @@ class Summary:
     counts: dict[str, int]
 
 
-def register_source(connection: Connection, described: Source | Origin) -> None:
+def register_source(connection: Connection, described: Source | type[Source] | Origin) -> None:
     """Make the source known to the database, and bring its licences up to date."""
     write_licences(connection, described.licences)
     connection.execute(
@@ -165,59 +163,49 @@ def register_source(connection: Connection, described: Source | Origin) -> None:
     )
 
 
-def make_job(engine: Engine, settings: Settings, name: str, options: IngestOptions) -> Job:
-    """A job that has not started: what ``plan`` needs."""
-    plugin = SOURCES[name]()
-    with engine.begin() as connection:
-        register_source(connection, plugin)
-        known = read_lookups(connection, plugin.name)
-        done = (
-            set() if options.refresh_days is not None else {k for k, v in known.items() if v["state"] == State.present}
-        )
-    return Job(engine, settings, plugin, options, uuid.uuid4(), datetime.now(UTC), done=done)
+def make_job(engine: Engine, settings: Settings, source: Source, options: IngestOptions) -> Job:
+    """A job that has not started: what ``plan`` needs. Raises UsageError for an option that the source has not."""
+    source.refuse_other_options(options)
+
+    def begin(connection: Connection) -> set[str]:
+        for described in (source, *source.brings):
+            register_source(connection, described)
+        known = read_lookups(connection, source.name)
+        return {key for key, found in known.items() if found["state"] == State.present}
+
+    done = with_retry(begin, engine)
+    if options.refresh_days is not None:
+        done = set()
+    return Job(engine, settings, source, options, uuid.uuid4(), datetime.now(UTC), done=done)
 
 
-def plan(engine: Engine, settings: Settings, name: str, options: IngestOptions) -> Plan:
+def plan(engine: Engine, settings: Settings, source: str | Source, options: IngestOptions) -> Plan:
     """What an ingest would do, without doing it."""
-    job = make_job(engine, settings, name, options)
+    job = make_job(engine, settings, _source(source), options)
     return job.source.plan(job)
 
 
-def ingest(engine: Engine, settings: Settings, name: str, options: IngestOptions) -> Summary:
-    """Run a source to its end.
+def ingest(engine: Engine, settings: Settings, source: str | Source, options: IngestOptions) -> Summary:
+    """Run a source, given by name or as an object, to its end.
 
     Raises Incomplete (exit 3) when some cells failed, Interrupted (130) on Ctrl-C; both after everything that was
     fetched has been committed.
     """
-    job = make_job(engine, settings, name, options)
+    job = make_job(engine, settings, _source(source), options)
+    name = job.source.name
     if settings.database_url is None:
         require_space(settings.home, max(LEAST_SPACE, job.source.plan(job).bytes))
-    with engine.begin() as connection:
-        start_run(connection, "ingest", name=name, config=asdict(options), run_id=job.run_id)
-    status, error = "failed", "stopped before its end"
+    job.transact(lambda c: start_run(c, "ingest", name=name, config=asdict(options), run_id=job.run_id))
     try:
-        with output.progress() as bar:
-            job._bar, job._task = bar, bar.add_task(name, total=None, note="")
-            job.source.ingest(job)
-        if job.counts["drugs"]:
-            with job.transaction() as connection:
-                relate(connection)
-                relink(connection, job.run_id)
-        if job.counts["rows"]:
-            _analyse(engine)
-        status, error = "complete", ""
+        _run(job)
     except KeyboardInterrupt:
-        status, error = "interrupted", "stopped by the user"
+        _finish(job, "interrupted", "stopped by the user")
         raise Interrupted("stopped; everything fetched so far is committed", hint=_again(name)) from None
-    except MkmedError as failure:
-        error = failure.message
+    except BaseException as error:
+        with suppress(MkmedError, DBAPIError):  # the first failure is the one to tell
+            _finish(job, "failed", error.message if isinstance(error, MkmedError) else "stopped before its end")
         raise
-    finally:
-        with engine.begin() as connection:
-            failed = _failed_since(connection, job)
-            why = _usual_failure(connection, job) if failed else ""
-            job.counts["failed_cells"] = failed
-            finish_run(connection, job.run_id, status, counts=dict(job.counts), error=error or None)
+    failed, why = _finish(job, "complete")
     seconds = (datetime.now(UTC) - job.started_at).total_seconds()
     if failed:
         raise Incomplete(
@@ -227,37 +215,104 @@ def ingest(engine: Engine, settings: Settings, name: str, options: IngestOptions
     return Summary(job.run_id, name, seconds, dict(job.counts))
 
 
-def _analyse(engine: Engine) -> None:
+def _source(given: str | Source) -> Source:
+    return given if isinstance(given, Source) else SOURCES[given]()
+
+
+def _run(job: Job) -> None:
+    """Write every part of the source, then link new drugs to the graph and let the planner know."""
+    job.transact(lambda c: release_dead(c, job.source.name))
+    with output.progress() as bar:
+        job._bar, job._task = bar, bar.add_task(job.source.name, total=None, note="")
+        with closing(_read(job)) as parts:
+            _write_all(job, parts)
+    if job.counts["drugs"] or job.transact(lambda c: _was_cut_short(c, job)):
+        job.transact(lambda c: _relate(c, job))
+    if job.counts["rows"]:
+        job.transact(_analyse)
+
+
+def _relate(connection: Connection, job: Job) -> None:
+    """Bring the relations between substances, and the links of drugs to the graph, in line with what is known."""
+    relate(connection)
+    relink(connection, job.run_id)
+
+
+def _read(job: Job) -> Generator[Part, None, None]:
+    """The parts of the source, whatever kind of iterator it gives."""
+    yield from job.source.read(job)
+
+
+def _write_all(job: Job, parts: Generator[Part, None, None]) -> None:
+    """Write every part; on Ctrl-C the one at hand, and those that the source has under way, before it ends."""
+    following: Callable[[], Part] = partial(next, parts)
+    at_hand: Part | None = None
+    while True:
+        try:
+            at_hand = following()
+            following = partial(next, parts)
+            job.write(at_hand)
+            job.advance(at_hand.size, note=at_hand.note)
+            at_hand = None
+        except StopIteration:
+            return
+        except KeyboardInterrupt as stopped:
+            if inspect.getgeneratorstate(parts) != inspect.GEN_SUSPENDED:  # it came out of the source, which is over
+                raise
+            if at_hand is not None and (len(at_hand.batch) or at_hand.batch.documents):
+                job.write(at_hand)
+            at_hand, following = None, partial(parts.throw, stopped)
+
+
+def _was_cut_short(connection: Connection, job: Job) -> bool:
+    """Whether the source's run before this one did not come to its end, where new drugs are linked to the graph."""
+    before = (
+        select(run.c.status)
+        .where(run.c.stage == "ingest", run.c.name == job.source.name, run.c.id != job.run_id)
+        .order_by(run.c.started_at.desc())
+        .limit(1)
+    )
+    return connection.scalar(before) not in (None, "complete")
+
+
+def _finish(job: Job, status: str, error: str | None = None) -> tuple[int, str]:
+    """How many cells and look-ups failed and what was usually the matter, after the end of the run was recorded."""
+
+    def work(connection: Connection) -> tuple[int, str]:
+        failed = _failed_since(connection, job)
+        job.counts["failed_cells"] = failed
+        finish_run(connection, job.run_id, status, counts=dict(job.counts), error=error)
+        return failed, _usual_failure(connection, job) if failed else ""
+
+    return job.transact(work)
+
+
+def _analyse(connection: Connection) -> None:
     """Let the planner know what has come: autovacuum would only notice a minute later."""
-    with engine.begin() as connection:
-        for table in METADATA.sorted_tables:
-            if table.name in ANALYSED:
-                connection.execute(text(f"ANALYZE {table.fullname}"))
+    for table in METADATA.sorted_tables:
+        if table.name in ANALYSED:
+            connection.execute(text(f"ANALYZE {table.fullname}"))
 
 
 def _again(name: str) -> str:
     return f"run the same command again to go on: mkmed kb ingest --source {name} …"
 
 
+def _failures(table: Table, job: Job) -> ColumnElement[bool]:
+    """The rows that this run has failed at: without a result, or unable to refresh what is known."""
+    return (table.c.run_id == job.run_id) & ((table.c.state == State.failed) | stale(table))
+
+
 def _usual_failure(connection: Connection, job: Job) -> str:
     """What was most often the matter, to be put behind the number."""
-    errors = union_all(*(
-        select(table.c.last_error.label("said"))
-        .where(table.c.state == State.failed, table.c.run_id == job.run_id)
-        for table in (cell, lookup)
-    )).subquery()
-    said = connection.scalar(select(func.mode().within_group(errors.c.said)))
+    errors = union_all(*(select(t.c.last_error.label("said")).where(_failures(t, job)) for t in (cell, lookup)))
+    said = connection.scalar(select(func.mode().within_group(errors.subquery().c.said)))
     return f", most often: {said}" if said else ""
 
 
 def _failed_since(connection: Connection, job: Job) -> int:
     """How many cells and look-ups failed in this run."""
     return sum(
-        connection.scalar(
-            select(func.count())
-            .select_from(table)
-            .where(table.c.state == State.failed, table.c.run_id == job.run_id)
-        )
-        or 0
+        connection.scalar(select(func.count()).select_from(table).where(_failures(table, job))) or 0
         for table in (cell, lookup)
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, delete, func, null, select, true, tuple_, update
 
-from kb.ledger.cells import CellWrite
+from kb.ledger.cells import CellWrite, stale
 from kb.modalities import Modality, State
 from kb.schema.ledger import cell
 from kb.schema.payloads import conformer, description, image, property_set
@@ -26,11 +26,13 @@ PAYLOADS = {
 """The table that holds each modality's data; the graph's belongs to the graph."""
 
 
-def forget(connection: Connection, run_id: uuid.UUID, source: str, learned: Iterable[CellWrite]) -> None:
+def forget(
+    connection: Connection, run_id: uuid.UUID, source: str, learned: Iterable[CellWrite], *, refresh: bool = True
+) -> None:
     """Take away what earlier runs knew of the cells that this run has learned something of.
 
     A failure is nothing learned, so it hides nothing; and what this run wrote itself stays. Data of an artifact that
-    comes again stays as it is.
+    comes again stays as it is. Without ``refresh`` only those cells count that an earlier run could not refresh.
     """
     writes = list(learned)
     news = {w.place for w in writes if w.state not in (State.failed, State.unknown)}
@@ -43,6 +45,7 @@ def forget(connection: Connection, run_id: uuid.UUID, source: str, learned: Iter
     older = connection.execute(
         select(*here)
         .where(cell.c.source == source, cell.c.run_id != run_id, tuple_(*here).in_(sorted(news)))
+        .where(true() if refresh else stale(cell))
         .order_by(cell.c.drug_id, cell.c.modality)
         .with_for_update()
     ).all()

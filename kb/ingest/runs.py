@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.redact import public_values, redact
 from kb.errors import NotFound
@@ -34,7 +35,10 @@ def start_run(
     config: Mapping[str, Any] | None = None,
     run_id: uuid.UUID | None = None,
 ) -> uuid.UUID:
-    """The id of a new row of status ``running``; ``stage`` is ingest, pretrain or recsys."""
+    """The id of a new row of status ``running``; ``stage`` is ingest, pretrain or recsys.
+
+    A given ``run_id`` that has its row already is left alone, so that a transaction may be replayed.
+    """
     run_id = run_id or uuid.uuid4()
     connection.execute(
         insert(run).values(
@@ -47,6 +51,7 @@ def start_run(
             host=platform.node(),
             pid=os.getpid(),
         )
+        .on_conflict_do_nothing()
     )
     return run_id
 

@@ -71,8 +71,7 @@ def write_batch(
         for row in _smallest(rows, ONE_A_RECORD)
     ]
     cells += [_outcome(o, hung) for o in batch.outcomes if hung.is_current(o)]
-    if replace:
-        forget(connection, run_id, source, cells)
+    forget(connection, run_id, source, cells, refresh=replace)
     _write_payloads(connection, payloads)
     _write_atc(connection, source, batch, hung, replace)
     _write_interactions(connection, source, batch, hung, replace)
@@ -344,12 +343,14 @@ def _write_classes(connection: Connection, source: str, batch: Batch) -> None:
             classes.setdefault(code, {**row, "source": source, "artifact": record.document.id})
     ordered = sorted(classes.values(), key=lambda row: (row["level"], row["code"]))
     statement = insert(atc_class)
+    same, new = atc_class.c.source == statement.excluded.source, statement.excluded.name
+    corrected = same & (atc_class.c.name != new)  # by a later edition of the same list
     insert_many(
         connection,
         statement.on_conflict_do_update(
             index_elements=["code"],
             set_={"name": statement.excluded.name, "artifact": statement.excluded.artifact},
-            where=atc_class.c.name.is_(None) & statement.excluded.name.is_not(None),
+            where=statement.excluded.name.is_not(None) & (atc_class.c.name.is_(None) | corrected),
         ),
         ordered,
     )

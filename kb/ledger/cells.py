@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, select, text
+from sqlalchemy import ColumnElement, Connection, Select, Table, case, func, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.many import insert_many
 from kb.db.redact import redact
 from kb.identity.places import leading_records
+from kb.ledger.leases import lease_values, unleased
 from kb.modalities import State
 from kb.normalise import clean
 from kb.schema.ledger import cell, lookup
@@ -106,8 +107,11 @@ def _upsert_cells(connection: Connection, rows: list[dict[str, Any]]) -> None:
     statement = insert(cell)
     new = statement.excluded
     old_strength, new_strength = _strength(cell.c.state), _strength(new.state)
+    # What is known stays beside the error of a refresh that failed, and is due again (``stale``).
+    unrefreshed = (new.state == State.failed) & ((cell.c.state == State.present) | (cell.c.state == State.absent))
     wins = (
         (new_strength > old_strength)
+        | unrefreshed
         | ((new.state == State.failed) & (cell.c.state == State.failed))
         | ((new.state == State.present) & (cell.c.state == State.present) & (new.artifact < cell.c.artifact))
     )
@@ -116,12 +120,12 @@ def _upsert_cells(connection: Connection, rows: list[dict[str, Any]]) -> None:
         statement.on_conflict_do_update(
             index_elements=["record_source", "record_key", "modality", "source", "drug_id"],
             set_={
-                "state": new.state,
-                "input": new.input,
+                "state": case((unrefreshed, cell.c.state), else_=new.state),
+                "input": case((unrefreshed, cell.c.input), else_=new.input),
                 "attempts": cell.c.attempts + 1,
                 "last_error": new.last_error,
-                "evidence": new.evidence,
-                "artifact": new.artifact,
+                "evidence": case((unrefreshed, cell.c.evidence), else_=new.evidence),
+                "artifact": case((unrefreshed, cell.c.artifact), else_=new.artifact),
                 "run_id": new.run_id,
                 "updated_at": func.now(),
             },
@@ -137,6 +141,7 @@ def _strength(state: ColumnElement[str]) -> ColumnElement[int]:
 
 def claim_cells(
     connection: Connection,
+    run_id: uuid.UUID,
     source: str,
     modality: str,
     limit: int,
@@ -147,18 +152,25 @@ def claim_cells(
     since: datetime | None = None,
     drug_ids: Sequence[int] | None = None,
 ) -> list[int]:
-    """Up to ``limit`` drug ids whose cell is to be filled, locked until the transaction ends.
+    """Up to ``limit`` drug ids whose cell is to be filled, claimed by the run beyond the end of the transaction.
 
-    Rows that another process has locked are passed over (``FOR UPDATE SKIP LOCKED``), so any number of processes may
-    work on one source. Failed cells come again only with ``retry_failed`` and once a run (``since`` is its start);
-    rejected ones, whose source may answer otherwise another time, with ``retry_rejected``.
+    What another process has claimed is passed over, so any number of processes may work on one source. Failed cells
+    come again only with ``retry_failed`` and once a run (``since`` is its start); rejected ones, whose source may
+    answer otherwise another time, with ``retry_rejected``.
     """
     query = due_cells(source, modality, retry_failed=retry_failed, retry_rejected=retry_rejected,
                       refresh_days=refresh_days, since=since)
     if drug_ids is not None:
         query = query.where(cell.c.drug_id.in_(list(drug_ids)))
-    query = query.order_by(cell.c.drug_id).limit(limit).with_for_update(skip_locked=True)
-    return list(dict.fromkeys(connection.scalars(query)))  # records that became one drug have a cell each
+    query = query.where(unleased(cell, run_id)).order_by(cell.c.drug_id).limit(limit)
+    free = query.with_for_update(skip_locked=True, of=cell).cte("free")
+    claim = (
+        update(cell)
+        .where(cell.c.drug_id == free.c.drug_id, cell.c.source == source, cell.c.modality == str(modality))
+        .values(**lease_values(run_id))
+        .returning(cell.c.drug_id)
+    )
+    return sorted(set(connection.scalars(claim)))  # records that became one drug have a cell each
 
 
 def due_cells(
@@ -170,8 +182,12 @@ def due_cells(
     refresh_days: float | None = None,
     since: datetime | None = None,
 ) -> Select[tuple[int]]:
-    """The query for the drug ids whose cell is unknown, or to be tried again, or older than ``refresh_days``."""
-    due = cell.c.state == State.unknown
+    """The query for the drug ids whose cell is to be filled.
+
+    It is unknown, or could not be refreshed by an earlier run, or is to be tried again, or is older than
+    ``refresh_days``.
+    """
+    due = (cell.c.state == State.unknown) | stale(cell, since)
     tried = [state for state, wanted in ((State.failed, retry_failed), (State.rejected, retry_rejected)) if wanted]
     if tried:
         again = cell.c.state.in_(tried)
@@ -179,6 +195,12 @@ def due_cells(
     if refresh_days is not None:
         due = due | (cell.c.updated_at < datetime.now(UTC) - timedelta(days=refresh_days))
     return select(cell.c.drug_id).where(cell.c.source == source, cell.c.modality == str(modality), due)
+
+
+def stale(table: Table, since: datetime | None = None) -> ColumnElement[bool]:
+    """Whether what is known was to be refreshed, and could not be, by a run before ``since``."""
+    pending = table.c.state.in_([State.present, State.absent]) & table.c.last_error.is_not(None)
+    return pending & (table.c.updated_at < since) if since is not None else pending
 
 
 def write_lookup(
@@ -192,7 +214,10 @@ def write_lookup(
     evidence: str | None = None,
     error: str | None = None,
 ) -> None:
-    """Record what became of something that was asked for, or that a part of a file was read."""
+    """Record what became of something that was asked for, or that a part of a file was read.
+
+    A failure hides nothing that is known: only its error is kept beside it, and the key is due again (``stale``).
+    """
     key, evidence, error = clean(key), clean(evidence) if evidence else None, clean(error) if error else None
     statement = insert(lookup).values(
         source=source,
@@ -205,14 +230,15 @@ def write_lookup(
         run_id=run_id,
     )
     new = statement.excluded
+    kept = (new.state == State.failed) & lookup.c.state.in_([State.present, State.absent])
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["source", "key"],
             set_={
-                "state": new.state,
-                "drug_id": new.drug_id,
+                "state": case((kept, lookup.c.state), else_=new.state),
+                "drug_id": case((kept, lookup.c.drug_id), else_=new.drug_id),
                 "attempts": lookup.c.attempts + 1,
-                "evidence": new.evidence,
+                "evidence": case((kept, lookup.c.evidence), else_=new.evidence),
                 "last_error": new.last_error,
                 "run_id": new.run_id,
                 "updated_at": func.now(),

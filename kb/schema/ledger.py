@@ -7,6 +7,8 @@ two addresses or under two licences are two retrievals, so that each proof names
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -26,6 +28,16 @@ from kb.schema.base import (
 
 ORIGINS = ("fetched", "bundled", "computed", "user")
 RUN_STATES = ("running", "complete", "interrupted", "failed")
+
+
+
+def lease_columns() -> tuple[Column[Any], ...]:
+    """Which run works on a row, and until when nobody else does."""
+    return (
+        Column("leased_by", Uuid, comment="the run that works on it now"),
+        moment("leased_until", nullable=True, now=False),
+    )
+
 
 licence = Table(
     "licence",
@@ -125,6 +137,7 @@ cell = Table(
     artifact_column(nullable=True),
     references("run_id", "run.id", Uuid),
     moment("updated_at"),
+    *lease_columns(),
     one_of("modality", FACETS, "modality"),
     one_of("state", State, "state"),
     CheckConstraint("state <> 'present' OR artifact IS NOT NULL", name="present_has_artifact"),
@@ -159,6 +172,7 @@ lookup = Table(
     Column("evidence", Text),
     references("run_id", "run.id", Uuid),
     moment("updated_at"),
+    *lease_columns(),
     one_of("state", State, "state"),
     CheckConstraint("state <> 'absent' OR evidence IS NOT NULL", name="absent_has_evidence"),
     Index("ix_lookup_source_state", "source", "state"),

@@ -1,5 +1,6 @@
 """Sources: each one file behind one contract, found by name."""
 
+from kb.errors import UsageError
 from kb.registry import Registry
 from kb.sources.contract import Source
 
@@ -15,6 +16,16 @@ SOURCES: Registry[type[Source]] = Registry(
         "tabular": "kb.sources.tables.source:Tabular",
         "rdkit": "kb.sources.rdkit.source:RdkitSource",
     },
+    group="mkmed.sources",
 )
 
-__all__ = ["SOURCES", "Source"]
+
+def adopt(plugin: object) -> type[Source]:
+    """The source class ``plugin``, registered under its own name; raises UsageError when it is none."""
+    if not (isinstance(plugin, type) and issubclass(plugin, Source) and isinstance(getattr(plugin, "name", None), str)):
+        raise UsageError(f"{plugin!r} is not a source", hint="a source is a subclass of kb.sources.contract.Source")
+    SOURCES.add(plugin.name, plugin)
+    return plugin
+
+
+__all__ = ["SOURCES", "Source", "adopt"]

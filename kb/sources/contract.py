@@ -1,24 +1,28 @@
-"""What a source is: its name, its licences, an estimate, and a way to hand over its data chunk by chunk.
+"""What a source is: its name, its licences, its options, an estimate, and a generator of what there is to write.
 
-A source reads and parses; it never writes tables. ``Job`` (``kb.ingest.engine``) gives it a connection to read what is
-due, and writes each batch with the ledger in one transaction.
+A source reads and parses; it never writes tables. The engine (``kb.ingest.engine``) writes each part that it yields in
+one transaction with the part's mark, replays that transaction when the server dies, and shows the progress.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from kb.errors import UsageError
-from kb.inputs import require_regular
 from kb.licences import Licence
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from kb.ingest.engine import Job
     from kb.ingest.records import Batch
+
+FLAGS = {"refresh_days": "--refresh", "columns": "--column", "modalities": "--modality"}
+"""Options of the command line whose names are not those of the fields of ``IngestOptions``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,16 @@ class IngestOptions:
     modalities: tuple[str, ...] | None = None
     dataset: str | None = None
     yes: bool = False
+
+    def given(self) -> list[str]:
+        """The options that the user gave, as they are called on the command line."""
+        empty = type(self)()
+        return [flag(f.name) for f in fields(self) if getattr(self, f.name) != getattr(empty, f.name)]
+
+
+def flag(name: str) -> str:
+    """What a field of IngestOptions is called on the command line."""
+    return FLAGS.get(name, f"--{name.replace('_', '-')}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +76,26 @@ class Origin:
     licences: tuple[Licence, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one transaction writes: a batch of records and its mark, which an ingest that goes on passes over.
+
+    ``source`` files the records under another registered source. ``also`` writes more in the same transaction, given
+    the drug ids by record key; it is called again when the transaction is replayed, so it changes the database only.
+    ``then`` is called once, after the commit. ``size`` is how much of the progress it stands for.
+    """
+
+    batch: Batch
+    mark: str | None = None
+    source: str | None = None
+    also: Callable[[Connection, Mapping[str, int]], None] | None = None
+    then: Callable[[], None] | None = None
+    size: int = 1
+    note: str = ""
+
+
 class Source(ABC):
-    """Where facts come from. Subclasses set the class variables and implement ``plan`` and ``ingest``."""
+    """Where facts come from. Subclasses set the class variables and implement ``plan`` and ``read``."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -73,16 +105,29 @@ class Source(ABC):
     licences: ClassVar[tuple[Licence, ...]]
     """The first one is the source's own; further ones are those that single rows may carry."""
     modalities: ClassVar[tuple[str, ...]] = ()
-    needs_path: ClassVar[bool] = False
-    takes_folder: ClassVar[bool] = False
+    options: ClassVar[frozenset[str]] = frozenset()
+    """The fields of ``IngestOptions`` that the source honours; any other that the user gives is a usage error."""
+    brings: ClassVar[tuple[type[Source] | Origin, ...]] = ()
+    """Other sources that parts are filed under."""
 
     @abstractmethod
     def plan(self, job: Job) -> Plan:
         """The estimate that ``--dry-run`` prints; reads the database and files, makes no request."""
 
     @abstractmethod
-    def ingest(self, job: Job) -> None:
-        """Hand everything that is due to ``job``, which commits it piece by piece; may be killed at any point."""
+    def read(self, job: Job) -> Iterator[Part]:
+        """Everything that is due, part by part; a part is committed before the next one is asked for.
+
+        It may be killed at any point, and holds no transaction open between two parts.
+        """
+
+    def refuse_other_options(self, options: IngestOptions) -> None:
+        """Raise UsageError for an option that the user gave and this source does not honour."""
+        honoured = sorted(flag(name) for name in self.options)
+        other = [given for given in options.given() if given not in honoured]
+        if other:
+            raise UsageError(f"source {self.name} has no {other[0]}",
+                             hint=f"it has {', '.join(honoured)}" if honoured else "it has no options")
 
     def path(self, job: Job) -> Path:
         """The file or folder that the user gave; raises UsageError when it is missing."""
@@ -91,33 +136,6 @@ class Source(ABC):
             raise UsageError(
                 f"source {self.name} reads a file", hint=f"mkmed kb ingest --source {self.name} --path FILE"
             )
-        return path if self.takes_folder and path.is_dir() else require_regular(path, "--path")
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A part of a file: ``key`` names file (by sha256) and range, so that a finished part is never read again."""
-
-    key: str
-    size: int
-
-
-class StreamSource(Source):
-    """A source that reads files from start to end, in chunks that are each committed once and then skipped."""
-
-    @abstractmethod
-    def chunks(self, job: Job) -> Sequence[Chunk] | Iterator[Chunk]:
-        """The parts of the input, in order."""
-
-    @abstractmethod
-    def load(self, job: Job, chunk: Chunk) -> Batch:
-        """The records of one part."""
-
-    def ingest(self, job: Job) -> None:
-        """Write every chunk that is not done yet, each in one transaction with its mark."""
-        for chunk in self.chunks(job):
-            if job.is_done(chunk.key):
-                job.advance(chunk.size, note="already there")
-                continue
-            job.write(self.load(job, chunk), done=chunk.key)
-            job.advance(chunk.size)
+        if not path.exists():
+            raise UsageError(f"{path} does not exist", hint="check --path")
+        return path

@@ -212,6 +212,8 @@ SELECT l.drug_id, d.name, l.entity_id, e.name AS entity, l.method, l.weak
 FROM mkmed.drug_entity l JOIN mkmed.readable_drug d ON d.drug_id = l.drug_id JOIN mkmed.kg_entity e ON e.id = l.entity_id
 WHERE (SELECT mkmed.may_read_closed()) OR (
     CASE WHEN l.method IN ('inchikey', 'skeleton') THEN d.inchikey IS NOT NULL
+         WHEN l.method = 'name' THEN EXISTS (
+             SELECT FROM mkmed.names n WHERE n.drug_id = l.drug_id AND n.name_key = lower(l.via))
          ELSE EXISTS (SELECT FROM mkmed.identifiers i WHERE i.drug_id = l.drug_id AND i.namespace || ':' || i.value = l.via) END
     AND EXISTS (SELECT FROM mkmed.entities v WHERE v.entity_id = l.entity_id));
 COMMENT ON VIEW mkmed.drug_entities IS 'Which entity of the knowledge graph a drug is, and by what they were matched.';

@@ -44,6 +44,13 @@ class CodeShare:
     code: str
     change: float
     """In logits."""
+    name: str = ""
+    """What the code means, where a table says it."""
+
+    @property
+    def shown(self) -> str:
+        """The code with what it means."""
+        return f"{self.code} ({self.name})" if self.name else self.code
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Explanation:
 
     def rows(self, limit: int = 5) -> list[dict[str, Any]]:
         """The strongest reasons as rows of a table."""
-        rows = [{"medication": self.code, "because of": f"visit {item.visit} {item.kind} {item.code}",
+        rows = [{"medication": self.code, "because of": f"visit {item.visit} {item.kind} {item.shown}",
                  "change": item.change} for item in self.codes[:limit]]
         rows += [{"medication": self.code, "because of": f"modality {name}", "change": change}
                  for name, change in sorted(self.modalities.items(), key=lambda item: -abs(item[1])) if change]
@@ -98,12 +105,13 @@ def explain(service: RecommenderService, patient: Patient, medications: Sequence
     score = logit(raw)[:, rows]
     calibrated = service.trained.platt.apply(raw[:1])[0]
     known = [bool(service.numbers(kind, code)) for _, kind, code in places]
+    meanings = [service.meaning(kind, written) for _, kind, written in places]
     shift = _Shift.of(service)
     modalities = shift.modalities(patient, rows) if shift else {}
     explanations = []
     for column, (code, row) in enumerate(zip(wanted, rows, strict=True)):
-        shares = [CodeShare(visit, kind, name, float(score[0, column] - score[i + 1, column]))
-                  for i, (visit, kind, name) in enumerate(places) if known[i]]
+        shares = [CodeShare(visit, kind, written, float(score[0, column] - score[i + 1, column]), meanings[i])
+                  for i, (visit, kind, written) in enumerate(places) if known[i]]
         shares.sort(key=lambda item: -abs(item.change))
         pieces = shift.fragments(patient, row, fragments) if shift and fragments is not None else []
         explanations.append(Explanation(code, service.knowledge.names[row], float(calibrated[row]), shares,
@@ -234,7 +242,7 @@ def draw(explanation: Explanation, path: Any, *, limit: int = 12) -> None:
     parts = sorted(explanation.modalities.items(), key=lambda item: abs(item[1]))
     figure = Figure(figsize=(9, 1.4 + 0.26 * max(len(codes), len(parts), 3)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
-    bars = [([f"visit {c.visit} · {c.code}" for c in codes], [c.change for c in codes], left, "codes"),
+    bars = [([f"visit {c.visit} · {c.shown:.60}" for c in codes], [c.change for c in codes], left, "codes"),
             ([name for name, _ in parts], [change for _, change in parts], right, "modalities of its vector")]
     for names, values, axis, title in bars:
         axis.barh(names, values, color=["#1f5fa8" if value >= 0 else "#b3452c" for value in values])

@@ -23,6 +23,7 @@ from recsys.cohorts.cohort import DOOR, KINDS, KNOWN_AT_THE_DOOR, Ragged, Vocabu
 from recsys.cohorts.tasks import TASKS
 from recsys.experiments.checkpoint import Trained
 from recsys.experiments.decode import select
+from recsys.knowledge.codes import PATH_SYSTEMS, title
 from recsys.orders.codes import normalised
 from recsys.orders.stored import order_of, unpack
 
@@ -175,6 +176,13 @@ class RecommenderService:
         """The map from orders to medications that is stored with the recommender."""
         return None if self.trained.orders is None else unpack(self.trained.orders)
 
+    def meaning(self, kind: str, text: str) -> str:
+        """What a code as written means in words; empty where no table says it, and for codes that are words."""
+        if kind == "medication":
+            return ", ".join(self.knowledge.names[number] for number in self.numbers(kind, text))
+        code = normalised(text, kind) or ""
+        return "" if kind == DOOR or code.partition(":")[0] in PATH_SYSTEMS else title(code) or ""
+
     def histories(self, patients: Sequence[Patient]) -> tuple[Histories, list[Coverage]]:
         """The patients as a recommender takes them, and how much of each is understood."""
         kinds = (*KINDS, DOOR) if self.task.door else KINDS
@@ -253,10 +261,11 @@ class RecommenderService:
 
     def ingredients(self, text: str) -> tuple[str, ...]:
         """The keys of the ingredients of a medication as written; all those of a class."""
-        resolved = self.orders.resolver.resolve(order_of(text)) if self.orders is not None else None
-        if resolved is not None and resolved.ingredients:
-            return resolved.keys
-        known = self.knowledge.ingredients
+        known, vocabulary = self.knowledge.ingredients, self.vocabularies["medication"]
+        if text not in vocabulary and normalised(text, "medication") not in vocabulary and self.orders is not None:
+            resolved = self.orders.resolver.resolve(order_of(text))
+            if resolved.ingredients:
+                return resolved.keys
         keys = (key for number in self.numbers("medication", text) for key in (known[number] if known else ()))
         return tuple(dict.fromkeys(keys))
 

@@ -54,8 +54,11 @@ class Evaluation:
 
 
 def evaluate(recommender: Recommender, train: Histories, test: Histories, choices: Choices, *,
-             decision: Decision | None = None) -> Evaluation:
-    """The evaluation on ``test`` with the safe rule (or the given one); ``train`` only says what is rare."""
+             decision: Decision | None = None, subgroups: Mapping[str, np.ndarray] | None = None) -> Evaluation:
+    """The evaluation on ``test`` with the safe rule (or the given one); ``train`` only says what is rare.
+
+    ``subgroups`` are masks bool[N] of the test visits by name, each told by itself.
+    """
     keep = test.scored
     if not keep.any():
         raise DataError("no test visit is scored by this task", hint="take --task stay or a larger cohort")
@@ -81,6 +84,8 @@ def evaluate(recommender: Recommender, train: Histories, test: Histories, choice
                         "error": calibration_error(calibrated, target), "brier": brier(calibrated, target),
                         "reliability": [row for row in reliability(calibrated, target) if shown(int(row["count"]))]},
         "by_visits": by_visits(table, patient_of, past),
+        "by_subgroup": by_subgroup(table, patient_of, {name: mask[keep] for name, mask in (subgroups or {}).items()},
+                                   draws),
         "by_rarity": by_medication(probability, chosen, target, rarity_groups(train)),
         "by_bucket": by_medication(probability, chosen, target, bucket_groups(knowledge)),
         "rare_without_vector": _rare_without_vector(knowledge, train),
@@ -102,6 +107,21 @@ def by_visits(table: Mapping[str, np.ndarray], patient_of: np.ndarray,
             rows[name] = {**summary(part, patient_of[inside]), "visits": int(inside.sum())}
             if len(np.unique(patient_of[inside])) < LEAST:
                 rows[name] = dict.fromkeys(rows[name])
+    return rows
+
+
+def by_subgroup(table: Mapping[str, np.ndarray], patient_of: np.ndarray, subgroups: Mapping[str, np.ndarray],
+                draws: int) -> dict[str, dict[str, Any]]:
+    """The means over each subgroup's visits, with Jaccard's 95 % interval; none for fewer than LEAST patients."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, inside in subgroups.items():
+        people = patient_of[inside]
+        patients = len(np.unique(people))
+        if patients >= LEAST:
+            part = {key: values[inside] for key, values in table.items()}
+            low, high = intervals(patient_sums(part, people), draws=draws)["jaccard"]
+            rows[name] = {**summary(part, people), "jaccard_low": low, "jaccard_high": high,
+                          "visits": int(inside.sum()), "patients": patients}
     return rows
 
 

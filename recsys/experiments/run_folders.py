@@ -148,7 +148,10 @@ def list_run_folders(settings: Settings) -> list[dict[str, Any]]:
 
 
 def report_rows(report: Mapping[str, Any], by: str = "summary") -> list[dict[str, Any]]:
-    """A report as the rows of one table; ``by`` is summary, visits, rarity, bucket, calibration or literature."""
+    """A report as the rows of one table.
+
+    ``by`` is summary, visits, subgroup, rarity, bucket, calibration or literature.
+    """
     if by == "summary":
         rows = [{"mean over": "visits", **report["per_visit"]}, {"mean over": "patients", **report["per_patient"]},
                 {"mean over": "visits, no DDI rule", **report["free"]}]
@@ -158,11 +161,11 @@ def report_rows(report: Mapping[str, Any], by: str = "summary") -> list[dict[str
     if by == "literature":
         return [{"metric": name, "mean": mean, "std of 10 draws": std}
                 for name, (mean, std) in report["literature"].items()]
-    if by not in ("visits", "rarity", "bucket"):
+    if by not in ("visits", "subgroup", "rarity", "bucket"):
         raise UsageError(f"there is no table by {by!r}",
-                         hint="summary, visits, rarity, bucket, calibration or literature")
+                         hint="summary, visits, subgroup, rarity, bucket, calibration or literature")
     label = "visit number" if by == "visits" else by  # "visits" is a column of that table
-    return [{label: name, **row} for name, row in report[f"by_{by}"].items()]
+    return [{label: name, **row} for name, row in report.get(f"by_{by}", {}).items()]
 
 
 def _with_intervals(report: Mapping[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

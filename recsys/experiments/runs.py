@@ -247,7 +247,7 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
                 log(row)
 
         fitted = fit(config, data, log=note, folder=folder, resume=resume)
-    result = evaluate(fitted.recommender, data.train, data.test, fitted.choices)
+    result = evaluate(fitted.recommender, data.train, data.test, fitted.choices, subgroups=subgroups(data.encoded))
     rows = read_metrics(folder)
     report = {**result.report, "recommender": config.recommender, "mode": config.mode, "run": folder.name,
               "config": config.as_json(), "cohort": str(data.encoded.cohort.fingerprint),
@@ -258,6 +258,17 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
               "signatures": signatures(rows, result.report, fitted.recommender)}
     _store(settings, folder, config, data, fitted, result, report)
     return report
+
+
+SUBGROUPS = ("sex", "age", "race", "ethnicity", "admission_type", "visit_type")
+"""The attributes by whose levels an evaluation is told apart."""
+
+
+def subgroups(encoded: Encoded, side: str = "test") -> dict[str, np.ndarray]:
+    """bool[N] masks of the visits of one side by attribute and level, as ``sex: female``."""
+    rows = encoded.visits_of(side)
+    return {f"{name}: {level}": attribute.values[rows] == place for name in SUBGROUPS
+            if (attribute := encoded.cohort.attributes.get(name)) for place, level in enumerate(attribute.levels)}
 
 
 def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted: Fitted, result: Evaluation,

@@ -23,4 +23,5 @@ FORMATS: Registry[EhrFormat] = Registry(
         "nhanes": "recsys.formats.nhanes:FORMAT",
         "synthetic": "recsys.formats.synthetic:FORMAT",
     },
+    group="mkmed.formats",
 )

@@ -92,18 +92,15 @@ class Diabetes130:
             staged = export.fresh("staged")
             export.run(
                 f"CREATE TEMP TABLE {staged} AS SELECT *, start + days * 86400 AS stop FROM (SELECT"
-                f" whole(encounter_id) AS id,"
-                f" whole(patient_nbr) AS patient, {FIRST} + row_number() OVER (ORDER BY TRY_CAST(encounter_id AS"
-                f" BIGINT),"
-                " encounter_id) AS start, TRY_CAST(time_in_hospital AS BIGINT) AS days, said(race) AS race,"
-                " CASE WHEN lower(gender) IN ('male', 'female') THEN lower(gender) END AS sex,"
-                " age_band(TRY_CAST(regexp_extract(age, '(\\d+)', 1) AS INT)) AS age,"
+                f" whole(encounter_id) AS id, whole(patient_nbr) AS patient, {FIRST} + row_number() OVER (ORDER BY"
+                " TRY_CAST(encounter_id AS BIGINT), encounter_id) AS start, TRY_CAST(time_in_hospital AS INT)::BIGINT"
+                " AS days, said(race) AS race, CASE WHEN lower(gender) IN ('male', 'female') THEN lower(gender) END"
+                " AS sex, age_band(TRY_CAST(regexp_extract(age, '(\\d+)', 1) AS INT)) AS age,"
                 f" {_cases('admission_type_id', ADMISSIONS)} AS admission,"
                 f" {_cases('discharge_disposition_id', DISCHARGES)} AS discharged,"
                 " CASE WHEN whole(discharge_disposition_id) IN ('11', '19', '20', '21') THEN 'yes' ELSE 'no' END AS"
-                " died,"
-                " CASE trim(readmitted) WHEN '<30' THEN 'yes' WHEN '>30' THEN 'no' WHEN 'NO' THEN 'no' END AS again"
-                f" FROM {raw})")
+                " died, CASE trim(readmitted) WHEN '<30' THEN 'yes' WHEN '>30' THEN 'no' WHEN 'NO' THEN 'no' END AS"
+                f" again FROM {raw})")
             visits = read_visits(export, TABLE, staged, attributes={
                 RACE: "v.race", SEX: "v.sex", AGE: "v.age", ADMISSION: "v.admission", DISCHARGE: "v.discharged",
                 DIED: "v.died", READMITTED: "v.again"}, readmission=None)

@@ -77,17 +77,16 @@ def _stays(export: Export) -> tuple[Visits, int]:
     staged = export.stage(
         "patient", STAYS,
         "whole(s.patientunitstayid) AS id, trim(s.uniquepid) AS patient,"
-        " TRY_CAST(whole(s.hospitaldischargeyear) AS INT) AS year,"
+        " TRY_CAST(whole(s.hospitaldischargeyear) AS SMALLINT)::BIGINT AS year,"
         # '> 89' is 90, no age is 0.
         " coalesce(TRY_CAST(trim(replace(s.age, '>', '')) AS DOUBLE), 0) + CASE WHEN s.age LIKE '%>%' THEN 1 ELSE 0"
-        " END AS age,"
-        " s.age <> '' AS aged, coalesce(TRY_CAST(s.patienthealthsystemstayid AS DOUBLE), 0) AS hospital_stay,"
-        " coalesce(-TRY_CAST(s.hospitaladmitoffset AS DOUBLE), 0) AS unit_time,"
+        " END AS age, s.age <> '' AS aged, coalesce(TRY_CAST(s.patienthealthsystemstayid AS DOUBLE), 0) AS"
+        " hospital_stay, coalesce(-TRY_CAST(s.hospitaladmitoffset AS DOUBLE), 0) AS unit_time,"
         " coalesce(TRY_CAST(s.unitvisitnumber AS DOUBLE), 0) AS turn_number, sex_of(s.gender) AS sex,"
         " said(s.ethnicity) AS ethnicity, said(whole(s.hospitalid)) AS hospital, said(s.hospitaladmitsource) AS source,"
         " said(s.hospitaldischargelocation) AS location, lower(said(s.hospitaldischargestatus)) AS status,"
         " said(s.unittype) AS unittype, lower(said(s.apacheadmissiondx)) AS admitted_for,"
-        " TRY_CAST(s.unitdischargeoffset AS BIGINT) * 60 AS length")
+        " TRY_CAST(s.unitdischargeoffset AS INT)::BIGINT * 60 AS length")
     # A year, then the place among all stays: order is all that the seconds of a start mean.
     order = "patient, year, age, hospital_stay, unit_time, turn_number, TRY_CAST(id AS BIGINT), id"
     placed = export.fresh("placed")
@@ -95,9 +94,8 @@ def _stays(export: Export) -> tuple[Visits, int]:
                f" (SELECT *, (year - 1970) * {YEAR} + row_number() OVER (ORDER BY {order}) - 1 AS start FROM {staged})")
     unordered = export.count(
         "SELECT count(*) FROM (SELECT hospital_stay, lag(hospital_stay) OVER w AS before FROM (SELECT DISTINCT"
-        " patient, year,"
-        f" age, hospital_stay FROM {placed}) WINDOW w AS (PARTITION BY patient, year, age ORDER BY hospital_stay))"
-        " WHERE before IS NOT NULL")
+        f" patient, year, age, hospital_stay FROM {placed}) WINDOW w AS (PARTITION BY patient, year, age ORDER BY"
+        " hospital_stay)) WHERE before IS NOT NULL")
     attributes = {
         AGE: "CASE WHEN v.aged THEN age_band(v.age) END", SEX: "v.sex", ETHNICITY: "v.ethnicity",
         HOSPITAL: "v.hospital",
@@ -117,8 +115,7 @@ def _orders(export: Export, visits: Visits) -> CodePairs:
     raw = export.stage("medication", wanted)
     named = export.fresh("named")
     export.run(f"CREATE TEMP TABLE {named} AS SELECT DISTINCT ON (hicl) hicl, name FROM (SELECT whole(drughiclseqno)"
-               f" AS hicl,"
-               f" trim(drugname) AS name, count(*) AS times FROM {raw} WHERE said(drugname) IS NOT NULL"
+               f" AS hicl, trim(drugname) AS name, count(*) AS times FROM {raw} WHERE said(drugname) IS NOT NULL"
                " AND whole(drughiclseqno) NOT IN ('', '0') GROUP BY ALL) ORDER BY hicl, times DESC, name")
     export.ledger.note("medication", "orders named through their HICL number", export.count(
         f"SELECT count(*) FROM {raw} s JOIN {named} n ON n.hicl = whole(s.drughiclseqno) WHERE said(s.drugname) IS NULL"
@@ -126,8 +123,8 @@ def _orders(export: Export, visits: Visits) -> CodePairs:
     staged = export.fresh("staged")
     row = cells(("drugname", "hicl", "others", "routeadmin", "drugordercancelled"))
     export.run(f"CREATE TEMP TABLE {staged} AS SELECT visit, {row} AS key FROM (SELECT CASE WHEN"
-               f" whole(s.patientunitstayid)"
-               " = '' THEN -2 ELSE coalesce(v.number, -1) END AS visit, coalesce(said(s.drugname), '') AS drugname,"
+               " whole(s.patientunitstayid) = '' THEN -2 ELSE coalesce(v.number, -1) END AS visit,"
+               " coalesce(said(s.drugname), '') AS drugname,"
                " whole(s.drughiclseqno) AS hicl, coalesce(n.name, '') AS others, s.routeadmin, s.drugordercancelled"
                f" FROM {raw} s LEFT JOIN {visits.sql} v ON v.id = whole(s.patientunitstayid)"
                f" LEFT JOIN {named} n ON n.hicl = whole(s.drughiclseqno)) s")

@@ -122,10 +122,10 @@ def _status(value: Any) -> str:
 
 def reference(value: Any) -> str:
     """A reference as ``Type/id`` or ``urn:…``; empty where it is neither (a contained one is ``#id``)."""
-    text = _text(_mapping(value).get("reference")).partition("/_history/")[0].partition("|")[0]
+    text = _text(_mapping(value).get("reference"))[-1000:].partition("/_history/")[0].partition("|")[0]
     if text.startswith(("#", "urn:")):
         return text if text.startswith("#") else text.lower()
-    found = re.search(r"([A-Z][A-Za-z]+)/([A-Za-z0-9.\-]{1,64})$", text)
+    found = re.fullmatch(r"(?:.*/)?([A-Z][A-Za-z]{1,40})/([A-Za-z0-9.\-]{1,64})", text)
     return f"{found.group(1)}/{found.group(2)}" if found else ""
 
 
@@ -359,10 +359,9 @@ class Fhir:
         for why, rows in export.fetch("SELECT why, count(*) FROM fhir_encounters WHERE why <> '' GROUP BY why"):
             export.ledger.lose("encounters", why, rows)
         export.run("CREATE TEMP TABLE fhir_visits AS SELECT e.id, coalesce(a.id, '') AS patient, CAST(e.start AS"
-                   " BIGINT) AS"
-                   " start, CAST(e.stop AS BIGINT) AS stop, said(e.kind) AS kind, said(e.discharged) AS discharged,"
-                   " said(e.admitted) AS admitted FROM fhir_encounters e LEFT JOIN alias a ON a.name = e.person"
-                   " WHERE e.why = ''")
+                   " BIGINT) AS start, CAST(e.stop AS BIGINT) AS stop, said(e.kind) AS kind, said(e.discharged) AS"
+                   " discharged, said(e.admitted) AS admitted FROM fhir_encounters e LEFT JOIN alias a ON a.name ="
+                   " e.person WHERE e.why = ''")
         inpatient = ", ".join(f"'{one}'" for one in _INPATIENT)
         attributes = {
             VISIT_TYPE: "v.kind", DISCHARGE: "v.discharged", ADMISSION: "v.admitted", SEX: "p.sex", RACE: "p.race",
@@ -389,36 +388,30 @@ def _pairs(export: Export, table: str, visits: Visits) -> CodePairs:
     ledger.read(table, listed)
     once = export.fresh("once")
     export.run(f"CREATE TEMP TABLE {once} AS SELECT DISTINCT ON (CASE WHEN id = '' THEN CAST(rowid AS VARCHAR) ELSE"
-               f" id END) *"
-               f" FROM {raw} ORDER BY ALL")
+               f" id END) * FROM {raw} ORDER BY ALL")
     ledger.lose(table, "resource listed again", listed - export.count(f"SELECT count(*) FROM {once}"))
     key = "f.key"
     named = ""
     if table == "orders":
         # A reference that leads to no Medication of these files names no drug.
         key = ("CASE WHEN f.drug = '' THEN f.key ELSE coalesce(d.key, '') || CASE WHEN f.route <> '' AND d.key <> ''"
-               " THEN"
-               " chr(9) || 'ROUTE:' || upper(f.route) ELSE '' END END")
+               " THEN chr(9) || 'ROUTE:' || upper(f.route) ELSE '' END END")
         named = ("LEFT JOIN alias m ON m.name = f.drug LEFT JOIN (SELECT id, min(key) AS key FROM fhir_drugs GROUP"
-                 " BY id) d"
-                 " ON d.id = m.id")
+                 " BY id) d ON d.id = m.id")
     facts = export.fresh("facts")
     export.run(
         f"CREATE TEMP TABLE {facts} AS SELECT f.why, {key} AS key, f.encounter <> '' AS stated, e.id AS encounter,"
         f" coalesce(p.id, '') AS person, CAST(f.day AS BIGINT) AS day FROM {once} f LEFT JOIN alias e ON e.name ="
-        f" f.encounter"
-        f" LEFT JOIN alias p ON p.name = f.person {named}")
+        f" f.encounter LEFT JOIN alias p ON p.name = f.person {named}")
     for why, rows in export.fetch(f"SELECT why, count(*) FROM {facts} WHERE why <> '' GROUP BY why"):
         ledger.lose(table, why, rows)
     export.run(f"DELETE FROM {facts} WHERE why <> ''")
     found, staged = export.fresh("found"), export.fresh("staged")
     export.run(f"CREATE TEMP TABLE {found} AS SELECT f.rowid AS row, arg_max(s.id, (s.start, s.id)) AS id FROM"
-               f" {facts} f"
-               " JOIN spans s ON s.patient = f.person AND f.day // 86400 >= s.start // 86400 AND f.day // 86400 <="
-               " greatest(coalesce(s.stop, s.start), s.start) // 86400 WHERE NOT f.stated GROUP BY f.rowid")
+               f" {facts} f JOIN spans s ON s.patient = f.person AND f.day // 86400 >= s.start // 86400 AND f.day //"
+               " 86400 <= greatest(coalesce(s.stop, s.start), s.start) // 86400 WHERE NOT f.stated GROUP BY f.rowid")
     export.run(f"CREATE TEMP TABLE {staged} AS SELECT coalesce(v.number, CASE WHEN f.stated THEN -1 ELSE -2 END) AS"
-               f" visit,"
-               f" f.key FROM {facts} f LEFT JOIN {found} g ON g.row = f.rowid"
+               f" visit, f.key FROM {facts} f LEFT JOIN {found} g ON g.row = f.rowid"
                f" LEFT JOIN {visits.sql} v ON v.id = coalesce(g.id, f.encounter)")
     ledger.note(table, "facts without an encounter, placed by day", export.count(f"SELECT count(*) FROM {found}"))
     export.drop(once, facts, found)

@@ -107,15 +107,13 @@ def _events(export: Export) -> tuple[str, str]:
         if not kind.startswith(("TIMESTAMP", "DATE")):
             raise DataError(f"{part.path.name}: its times are {kind}, MEDS wants timestamps",
                             hint="write the column as timestamp[us], e.g. pandas.to_datetime(table['time']); a text"
-                                 " such as "
-                                 "01/02/2150 has two meanings")
+                                 " such as 01/02/2150 has two meanings")
         visit = next((column for column in _VISIT_COLUMNS if column in types), "")
         visit_columns.add(visit)
         chosen = f"CAST({identifier(types[visit][0])} AS VARCHAR)" if visit else "NULL"
         name = {key: identifier(value[0]) for key, value in types.items()}
         selects.append(f"SELECT TRY_CAST({name[subject]} AS BIGINT) AS subject, CAST(floor(epoch({name['time']})) AS"
-                       f" BIGINT)"
-                       f" AS since, CAST({name['code']} AS VARCHAR) AS code, {chosen} AS visit FROM {source}")
+                       f" BIGINT) AS since, CAST({name['code']} AS VARCHAR) AS code, {chosen} AS visit FROM {source}")
     return " UNION ALL ".join(selects), visit_columns.pop() if len(visit_columns) == 1 else ""
 
 
@@ -134,10 +132,8 @@ def _admissions(export: Export, ours: str) -> str:
         " lead(start) OVER w AS following FROM opened WINDOW w AS (PARTITION BY subject ORDER BY start))"
         " SELECT CAST(row_number() OVER (ORDER BY subject, start) - 1 AS INT) AS number, subject, start, text,"
         " CASE WHEN shared THEN second ELSE first END AS out, CASE WHEN shared THEN second_text ELSE first_text END"
-        " AS out_text,"
-        " least(coalesce(CASE WHEN shared THEN second ELSE first END, following), coalesce(following, CASE WHEN"
-        " shared THEN"
-        " second ELSE first END)) AS stop FROM turned")
+        " AS out_text, least(coalesce(CASE WHEN shared THEN second ELSE first END, following), coalesce(following,"
+        " CASE WHEN shared THEN second ELSE first END)) AS stop FROM turned")
     return name
 
 
@@ -177,20 +173,16 @@ class Meds:
         export.ledger.lose(ADMISSIONS, "visit listed again", listed - distinct)
         staged = export.fresh("staged")
         export.run(f"CREATE TEMP TABLE {staged} AS SELECT CAST(number AS VARCHAR) AS id, CAST(subject AS VARCHAR) AS"
-                   f" patient,"
-                   " start, out AS stop, said(split_part(text, '//', 1)) AS admitted, said(split_part(out_text,"
-                   " '//', 1))"
-                   f" AS discharged FROM {admission}")
+                   " patient, start, out AS stop, said(split_part(text, '//', 1)) AS admitted,"
+                   f" said(split_part(out_text, '//', 1)) AS discharged FROM {admission}")
         # The admission that an event lies in; else one that begins later on its day. A diagnosis of the second in which
         # one admission ends and the next begins was coded at the end of the first.
         where = (
             "SELECT e.rowid AS row, CASE WHEN e.role = 'diagnosis' AND e.since = a.start AND a.before = e.since"
             " THEN a.number - 1 WHEN a.number IS NOT NULL AND (a.stop IS NULL OR e.since <= a.stop) THEN a.number"
             f" WHEN b.start - b.start % 86400 <= e.since THEN b.number END AS visit FROM (SELECT rowid, * FROM"
-            f" {ours}) e"
-            f" ASOF LEFT JOIN (SELECT *, lag(out) OVER (PARTITION BY subject ORDER BY start) AS before FROM"
-            f" {admission}) a"
-            f" ON a.subject = e.subject AND e.since >= a.start ASOF LEFT JOIN {admission} b"
+            f" {ours}) e ASOF LEFT JOIN (SELECT *, lag(out) OVER (PARTITION BY subject ORDER BY start) AS before FROM"
+            f" {admission}) a ON a.subject = e.subject AND e.since >= a.start ASOF LEFT JOIN {admission} b"
             " ON b.subject = e.subject AND e.since < b.start")
         return staged, f"SELECT row, CAST(visit AS VARCHAR) AS visit FROM ({where}) WHERE visit IS NOT NULL"
 
@@ -198,9 +190,8 @@ class Meds:
         """The visits of a column of the events: each from its first event to its last."""
         staged = export.fresh("staged")
         export.run(f"CREATE TEMP TABLE {staged} AS SELECT subject || ' ' || visit AS id, CAST(subject AS VARCHAR) AS"
-                   f" patient,"
-                   " min(since) AS start, max(since) AS stop, NULL::VARCHAR AS admitted, NULL::VARCHAR AS discharged"
-                   f" FROM {ours} WHERE visit IS NOT NULL GROUP BY subject, visit")
+                   " patient, min(since) AS start, max(since) AS stop, NULL::VARCHAR AS admitted, NULL::VARCHAR AS"
+                   f" discharged FROM {ours} WHERE visit IS NOT NULL GROUP BY subject, visit")
         export.ledger.read(ADMISSIONS, export.count(f"SELECT count(*) FROM {staged}"))
         return staged, f"SELECT rowid AS row, subject || ' ' || visit AS visit FROM {ours} WHERE visit IS NOT NULL"
 
@@ -210,8 +201,7 @@ def _take(export: Export, events: str) -> str:
     ledger = export.ledger
     ledger.read(TABLE, export.count(f"SELECT count(*) FROM ({events})"))
     missing = ("CASE WHEN subject IS NULL THEN 'no subject' WHEN since IS NULL THEN 'no time' WHEN code IS NULL THEN"
-               " 'no code'"
-               " END")
+               " 'no code' END")
     codes = export.fetch(f"SELECT {missing} AS why, CASE WHEN {missing} IS NULL THEN code END, count(*) FROM ({events})"
                          " GROUP BY ALL")
     known: list[tuple[str, str, str]] = []

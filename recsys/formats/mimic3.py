@@ -67,9 +67,8 @@ def read_admissions(export: Export, people: People, age: str) -> Visits:
                           " said(s.admission_type) AS admission, said(s.discharge_location) AS discharged,"
                           " coalesce(said(s.race), said(s.ethnicity)) AS race,"
                           " lower(said(s.diagnosis)) AS admitted_for, CASE WHEN"
-                          " whole(s.hospital_expire_flag) = '1'"
-                          " OR moment(s.deathtime) IS NOT NULL THEN 'yes' WHEN whole(s.hospital_expire_flag) = '0'"
-                          " THEN 'no'"
+                          " whole(s.hospital_expire_flag) = '1' OR moment(s.deathtime) IS NOT NULL THEN 'yes' WHEN"
+                          " whole(s.hospital_expire_flag) = '0' THEN 'no'"
                           f" ELSE {alive} END AS died")
     attributes = {ADMISSION: "v.admission", DISCHARGE: "v.discharged", RACE: "v.race", DIED: "v.died",
                   ADMITTED_FOR: "v.admitted_for"}

@@ -61,12 +61,10 @@ class Nhanes:
                     " sex,"
                     # Ages from 80 on are one value in the file.
                     " CASE WHEN TRY_CAST(s.ridageyr AS DOUBLE) >= 80 THEN '80+' ELSE age_band(TRY_CAST(s.ridageyr AS"
-                    " DOUBLE))"
-                    " END AS age, CASE coalesce(said(whole(s.ridreth3)), whole(s.ridreth1)) WHEN '1' THEN 'Mexican"
-                    " American'"
-                    " WHEN '2' THEN 'Other Hispanic' WHEN '3' THEN 'Non-Hispanic White' WHEN '4' THEN 'Non-Hispanic"
-                    " Black'"
-                    " WHEN '6' THEN 'Non-Hispanic Asian' WHEN '' THEN NULL ELSE 'Other' END AS race")
+                    " DOUBLE)) END AS age, CASE coalesce(said(whole(s.ridreth3)), whole(s.ridreth1)) WHEN '1' THEN"
+                    " 'Mexican American' WHEN '2' THEN 'Other Hispanic' WHEN '3' THEN 'Non-Hispanic White' WHEN '4'"
+                    " THEN 'Non-Hispanic Black' WHEN '6' THEN 'Non-Hispanic Asian' WHEN '' THEN NULL ELSE 'Other'"
+                    " END AS race")
                 people = read_people(export, "person", staged)
                 export.ledger.rows["person"] = export.ledger.rows.pop(listed)
                 attributes = {SEX: "p.sex", AGE: "p.age", RACE: "p.race"}

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from kb.duck import literal
+from kb.errors import NotFound, UsageError
 from kb.identity.identifiers import normalise_ndc
 from recsys.formats.contract import (
     ADMISSION,
@@ -158,16 +159,16 @@ def _vocabulary(export: Export, staged: Mapping[str, str]) -> _Vocabulary:
             needed.update(concepts)
             if kind == "medication":
                 drugs.add(concepts[0])
+    if not export.has("concept"):
+        return _Vocabulary()
     wanted = export.load(("id",), ([number] for number in sorted(filter(_known, needed))))
     columns = ("concept_id", "concept_name", "vocabulary_id", "concept_class_id", "concept_code")
     atc = "s.vocabulary_id = 'ATC' AND s.concept_class_id = 'ATC 5th'"
     ingredient = "s.vocabulary_id = 'RxNorm' AND s.concept_class_id = 'Ingredient'"
-    export.need("concept")
     concept = export.stage(
         "concept", dict.fromkeys(columns, True),
         "whole(s.concept_id) AS id, s.concept_name AS name, s.vocabulary_id AS vocabulary, trim(s.concept_code) AS"
-        " code,"
-        f" CASE WHEN {atc} THEN 'ATC' WHEN {ingredient} THEN 'RXCUI' END AS target",
+        f" code, CASE WHEN {atc} THEN 'ATC' WHEN {ingredient} THEN 'RXCUI' END AS target",
         where=f"whole(s.concept_id) IN (SELECT id FROM {wanted}) OR ({atc}) OR ({ingredient})")
     found = _Vocabulary()
     for number, vocabulary, code, name in export.fetch(
@@ -212,8 +213,7 @@ def _people(export: Export) -> People:
                         "whole(s.person_id) AS id, moment(s.death_date) AS day", where="true")
     name = export.fresh("people")
     export.run(f"CREATE TEMP TABLE {name} AS SELECT p.*, d.day AS death FROM {people.sql} p LEFT JOIN (SELECT id,"
-               f" min(day)"
-               f" AS day FROM {dead} GROUP BY id) d USING (id)")
+               f" min(day) AS day FROM {dead} GROUP BY id) d USING (id)")
     export.drop(people.sql, dead)
     return People(name, ("death",))
 
@@ -254,19 +254,17 @@ def _stage_visits(export: Export, events: Mapping[str, str]) -> tuple[str, dict[
     good = f"SELECT id FROM {visits} WHERE id <> '' AND patient <> '' AND start IS NOT NULL"
     before = export.count(f"SELECT count(*) FROM {visits}")
     export.run(f"INSERT INTO {visits} (id, patient, start) SELECT visit, arg_min(person, (since, person)),"
-               f" min(since) FROM ({every})"
-               f" WHERE visit <> '' AND person <> '' AND since IS NOT NULL AND visit NOT IN ({good}) GROUP BY visit")
+               f" min(since) FROM ({every}) WHERE visit <> '' AND person <> '' AND since IS NOT NULL AND visit NOT"
+               f" IN ({good}) GROUP BY visit")
     named = export.count(f"SELECT count(*) FROM {visits}") - before
     # Runs of days on which a person without any visit has events.
     export.run(
         f"INSERT INTO {visits} (id, patient, start, stop) SELECT 'days ' || person || ' ' || min(day), person,"
         " min(day) * 86400, max(day) * 86400 + 86399 FROM (SELECT person, day, sum(new) OVER (PARTITION BY person"
-        " ORDER BY day)"
-        " AS run FROM (SELECT person, day, CASE WHEN day <= lag(day) OVER (PARTITION BY person ORDER BY day) + 1"
-        " THEN 0 ELSE 1"
-        f" END AS new FROM (SELECT DISTINCT person, since // 86400 AS day FROM ({every}) WHERE visit = '' AND since"
-        f" IS NOT NULL AND"
-        f" person <> '' AND person NOT IN (SELECT patient FROM {visits} WHERE start IS NOT NULL)))) GROUP BY person,"
+        " ORDER BY day) AS run FROM (SELECT person, day, CASE WHEN day <= lag(day) OVER (PARTITION BY person ORDER BY"
+        f" day) + 1 THEN 0 ELSE 1 END AS new FROM (SELECT DISTINCT person, since // 86400 AS day FROM ({every}) WHERE"
+        f" visit = '' AND since IS NOT NULL AND person <> '' AND person NOT IN (SELECT patient FROM {visits} WHERE"
+        " start IS NOT NULL)))) GROUP BY person,"
         f" run")
     made = export.count(f"SELECT count(*) FROM {visits}") - before - named
     export.ledger.read(VISITS, named + made)
@@ -284,8 +282,7 @@ def _place(export: Export, table: str, events: str, visits: str) -> str:
         " AND e.since // 86400 <= greatest(coalesce(v.stop, v.start), v.start) // 86400 WHERE e.visit = '' GROUP BY"
         " e.rowid")
     export.run(f"CREATE TEMP TABLE {placed} AS SELECT CASE WHEN e.visit = '' THEN coalesce(f.visit, '') ELSE e.visit"
-               f" END"
-               f" AS visit, e.key FROM {events} e LEFT JOIN {found} f ON f.row = e.rowid")
+               f" END AS visit, e.key FROM {events} e LEFT JOIN {found} f ON f.row = e.rowid")
     export.ledger.note(table, "rows without a visit, placed by date", export.count(f"SELECT count(*) FROM {found}"))
     export.drop(events, found)
     return placed
@@ -309,13 +306,21 @@ class Omop:
     name = "omop"
     requires: tuple[str, ...] = ("diagnosis", "medication")
     published: Mapping[str, Mapping[str, int]] = {}
+    options = ("vocabulary",)
 
     def read(self, root: Path, options: Mapping[str, Any], limits: Limits) -> Recorded:
-        """Everything that the export records."""
+        """Everything that the export records; ``vocabulary=none`` reads one without concept tables."""
+        if options.get("vocabulary", "none") != "none":
+            raise UsageError(f"option vocabulary cannot be {options['vocabulary']!r}",
+                             hint="vocabulary=none, or leave it out")
         with open_export(root, limits, Ledger()) as export:
             for kind in ("diagnosis", "medication"):
                 export.need(EVENTS[kind].table)
-            export.need("concept")
+            if not export.has("concept") and "vocabulary" not in options:
+                raise NotFound(
+                    f"{root} has no table 'concept'",
+                    hint="put Athena's CONCEPT.csv beside the other tables; --option vocabulary=none keeps concepts as"
+                         " numbers and takes NDCs of source values alone")
             people = _people(export)
             events = {kind: _stage_events(export, kind) for kind in EVENTS if export.has(EVENTS[kind].table)}
             vocabulary = _vocabulary(export, events)
@@ -331,8 +336,7 @@ class Omop:
     def _pairs(self, export: Export, kind: str, events: str, visits: Visits, vocabulary: _Vocabulary) -> CodePairs:
         staged = export.fresh("staged")
         export.run(f"CREATE TEMP TABLE {staged} AS SELECT CASE WHEN e.visit = '' THEN -2 ELSE coalesce(v.number, -1)"
-                   f" END AS"
-                   f" visit, e.key FROM {events} e LEFT JOIN {visits.sql} v ON v.id = e.visit")
+                   f" END AS visit, e.key FROM {events} e LEFT JOIN {visits.sql} v ON v.id = e.visit")
         export.drop(events)
         code: Callable[[tuple[str, ...]], Coded] = vocabulary.medication if kind == "medication" else vocabulary.code
         return coded(export, EVENTS[kind].table, staged, code, lost={-2: NOWHERE})

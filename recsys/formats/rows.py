@@ -87,32 +87,35 @@ def read_visits(
         export.run(f"CREATE TEMP VIEW {good} AS SELECT * FROM {staged} WHERE {faults} IS NULL")
     else:
         export.run(f"CREATE TEMP TABLE {good} AS SELECT * EXCLUDE turn FROM (SELECT *, row_number() OVER (PARTITION"
-                   f" BY id"
-                   f" ORDER BY start, patient, stop) AS turn FROM {fine}) WHERE turn = 1")
+                   f" BY id ORDER BY start, patient, stop) AS turn FROM {fine}) WHERE turn = 1")
     patient = export.fresh("patient")
     known = f"UNION SELECT id FROM {people.sql}" if people.sql else ""
     export.run(f"CREATE TEMP TABLE {patient} AS SELECT id, CAST(row_number() OVER (ORDER BY TRY_CAST(id AS BIGINT)"
-               f" NULLS"
-               f" LAST, id) - 1 AS INT) AS number FROM (SELECT DISTINCT patient AS id FROM {good} {known})")
+               f" NULLS LAST, id) - 1 AS INT) AS number FROM (SELECT DISTINCT patient AS id FROM {good} {known})")
     chosen = "".join(f", {sql} AS {name}" for name, sql in attributes.items())
     joined = f"LEFT JOIN {people.sql} p ON p.id = v.patient" if people.sql else ""
-    inner = (f"SELECT CAST(row_number() OVER (ORDER BY TRY_CAST(v.id AS BIGINT) NULLS LAST, v.id) - 1 AS INT) AS"
-             f" number,"
-             f" v.id, q.number AS patient, v.start, v.stop, {readmission or 'false'} AS counts {chosen}"
-             f" FROM {good} v JOIN {patient} q ON q.id = v.patient {joined}")
+    place = export.fresh("place")
+    export.run(f"CREATE TEMP TABLE {place} AS SELECT id, CAST(row_number() OVER (ORDER BY TRY_CAST(id AS BIGINT) NULLS"
+               f" LAST, id) - 1 AS INT) AS number FROM {good}")
+    inner = (f"SELECT n.number, v.id, q.number AS patient, v.start, v.stop, {readmission or 'false'} AS counts {chosen}"
+             f" FROM {good} v JOIN {place} n ON n.id = v.id JOIN {patient} q ON q.id = v.patient {joined}")
     visit = export.fresh("visit")
     if readmission is None:
         export.run(f"CREATE TEMP TABLE {visit} AS SELECT * EXCLUDE counts FROM ({inner})")
     else:
         # Within a patient, counted visits look at the next counted one; whoever died in hospital cannot come back.
         alive = f"{DIED} IS DISTINCT FROM 'yes'" if DIED in attributes else "true"
-        export.run(f"CREATE TEMP TABLE {visit} AS SELECT * EXCLUDE (counts, later), CASE WHEN NOT counts OR stop IS"
-                   f" NULL OR"
+        raw, again = export.fresh("raw"), export.fresh("again")
+        export.run(f"CREATE TEMP TABLE {raw} AS {inner}")
+        export.run(f"CREATE TEMP TABLE {again} AS SELECT number, lead(start) OVER (PARTITION BY patient ORDER BY start,"
+                   f" number) AS later FROM {raw} WHERE counts")
+        export.run(f"CREATE TEMP TABLE {visit} AS SELECT v.* EXCLUDE counts, CASE WHEN NOT counts OR stop IS NULL OR"
                    f" stop < start OR NOT {alive} THEN NULL WHEN later BETWEEN stop AND stop +"
-                   f" {READMISSION_DAYS * 86400} THEN 'yes' ELSE 'no' END AS {READMITTED} FROM (SELECT *, lead(start)"
-                   f" OVER (PARTITION BY patient, counts ORDER BY start, number) AS later FROM ({inner}))")
+                   f" {READMISSION_DAYS * 86400} THEN 'yes' ELSE 'no' END AS {READMITTED} FROM {raw} v"
+                   f" LEFT JOIN {again} a USING (number)")
+        export.drop(raw, again)
     export.run(f"DROP {'VIEW' if listed == distinct else 'TABLE'} {good}")
-    export.drop(staged)
+    export.drop(staged, place)
     names = (*attributes, *([READMITTED] if readmission is not None else []))
     return Visits(table, visit, export.count(f"SELECT count(*) FROM {patient}"), names)
 
@@ -133,10 +136,11 @@ def read_codes(
     """
     if not export.has(table):
         return no_pairs(table)
-    key = cells(tuple(columns))
-    staged = export.stage(table, {visit_column: True, **columns},
-                          f"CASE WHEN whole(s.{visit_column}) = '' THEN -2 ELSE coalesce(v.number, -1) END AS visit,"
-                          f" {key} AS key", join=f"LEFT JOIN {visits.sql} v ON v.id = whole(s.{visit_column})")
+    staged = export.stage(
+        table, {visit_column: True, **columns},
+        "CASE WHEN s.visit = '' THEN -2 ELSE coalesce(v.number, -1) END AS visit, s.key",
+        first=f"whole(s.{visit_column}) AS visit, {cells(tuple(columns))} AS key",
+        join=f"LEFT JOIN {visits.sql} v ON v.id = s.visit")
     return coded(export, table, staged, code)
 
 

@@ -25,7 +25,8 @@ import numpy as np
 from kb.errors import DataError
 
 _CHUNK = 8 << 20
-_JOINED = 200  # lines that one quoted cell may span
+_JOINED, _SPAN = 100, 1 << 16  # lines and characters that one quoted cell may span
+_UNCLOSED = 1000  # quotes of a file that may be opened and never closed
 DELIMITERS = (",", "\t", ";", "|")
 
 
@@ -225,6 +226,7 @@ class Careful:
     bounds: Bounds
     malformed: int = 0
     first: int = 0
+    _unclosed: int = 0
 
     def rows(self) -> Iterator[list[str]]:
         """The well-formed records, one by one."""
@@ -305,7 +307,7 @@ class Careful:
     ) -> list[str] | None:
         """The record that the line begins, with the lines that its quotes span; else those lines wait their turn."""
         taken: list[tuple[int, str]] = []
-        while len(taken) < _JOINED and len(line) <= self.bounds.line:
+        while len(taken) < _JOINED and len(line) <= _SPAN:
             following = waiting.pop(0) if waiting else next(lines, None)
             if following is None:
                 break
@@ -317,4 +319,9 @@ class Careful:
                 if not self._is_open(line):
                     break
         waiting[:0] = taken
+        self._unclosed += 1
+        if self._unclosed > _UNCLOSED:
+            raise DataError(f"{self.path.name}: more than {_UNCLOSED} quotes are opened and never closed, the first"
+                            f" in line "
+                            f"{self.first}", hint="export it as CSV by RFC 4180, or tab-separated without quotes")
         return None

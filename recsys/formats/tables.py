@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FOLDERS = ("", "hosp", "icu")
 _TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 _ENDINGS = (*_TEXT, ".parquet")
-_SHARD = re.compile(r"([._-]?(part|shard|chunk)?[._-]?\d+([._-]of[._-]\d+)?)+")
+_SHARD = re.compile(r"([._-]?(part|shard|chunk)?[._-]?\d++([._-]of[._-]\d++)?)+")
 MALFORMED = "malformed row"
 _BATCH = 100_000
 _DEPTH, _FILES = 6, 20_000
@@ -37,8 +37,8 @@ MACROS = (
     f"CREATE TEMP MACRO said(x) AS CASE WHEN lower(trim(x)) IN ({', '.join(map(literal, MISSING))}) THEN NULL"
     " ELSE trim(x) END",
     # Ten years of age; what sources write for the very old (300, 91, '> 89') is one band.
-    "CREATE TEMP MACRO age_band(years) AS CASE WHEN years IS NULL OR years < 0 THEN NULL WHEN years >= 90 THEN '90+'"
-    " ELSE printf('%02d-%02d', CAST(floor(years / 10) * 10 AS INT), CAST(floor(years / 10) * 10 + 9 AS INT)) END",
+    "CREATE TEMP MACRO age_band(years) AS CASE WHEN years < 0 THEN NULL WHEN years >= 90 THEN '90+'"
+    f" ELSE list_extract({[f'{n}0-{n}9' for n in range(9)]}, CAST(floor(years / 10) AS INT) + 1) END",
     "CREATE TEMP MACRO sex_of(x) AS CASE WHEN lower(trim(x)) IN ('m', 'male') THEN 'male'"
     " WHEN lower(trim(x)) IN ('f', 'female') THEN 'female' ELSE lower(said(x)) END",
     "CREATE TEMP MACRO year_of(x) AS TRY_CAST(left(trim(x), 4) AS INT)",
@@ -46,8 +46,7 @@ MACROS = (
     "CREATE TEMP MACRO whole(x) AS CASE WHEN suffix(trim(x), '.0') THEN trim(x)[:-3] ELSE trim(x) END",
     # Seconds since 1970 of a date or time (ISO 8601); NULL where it is none. Without an offset it is taken as UTC.
     "CREATE TEMP MACRO moment(x) AS CASE WHEN length(x) <= 19 THEN CAST(floor(epoch(TRY_CAST(x AS TIMESTAMP))) AS"
-    " BIGINT)"
-    " ELSE CAST(floor(epoch(TRY_CAST(x AS TIMESTAMPTZ))) AS BIGINT) END",
+    " BIGINT) ELSE CAST(floor(epoch(TRY_CAST(x AS TIMESTAMPTZ))) AS BIGINT) END",
 )
 
 
@@ -201,16 +200,15 @@ class Export:
 
     def stage(
         self, table: str, wanted: Mapping[str, bool], select: str | None = None, *, join: str = "",
-        name: str | None = None, where: str = "",
+        first: str = "", name: str | None = None, where: str = "",
     ) -> str:
         """Read a table's wanted columns into a temporary table, every row of it, and count them in the ledger.
 
         ``wanted[column]`` tells whether the column must be there; one that is not comes as an empty text. ``select`` is
-        SQL over the columns of ``s``, all of them texts that are never NULL; ``join`` follows ``FROM … s`` and must
-        keep
-        every row once. With ``where`` only some rows of a vocabulary are taken, and nothing is counted. Raises
-        DataError
-        where a column is missing or a file cannot be parsed.
+        SQL over the columns of ``s``, all of them texts that are never NULL, or over what ``first`` makes of them
+        before a join. ``join`` follows ``FROM … s`` and must keep every row once. With ``where`` only some rows of a
+        vocabulary are taken, and nothing is counted. Raises DataError where a column is missing or a file cannot be
+        parsed.
         """
         import duckdb
 
@@ -220,6 +218,7 @@ class Export:
             source, expected, careful = self._source(part, table, wanted)
             head = f"CREATE TEMP TABLE {name} AS" if i == 0 else f"INSERT INTO {name}"
             before = self.count(f"SELECT count(*) FROM {name}") if i else 0
+            source = f"SELECT {first} FROM ({source}) s" if first else source
             try:
                 self.run(f"{head} SELECT {select} FROM ({source}) s {join} {where and f'WHERE {where}'}")
             except duckdb.OutOfMemoryException:

@@ -52,7 +52,7 @@ class Hand(Source):
     def plan(self, job):
         return Plan(0)
 
-    def ingest(self, job):
+    def read(self, job):
         raise NotImplementedError
 
 

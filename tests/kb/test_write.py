@@ -1,6 +1,9 @@
 """Batches, identity and the ledger against a real Postgres."""
 
 import random
+import subprocess
+import sys
+import uuid
 
 import pytest
 from facts import ASPIRIN, Identifier, begin, document, insulin, metformin, small_batch
@@ -10,13 +13,15 @@ from sqlalchemy.exc import IntegrityError
 from kb.errors import NotFound
 from kb.identity.undo import list_merges, undo_merge
 from kb.ingest.records import Batch, DrugRecord, Outcome, PropertyRecord
+from kb.ingest.runs import finish_run
 from kb.ingest.write import write_batch
 from kb.ledger.cells import CellWrite, claim_cells, count_states, open_cells, write_cells
+from kb.ledger.leases import release_dead, unleased
 from kb.ledger.verify import verify
 from kb.modalities import State
 from kb.query import read as query
 from kb.schema.identity import drug, drug_merge
-from kb.schema.ledger import cell, content
+from kb.schema.ledger import cell, content, run
 
 
 @pytest.fixture
@@ -167,11 +172,45 @@ def test_absent_without_evidence_and_present_without_data_are_refused(filled):
 
 def test_two_workers_never_claim_the_same_cell(filled):
     with filled.begin() as connection:
-        open_cells(connection, begin(connection), "other", query.drugs(connection).ids.tolist(), ["image"])
+        mine, theirs = begin(connection), begin(connection)
+        open_cells(connection, mine, "other", query.drugs(connection).ids.tolist(), ["image"])
     with filled.begin() as one, filled.begin() as two:
-        first, second = claim_cells(one, "other", "image", 2), claim_cells(two, "other", "image", 2)
+        first, second = claim_cells(one, mine, "other", "image", 2), claim_cells(two, theirs, "other", "image", 2)
         assert (len(first), len(second)) == (2, 1)
         assert not set(first) & set(second)
+    with filled.begin() as connection:  # the transactions are over, and the claims are not
+        assert claim_cells(connection, theirs, "other", "image", 3) == second
+        assert claim_cells(connection, mine, "other", "image", 3) == first
+
+
+def test_a_claim_ends_with_its_run_with_its_process_and_with_time(filled):
+    def free() -> int:
+        with filled.begin() as connection:
+            return connection.scalar(
+                select(func.count()).select_from(cell).where(cell.c.source == "other", unleased(cell, uuid.uuid4()))
+            )
+
+    def claim(run: uuid.UUID) -> int:
+        with filled.begin() as connection:
+            return len(claim_cells(connection, run, "other", "image", 3))
+
+    with filled.begin() as connection:
+        over, late, gone = (begin(connection) for _ in range(3))
+        open_cells(connection, over, "other", query.drugs(connection).ids.tolist(), ["image"])
+    assert (claim(over), free()) == (3, 0)
+    with filled.begin() as connection:
+        finish_run(connection, over, "failed")
+    assert (claim(late), free()) == (3, 0)
+    with filled.begin() as connection:
+        connection.execute(cell.update().values(leased_until=func.now() - text("interval '1 s'")))
+    assert (claim(gone), free()) == (3, 0)
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    with filled.begin() as connection:
+        assert release_dead(connection, "hand") == 0, "this very process is alive"
+        connection.execute(run.update().where(run.c.id == gone).values(pid=child.pid, name="other"))
+        assert release_dead(connection, "other") == 3
+    assert free() == 3
 
 
 def test_altered_bytes_are_found(filled):

@@ -22,7 +22,8 @@ from tests.standin.typed import Liar
 QUICK = replace(POLICY, attempts=2, deadline=10.0, first_wait=0.001, first_pause=0.001, longest_pause=0.002)
 FACTS = {
     "cells": "SELECT r.key, c.modality, c.state, CASE WHEN c.modality IN ('image', 'structure') AND c.state = 'present'"
-             " THEN encode(c.artifact, 'hex') END FROM cell c JOIN drug_record r USING (drug_id)"
+             " THEN encode(a.content, 'hex') END FROM cell c JOIN drug_record r USING (drug_id)"
+             " LEFT JOIN artifact a ON a.id = c.artifact"
              " WHERE r.source = 'pubchem' AND c.state IN ('present', 'absent') AND c.modality <> 'graph'",
     "identities": "SELECT key, 'inchikey', inchikey FROM drug_record WHERE inchikey IS NOT NULL"
                   " UNION ALL SELECT key, 'smiles', smiles FROM drug_record WHERE smiles IS NOT NULL"

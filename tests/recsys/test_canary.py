@@ -178,7 +178,7 @@ def _walk(folder, form, write):
     run("recsys", "train", *small, "--recommender", "retain", "--set", "task=admission")
     runs = sorted((home / "runs" / "recsys").iterdir(), key=lambda path: path.stat().st_mtime)
     run("recsys", "compare", runs[0].name, runs[1].name)
-    for by in ("summary", "visits", "rarity", "bucket", "calibration", "literature"):
+    for by in ("summary", "visits", "rarity", "bucket", "calibration", "literature", "subgroup"):
         for output in ("table", "json"):
             run("recsys", "evaluate", "--run", runs[0].name, "--by", by, "--format", output)
     code = "ICD9CM:4280"
@@ -232,6 +232,7 @@ def test_folders_and_files_that_come_from_patients_are_their_owner_s_alone(walke
         for path in (top, *top.rglob("*")):
             mode = stat.S_IMODE(path.stat().st_mode)
             assert mode & 0o077 == 0, (path, oct(mode))
+    assert stat.S_IMODE((home / "why.svg").stat().st_mode) == 0o600
     for run in (home / "runs" / "recsys").iterdir():
         shown = json.loads((run / "report.json").read_text())
         assert shown["rare"]["procedure"] >= 1 and not list(run.glob("*.npz"))
@@ -254,3 +255,14 @@ def test_the_search_finds_what_is_planted(tmp_path):
     assert {word for _, word in strays("x.npz", packed.getvalue())} == {"Żółć", "a number of a patient"}
     for data in (json.dumps({"a": NOTE}).encode(), NOTE.encode("utf-16"), gzip.compress(NOTE.encode()), zlib.compress(NOTE.encode())):
         assert strays("x", data), data
+
+
+def test_identifiers_with_digits_of_other_scripts_are_read(tmp_path):
+    """``²`` is a digit to str.isdigit and no number to int."""
+    from recsys.formats import FORMATS
+    from recsys.formats.contract import Limits
+
+    write_mimic(tmp_path / "export", 8)
+    for path in (tmp_path / "export").iterdir():
+        path.write_text(path.read_text().replace(f"{PATIENT}001", "12²").replace(f"{PATIENT}002", "٣٤"))
+    assert FORMATS["mimic3"].read(tmp_path / "export", {}, Limits()).patients == 8

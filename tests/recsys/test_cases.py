@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kb.errors import DataError
+from kb.errors import DataError, NotFound
 from kb.identity.identifiers import normalise_ndc
 from recsys.cohorts.prepare import choose
 from recsys.formats import FORMATS
@@ -112,6 +112,18 @@ def test_omop_a_person_without_any_visit_gets_one_for_each_run_of_days(tmp_path)
     assert list(codes(recorded, "medication")[0]) == ["ATC:B01AF03\tRXCUI:1364430\tNAME:apixaban\tROUTE:ORAL"]
     assert losses(recorded, "condition_occurrence") == {
         "no visit identifier, and no visit of the patient spans its date": 1, DUPLICATE: 1}
+
+
+def test_omop_without_a_vocabulary_is_read_when_asked_for(tmp_path):
+    for path in (CASES / "ehr_omop").iterdir():
+        if not path.name.startswith("concept"):
+            (tmp_path / path.name).write_text(path.read_text())
+    with pytest.raises(NotFound, match="no table 'concept'") as caught:
+        FORMATS["omop"].read(tmp_path, {}, Limits())
+    assert "vocabulary=none" in caught.value.hint
+    recorded = FORMATS["omop"].read(tmp_path, {"vocabulary": "none"}, Limits())
+    assert recorded.pairs["diagnosis"].names == ["OMOP:201826", "OMOP:320128"]
+    assert recorded.pairs["medication"].names == ["CODE:OMOP:1301025", "CODE:OMOP:43012718", "NDC:00406055262"]
 
 
 # MIMIC-III.

@@ -22,7 +22,7 @@ from recsys.answers.patient import Patient, Visit, parse_patient, read_patient, 
 from recsys.answers.recommend import RecommenderService
 from recsys.cohorts.batches import Histories, histories, input_vocabularies
 from recsys.cohorts.cohort import DOOR, KINDS, KNOWN_AT_THE_DOOR, Attribute, Cohort, Vocabulary, encode
-from recsys.cohorts.files import save_cohort
+from recsys.cohorts.files import load_cohort, save_cohort
 from recsys.cohorts.tasks import TASKS, patient_split
 from recsys.experiments.calibration import Platt
 from recsys.experiments.checkpoint import Trained
@@ -244,6 +244,18 @@ def test_below_the_least_coverage_there_is_a_message_and_exit_3(home: Path, form
     assert cli.run([*ask, "--min-coverage", "1.5"]) == 2
 
 
+def test_hostile_codes_and_names_reach_no_terminal(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MKMED_HOME", str(home))
+    evil = "X:\x1b]52;c;x\x07\x9b2J\u202e"
+    path = tmp_path / "patient.json"
+    path.write_text(json.dumps({"visits": [{"diagnoses": ["ICD10CM:I10", "ICD10CM:I509", evil]}]}))
+    for words in (["--format", "table"], ["--format", "json"], ["--format", "json", "--min-coverage", "1"], ["--min-coverage", "1"]):
+        cli.run(["recsys", "recommend", "--visit", str(path), "--explain", *words])
+        told = "".join(capsys.readouterr())
+        assert "52;c" in told and not any(c in told for c in "\x1b\x07\x9b\u202e"), words
+
+
 # -- one function -----------------------------------------------------------------------------------------------------
 
 def tensors(visits: Histories, patient: int) -> dict[str, torch.Tensor]:
@@ -288,6 +300,8 @@ def test_at_admission_only_what_is_known_at_the_door_enters() -> None:
     assert coverage.share == 1 and coverage.not_used == {"diagnosis": ["ICD10CM:I509"]} and coverage.last_given == 2
     shares = {(item.visit, item.kind, item.code) for item in explain(service, patient, ["ATC:B01A"])[0].codes}
     assert (2, DOOR, "age: 67") in shares
+    named = {item.code: item.name for item in explain(service, patient, ["ATC:B01A"])[0].codes}
+    assert named["ICD10CM:I10"] == "Essential (primary) hypertension" and named["age: 67"] == ""
     assert train.scored.all(), "first visits are scored too"
     asked["attributes"] = {"sex": "unheard of"}
     assert service.recommend(parse_patient({"visits": [asked]})).refused
@@ -302,6 +316,21 @@ def test_other_tasks_read_no_attribute() -> None:
         service, *_ = serve(task)
         answer = service.recommend(parse_patient({"attributes": {"sex": "F"}, "visits": [{"diagnoses": ["ICD10CM:I10"]}, {}]}))
         assert answer.coverage.not_used[DOOR] == ["sex: F"] and (answer.coverage.understood, answer.coverage.given) == (1, 1)
+
+
+def test_an_evaluation_is_told_apart_by_attributes_of_enough_patients(home: Path, capsys: pytest.CaptureFixture[str],
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKMED_HOME", str(home))
+    assert cli.run(["recsys", "evaluate", "--by", "subgroup", "--format", "json"]) == 0
+    rows = {row["subgroup"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"sex: female", "sex: male"} <= set(rows) and not any(name.startswith("died") for name in rows)
+    cohort = load_cohort("named", Settings(home=home))
+    test = np.isin(cohort.visit_patient, patient_split(cohort, 0).test)
+    for name, row in rows.items():
+        kind, level = name.split(": ")
+        inside = test & (cohort.attributes[kind].values == cohort.attributes[kind].levels.index(level))
+        assert (row["visits"], row["patients"]) == (inside.sum(), len(set(cohort.visit_patient[inside])))
+        assert row["patients"] >= 5 and row["jaccard_low"] <= row["jaccard"] <= row["jaccard_high"]
 
 
 def test_ages_have_the_bands_that_readers_write() -> None:

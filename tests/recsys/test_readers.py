@@ -371,3 +371,22 @@ def test_work_that_outgrows_its_memory_spills_or_says_so(tmp_path):
         assert connection.execute("SELECT count(*) FROM (SELECT DISTINCT b FROM t)").fetchone() == (4_000_000,)
         assert sum(path.stat().st_size for path in spill.rglob("*") if path.is_file()) > 0
     assert not list(tmp_path.iterdir())
+
+
+def test_too_many_open_quotes_are_refused_with_the_first_line(tmp_path):
+    (tmp_path / "t.csv").write_text(HEADER + "\n1,a,PO\n" + '2,"b,PO\n' * 1002)
+    with open_export(tmp_path, Limits(), Ledger()) as export, pytest.raises(DataError, match="never closed, the first in line 3"):
+        export.stage("t", {"id": True, "name": True})
+
+
+def test_numbers_that_outgrow_a_column_are_an_error_without_their_value(tmp_path):
+    with pytest.raises(DataError, match="cannot be worked on") as caught, private_folder(tmp_path) as spill, \
+            open_duck(spill) as connection:
+        connection.execute("SELECT CAST('CANARY4711' AS INT)")
+    assert "CANARY" not in str(caught.value) and caught.value.__suppress_context__
+
+
+def test_a_name_of_many_digits_is_no_riddle(tmp_path):
+    (tmp_path / ("t" + "1" * 200 + "x.csv")).write_text("a\n1\n")
+    with open_export(tmp_path, Limits(), Ledger()) as export:
+        assert not export.has("t")

@@ -7,29 +7,36 @@ conformers under ``rdkit``, interactions and ATC under their own sources; so fet
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kb.bundle import Bundle
-from kb.graph.load import encode_rows, is_loaded, load_triples, relink
+from kb.graph.load import encode_rows, is_loaded, load_triples
 from kb.graph.tables import Relation
-from kb.ingest.engine import register_source
 from kb.ingest.records import Batch, DrugRecord, Outcome
 from kb.licences import LICENCES, most_restrictive
 from kb.modalities import Modality, State
 from kb.sources.atc import Atc
-from kb.sources.contract import Plan, Source
+from kb.sources.contract import Part, Plan, Source
 from kb.sources.corpus import rows
 from kb.sources.corpus.rows import CCD, OWN_LICENCES, PARSER, PUBCHEM
 from kb.sources.interactions import Interactions
 from kb.sources.rdkit.source import RdkitSource
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from kb.ingest.engine import Job
 
 CHUNK = 3000
 """Drugs that one transaction writes."""
+STEPS = (
+    *rows.STEPS,
+    (Atc.bundled_file, Atc.name, Atc().bundled),
+    (Interactions.bundled_file, Interactions.name, Interactions().bundled),
+)
+"""File, the source that its rows are filed under, and its reader, in the order in which they are written."""
 
 
 class Corpus(Source):
@@ -41,6 +48,8 @@ class Corpus(Source):
     origin = "bundled"
     licences = OWN_LICENCES
     modalities = (Modality.text, Modality.graph)
+    options = frozenset({"ids", "limit", "path", "refresh_days"})
+    brings = (PUBCHEM, CCD, RdkitSource, Interactions, Atc)
 
     def plan(self, job: Job) -> Plan:
         """The drugs and bytes of the bundle; no request is made."""
@@ -49,67 +58,58 @@ class Corpus(Source):
         size = sum((bundle.folder / name).stat().st_size for name in bundle.manifest)
         return Plan(min(drugs, job.options.limit or drugs), seconds=drugs / 700, bytes=size)
 
-    def ingest(self, job: Job) -> None:
+    def read(self, job: Job) -> Iterator[Part]:
         """Drugs first, then what is said about them; steps that an earlier run finished are passed over."""
         bundle = Bundle.open(job.options.path)
-        with job.transaction() as connection:
-            for described in (PUBCHEM, CCD, RdkitSource(), Interactions(), Atc()):
-                register_source(connection, described)
         job.expect(int(bundle.manifest["drugs.tsv.gz"]["rows"]) + len(rows.STEPS) + 3)
-        new = self._drugs(job, bundle)
-        with job.transaction() as connection:
-            ids = rows.drug_ids(connection)
-        for file, source, make in rows.STEPS:
+        yield from self._drugs(job, bundle)
+        ids = job.transact(rows.drug_ids)
+        for file, source, make in STEPS:
             mark = _mark(job, bundle, file)
-            if not _is_done(job, mark):
-                job.write(make(bundle, ids), source=source, done=mark)
-            job.advance()
-        for plugin, file in ((Atc(), "atc.tsv.gz"), (Interactions(), "interactions.tsv.gz")):
-            mark = _mark(job, bundle, file)
-            if not _is_done(job, mark):
-                job.write(plugin.bundled(bundle, ids), source=plugin.name, done=mark)
-            job.advance()
-        self._graph(job, bundle, new)
-        job.advance()
+            if _is_done(job, mark):
+                job.advance()
+            else:
+                yield Part(make(bundle, ids), mark, source)
+        yield from self._graph(job, bundle)
 
-    def _drugs(self, job: Job, bundle: Bundle) -> bool:
-        """Whether any drugs were written; the file is ordered, so that a limit keeps the best-described ones."""
+    def _drugs(self, job: Job, bundle: Bundle) -> Iterator[Part]:
+        """The drugs that were not written yet; the file is ordered, so that a limit keeps the best-described ones."""
         document = bundle.document("drugs.tsv.gz", self.name, PARSER)
         texts = bundle.document("texts.tsv.gz", self.name, PARSER)
         described = {row["key"] for row in bundle.rows("texts.tsv.gz")}
         lacking = f"rule:not-in-bundle texts.tsv.gz sha256={texts.sha256.hex()[:16]}"
-        new = False
         for number, records in enumerate(_chunks(job, rows.drugs(bundle, document))):
             mark = f"{_mark(job, bundle, 'drugs.tsv.gz')}:{number}"
-            if not _is_done(job, mark):
-                absent = [
-                    Outcome(r.key, Modality.text, State.absent, evidence=lacking, document=texts)
-                    for r in records
-                    if r.key not in described
-                ]
-                job.write(Batch(drugs=records, outcomes=absent), done=mark)
-                new = True
-            job.advance(len(records))
-        return new
+            if _is_done(job, mark):
+                job.advance(len(records))
+                continue
+            absent = [
+                Outcome(r.key, Modality.text, State.absent, evidence=lacking, document=texts)
+                for r in records
+                if r.key not in described
+            ]
+            yield Part(Batch(drugs=records, outcomes=absent), mark, size=len(records))
 
-    def _graph(self, job: Job, bundle: Bundle, new: bool) -> None:
-        """Load the bundled graph, or only link new drugs to it."""
+    def _graph(self, job: Job, bundle: Bundle) -> Iterator[Part]:
+        """The bundled graph, unless it is loaded; new drugs are linked to it by the engine."""
         document = bundle.document("kg_triples.tsv.gz", self.name, PARSER)
-        with job.transaction() as connection:
-            if is_loaded(connection, self.name, document.sha256):
-                if new:
-                    relink(connection, job.run_id)
-                return
-            triples = encode_rows((r["head"], r["relation"], r["tail"]) for r in bundle.rows("kg_triples.tsv.gz"))
-            relations = {
-                r["relation"]: Relation(r["relation"], r["head_type"], r["tail_type"], r["provider"], r["licence"])
-                for r in bundle.rows("kg_relations.tsv.gz")
-            }
-            labels = {r["entity"]: r["label"] for r in bundle.rows("kg_labels.tsv.gz")}
-            quoted = {document.licence, *(relation.licence for relation in relations.values())}
-            document = replace(document, licence=most_restrictive(LICENCES[name] for name in quoted).id)
-            labelled = bundle.document("kg_labels.tsv.gz", self.name, PARSER)
+        if job.transact(lambda c: is_loaded(c, self.name, document.sha256)):
+            job.advance()
+            return
+        triples = encode_rows((r["head"], r["relation"], r["tail"]) for r in bundle.rows("kg_triples.tsv.gz"))
+        relations = {
+            r["relation"]: Relation(r["relation"], r["head_type"], r["tail_type"], r["provider"], r["licence"])
+            for r in bundle.rows("kg_relations.tsv.gz")
+        }
+        labels = {r["entity"]: r["label"] for r in bundle.rows("kg_labels.tsv.gz")}
+        quoted = {document.licence, *(relation.licence for relation in relations.values())}
+        document = replace(document, licence=most_restrictive(LICENCES[name] for name in quoted).id)
+        labelled = bundle.document("kg_labels.tsv.gz", self.name, PARSER)
+
+        def load(connection: Connection, _: Mapping[str, int]) -> None:
             load_triples(connection, job.run_id, document, triples, relations, labels=labels, labelled=labelled)
+
+        yield Part(Batch(), also=load)
 
 
 def _chunks(job: Job, records: Iterator[DrugRecord]) -> Iterator[list[DrugRecord]]:
@@ -136,7 +136,8 @@ def _mark(job: Job, bundle: Bundle, file: str) -> str:
     part = "" if job.options.limit is None else f":first {job.options.limit}"
     if job.options.ids is not None:
         part += ":chosen"  # else the whole corpus would be taken for done after a choice of drugs
-    return f"{file}:{bundle.manifest[file]['sha256']}{part}"
+    digest = Atc().digest(bundle) if file == Atc.bundled_file else bundle.manifest[file]["sha256"]
+    return f"{file}:{digest}{part}"
 
 
 def _is_done(job: Job, mark: str) -> bool:

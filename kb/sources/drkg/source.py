@@ -5,6 +5,7 @@ The licence is the provider's, relation by relation; most of it is for non-comme
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,20 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from kb import output
-from kb.errors import DataError, SourceError, UsageError
+from kb.errors import DataError, SourceError
 from kb.graph.encode import CodedTriples
-from kb.graph.load import GraphCounts, count_forms, is_loaded, load_triples, relink
+from kb.graph.link import FormCount, count_forms, relink
+from kb.graph.load import GraphCounts, is_loaded, load_triples
 from kb.graph.tables import Relation
 from kb.http.download import download
-from kb.ingest.records import Document
+from kb.ingest.records import Batch, Document
 from kb.inputs import is_gzip, sha256_of
 from kb.licences import LICENCES, Licence
 from kb.modalities import Modality
-from kb.sources.contract import Plan, Source
+from kb.sources.contract import Part, Plan, Source
 from kb.sources.drkg import contract as drkg_contract
 from kb.sources.drkg.read import UNKNOWN_LICENCE, describe_relations, read_triples
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from kb.ingest.engine import Job
 
 HOME = "https://github.com/gnn4dr/DRKG"
@@ -37,7 +41,7 @@ PLAIN_ROW, PACKED_ROW = 65, 5
 STAGES = 4
 
 
-Read = tuple[CodedTriples, dict[str, Relation], list[drkg_contract.Check]]
+Checked = tuple[CodedTriples, dict[str, Relation], list[drkg_contract.Check]]
 """A file's triples, their relations, and the checks of its contract."""
 
 
@@ -49,7 +53,7 @@ class Drkg(Source):
     url: ClassVar[str] = HOME
     origin: ClassVar[str] = "fetched"
     modalities: ClassVar[tuple[str, ...]] = (Modality.graph,)
-    needs_path: ClassVar[bool] = True
+    options: ClassVar[frozenset[str]] = frozenset({"path", "url", "allow_subset"})
     licences: ClassVar[tuple[Licence, ...]] = tuple(
         LICENCES[name]
         for name in (
@@ -73,28 +77,23 @@ class Drkg(Source):
         rows = min(drkg_contract.ROWS, 1 + size // (PACKED_ROW if is_gzip(path) else PLAIN_ROW))
         return Plan(rows, seconds=rows / TRIPLES_PER_SECOND, bytes=size, notes=("estimated from the file's size",))
 
-    def ingest(self, job: Job) -> None:
-        """Load the file in one transaction, or find that it is loaded and link drugs that came since."""
-        if job.options.ids is not None or job.options.limit is not None:
-            raise UsageError("drkg is loaded as a whole", hint="cut the file and pass --allow-subset")
+    def read(self, job: Job) -> Iterator[Part]:
+        """The file in one transaction, or nothing but links of drugs that came since when it is loaded."""
         job.expect(STAGES)
         path = self._file(job)
         with ThreadPoolExecutor(1) as pool:
             hashing = pool.submit(sha256_of, path)
             # A first load reads the file while it is hashed; later ones look first whether they are needed.
-            read = None if any(key.startswith("graph:") for key in job.done) else self._read(job, path)
+            checked = None if any(key.startswith("graph:") for key in job.done) else self._checked(job, path)
             digest = hashing.result()
         job.advance(note="hashed")
-        with job.engine.connect() as connection:
-            loaded = is_loaded(connection, self.name, digest)
-        if loaded:
-            with job.transaction() as connection:
-                links = relink(connection, job.run_id)
-            output.say(f"{path.name} is loaded already; {links.changes:,} links and cells changed")
-            job.counts["rows"] += links.changes
-            job.advance(STAGES - 1)
+        if not job.transact(lambda c: is_loaded(c, self.name, digest)):
+            yield from self._load(job, path, digest, checked or self._checked(job, path))
             return
-        self._load(job, path, digest, read or self._read(job, path))
+        links = job.transact(lambda c: relink(c, job.run_id))
+        output.say(f"{path.name} is loaded already; {links.changes:,} links and cells changed")
+        job.counts["rows"] += links.changes
+        job.advance(STAGES - 1)
 
     def _file(self, job: Job) -> Path:
         """The file that the user gave, or the one at ``--url``, downloaded once."""
@@ -104,7 +103,7 @@ class Drkg(Source):
             return download(job.options.url, job.settings.cache / "downloads", agent=agent)
         return self.path(job)
 
-    def _read(self, job: Job, path: Path) -> Read:
+    def _checked(self, job: Job, path: Path) -> Checked:
         """The triples, their relations, and the contract's checks; a download that fails them is thrown away."""
         try:
             triples = read_triples(path)
@@ -122,8 +121,8 @@ class Drkg(Source):
         job.advance(note="checked")
         return triples, relations, checks
 
-    def _load(self, job: Job, path: Path, digest: bytes, read: Read) -> None:
-        triples, relations, checks = read
+    def _load(self, job: Job, path: Path, digest: bytes, checked: Checked) -> Iterator[Part]:
+        triples, relations, checks = checked
         document = Document(
             source=self.name,
             url=job.options.url or path.absolute().as_uri(),
@@ -136,17 +135,16 @@ class Drkg(Source):
             sha256=digest,
             size=path.stat().st_size,
         )
-        with job.transaction() as connection:
-            counts = load_triples(
-                connection, job.run_id, document, triples, relations, complete=all(c.passed for c in checks)
-            )
-            forms = count_forms(connection)
-        self._report(job, counts)
-        for form in forms:
-            output.say(f"  {form.form:<20} {form.entities:>7,} drug entities, {form.linked:>6,} linked")
-        job.advance(note="loaded")
+        loaded: list[tuple[GraphCounts, list[FormCount]]] = []
 
-    def _report(self, job: Job, counts: GraphCounts) -> None:
+        def load(connection: Connection, _: Mapping[str, int]) -> None:
+            complete = all(check.passed for check in checks)
+            counts = load_triples(connection, job.run_id, document, triples, relations, complete=complete)
+            loaded[:] = [(counts, count_forms(connection))]
+
+        yield Part(Batch(), also=load, then=lambda: self._report(job, *loaded[0]), note="loaded")
+
+    def _report(self, job: Job, counts: GraphCounts, forms: Sequence[FormCount]) -> None:
         """Say and count what came of the file."""
         read, links = counts.read, counts.links
         output.say(
@@ -155,6 +153,8 @@ class Drkg(Source):
             f" {counts.entities:,} entities, {counts.relations} relations; {links.present:,} drugs present,"
             f" {links.absent:,} absent"
         )
+        for form in forms:
+            output.say(f"  {form.form:<20} {form.entities:>7,} drug entities, {form.linked:>6,} linked")
         job.counts.update({f"read_{k}": v for k, v in asdict(read).items()})
         job.counts.update({"rows": counts.new_triples, "present": links.present, "absent": links.absent})
         job.counts.update({"entities": counts.entities, "relations": counts.relations})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from kb import output, sdf
 from kb.errors import DataError
-from kb.graph.load import relink
 from kb.ingest.records import Batch, Document, Outcome, PropertyRecord
 from kb.inputs import sha256_of
 from kb.licences import NCBI, Licence
 from kb.modalities import Modality, State
-from kb.sources.contract import Plan, Source
+from kb.sources.contract import Part, Plan, Source
 from kb.sources.pubchem.bodies import ContentError
-from kb.sources.pubchem.bulk_3d import file_rejected, load_conformers
+from kb.sources.pubchem.bulk_3d import conformers, rejections
 from kb.sources.pubchem.files import BulkFiles, Table, find_files, lines, open_bulk
 from kb.sources.pubchem.identity import drug_record, is_cas
 from kb.sources.pubchem.proof import Compound, prove
@@ -67,7 +66,7 @@ class PubChemBulk(Source):
     origin: ClassVar[str] = "fetched"
     licences: ClassVar[tuple[Licence, ...]] = (NCBI,)
     modalities: ClassVar[tuple[str, ...]] = (Modality.property, Modality.structure)
-    needs_path: ClassVar[bool] = True
+    options: ClassVar[frozenset[str]] = frozenset({"path", "ids", "limit", "refresh_days"})
     takes_folder: ClassVar[bool] = True
 
     def plan(self, job: Job) -> Plan:
@@ -79,8 +78,8 @@ class PubChemBulk(Source):
         size = sum(p.stat().st_size for p in (*files.flat, *files.spatial, *files.tables.values()))
         return Plan(compounds, seconds=compounds / PER_SECOND, bytes=size, notes=("estimated from the files' sizes",))
 
-    def ingest(self, job: Job) -> None:
-        """Write all parts that are not there yet; then 3D conformers, then links to the graph."""
+    def read(self, job: Job) -> Iterator[Part]:
+        """All parts that are not there yet, then 3D conformers."""
         files = find_files(self.path(job))
         job.expect(self.plan(job).keys)
         began = time.monotonic()
@@ -91,18 +90,18 @@ class PubChemBulk(Source):
             sides = hashlib.sha256(b"".join(sha256_of(p) for _, p in sorted(files.tables.items()))).hexdigest()[:8]
             for path, role in _mains(files):
                 reading = _reading(path, role, wanted, sides)
-                taken = self._read(job, reading, tables, left)
+                taken = yield from self._compounds(job, reading, tables, left)
                 left = None if left is None else left - taken
             skipped = sum(table.skipped for table in tables.values())
         if skipped:
             output.say(f"{skipped:,} lines of the tables were not CID TAB value and were passed over")
         self._say_rate(job, time.monotonic() - began)
         for path in files.spatial:
-            load_conformers(job, path, document_of(path, "pubchem-bulk-3d/1"), files.tables.get("parent"), wanted)
-        with job.transaction() as connection:
-            relink(connection, job.run_id)
+            yield from conformers(job, path, document_of(path, "pubchem-bulk-3d/1"), files.tables.get("parent"), wanted)
 
-    def _read(self, job: Job, reading: Reading, tables: Mapping[str, Table], limit: int | None) -> int:
+    def _compounds(
+        self, job: Job, reading: Reading, tables: Mapping[str, Table], limit: int | None
+    ) -> Generator[Part, None, int]:
         """How many compounds the file gave (or had given before), up to ``limit``."""
         taken = 0
         with open_bulk(reading.path) as stream, ThreadPoolExecutor(1) as ahead:
@@ -112,10 +111,11 @@ class PubChemBulk(Source):
             while (part := coming.result()) is not None:
                 coming = ahead.submit(_next_batch, raw_parts, reading, tables)
                 taken += part.size
-                if part.batch is not None:
-                    filed = file_rejected(job, reading.path, reading.document, part.rejected, part.cut)
-                    job.write(part.batch, done=None if part.cut else part.key, also=filed)
-                job.advance(part.size, note="" if part.batch else "already there")
+                if part.batch is None:
+                    job.advance(part.size, note="already there")
+                else:
+                    rejected = rejections(job, reading.path, reading.document, part.rejected, part.cut)
+                    yield Part(part.batch, None if part.cut else part.key, size=part.size, **rejected)
         return taken
 
     def _parts(
@@ -176,7 +176,7 @@ def _wanted(ids: Sequence[str] | None) -> frozenset[int] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Parsed:
     """Some records of a file, parsed; ``batch`` is None where they were committed before."""
 
     key: str
@@ -189,7 +189,7 @@ class Part:
 
 def _next_batch(
     parts: Iterator[tuple[str, int, list[sdf.Raw | bytes | None], bool]], reading: Reading, tables: Mapping[str, Table]
-) -> Part | None:
+) -> Parsed | None:
     """The next part of a file, None at its end."""
     following = next(parts, None)
     if following is None:
@@ -197,7 +197,7 @@ def _next_batch(
     key, start, raw, due = following
     batch, rejected = _batch(reading, raw, start, tables) if due else (None, {})
     cut = frozenset(part.number for part in raw if isinstance(part, sdf.Raw) and not part.closed)
-    return Part(key, len(raw), batch, rejected, cut & rejected.keys())
+    return Parsed(key, len(raw), batch, rejected, cut & rejected.keys())
 
 
 def _batch(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from sqlalchemy import Connection, select
 
@@ -20,6 +20,7 @@ from kb.ledger.cells import write_lookup
 from kb.modalities import State
 from kb.schema.identity import drug, identifier
 from kb.schema.payloads import conformer
+from kb.sources.contract import Part
 from kb.sources.pubchem.bodies import ContentError
 from kb.sources.pubchem.cells import METHOD
 from kb.sources.pubchem.files import lines, open_bulk
@@ -32,11 +33,11 @@ PART = 1_000
 CID = "pubchem.compound"
 
 
-def load_conformers(
+def conformers(
     job: Job, path: Path, document: Document, parents: Path | None, wanted: frozenset[int] | None
-) -> None:
-    """Write the conformers of all drugs that are known by CID; those of unknown compounds are counted."""
-    drugs = _drugs_of(job, parents, wanted)
+) -> Iterator[Part]:
+    """The conformers of all drugs that are known by CID; those of unknown compounds are counted."""
+    drugs = job.transact(lambda c: _drugs_of(c, job, parents, wanted))
     unknown = 0
     with open_bulk(path) as stream:
         parts = sdf.split(stream)
@@ -56,9 +57,10 @@ def load_conformers(
             mark = f"bulk3d:{document.sha256.hex()[:24]}:{start}"
             cut = {part.number for part in raw if not part.closed} & rejected.keys()
             if batch.payloads or cut or not job.is_done(mark):
-                filed = file_rejected(job, path, document, rejected, cut)
-                job.write(batch, done=None if cut else mark, also=filed)
-            job.advance(len(raw))
+                filed = rejections(job, path, document, rejected, cut)
+                yield Part(batch, None if cut else mark, size=len(raw), **filed)
+            else:
+                job.advance(len(raw), note="already there")
     if unknown:
         output.say(f"{unknown:,} conformers of {path.name} are of compounds that need none, or are no drugs here")
 
@@ -72,7 +74,9 @@ class Due:
     note: str | None = None
 
 
-def _drugs_of(job: Job, parents: Path | None, wanted: frozenset[int] | None) -> dict[int, list[Due]]:
+def _drugs_of(
+    connection: Connection, job: Job, parents: Path | None, wanted: frozenset[int] | None
+) -> dict[int, list[Due]]:
     """By CID the drugs without a conformer that it serves."""
     query = (
         select(identifier.c.value, identifier.c.drug_id, drug.c.smiles, drug.c.formula)
@@ -81,10 +85,9 @@ def _drugs_of(job: Job, parents: Path | None, wanted: frozenset[int] | None) -> 
         .distinct()
     )
     has = select(conformer.c.drug_id).where(conformer.c.source == job.source.name)
-    with job.engine.connect() as connection:
-        every = {int(value): Due(drug_id, Structure(smiles, formula or ""))
-                 for value, drug_id, smiles, formula in connection.execute(query)}
-        served = set() if job.refresh else set(connection.scalars(has))
+    every = {int(value): Due(drug_id, Structure(smiles, formula or ""))
+             for value, drug_id, smiles, formula in connection.execute(query)}
+    served = set() if job.refresh else set(connection.scalars(has))
     due = {c: d for c, d in every.items() if d.drug_id not in served and (wanted is None or c in wanted)}
     drugs: dict[int, list[Due]] = {cid: [known] for cid, known in due.items()}
     for child, parent in _parents(parents):
@@ -118,12 +121,19 @@ def _conformers(part: sdf.Raw, drugs: Mapping[int, list[Due]], document: Documen
     return found
 
 
-def file_rejected(
-    job: Job, path: Path, document: Document, rejected: Mapping[int, str], cut: Collection[int] = ()
-) -> Callable[[Connection, Mapping[str, int]], None]:
-    """What files every part of a file that was refused, under its number and with the reason, in a transaction.
+class Rejections(TypedDict):
+    """What a part brings along for the records that were refused."""
 
-    Parts that the file ends within (``cut``) are failures: the file is not whole, and the ingest is incomplete.
+    also: Callable[[Connection, Mapping[str, int]], None]
+    then: Callable[[], None]
+
+
+def rejections(
+    job: Job, path: Path, document: Document, rejected: Mapping[int, str], cut: Collection[int] = ()
+) -> Rejections:
+    """What files every record of a file that was refused, under its number and with the reason, and counts them.
+
+    Records that the file ends within (``cut``) are failures: the file is not whole, and the ingest is incomplete.
     """
 
     def write(connection: Connection, _: Mapping[str, int]) -> None:
@@ -131,6 +141,8 @@ def file_rejected(
             key = f"{path.name}:{document.sha256.hex()[:12]}:{number}"
             state = State.failed if number in cut else State.rejected
             write_lookup(connection, job.run_id, document.source, key, state, error=f"record {number}: {reason}"[:500])
+
+    def count() -> None:
         job.counts["rejected"] += len(rejected)
 
-    return write
+    return {"also": write, "then": count}

@@ -1,9 +1,12 @@
-"""From drugs to their pictures, texts and conformers: one transaction a cell, or a batch of conformers."""
+"""From drugs to their pictures, texts and conformers: one part a cell, or a batch of conformers.
+
+A cell is claimed in a short transaction, asked for without one, and handed over to be written.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,16 +15,18 @@ from sqlalchemy import Connection, select
 from kb.errors import TransportError, Unusable
 from kb.ingest.records import Batch, ConformerRecord, Document, ImageRecord, Outcome, TextRecord
 from kb.ledger.cells import claim_cells, due_cells
+from kb.ledger.leases import release_dead
 from kb.modalities import Modality, State
 from kb.schema.identity import drug_record
 from kb.schema.payloads import property_set
+from kb.sources.contract import Part
 from kb.sources.pubchem.answers import RejectedError
 from kb.sources.pubchem.ask import BATCH, Asker, Reply
 from kb.sources.pubchem.keys import CID, slices
 from kb.sources.pubchem.parse import Conformer, Structure
 from kb.sources.pubchem.proof import is_unit
 from kb.sources.pubchem.rules import NO_PARENT, licence_of, three_d_rule
-from kb.sources.pubchem.workers import Crew, Miss
+from kb.sources.pubchem.workers import Miss, Workers
 
 if TYPE_CHECKING:
     from kb.ingest.engine import Job
@@ -51,7 +56,7 @@ class Cells:
 
     job: Job
     asker: Asker
-    crew: Crew
+    crew: Workers
     _asked: set[Cell] = field(default_factory=set)
     _alone: set[int] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -60,58 +65,67 @@ class Cells:
     def _source(self) -> str:
         return self.job.source.name
 
-    def fill(self, modalities: Sequence[Modality], drugs: Sequence[int] | None) -> None:
-        """Fetch every due cell of the drugs (of all, if None) until none is left, other processes' share included."""
+    def fill(self, modalities: Sequence[Modality], drugs: Sequence[int] | None) -> Iterator[Part]:
+        """Every due cell of the drugs (of all, if None) until none is left, other processes' share included."""
         while True:
             due = [c for c in self.due(modalities, drugs) if c not in self._asked]
             if not due:
                 return
             before = len(self._asked)
-            self._conformers([drug for modality, drug in due if modality is Modality.structure])
-            self.crew.each(self._one, [c for c in due if c[0] is not Modality.structure or c[1] in self._alone])
+            yield from self._conformers([drug for modality, drug in due if modality is Modality.structure])
+            single = [c for c in due if c[0] is not Modality.structure or c[1] in self._alone]
+            yield from self.crew.each(self._one, [c for c in single if c not in self._asked])
             if len(self._asked) == before:
+                self.job.transact(lambda c: release_dead(c, self._source))
                 self.asker.transport.pace.sleep(POLL)
 
     def due(self, modalities: Sequence[Modality], drugs: Sequence[int] | None) -> list[Cell]:
         """The cells that are due, drug by drug."""
         options = self.job.options
-        found: list[Cell] = []
-        with self.job.transaction() as connection:
+
+        def read(connection: Connection) -> list[Cell]:
+            found: list[Cell] = []
             for modality in modalities:
                 query = due_cells(self._source, modality, retry_failed=options.retry_failed,
                                   retry_rejected=options.retry_failed, refresh_days=options.refresh_days,
                                   since=self.job.started_at)
                 found += [(modality, row.drug_id) for row in connection.execute(query)]
+            return found
+
         wanted = None if drugs is None else set(drugs)
+        found = self.job.transact(read)
         return sorted((c for c in found if wanted is None or c[1] in wanted), key=lambda c: (c[1], c[0]))
 
-    def _claim(self, connection: Connection, modality: Modality, drugs: Sequence[int]) -> list[int]:
+    def _claim(self, modality: Modality, drugs: Sequence[int]) -> dict[int, Facts]:
+        """What is known of those of the drugs whose cell no other process works on; they are this run's now."""
         options = self.job.options
-        return claim_cells(
-            connection, self._source, modality, len(drugs), retry_failed=options.retry_failed,
-            retry_rejected=options.retry_failed, refresh_days=options.refresh_days, since=self.job.started_at,
-            drug_ids=drugs,
-        )
 
-    def _write(self, connection: Connection, modality: Modality, batch: Batch) -> None:
-        """Commit what became of the batch's cells."""
-        drugs = [int(p.drug) for p in batch.payloads] + [int(o.drug) for o in batch.outcomes]
-        self.job.write_in(connection, batch)
-        with self._lock:
-            self._asked.update((modality, drug) for drug in drugs)
-        self.job.advance(len(set(drugs)), note=str(modality))
+        def claim(connection: Connection) -> dict[int, Facts]:
+            claimed = claim_cells(
+                connection, self.job.run_id, self._source, modality, len(drugs), retry_failed=options.retry_failed,
+                retry_rejected=options.retry_failed, refresh_days=options.refresh_days, since=self.job.started_at,
+                drug_ids=drugs,
+            )
+            return self._facts(connection, claimed)
 
-    def _one(self, wanted: Cell) -> None:
+        return self.job.transact(claim)
+
+    def _settled(self, modality: Modality, batch: Batch) -> Part:
+        """The batch; its cells count as asked for once they are committed."""
+        drugs = {int(p.drug) for p in batch.payloads} | {int(o.drug) for o in batch.outcomes}
+        asked = {(modality, drug) for drug in drugs}
+        return Part(batch, then=lambda: self._asked.update(asked), size=len(drugs), note=str(modality))
+
+    def _one(self, wanted: Cell) -> Part | None:
         modality, drug = wanted
-        with self.job.transaction() as connection:
-            if not self._claim(connection, modality, [drug]):
-                return
-            facts = self._facts(connection, [drug])[drug]
-            ask = {Modality.image: self._image, Modality.text: self._text, Modality.structure: self._structure}
-            batch = self.crew.attempt(lambda: ask[modality](drug, facts))
-            if isinstance(batch, Miss):
-                batch = Batch(outcomes=[Outcome(drug, modality, batch.state, error=batch.error)])
-            self._write(connection, modality, batch)
+        facts = self._claim(modality, [drug]).get(drug)
+        if facts is None:
+            return None
+        ask = {Modality.image: self._image, Modality.text: self._text, Modality.structure: self._structure}
+        batch = self.crew.attempt(lambda: ask[modality](drug, facts))
+        if isinstance(batch, Miss):
+            batch = Batch(outcomes=[Outcome(drug, modality, batch.state, error=batch.error)])
+        return self._settled(modality, batch)
 
     def _image(self, drug: int, facts: Facts) -> Batch:
         reply = self.asker.image(facts.cid)
@@ -164,28 +178,25 @@ class Cells:
         if not parent or not is_unit(parent, facts.structure.smiles or ""):
             raise Unusable(f"CID {cid} is no unit of the salt whose parent it is said to be")
 
-    def _conformers(self, drugs: Sequence[int]) -> None:
-        """Ask for conformers a hundred at a time; salts, and what a list leaves out, are left to be asked alone."""
+    def _conformers(self, drugs: Sequence[int]) -> Iterator[Part]:
+        """Conformers, asked for a hundred at a time; salts, and what a list leaves out, are left to be asked alone."""
         batched = [drug for drug in drugs if drug not in self._alone]
-        self.crew.each(self._conformer_batch, list(slices(batched, BATCH)))
+        return self.crew.each(self._conformer_batch, list(slices(batched, BATCH)))
 
-    def _conformer_batch(self, drugs: Sequence[int]) -> None:
-        with self.job.transaction() as connection:
-            claimed = self._claim(connection, Modality.structure, drugs)
-            facts = self._facts(connection, claimed)
-            batch = Batch(outcomes=[
-                Outcome(drug, Modality.structure, State.absent, evidence=f.rule) for drug, f in facts.items() if f.rule
-            ])
-            asked = {f.cid: drug for drug, f in facts.items() if not (f.rule or f.salt)}
-            records = self.crew.attempt(lambda: self._records({facts[drug].cid: facts[drug].structure
-                                                               for drug in asked.values()}))
-            if not isinstance(records, Miss):
-                batch.payloads += [_conformer(asked[found.cid], document, found, None) for found, document in records]
-            settled = {int(r.drug) for r in (*batch.payloads, *batch.outcomes)}
-            if settled:
-                self._write(connection, Modality.structure, batch)
+    def _conformer_batch(self, drugs: Sequence[int]) -> Part | None:
+        facts = self._claim(Modality.structure, drugs)
+        batch = Batch(outcomes=[
+            Outcome(drug, Modality.structure, State.absent, evidence=f.rule) for drug, f in facts.items() if f.rule
+        ])
+        asked = {f.cid: drug for drug, f in facts.items() if not (f.rule or f.salt)}
+        records = self.crew.attempt(lambda: self._records({facts[drug].cid: facts[drug].structure
+                                                           for drug in asked.values()}))
+        if not isinstance(records, Miss):
+            batch.payloads += [_conformer(asked[found.cid], document, found, None) for found, document in records]
+        settled = {int(r.drug) for r in (*batch.payloads, *batch.outcomes)}
         with self._lock:
-            self._alone.update(drug for drug in claimed if drug not in settled)
+            self._alone.update(drug for drug in facts if drug not in settled)
+        return self._settled(Modality.structure, batch) if settled else None
 
     def _records(self, structures: Mapping[int, Structure]) -> list[tuple[Conformer, Document]]:
         """The conformers that a list brought, each with a document of its own; those it did not are asked for alone."""

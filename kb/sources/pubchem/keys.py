@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from kb.errors import DataError
 from kb.identity.identifiers import Identifier, recognise
+from kb.ledger.leases import lease_values, unleased
 from kb.modalities import State
 from kb.normalise import tidy
 from kb.schema.ledger import lookup
@@ -99,6 +100,7 @@ class Found:
     evidence: str | None
     drug_id: int | None
     updated_at: datetime
+    error: str | None = None
 
     @property
     def cid(self) -> int | None:
@@ -106,6 +108,10 @@ class Found:
         text = self.key if self.key.startswith(CID + ":") else (self.evidence or "")
         value = text.partition(":")[2].partition(" ")[0]
         return int(value) if text.startswith(CID + ":") and value.isdigit() else None
+
+
+FOUND = (lookup.c.key, lookup.c.state, lookup.c.evidence, lookup.c.drug_id, lookup.c.updated_at, lookup.c.last_error)
+"""The columns of ``Found``."""
 
 
 def open_questions(connection: Connection, run_id: uuid.UUID, source: str, keys: Iterable[str]) -> None:
@@ -117,8 +123,7 @@ def open_questions(connection: Connection, run_id: uuid.UUID, source: str, keys:
 
 def known_questions(connection: Connection, source: str, keys: Sequence[str] | None = None) -> dict[str, Found]:
     """What the ledger knows of the questions (of all if None), by key."""
-    columns = (lookup.c.key, lookup.c.state, lookup.c.evidence, lookup.c.drug_id, lookup.c.updated_at)
-    query = select(*columns).where(lookup.c.source == source)
+    query = select(*FOUND).where(lookup.c.source == source)
     if keys is None:
         return {row.key: Found(*row) for row in connection.execute(query)}
     found: dict[str, Found] = {}
@@ -131,6 +136,8 @@ def is_due(found: Found, options: IngestOptions, since: datetime) -> bool:
     """Whether a question is to be asked (again) by a run that began at ``since``."""
     if found.state == State.unknown:
         return True
+    if found.state in (State.present, State.absent) and found.error is not None and found.updated_at < since:
+        return True  # it was to be refreshed, and could not be
     if found.state in (State.failed, State.rejected) and options.retry_failed and found.updated_at < since:
         return True
     if options.refresh_days is None or found.updated_at >= since:
@@ -140,17 +147,20 @@ def is_due(found: Found, options: IngestOptions, since: datetime) -> bool:
 
 
 def claim_questions(
-    connection: Connection, source: str, keys: Sequence[str], options: IngestOptions, since: datetime,
-    again: Collection[str] = (),
+    connection: Connection, run_id: uuid.UUID, source: str, keys: Sequence[str], options: IngestOptions,
+    since: datetime, again: Collection[str] = (),
 ) -> list[str]:
-    """Those of the keys that are due (or to be asked ``again``), locked until the transaction ends.
+    """Those of the keys that are due (or to be asked ``again``), claimed by the run beyond the end of the transaction.
 
     What another process is asking now is passed over.
     """
-    columns = (lookup.c.key, lookup.c.state, lookup.c.evidence, lookup.c.drug_id, lookup.c.updated_at)
-    query = select(*columns).where(lookup.c.source == source, lookup.c.key.in_(list(keys)))
-    rows = connection.execute(query.order_by(lookup.c.key).with_for_update(skip_locked=True))
-    return [row.key for row in rows if row.key in again or is_due(Found(*row), options, since)]
+    query = select(*FOUND).where(lookup.c.source == source, lookup.c.key.in_(list(keys)), unleased(lookup, run_id))
+    rows = connection.execute(query.order_by(lookup.c.key).with_for_update(skip_locked=True, of=lookup))
+    claimed = [row.key for row in rows if row.key in again or is_due(Found(*row), options, since)]
+    if claimed:
+        mine = update(lookup).where(lookup.c.source == source, lookup.c.key.in_(claimed))
+        connection.execute(mine.values(**lease_values(run_id)))
+    return claimed
 
 
 def link_questions(connection: Connection, source: str, drugs: Mapping[str, int]) -> None:

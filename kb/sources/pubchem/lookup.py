@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,14 @@ from sqlalchemy import Connection
 
 from kb.ingest.records import Batch, Document, PropertyRecord
 from kb.ledger.cells import open_cells, write_lookup
+from kb.ledger.leases import release_dead
 from kb.modalities import Modality, State
+from kb.sources.contract import Part
 from kb.sources.pubchem.ask import BATCH, Asker, Reply
 from kb.sources.pubchem.identity import contradicts, drug_record, is_titled
 from kb.sources.pubchem.keys import (
     CID,
+    Found,
     Question,
     claim_questions,
     is_due,
@@ -27,7 +30,7 @@ from kb.sources.pubchem.keys import (
 )
 from kb.sources.pubchem.parse import TAGS
 from kb.sources.pubchem.proof import Compound
-from kb.sources.pubchem.workers import Crew, Miss
+from kb.sources.pubchem.workers import Miss, Workers
 
 if TYPE_CHECKING:
     from kb.ingest.engine import Job
@@ -42,13 +45,26 @@ Rows = dict[int, tuple[Compound, Document]]
 Lists = tuple[dict[int, tuple[str, ...]], dict[int, tuple[str, ...]], list[Document], dict[int, str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What became of one question; the drug that has its key as the key of its record is linked to it."""
+
+    key: str
+    state: State
+    evidence: str | None = None
+    error: str | None = None
+
+
+Also = Callable[[Connection, Mapping[str, int]], None]
+
+
 @dataclass
 class Lookup:
     """The first two stages of an ingest."""
 
     job: Job
     asker: Asker
-    crew: Crew
+    crew: Workers
     by_cid: dict[int, list[Question]] = field(default_factory=lambda: defaultdict(list))
     """The questions that led to each CID."""
     _asked: set[str] = field(default_factory=set)
@@ -60,13 +76,12 @@ class Lookup:
     def _source(self) -> str:
         return self.job.source.name
 
-    def resolve(self, questions: Sequence[Question]) -> list[int]:
+    def resolve(self, questions: Sequence[Question]) -> Generator[Part, None, list[int]]:
         """The CIDs of the questions, after every one that was due has been asked."""
         self._open([q.key for q in questions])
         asked = [q for q in questions if q.namespace != CID]
-        self._until_done([q.key for q in asked], lambda keys: self.crew.each(self._resolve_one, keys))
-        with self.job.transaction() as connection:
-            known = known_questions(connection, self._source, [q.key for q in asked])
+        yield from self._until_done([q.key for q in asked], lambda keys: self.crew.each(self._resolve_one, keys))
+        known = self._known([q.key for q in asked])
         for question in questions:
             found = known.get(question.key)
             cid = int(question.value) if question.namespace == CID else found.cid if found else None
@@ -76,106 +91,117 @@ class Lookup:
                 self._unlinked[question] = cid
         return sorted(self.by_cid)
 
-    def identify(self, cids: Sequence[int]) -> None:
-        """Fetch identity and properties of every CID that is due, a hundred at a time, and what is missing singly."""
+    def identify(self, cids: Sequence[int]) -> Iterator[Part]:
+        """Identity and properties of every CID that is due, a hundred at a time, and what is missing singly."""
         keys = [f"{CID}:{cid}" for cid in cids]
         self._open(keys)
         # A DrugBank id that was never linked to a drug is news for a compound that may be known already.
         again = {f"{CID}:{cid}" for question, cid in self._unlinked.items() if question.namespace == "drugbank"}
 
-        def work(due: Sequence[str]) -> None:
+        def work(due: Sequence[str]) -> Iterator[Part]:
             batched = [key for key in due if int(key.partition(":")[2]) not in self._single]
-            self.crew.each(lambda part: self._identify(part, again), list(slices(batched, BATCH)))
+            yield from self.crew.each(lambda part: self._identify(part, again), list(slices(batched, BATCH)))
             alone = [f"{CID}:{cid}" for cid in sorted(self._single)]
-            self.crew.each(lambda key: self._identify([key], again), [k for k in alone if k not in self._asked])
+            yield from self.crew.each(lambda key: self._identify([key], again),
+                                      [k for k in alone if k not in self._asked])
 
-        self._until_done(keys, work, again)
-        with self.job.transaction() as connection:
-            known = known_questions(connection, self._source, keys)
-            drugs = {q.key: known[f"{CID}:{cid}"].drug_id for q, cid in self._unlinked.items()}
-            link_questions(connection, self._source, {key: drug for key, drug in drugs.items() if drug is not None})
+        yield from self._until_done(keys, work, again)
+        known = self._known(keys)
+        drugs = {q.key: known[f"{CID}:{cid}"].drug_id for q, cid in self._unlinked.items()}
+        linked = {key: drug for key, drug in drugs.items() if drug is not None}
+        self.job.transact(lambda c: link_questions(c, self._source, linked))
 
     def _open(self, keys: Iterable[str]) -> None:
-        with self.job.transaction() as connection:
-            open_questions(connection, self.job.run_id, self._source, keys)
+        listed = list(keys)
+        self.job.transact(lambda c: open_questions(c, self.job.run_id, self._source, listed))
 
-    def _until_done(self, keys: Sequence[str], work: Callable[[Sequence[str]], None], again: Iterable[str] = ()
-                    ) -> None:
+    def _known(self, keys: Sequence[str]) -> dict[str, Found]:
+        return self.job.transact(lambda c: known_questions(c, self._source, keys))
+
+    def _until_done(self, keys: Sequence[str], work: Callable[[Sequence[str]], Iterator[Part]],
+                    again: Iterable[str] = ()) -> Iterator[Part]:
         """Work on what is due until nothing is, other processes' share included."""
         forced = set(again)
         while True:
-            with self.job.transaction() as connection:
-                known = known_questions(connection, self._source, keys)
+            known = self._known(keys)
             due = [k for k in keys if k not in self._asked
                    and (k in forced or is_due(known[k], self.job.options, self.job.started_at))]
             if not due:
                 return
             before = len(self._asked)
-            work(due)
+            yield from work(due)
             if len(self._asked) == before:
+                self.job.transact(lambda c: release_dead(c, self._source))
                 self.asker.transport.pace.sleep(POLL)
 
-    def _claim(self, connection: Connection, keys: Sequence[str], again: Iterable[str] = ()) -> list[str]:
-        return claim_questions(connection, self._source, keys, self.job.options, self.job.started_at, set(again))
+    def _claim(self, keys: Sequence[str], again: Iterable[str] = ()) -> list[str]:
+        """Those of the keys that are due and that no other process works on; they are this run's now."""
+        job, forced = self.job, set(again)
+        return job.transact(
+            lambda c: claim_questions(c, job.run_id, self._source, keys, job.options, job.started_at, forced)
+        )
 
-    def _note(self, connection: Connection, key: str, state: State, *, drug_id: int | None = None,
-              evidence: str | None = None, error: str | None = None) -> None:
-        write_lookup(connection, self.job.run_id, self._source, key, state, drug_id=drug_id, evidence=evidence,
-                     error=error[:500] if error else None)
-        with self._lock:
-            self._asked.add(key)
-            if state is State.failed:
-                self.job.counts["failed_lookups"] += 1
-        self.job.advance(note=key[:40])
+    def _part(self, batch: Batch, notes: Sequence[Note], also: Also | None = None) -> Part:
+        """The batch with what became of the questions; they count as asked once that is committed."""
+        run_id, source = self.job.run_id, self._source
 
-    def _resolve_one(self, key: str) -> None:
+        def write(connection: Connection, ids: Mapping[str, int]) -> None:
+            for note in notes:
+                write_lookup(connection, run_id, source, note.key, note.state, drug_id=ids.get(note.key),
+                             evidence=note.evidence, error=note.error[:500] if note.error else None)
+            if also is not None:
+                also(connection, ids)
+
+        def then() -> None:
+            self._asked.update(note.key for note in notes)
+            self.job.counts["failed_lookups"] += sum(note.state is State.failed for note in notes)
+
+        return Part(batch, also=write, then=then, size=len(notes), note=notes[0].key[:40] if notes else "")
+
+    def _resolve_one(self, key: str) -> Part | None:
         question = Question.parse_key(key)
-        with self.job.transaction() as connection:
-            if not self._claim(connection, [key]):
-                return
-            reply = self.crew.attempt(lambda: self.asker.find(question.namespace, question.value))
-            if isinstance(reply, Miss):
-                self._note(connection, key, reply.state, error=reply.error)
-                return
-            self.job.write_in(connection, Batch(documents=[reply.document]))
-            cids: tuple[int, ...] = reply.value if reply.present else ()
-            if not cids:
-                self._note(connection, key, State.absent, evidence=NEVER_SEEN if reply.present else reply.evidence)
-                return
+        if not self._claim([key]):
+            return None
+        reply = self.crew.attempt(lambda: self.asker.find(question.namespace, question.value))
+        if isinstance(reply, Miss):
+            return self._part(Batch(), [Note(key, reply.state, error=reply.error)])
+        cids: tuple[int, ...] = reply.value if reply.present else ()
+        if cids:
             more = f" (first of {len(cids)})" if len(cids) > 1 else ""
-            self._note(connection, key, State.present, evidence=f"{CID}:{cids[0]}{more}")
+            note = Note(key, State.present, evidence=f"{CID}:{cids[0]}{more}")
+        else:
+            note = Note(key, State.absent, evidence=NEVER_SEEN if reply.present else reply.evidence)
+        return self._part(Batch(documents=[reply.document]), [note])
 
-    def _identify(self, keys: Sequence[str], again: Iterable[str]) -> None:
-        with self.job.transaction() as connection:
-            claimed = self._claim(connection, keys, again)
-            cids = [int(key.partition(":")[2]) for key in claimed]
-            if not cids:
-                return
-            single = len(cids) == 1 and cids[0] in self._single
-            rows = self.crew.attempt(lambda: self._rows(cids, single))
-            lists = rows if isinstance(rows, Miss) else self.crew.attempt(lambda: self._lists(sorted(rows[0])))
-            if isinstance(rows, Miss) or isinstance(lists, Miss):
-                self._missed(connection, cids, rows if isinstance(rows, Miss) else lists)  # type: ignore[arg-type]
-                return
-            found, absent = rows
-            synonyms, numbers, documents, unsaid = lists
-            for cid, (compound, _) in found.items():
-                if not is_titled(compound, synonyms.get(cid, ())):
-                    unsaid[cid] = f"the title {compound.title[:60]!r} is none of its synonyms"
-            told = {cid: row for cid, row in found.items() if cid not in unsaid}
-            self._write(connection, told, synonyms, numbers, documents)
-            self._missing(connection, [cid for cid in cids if cid not in found], absent)
-            for cid in sorted(unsaid):
-                self._missed(connection, [cid], Miss(State.rejected, unsaid[cid]))
+    def _identify(self, keys: Sequence[str], again: Iterable[str]) -> Part | None:
+        claimed = self._claim(keys, again)
+        cids = [int(key.partition(":")[2]) for key in claimed]
+        if not cids:
+            return None
+        single = len(cids) == 1 and cids[0] in self._single
+        rows = self.crew.attempt(lambda: self._rows(cids, single))
+        if isinstance(rows, Miss):
+            return self._part(Batch(), self._missed(cids, rows))
+        found, absent = rows
+        lists = self.crew.attempt(lambda: self._lists(sorted(found)))
+        if isinstance(lists, Miss):
+            return self._part(Batch(), self._missed(cids, lists))
+        unsaid = dict(lists[3])
+        for cid, (compound, _) in found.items():
+            if not is_titled(compound, lists[0].get(cid, ())):
+                unsaid[cid] = f"the title {compound.title[:60]!r} is none of its synonyms"
+        told = {cid: row for cid, row in found.items() if cid not in unsaid}
+        notes = self._missing([cid for cid in cids if cid not in found], absent)
+        for cid in sorted(unsaid):
+            notes += self._missed([cid], Miss(State.rejected, unsaid[cid]))
+        return self._compounds(told, lists, notes, [absent.document] if absent else [])
 
-    def _missed(self, connection: Connection, cids: Sequence[int], miss: Miss) -> None:
-        """Note what has no answer; of a list that cannot be used, each compound is asked for alone, once."""
-        alone = {cid for cid in cids if miss.state is State.rejected and cid not in self._single}
-        for cid in cids:
-            if cid not in alone:
-                self._note(connection, f"{CID}:{cid}", miss.state, error=miss.error)
+    def _missed(self, cids: Sequence[int], miss: Miss) -> list[Note]:
+        """Notes of what has no answer; of a list that cannot be used, each compound is asked for alone, once."""
         with self._lock:
+            alone = {cid for cid in cids if miss.state is State.rejected and cid not in self._single}
             self._single.update(alone)
+        return [Note(f"{CID}:{cid}", miss.state, error=miss.error) for cid in cids if cid not in alone]
 
     def _rows(self, cids: Sequence[int], single: bool) -> tuple[Rows, Reply | None]:
         """The compounds found, and the proof when the one that was asked for is not there."""
@@ -203,47 +229,49 @@ class Lookup:
             gathered.append(values)
         return gathered[0], gathered[1], documents, unsaid
 
-    def _write(self, connection: Connection, found: Rows, synonyms: dict[int, tuple[str, ...]],
-               numbers: dict[int, tuple[str, ...]], documents: list[Document]) -> None:
-        batch = Batch(documents=documents)
+    def _compounds(self, found: Rows, lists: Lists, notes: Sequence[Note], proofs: Sequence[Document]) -> Part:
+        """The compounds found, with cells for what is to be fetched next and the questions that led to them."""
+        synonyms, numbers, documents, _ = lists
+        batch = Batch(documents=[*documents, *proofs])
+        notes = list(notes)
         for cid, (compound, document) in sorted(found.items()):
-            questions = self._meant(connection, compound, synonyms.get(cid, ()), numbers.get(cid, ()))
+            questions, others = self._meant(compound, synonyms.get(cid, ()), numbers.get(cid, ()))
             record = drug_record(compound, document, synonyms.get(cid, ()), numbers.get(cid, ()), questions)
             batch.drugs.append(record)
             batch.payloads.append(PropertyRecord(record.key, document, compound.values))
-        ids = self.job.write_in(connection, batch)
-        for key, drug_id in ids.items():
-            self._note(connection, key, State.present, drug_id=drug_id)
-        open_cells(connection, self.job.run_id, self._source, sorted(set(ids.values())), FETCHED)
-        link_questions(connection, self._source, {
-            question.key: ids[f"{CID}:{cid}"] for cid in found for question in self.by_cid.get(cid, [])
-            if question.namespace != CID
-        })
+            notes += [Note(record.key, State.present), *others]
 
-    def _meant(self, connection: Connection, compound: Compound, synonyms: Sequence[str], numbers: Sequence[str]
-               ) -> list[Question]:
-        """The questions that led to a compound and mean it; others are rejected with the reason, and forgotten."""
+        def also(connection: Connection, ids: Mapping[str, int]) -> None:
+            open_cells(connection, self.job.run_id, self._source, sorted(set(ids.values())), FETCHED)
+            link_questions(connection, self._source, {
+                question.key: ids[f"{CID}:{cid}"] for cid in found for question in self.by_cid.get(cid, [])
+                if question.namespace != CID
+            })
+
+        return self._part(batch, notes, also)
+
+    def _meant(self, compound: Compound, synonyms: Sequence[str], numbers: Sequence[str]
+               ) -> tuple[list[Question], list[Note]]:
+        """The questions that led to a compound and mean it; others are noted as rejected, and forgotten."""
         meant: list[Question] = []
-        for question in self.by_cid.get(compound.cid, []):
-            reason = contradicts(question, compound, synonyms, numbers)
-            if reason is None:
-                meant.append(question)
-            else:
-                self._note(connection, question.key, State.rejected, error=reason)
-                self._unlinked.pop(question, None)
-        if compound.cid in self.by_cid:
-            self.by_cid[compound.cid] = meant
-        return meant
-
-    def _missing(self, connection: Connection, cids: Sequence[int], proof: Reply | None) -> None:
-        """Note a compound that is proven unknown; what a list left out is asked for again alone, once."""
-        if proof is not None:
-            self.job.write_in(connection, Batch(documents=[proof.document]))
-            for cid in cids:
-                self._note(connection, f"{CID}:{cid}", State.absent, evidence=proof.evidence)
-            return
-        for cid in cids:
-            if cid in self._single:
-                self._note(connection, f"{CID}:{cid}", State.failed, error="neither a record nor a proof of absence")
+        others: list[Note] = []
         with self._lock:
+            for question in self.by_cid.get(compound.cid, []):
+                reason = contradicts(question, compound, synonyms, numbers)
+                if reason is None:
+                    meant.append(question)
+                else:
+                    others.append(Note(question.key, State.rejected, error=reason))
+                    self._unlinked.pop(question, None)
+            if compound.cid in self.by_cid:
+                self.by_cid[compound.cid] = meant
+        return meant, others
+
+    def _missing(self, cids: Sequence[int], proof: Reply | None) -> list[Note]:
+        """Notes of compounds that are proven unknown; what a list left out is asked for again alone, once."""
+        if proof is not None:
+            return [Note(f"{CID}:{cid}", State.absent, evidence=proof.evidence) for cid in cids]
+        with self._lock:
+            twice = [cid for cid in cids if cid in self._single]
             self._single.update(cids)
+        return [Note(f"{CID}:{cid}", State.failed, error="neither a record nor a proof of absence") for cid in twice]

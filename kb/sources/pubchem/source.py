@@ -7,7 +7,7 @@ Documentation: https://pubchem.ncbi.nlm.nih.gov/docs/pug-rest and https://pubche
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,12 +19,12 @@ from kb.http.client import Transport, policy_for
 from kb.licences import LICENCES, NCBI, Licence
 from kb.modalities import Modality, State
 from kb.schema.ledger import cell, lookup
-from kb.sources.contract import Plan, Source
+from kb.sources.contract import Part, Plan, Source
 from kb.sources.pubchem.ask import BATCH, Asker
 from kb.sources.pubchem.cells import Cells
 from kb.sources.pubchem.keys import CID, Question, is_due, known_questions, read_question
 from kb.sources.pubchem.lookup import FETCHED, Lookup
-from kb.sources.pubchem.workers import Crew
+from kb.sources.pubchem.workers import Workers
 
 if TYPE_CHECKING:
     from kb.http.pace import Policy
@@ -53,14 +53,17 @@ class PubChem(Source):
     licences: ClassVar[tuple[Licence, ...]] = (NCBI, *(known for known in LICENCES.values() if known is not NCBI))
     modalities: ClassVar[tuple[str, ...]] = (*FETCHED, Modality.property)
 
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"ids", "limit", "workers", "modalities", "retry_failed", "refresh_days"}
+    )
+
     policy: ClassVar[Policy | None] = None
     """Set by tests, which have no time for PubChem's."""
 
     def plan(self, job: Job) -> Plan:
         """The keys, requests, seconds and bytes of what is still due, as far as the ledger tells."""
         questions, refused = _questions(job)
-        with job.transaction() as connection:
-            known = known_questions(connection, self.name, [q.key for q in questions])
+        known = job.transact(lambda c: known_questions(c, self.name, [q.key for q in questions]))
         due = [q for q in questions if q.key not in known or is_due(known[q.key], job.options, job.started_at)]
         fresh = [q for q in due if q.key not in known or known[q.key].drug_id is None]
         names = sum(1 for q in due if q.namespace != CID)
@@ -84,8 +87,8 @@ class PubChem(Source):
             counts[modality] += 1
         return counts
 
-    def ingest(self, job: Job) -> None:
-        """Fetch everything that is due of what the user asked for; without ``ids``, of all that was ever asked for."""
+    def read(self, job: Job) -> Iterator[Part]:
+        """Everything that is due of what the user asked for; without ``ids``, of all that was ever asked for."""
         questions, refused = _questions(job)
         for number, reason in refused:
             output.say(f"line {number} was passed over: {reason}")
@@ -93,31 +96,29 @@ class PubChem(Source):
             output.say("PubChem asks for a contact address: set MKMED_CONTACT to your e-mail")
         threads = min(job.options.workers or THREADS, MAX_THREADS)
         with Transport(job.settings.pubchem_url, job.settings, policy=self.policy, connections=threads) as transport:
-            asker, crew = Asker(transport), Crew(threads, transport.pace.stop)
+            asker, workers = Asker(transport), Workers(threads, transport.pace.stop)
             try:
-                self._run(job, asker, crew, questions)
+                yield from self._parts(job, asker, workers, questions)
             finally:
                 job.counts["requests"] = transport.sent
 
-    def _run(self, job: Job, asker: Asker, crew: Crew, questions: Sequence[Question]) -> None:
+    def _parts(self, job: Job, asker: Asker, workers: Workers, questions: Sequence[Question]) -> Iterator[Part]:
         wanted = _modalities(job)
         job.expect(len(questions) * (1 + len(wanted)))
-        lookup = Lookup(job, asker, crew)
-        cids = lookup.resolve(questions)
-        lookup.identify(cids)
-        with job.transaction() as connection:
-            known = known_questions(connection, self.name, [f"{CID}:{cid}" for cid in cids])
+        stage = Lookup(job, asker, workers)
+        cids = yield from stage.resolve(questions)
+        yield from stage.identify(cids)
+        known = job.transact(lambda c: known_questions(c, self.name, [f"{CID}:{cid}" for cid in cids]))
         drugs = sorted({found.drug_id for found in known.values() if found.drug_id is not None})
-        Cells(job, asker, crew).fill(wanted, drugs)
-        crew.finish()
+        yield from Cells(job, asker, workers).fill(wanted, drugs)
+        workers.finish()
         _tell_unknown(job, questions)
         _tell_rejected(job)
 
 
 def _tell_unknown(job: Job, questions: Sequence[Question]) -> None:
     """Say what of the user's led to no compound, and count it."""
-    with job.transaction() as connection:
-        known = known_questions(connection, job.source.name, [q.key for q in questions])
+    known = job.transact(lambda c: known_questions(c, job.source.name, [q.key for q in questions]))
     unknown = sorted(key for key, found in known.items() if found.state == State.absent)
     job.counts["not_found"] = len(unknown)
     if unknown:
@@ -133,8 +134,8 @@ def _tell_rejected(job: Job) -> None:
         .where(table.c.source == job.source.name, table.c.state == State.rejected, table.c.run_id == job.run_id)
         for table in (cell, lookup)
     )).subquery()
-    with job.transaction() as connection:
-        count, said = connection.execute(select(func.count(), func.mode().within_group(errors.c.said))).one()
+    query = select(func.count(), func.mode().within_group(errors.c.said))
+    count, said = job.transact(lambda c: c.execute(query).one())
     if count:
         output.say(f"{count} cells or look-ups were rejected, most often: {said}; --retry-failed asks for them again")
 
@@ -152,8 +153,7 @@ def _questions(job: Job) -> tuple[list[Question], list[tuple[int, str]]]:
     refused: list[tuple[int, str]] = []
     questions: dict[Question, None] = {}
     if job.options.ids is None:
-        with job.transaction() as connection:
-            known = known_questions(connection, "pubchem")
+        known = job.transact(lambda c: known_questions(c, "pubchem"))
         questions = {Question.parse_key(key): None for key, found in known.items() if found.state != State.rejected}
     for number, text in enumerate(job.options.ids or (), 1):
         try:

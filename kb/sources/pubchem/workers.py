@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
-import tenacity
-from sqlalchemy.exc import DBAPIError
-
-from kb.db.failures import RETRY_SECONDS, is_conflict
-from kb.errors import Blocked, DatabaseUnavailable, SourceError, Transient, TransportError, Unusable
+from kb.errors import Blocked, SourceError, Transient, TransportError, Unusable
 from kb.modalities import State
 from kb.sources.pubchem.answers import RejectedError
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 FAILURES_IN_A_ROW = 25
 """So many items that failed one after the other mean that the service is down: go on later."""
@@ -30,7 +28,7 @@ class Miss:
     error: str
 
 
-class Crew:
+class Workers:
     """Works through items with ``size`` threads; the first error stops everybody, after what is under way is done."""
 
     def __init__(self, size: int, stop: Callable[[], None]) -> None:
@@ -41,22 +39,46 @@ class Crew:
         self._refusal: RejectedError | None = None
         self._lock = threading.Lock()
 
-    def each(self, work: Callable[[T], None], items: Iterable[T]) -> None:
-        """Call ``work`` on every item; raises the first error, or KeyboardInterrupt, once no thread works any more."""
+    def each(self, work: Callable[[T], R | None], items: Iterable[T]) -> Iterator[R]:
+        """What ``work`` makes of every item, as it is ready.
+
+        After the first error, or Ctrl-C, what is under way is still handed over, and then the error is raised.
+        """
+        failure: BaseException | None = None
+        waiting = iter(items)
         with ThreadPoolExecutor(self.size, thread_name_prefix="pubchem") as pool:
-            under_way: set[Future[None]] = set()
+            under_way: set[Future[R | None]] = set()
             try:
-                for item in items:
-                    under_way.add(pool.submit(_patiently, work, item))
-                    if len(under_way) >= 2 * self.size:
-                        under_way = _settle(under_way)
-                while under_way:
-                    under_way = _settle(under_way)
-            except BaseException:
-                self._stop()
-                for future in under_way:
-                    future.cancel()
+                while True:
+                    try:
+                        if failure is None:
+                            room = 2 * self.size - len(under_way)
+                            under_way.update(pool.submit(work, item) for item in islice(waiting, room))
+                        if not under_way:
+                            break
+                        wait(under_way, return_when=FIRST_COMPLETED)
+                        for future in [future for future in under_way if future.done()]:
+                            under_way.discard(future)
+                            error = None if future.cancelled() else future.exception()
+                            if error is not None:
+                                raise error
+                            if not future.cancelled() and (result := future.result()) is not None:
+                                yield result
+                    except Exception as error:  # noqa: BLE001 - raised below, once nothing is under way
+                        failure = self._leave(under_way, failure or error)
+                    except KeyboardInterrupt as stopped:
+                        failure = self._leave(under_way, failure or stopped)
+            except GeneratorExit as closed:
+                self._leave(under_way, closed)
                 raise
+        if failure is not None:
+            raise failure
+
+    def _leave(self, under_way: Iterable[Future[R | None]], reason: BaseException) -> BaseException:
+        self._stop()
+        for future in under_way:
+            future.cancel()
+        return reason
 
     def attempt(self, question: Callable[[], T]) -> T | Miss:
         """The answer, or why an item has none.
@@ -94,25 +116,3 @@ class Crew:
                     f"{self._failures} requests failed one after the other, the last with: {error}",
                     hint="everything so far is committed: run the same command again later",
                 ) from error
-
-
-def _patiently(work: Callable[[T], None], item: T) -> None:
-    """Do the work, again from its start when Postgres was lost or another transaction was in the way."""
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_passes),
-        stop=tenacity.stop_after_delay(RETRY_SECONDS),
-        wait=tenacity.wait_random_exponential(multiplier=0.1, max=5.0),
-        reraise=True,
-    )
-    retrying(work, item)
-
-
-def _passes(error: BaseException) -> bool:
-    return isinstance(error, DatabaseUnavailable) or (isinstance(error, DBAPIError) and is_conflict(error))
-
-
-def _settle(under_way: set[Future[None]]) -> set[Future[None]]:
-    done, left = wait(under_way, return_when=FIRST_COMPLETED)
-    for future in done:
-        future.result()
-    return left

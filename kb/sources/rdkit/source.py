@@ -7,9 +7,10 @@ goes on where it was, and what failed can be tried again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,10 +22,11 @@ from kb.ingest.records import Batch, ConformerRecord, Document, ImageRecord, Out
 from kb.ledger.cells import claim_cells, due_cells
 from kb.licences import CC0, Licence
 from kb.modalities import Modality, State
+from kb.query.read import find_drug
 from kb.schema.identity import drug
 from kb.schema.ledger import cell
 from kb.schema.payloads import conformer
-from kb.sources.contract import Plan, Source
+from kb.sources.contract import Part, Plan, Source
 from kb.sources.rdkit.compute import EMBED_SECONDS, IMAGE_SIZE
 
 if TYPE_CHECKING:
@@ -62,34 +64,36 @@ class RdkitSource(Source):
     origin = "computed"
     licences: ClassVar[tuple[Licence, ...]] = (CC0,)
     modalities = tuple(TASKS)
+    options = frozenset({"ids", "limit", "workers", "modalities", "retry_failed", "refresh_days"})
 
     def plan(self, job: Job) -> Plan:
         """Cells to fill, and the time on the given number of processes."""
-        with job.transaction() as connection:
-            due = {m: len(computable(connection, job, m)) for m in _wanted(job)}
+        due = {m: len(job.transact(partial(computable, job=job, modality=m))) for m in _wanted(job)}
         seconds = sum(TASKS[m].seconds * n for m, n in due.items()) / _processes(job)
         size = sum(TASKS[m].bytes * n for m, n in due.items())
         notes = tuple(f"{m}: {n} drugs" for m, n in due.items())
         return Plan(sum(due.values()), seconds=seconds, bytes=size, notes=notes)
 
-    def ingest(self, job: Job) -> None:
+    def read(self, job: Job) -> Iterator[Part]:
         """Open the cells that can be computed, then fill them, cheapest modality first."""
-        with job.transaction() as connection:
-            open_computable(connection, job)
-            due = {m: computable(connection, job, m) for m in _wanted(job)}
+        wanted = _wanted(job)
+        job.transact(lambda c: open_computable(c, job))
+        due = {m: job.transact(partial(computable, job=job, modality=m)) for m in wanted}
         job.expect(sum(map(len, due.values())))
         for modality, ids in due.items():
             if ids:
                 task = TASKS[modality]
                 with Crew(task.function, _processes(job), wall=task.wall) as crew:
                     for start in range(0, len(ids), task.batch):
-                        self._fill(job, modality, crew, ids[start : start + task.batch])
+                        yield self._fill(job, modality, crew, ids[start : start + task.batch])
 
-    def _fill(self, job: Job, modality: Modality, crew: Crew, ids: Sequence[int]) -> None:
-        """Claim what no other process has claimed of these drugs, compute it and write it."""
-        with job.transaction() as connection:
+    def _fill(self, job: Job, modality: Modality, crew: Crew, ids: Sequence[int]) -> Part:
+        """What is computed of those of the drugs that no other process has claimed."""
+
+        def claim(connection: Connection) -> list[tuple[int, str]]:
             claimed = claim_cells(
                 connection,
+                job.run_id,
                 self.name,
                 modality,
                 len(ids),
@@ -99,10 +103,11 @@ class RdkitSource(Source):
                 drug_ids=ids,
             )
             query = select(drug.c.id, drug.c.smiles).where(drug.c.id.in_(claimed)).order_by(drug.c.id)
-            pairs = [(drug_id, smiles) for drug_id, smiles in connection.execute(query) if smiles]
-            if pairs:
-                job.write_in(connection, compute(crew, modality, pairs))
-        job.advance(len(ids), note=modality)
+            return [(drug_id, smiles) for drug_id, smiles in connection.execute(query) if smiles]
+
+        pairs = job.transact(claim)
+        batch = compute(crew, modality, pairs) if pairs else Batch()
+        return Part(batch, size=len(ids), note=modality)
 
 
 def compute(crew: Crew, modality: Modality, drugs: Sequence[tuple[int, str]]) -> Batch:
@@ -195,8 +200,6 @@ def _chosen(connection: Connection, job: Job) -> list[int] | None:
     """The drug ids that ``--ids`` names, or None for all."""
     if job.options.ids is None:
         return None
-    from kb.query.read import find_drug
-
     return sorted({find_drug(connection, given) for given in job.options.ids})
 
 

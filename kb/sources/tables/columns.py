@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +16,7 @@ from kb.ingest.engine import register_source
 from kb.ingest.records import Batch, Document
 from kb.normalise import too_long
 from kb.schema.graph import drug_atc, interaction
-from kb.sources.contract import Plan, Source
+from kb.sources.contract import Part, Plan, Source
 from kb.sources.tables.dataset import (
     Version,
     compare,
@@ -38,6 +38,7 @@ SECONDS_A_ROW = 5e-4
 class TableSource(Source):
     """A source that writes facts about drugs that are known already, out of one table."""
 
+    options = frozenset({"path", "columns", "refresh_days", "dataset", "yes"})
     bundled_file: ClassVar[str]
     parser: ClassVar[str]
     roles: ClassVar[tuple[str, ...]]
@@ -58,6 +59,13 @@ class TableSource(Source):
     def take(self, batch: Batch, row: Mapping[str, str], ids: Mapping[str, int], document: Document) -> str | None:
         """Add one row of the user's to the batch; or the reason why it cannot be. ``ids`` has lower-case handles."""
 
+    def settle(self, batch: Batch) -> None:
+        """Put the batch in order once all rows were taken; nothing by default."""
+
+    def digest(self, bundle: Bundle) -> str:
+        """What changes when the bundled table does."""
+        return str(bundle.manifest[self.bundled_file]["sha256"])
+
     def check(self, table: Table, rows: Sequence[Mapping[str, str]]) -> None:
         """Raise UsageError for a table that cannot be meant; every table may be, by default."""
 
@@ -73,23 +81,19 @@ class TableSource(Source):
             rows, size = sum(1 for _ in table.rows()) + len(table.problems), table.path.stat().st_size
         return Plan(rows, seconds=rows * SECONDS_A_ROW, bytes=size)
 
-    def ingest(self, job: Job) -> None:
-        """Write the bundled table or the user's; one that was written with as many known drugs is passed over."""
-        if job.options.path is None:
-            self._from_bundle(job)
-        else:
-            self._from_file(job)
+    def read(self, job: Job) -> Iterator[Part]:
+        """The bundled table or the user's; one that was written with as many known drugs is passed over."""
+        return self._from_bundle(job) if job.options.path is None else self._from_file(job)
 
-    def _from_bundle(self, job: Job) -> None:
+    def _from_bundle(self, job: Job) -> Iterator[Part]:
         bundle = Bundle.open()
         keys = self.keys(bundle)
-        with job.transaction() as connection:
-            found = find_drugs(connection, list(keys))
+        found = job.transact(lambda c: find_drugs(c, list(keys)))
         ids = {key: found[key.lower()] for key in keys if key.lower() in found}
         # More drugs may be known the next time, so the mark tells how many were.
-        mark = f"{self.bundled_file}:{bundle.manifest[self.bundled_file]['sha256']}:{len(ids)} drugs"
+        mark = f"{self.bundled_file}:{self.digest(bundle)}:{len(ids)} drugs"
         if not job.is_done(mark):
-            job.write(self.bundled(bundle, ids), done=mark)
+            yield Part(self.bundled(bundle, ids), mark)
             output.say(f"{len(ids)} of the {len(keys)} drugs of {self.bundled_file} are known")
 
     def _columns(self, job: Job, table: Table) -> dict[str, str]:
@@ -102,17 +106,18 @@ class TableSource(Source):
         table.require({role: columns[role] for role in (*self.required, *given)})
         return columns
 
-    def _from_file(self, job: Job) -> None:
+    def _from_file(self, job: Job) -> Iterator[Part]:
         table = Table(self.path(job))
         dataset = dataset_name(job.options.dataset, table.path)
         origin = dataset_origin(self.name, dataset, self.title)
         columns, document = self._columns(job, table), file_document(table.path, origin.name, self.parser)
         rows = {n: {role: cells.get(columns[role], "").strip() for role in self.roles} for n, cells in table.rows()}
         self.check(table, list(rows.values()))
-        with job.transaction() as connection:
-            register_source(connection, origin)
-            ids = find_drugs(connection, [row[role] for row in rows.values() for role in self.drug_roles])
-            held, before = read_dataset(connection, origin.name), stated(connection, origin.name)
+        named = [row[role] for row in rows.values() for role in self.drug_roles]
+        job.transact(lambda c: register_source(c, origin))
+        ids = job.transact(lambda c: find_drugs(c, named))
+        held = job.transact(lambda c: read_dataset(c, origin.name))
+        before = job.transact(lambda c: stated(c, origin.name))
         # More drugs may be known the next time, so the version tells how many were.
         version = version_of(document, columns | {"": f"{len(ids)} drugs"}, whole=True)
         if version.same_file(held.version):
@@ -123,25 +128,30 @@ class TableSource(Source):
             reason = refused[0] if refused else self.take(batch, row, ids, document)
             if reason:
                 table.problems.append(Problem(number, reason))
+        self.settle(batch)
         output.say(f"{table.path.name} is dataset {dataset}")
         if before and held.version is not None and held.version.sha256 != version.sha256:
             change = compare(dict.fromkeys(before), dict.fromkeys(statements(batch), b""))
             if change.added or change.removed:
                 require_consent(dataset, replace(change, changed=()), yes=job.options.yes)
-        self._commit(job, batch, origin.name, dataset, version, table.problems)
+        yield self._part(job, batch, origin.name, dataset, version, table.problems)
 
-    def _commit(
+    def _part(
         self, job: Job, batch: Batch, source: str, dataset: str, version: Version, problems: Sequence[Problem]
-    ) -> None:
+    ) -> Part:
+        """The table with what was wrong in it."""
+
         def also(connection: Connection, _: Mapping[str, int]) -> None:
             replace_problems(connection, job.run_id, source, batch.documents[0], problems)
             write_version(connection, source, dataset, version)
 
-        job.write(batch, also=also, source=source)
-        job.counts["rejected"] += len(problems)
-        if problems:
-            first = problems[0]
-            output.say(f"{len(problems)} rows rejected; the first is row {first.row}: {first.reason}")
+        def then() -> None:
+            job.counts["rejected"] += len(problems)
+            if problems:
+                first = problems[0]
+                output.say(f"{len(problems)} rows rejected; the first is row {first.row}: {first.reason}")
+
+        return Part(batch, source=source, also=also, then=then)
 
 
 def statements(batch: Batch) -> set[str]:

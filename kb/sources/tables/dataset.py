@@ -93,9 +93,9 @@ def row_digest(said: Mapping[str, str], parser: str) -> bytes:
 class Change:
     """What a new version of a dataset adds, changes and removes, by record key."""
 
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    removed: tuple[str, ...]
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed)

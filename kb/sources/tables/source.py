@@ -9,9 +9,10 @@ has three dimensions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from sqlalchemy import Connection
 
@@ -21,13 +22,14 @@ from kb.graph.link import relink
 from kb.identity.identifiers import NAMESPACES
 from kb.ingest.engine import register_source
 from kb.ingest.processes import Crew, Failure
-from kb.ingest.records import Batch
+from kb.ingest.records import Batch, Document
 from kb.ingest.retract import retract_records
 from kb.licences import USER, Licence
 from kb.modalities import Modality
 from kb.properties import PROPERTIES
-from kb.sources.contract import Plan, Source
+from kb.sources.contract import Part, Plan, Source
 from kb.sources.tables.dataset import (
+    Change,
     compare,
     dataset_name,
     dataset_origin,
@@ -59,7 +61,7 @@ class Tabular(Source):
     origin = "user"
     licences: ClassVar[tuple[Licence, ...]] = (USER,)
     modalities = (Modality.text, Modality.property, Modality.structure)
-    needs_path = True
+    options = frozenset({"path", "columns", "limit", "workers", "refresh_days", "dataset", "yes"})
 
     def plan(self, job: Job) -> Plan:
         """The rows of the file."""
@@ -68,56 +70,56 @@ class Tabular(Source):
         rows = sum(1 for _ in table.rows()) + len(table.problems)
         return Plan(rows, seconds=rows / 500, bytes=table.path.stat().st_size)
 
-    def ingest(self, job: Job) -> None:
-        """Compare the file with what is held of its dataset, and write what differs ``CHUNK`` rows at a time."""
+    def read(self, job: Job) -> Iterator[Part]:
+        """Compare the file with what is held of its dataset, and hand over what differs ``CHUNK`` rows at a time."""
         table = Table(self.path(job))
         columns = check_roles(job.options.columns, table)
         dataset = dataset_name(job.options.dataset, table.path)
         origin = dataset_origin(self.name, dataset, self.title)
         document = file_document(table.path, origin.name, PARSER)
         version = version_of(document, columns, whole=False)
-        with job.transaction() as connection:
-            register_source(connection, origin)
-            held = read_dataset(connection, origin.name)
+        job.transact(lambda c: register_source(c, origin))
+        held = job.transact(lambda c: read_dataset(c, origin.name))
         output.say(f"{table.path.name} is dataset {dataset}")
         if version.same_file(held.version) and held.version is not None and held.version.whole:
             return
-        coming = {row.key: row.digest for row in read_rows(table, columns, dataset, job.options.limit)}
-        whole = job.options.limit is None and not any(problem.cut for problem in table.problems)
-        table.problems.clear()  # told when the rows are read again to be written
-        change = compare(held.digests, coming, whole=whole)
-        if held.digests and change and not version.same_file(held.version):
-            require_consent(dataset, change, yes=job.options.yes)
-        due, known = {*change.added, *change.changed}, frozenset(change.changed)
-        with job.transaction() as connection:
-            write_version(connection, origin.name, dataset, version)
-        job.expect(len(due))
-        rows = (row for row in read_rows(table, columns, dataset, job.options.limit) if row.key in due)
+        change = Change()
+        if held.digests:
+            coming = {row.key: row.digest for row in read_rows(table, columns, dataset, job.options.limit)}
+            whole = job.options.limit is None and not any(problem.cut for problem in table.problems)
+            table.problems.clear()  # told when the rows are read again to be written
+            change = compare(held.digests, coming, whole=whole)
+            if change and not version.same_file(held.version):
+                require_consent(dataset, change, yes=job.options.yes)
+        job.transact(lambda c: write_version(c, origin.name, dataset, version))
+        due = {*change.added, *change.changed}
+        rows = (
+            row for row in read_rows(table, columns, dataset, job.options.limit) if not held.digests or row.key in due
+        )
+        cut = False
         count = min(job.options.workers or job.settings.workers, 4)
         with Crew("kb.sources.tables.rows:read_structure", count) as crew:
-            while chunk := list(islice(rows, CHUNK)):
-                batch = Batch(documents=[document], anew=known & {row.key for row in chunk})
-                for row in _structures(crew, chunk):
-                    table.problems += add_row(batch, row, document)
-                self._commit(job, batch, table, origin.name)
+            for batch, problems in _ahead(_batches(crew, table, rows, document, frozenset(change.changed))):
+                cut = cut or any(problem.cut for problem in problems)
+                yield self._part(job, batch, problems, origin.name)
+        finished = replace(version, whole=job.options.limit is None and not cut)
 
         def finish(connection: Connection, _: Mapping[str, int]) -> None:
             if change.removed:
                 retract_records(connection, job.run_id, [(origin.name, key) for key in change.removed])
                 relink(connection, job.run_id)
-            write_version(connection, origin.name, dataset, replace(version, whole=whole))
+            write_version(connection, origin.name, dataset, finished)
 
-        self._commit(job, Batch(documents=[document]), table, origin.name, finish)
+        yield self._part(job, Batch(documents=[document]), [], origin.name, finish)
         job.counts["removed"] += len(change.removed)
         if job.counts["rejected_rows"]:
             output.say(f"{job.counts['rejected_rows']} rows or values of {table.path.name} were rejected")
 
-    def _commit(
-        self, job: Job, batch: Batch, table: Table, source: str,
+    def _part(
+        self, job: Job, batch: Batch, problems: Sequence[Problem], source: str,
         more: Callable[[Connection, Mapping[str, int]], None] | None = None,
-    ) -> None:
-        """Write a chunk with what was wrong in it."""
-        problems, table.problems = table.problems, []
+    ) -> Part:
+        """A chunk with what was wrong in it."""
         for problem in problems[:TOLD]:
             output.say(f"row {problem.row}: {problem.reason}")
         if len(problems) > TOLD:
@@ -128,9 +130,36 @@ class Tabular(Source):
             if more is not None:
                 more(connection, ids)
 
-        job.write(batch, also=also, source=source)
-        job.counts["rejected_rows"] += len(problems)
-        job.advance(len(batch.drugs))
+        def then() -> None:
+            job.counts["rejected_rows"] += len(problems)
+
+        return Part(batch, source=source, also=also, then=then, size=len(batch.drugs))
+
+
+T = TypeVar("T")
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made while the one before it is used; never more than two are in memory."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = maker.submit(next, items, None)
+            yield item
+
+
+def _batches(
+    crew: Crew, table: Table, rows: Iterator[Row], document: Document, changed: frozenset[str]
+) -> Iterator[tuple[Batch, list[Problem]]]:
+    """What each ``CHUNK`` of rows becomes, and what was wrong in it."""
+    while chunk := list(islice(rows, CHUNK)):
+        batch = Batch(documents=[document], anew=changed & {row.key for row in chunk})
+        for row in _structures(crew, chunk):
+            table.problems += add_row(batch, row, document)
+        problems, table.problems = table.problems, []
+        yield batch, problems
+    if table.problems:
+        yield Batch(documents=[document]), table.problems
 
 
 def check_roles(columns: dict[str, str], table: Table) -> dict[str, str]:
