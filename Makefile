@@ -10,7 +10,7 @@ MADE   := $(VENV)/.made
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install test lint demo bench torture declared clean
+.PHONY: help venv install test lint demo bench torture fuzz declared clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -49,6 +49,9 @@ bench: $(READY) ## Measure everything that the documentation quotes.
 
 torture: $(READY) ## Kill ingest and PostgreSQL again and again, and fill disks.
 	@$(BIN)/python -m pytest -m torture tests/torture -rs -s
+
+fuzz: $(READY) ## Fuzz every reader of what comes from outside, FUZZ_SECONDS (600) each.
+	@for reader in csv sdf drkg pubchem visit config checkpoint ehr; do $(BIN)/python -m tests.fuzz.run $$reader || exit 1; done
 
 declared: ## Install the wheel alone in a fresh environment and run the quick demo there.
 	@PYTHON=$(PYTHON) .ci/declared

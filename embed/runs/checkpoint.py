@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # the name of the error that torch raises, nothing else
@@ -23,7 +24,8 @@ from kb.errors import CheckpointError
 from kb.output import say
 
 MANIFEST = "manifest.json"
-UNREADABLE = (EOFError, LookupError, TypeError, ValueError, RuntimeError, AttributeError)
+UNREADABLE = (EOFError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, AssertionError, OSError,
+              OverflowError, MemoryError, struct.error)
 """What torch and a reader raise for content that has the right hash but is empty, cut or of another shape."""
 
 

@@ -1,0 +1,24 @@
+"""Five seconds of fuzz for each reader; ``make fuzz`` gives each ten minutes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.readers import TARGETS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_reader_survives_five_seconds(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.run", name, "--seconds", "5", "--seed", "1"], cwd=ROOT, text=True,
+        capture_output=True, timeout=300, env={**os.environ, "MKMED_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    assert "no crash" in done.stderr and int(done.stderr.split(" documents")[0].split()[-1].replace(",", "")) > 5
