@@ -124,11 +124,10 @@ class Interactions:
     text: list[str]
 
 
-def drugs(connection: Connection) -> Drugs:
-    """Every drug, biologics and others without a structure included."""
-    rows = connection.execute(
-        select(drug.c.id, drug.c.identity, drug.c.name, drug.c.smiles, drug.c.inchikey, drug.c.kind).order_by(drug.c.id)
-    ).all()
+def drugs(connection: Connection, *, drug_ids: Ids | None = None) -> Drugs:
+    """Every drug (or the given ones), biologics and others without a structure included."""
+    query = select(drug.c.id, drug.c.identity, drug.c.name, drug.c.smiles, drug.c.inchikey, drug.c.kind)
+    rows = connection.execute(_of(query, drug.c.id, drug_ids).order_by(drug.c.id)).all()
     ids, identities, names, smiles, inchikeys, kinds = (
         (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 6
     )
@@ -179,7 +178,8 @@ def _of(query: Select, column: Any, drug_ids: Ids | None) -> Select:
     return query if drug_ids is None else query.where(column == any_(cast(drug_ids.tolist(), ARRAY(BigInteger))))
 
 
-def digests(connection: Connection, payload: str, *, notes: bool = False) -> list[Digest]:
+def digests(connection: Connection, payload: str, *, notes: bool = False,
+            drug_ids: Ids | None = None) -> list[Digest]:
     """Which text, image or conformer each drug has, by the sha256 of its content, without the content itself.
 
     ``payload`` is ``text``, ``image`` or ``conformer``; the order is that of the reader of the same payload.
@@ -200,16 +200,21 @@ def digests(connection: Connection, payload: str, *, notes: bool = False) -> lis
     else:
         digest = func.sha256(func.convert_to(c.molblock, "UTF8"))
         query = select(c.drug_id, c.source, digest).order_by(c.drug_id, c.source, c.artifact)
-    return [Digest(int(drug_id), source, bytes(sha256)) for drug_id, source, sha256 in connection.execute(query)]
+    column = {"text": t.drug_id, "image": image.c.drug_id}.get(payload, c.drug_id)
+    rows = connection.execute(_of(query, column, drug_ids))
+    return [Digest(int(drug_id), source, bytes(sha256)) for drug_id, source, sha256 in rows]
 
 
-def properties(connection: Connection) -> Properties:
-    """The properties of every drug that has any; where several sources give one number, fetched wins over computed."""
+def properties(connection: Connection, *, drug_ids: Ids | None = None) -> Properties:
+    """The properties of every drug (of the given ones) that has any; of several sources fetched wins over computed."""
     rows = connection.execute(
         text("""
             SELECT drug_id, e.key, (array_agg((e.value)::float8 ORDER BY s.origin = 'computed', s.name, p.artifact))[1]
             FROM mkmed.property_set p JOIN mkmed.source s ON s.name = p.source
-            CROSS JOIN LATERAL jsonb_each_text(p.values) e GROUP BY drug_id, e.key ORDER BY drug_id, e.key""")
+            CROSS JOIN LATERAL jsonb_each_text(p.values) e
+            WHERE CAST(:ids AS bigint[]) IS NULL OR p.drug_id = ANY (CAST(:ids AS bigint[]))
+            GROUP BY drug_id, e.key ORDER BY drug_id, e.key"""),
+        {"ids": None if drug_ids is None else drug_ids.tolist()},
     ).all()
     ids = np.unique(np.asarray([row[0] for row in rows], np.int64))
     names = sorted({row[1] for row in rows})
@@ -407,3 +412,44 @@ def licences_used(connection: Connection) -> list[dict[str, Any]]:
             GROUP BY 2, 3 ORDER BY 1, 2""")
     )
     return [dict(row) for row in rows.mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much there is: drugs, those with anything, and how many have each modality (and a ``molecule``)."""
+
+    drugs: int
+    with_anything: int
+    have: dict[str, int]
+    texts: int
+    triples: int
+
+
+def counts(connection: Connection) -> Counts:
+    """The numbers of drugs, payloads and triples, without reading any."""
+    row = connection.execute(
+        text("""
+            WITH have AS (
+                SELECT 'image' AS kind, drug_id FROM mkmed.image UNION SELECT 'text', drug_id FROM mkmed.text
+                UNION SELECT 'structure', drug_id FROM mkmed.conformer
+                UNION SELECT 'property', drug_id FROM mkmed.property_set
+                UNION SELECT 'graph', drug_id FROM mkmed.drug_entity WHERE NOT weak
+                UNION SELECT 'molecule', id FROM mkmed.drug WHERE smiles IS NOT NULL)
+            SELECT (SELECT count(*) FROM mkmed.drug) AS drugs, count(DISTINCT drug_id) AS with_anything,
+                   (SELECT count(*) FROM mkmed.text) AS texts, (SELECT count(*) FROM mkmed.kg_triple) AS triples,
+                   (SELECT jsonb_object_agg(kind, n)
+                    FROM (SELECT kind, count(*) AS n FROM have GROUP BY kind) k) AS have
+            FROM have""")
+    ).mappings().one()
+    have = {str(k): int(v) for k, v in (row["have"] or {}).items()}
+    return Counts(int(row["drugs"]), int(row["with_anything"]), have, int(row["texts"]), int(row["triples"]))
+
+
+def sample_ids(connection: Connection, size: int, *, smiles: bool = False) -> Ids:
+    """The ids of about ``size`` drugs from all over the table (of those with a structure), ascending."""
+    where = "WHERE smiles IS NOT NULL" if smiles else ""
+    found = connection.execute(
+        text(f"SELECT id FROM mkmed.drug {where} ORDER BY md5(id::text) LIMIT :size"),  # noqa: S608
+        {"size": size},
+    )
+    return np.sort(np.asarray(found.scalars().all(), np.int64))

@@ -261,10 +261,11 @@ class RecommenderService:
 
     def ingredients(self, text: str) -> tuple[str, ...]:
         """The keys of the ingredients of a medication as written; all those of a class."""
-        resolved = self.orders.resolver.resolve(order_of(text)) if self.orders is not None else None
-        if resolved is not None and resolved.ingredients:
-            return resolved.keys
-        known = self.knowledge.ingredients
+        known, vocabulary = self.knowledge.ingredients, self.vocabularies["medication"]
+        if text not in vocabulary and normalised(text, "medication") not in vocabulary and self.orders is not None:
+            resolved = self.orders.resolver.resolve(order_of(text))
+            if resolved.ingredients:
+                return resolved.keys
         keys = (key for number in self.numbers("medication", text) for key in (known[number] if known else ()))
         return tuple(dict.fromkeys(keys))
 

@@ -255,3 +255,14 @@ def test_the_search_finds_what_is_planted(tmp_path):
     assert {word for _, word in strays("x.npz", packed.getvalue())} == {"Żółć", "a number of a patient"}
     for data in (json.dumps({"a": NOTE}).encode(), NOTE.encode("utf-16"), gzip.compress(NOTE.encode()), zlib.compress(NOTE.encode())):
         assert strays("x", data), data
+
+
+def test_identifiers_with_digits_of_other_scripts_are_read(tmp_path):
+    """``²`` is a digit to str.isdigit and no number to int."""
+    from recsys.formats import FORMATS
+    from recsys.formats.contract import Limits
+
+    write_mimic(tmp_path / "export", 8)
+    for path in (tmp_path / "export").iterdir():
+        path.write_text(path.read_text().replace(f"{PATIENT}001", "12²").replace(f"{PATIENT}002", "٣٤"))
+    assert FORMATS["mimic3"].read(tmp_path / "export", {}, Limits()).patients == 8

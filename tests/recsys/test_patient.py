@@ -244,6 +244,18 @@ def test_below_the_least_coverage_there_is_a_message_and_exit_3(home: Path, form
     assert cli.run([*ask, "--min-coverage", "1.5"]) == 2
 
 
+def test_hostile_codes_and_names_reach_no_terminal(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MKMED_HOME", str(home))
+    evil = "X:\x1b]52;c;x\x07\x9b2J\u202e"
+    path = tmp_path / "patient.json"
+    path.write_text(json.dumps({"visits": [{"diagnoses": ["ICD10CM:I10", "ICD10CM:I509", evil]}]}))
+    for words in (["--format", "table"], ["--format", "json"], ["--format", "json", "--min-coverage", "1"], ["--min-coverage", "1"]):
+        cli.run(["recsys", "recommend", "--visit", str(path), "--explain", *words])
+        told = "".join(capsys.readouterr())
+        assert "52;c" in told and not any(c in told for c in "\x1b\x07\x9b\u202e"), words
+
+
 # -- one function -----------------------------------------------------------------------------------------------------
 
 def tensors(visits: Histories, patient: int) -> dict[str, torch.Tensor]:
