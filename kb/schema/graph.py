@@ -30,7 +30,7 @@ from kb.schema.base import (
     source_column,
 )
 
-LINK_METHODS = ("identifier", "alias", "inchikey", "skeleton")
+LINK_METHODS = ("identifier", "alias", "inchikey", "name", "skeleton")
 
 kg_entity = Table(
     "kg_entity",
@@ -94,7 +94,7 @@ drug_entity = Table(
     references("entity_id", "kg_entity.id", Integer, primary_key=True),
     Column("method", Text, nullable=False),
     Column("via", Text, nullable=False, comment="the identifier or InChIKey that both share"),
-    Column("weak", Boolean, nullable=False, comment="only the skeleton agrees"),
+    Column("weak", Boolean, nullable=False, comment="only the skeleton agrees, or a name that several have"),
     one_of("method", LINK_METHODS, "method"),
     Index("ix_drug_entity_entity_id", "entity_id"),
 )

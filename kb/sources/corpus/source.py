@@ -152,7 +152,8 @@ def _mark(job: Job, bundle: Bundle, file: str) -> str:
     part = "" if job.options.limit is None else f":first {job.options.limit}"
     if job.options.ids is not None:
         part += ":chosen"  # else the whole corpus would be taken for done after a choice of drugs
-    return f"{file}:{bundle.manifest[file]['sha256']}{part}"
+    digest = Atc().digest(bundle) if file == Atc.bundled_file else bundle.manifest[file]["sha256"]
+    return f"{file}:{digest}{part}"
 
 
 def _is_done(job: Job, mark: str) -> bool:
