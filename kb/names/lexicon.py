@@ -137,6 +137,12 @@ def base_drugs(names: Mapping[int, str], synonyms: Iterable[tuple[int, str]] = (
     return {drug: _root(drug, found) for drug in found if _root(drug, found) != drug}
 
 
+def read_bases(connection: Connection) -> dict[int, int]:
+    """The base drug of every salt, hydrate and simple ester of the knowledge base."""
+    listed = query.drugs(connection)
+    return base_drugs(dict(zip(listed.ids.tolist(), listed.names, strict=True)), query.names(connection))
+
+
 def _root(drug: int, parents: Mapping[int, int]) -> int:
     seen = set()
     while drug in parents and drug not in seen:
