@@ -261,19 +261,31 @@ def drop(run: Annotated[str, typer.Argument(help="The start of the run's id.")])
 @app.command(epilog="Example: mkmed embed evaluate --run published --part classes")
 def evaluate(
     run: RunOption = "published",
-    part: Annotated[str, typer.Option(help="retrieval, classes, interactions, indications, or all.")] = "all",
+    part: Annotated[
+        str, typer.Option(help="retrieval, classes, interactions, indications, all of these, or questions.")
+    ] = "all",
     form: FormatOption = Format.table,
 ) -> None:
-    """Measure a run on held-out drugs beside chance, an untrained model and simple baselines."""
+    """Measure a run on held-out drugs beside chance, an untrained model and simple baselines.
+
+    The part questions asks the judged questions of free-text search, among the drugs that are here now.
+    """
     from embed.evaluation.run import evaluate as run_evaluate
     from embed.runs.found import load_run
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
     parts = ("retrieval", "classes", "interactions", "indications")
-    if part not in (*parts, "all"):
-        raise UsageError(f"unknown part {part!r}", hint=f"known: {', '.join(parts)}, all")
+    if part not in (*parts, "all", "questions"):
+        raise UsageError(f"unknown part {part!r}", hint=f"known: {', '.join(parts)}, all, questions")
     engine, settings = open_engine(), load_settings()
+    if part == "questions":
+        from embed.evaluation.questions import question_rows
+        from embed.runs.found import open_embedder
+        from embed.search.texts import TextSearch
+
+        output.emit(question_rows(engine, TextSearch(engine, open_embedder(engine, settings, run))), form)
+        return
     report = run_evaluate(load_run(engine, settings, run))
     for name in parts if part == "all" else (part,):
         output.emit(report[name], form, title=name)

@@ -124,10 +124,10 @@ def _rank(source: str) -> int:
     return next((k for k, name in enumerate(PREFERENCE) if source.lower().startswith(name)), len(PREFERENCE))
 
 
-def read_payloads(engine: Engine, payload: str, ids: Rows, *, notes: bool) -> Payloads:
-    """The texts of all drugs, or the best picture or conformer of each."""
+def read_payloads(engine: Engine, payload: str, ids: Rows, *, notes: bool, only: bool = False) -> Payloads:
+    """The texts of the drugs with these ids, or the best picture or conformer of each; ``only`` when they are few."""
     with engine.connect() as connection:
-        found = query.digests(connection, payload, notes=notes)
+        found = query.digests(connection, payload, notes=notes, drug_ids=ids if only else None)
     drug = np.array([d.drug_id for d in found], np.int64)
     rows = np.searchsorted(ids, drug)
     inside = rows < len(ids)
@@ -179,6 +179,17 @@ def read_corpus(engine: Engine, *, notes: bool = True, exclude_types: Sequence[s
                   read_payloads(engine, "image", drugs.ids, notes=notes),
                   read_payloads(engine, "conformer", drugs.ids, notes=notes), known.names, values, triples, linked,
                   drugs.identities)
+
+
+def read_sample(engine: Engine, size: int, *, notes: bool = True) -> Corpus:
+    """About ``size`` drugs with a structure and as many of all, from all over the knowledge base; without the graph."""
+    with engine.connect() as connection:
+        ids = np.union1d(query.sample_ids(connection, size, smiles=True), query.sample_ids(connection, size))
+        drugs = query.drugs(connection, drug_ids=ids)
+    text, image, conformer = (read_payloads(engine, name, ids, notes=notes, only=True)
+                              for name in ("text", "image", "conformer"))
+    blocks = [(key or "")[:14] for key in drugs.inchikeys]
+    return Corpus(drugs.ids, drugs.names, drugs.smiles, blocks, text, image, conformer)
 
 
 def _graph(connection: query.Connection, ids: Rows, exclude_types: Sequence[str],

@@ -158,7 +158,7 @@ def coverage(
 
 @app.command(epilog="Example: mkmed kb verify")
 def verify(form: FormatOption = Format.table) -> None:
-    """Run the invariants I1-I7; exit 1 and print the rows that break one."""
+    """Run the invariants I1-I8; exit 1 and print the rows that break one."""
     from kb.db.engine import open_engine
     from kb.ledger.verify import verify as run_verify
 

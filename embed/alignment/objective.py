@@ -20,7 +20,7 @@ LEAST_PAIRS = 2
 class Relation:
     """How alike drugs are by one raw modality: ``vectors`` (n, F), ``position[drug]`` a row of it or -1.
 
-    ``tanimoto`` compares bits, eight a byte; otherwise the cosine of the first ``width`` columns (0: all) counts.
+    ``tanimoto`` compares bits, eight a byte; otherwise the cosine counts.
     ``mean`` and ``spread`` standardise the similarity by its distribution over the training drugs.
     """
 
@@ -30,7 +30,6 @@ class Relation:
     weight: float = 1.0
     mean: float = 0.0
     spread: float = 1.0
-    width: int = 0
 
     def similarity(self, drugs: Tensor) -> tuple[Tensor, Tensor]:
         """``(S, known)``: standardised similarities (B, B), and which of ``drugs`` have the modality (B,)."""
@@ -42,7 +41,7 @@ class Relation:
             inner, size = x @ x.T, x.sum(1)
             inner = inner / (size[:, None] + size[None, :] - inner).clamp(min=1e-6)
         else:
-            x = F.normalize(torch.nan_to_num(x[:, :self.width or None].float()), dim=1)
+            x = F.normalize(torch.nan_to_num(x.float()), dim=1)
             inner = x @ x.T
         return (inner - self.mean) / self.spread, position >= 0
 

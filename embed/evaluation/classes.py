@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ class ClassAccuracy:
 
     queries: int
     accuracy: dict[int, float]
+    hits: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
+    """For each query whether its neighbour shares a class, by level."""
 
 
 def shared_classes(codes: Sequence[Sequence[str]], level: int) -> NDArray[np.bool_]:
@@ -56,7 +58,7 @@ def nearest_class(
     asked = np.flatnonzero(np.ones(len(names), bool) if queries is None else queries)
     hits = {level: shared_classes(codes, level)[asked, nearest[asked]] for level in levels}
     return ClassAccuracy(
-        len(asked), {level: float(hit.mean()) if len(asked) else float("nan") for level, hit in hits.items()}
+        len(asked), {level: float(hit.mean()) if len(asked) else float("nan") for level, hit in hits.items()}, hits
     )
 
 

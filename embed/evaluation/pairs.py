@@ -37,10 +37,32 @@ def _negatives(
     return sorted(found)
 
 
+def _matched(
+    known: set[tuple[int, int]], test: NDArray[np.int64], held_out: NDArray[np.bool_], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """For each test pair one with the same partner and another held-out drug, so that degrees say nothing."""
+    others, out = np.unique(test[held_out[test]]), []
+    for a, b in test.tolist():
+        partner = b if held_out[a] else a
+        for drug in rng.permutation(others)[:20].tolist():
+            if drug != partner and (min(drug, partner), max(drug, partner)) not in known:
+                out.append((drug, partner))
+                break
+    return np.array(out, np.int64).reshape(-1, 2)
+
+
 def interaction_auroc(
-    matrix: NDArray[np.floating], pairs: NDArray[np.int64], held_out: NDArray[np.bool_], seed: int = 0
+    matrix: NDArray[np.floating] | None,
+    pairs: NDArray[np.int64],
+    held_out: NDArray[np.bool_],
+    seed: int = 0,
+    *,
+    matched: bool = False,
 ) -> PairScore:
     """AUROC of a logistic regression on pairs of which at least one drug is held out.
+
+    Without a ``matrix`` a pair's score is how many interactions its drugs have among the training pairs. With
+    ``matched`` every negative has the partner of a positive, so that being a partner of many says nothing.
 
     ``pairs`` [E, 2] are row numbers that interact. It is trained on pairs of training drugs only, and as many random
     pairs without a known interaction; an unknown pair may well interact, so the figure is a lower bound.
@@ -57,15 +79,21 @@ def interaction_auroc(
     train, test = ordered[~touches], ordered[touches]
     if len(train) < 20 or len(test) < 20:
         return PairScore(float("nan"), len(test), 0)
+    if matched:
+        test_negatives = _matched(known, test, held_out, rng)
+    else:
+        candidates = _negatives(known, involved, 8 * len(test), rng)
+        test_negatives = np.array([p for p in candidates if held_out[list(p)].any()][: len(test)]).reshape(-1, 2)
+    asked = np.vstack([test, test_negatives])
+    truth = np.repeat([1, 0], [len(test), len(test_negatives)])
+    if matrix is None:
+        degree = np.bincount(train.ravel(), minlength=len(held_out))
+        return PairScore(float(roc_auc_score(truth, degree[asked].sum(1))), len(test), len(test_negatives))
     train_negatives = np.array(_negatives(known, train_rows, len(train), rng))
-    candidates = _negatives(known, involved, 8 * len(test), rng)
-    test_negatives = np.array([p for p in candidates if held_out[list(p)].any()][: len(test)]).reshape(-1, 2)
     model = LogisticRegression(max_iter=2000, C=1.0)
     both = np.vstack([train, train_negatives])
     model.fit(_features(matrix, both[:, 0], both[:, 1]), np.repeat([1, 0], [len(train), len(train_negatives)]))
-    asked = np.vstack([test, test_negatives])
     scores = model.decision_function(_features(matrix, asked[:, 0], asked[:, 1]))
-    truth = np.repeat([1, 0], [len(test), len(test_negatives)])
     return PairScore(float(roc_auc_score(truth, scores)), len(test), len(test_negatives))
 
 

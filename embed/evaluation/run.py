@@ -7,19 +7,23 @@ the knowledge base after the run ended changes no figure.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.config import LossConfig
 from embed.evaluation.baselines import baselines
-from embed.evaluation.classes import cosine, nearest_class
+from embed.evaluation.classes import ClassAccuracy, cosine, nearest_class
+from embed.evaluation.intervals import paired
 from embed.evaluation.labels import coded
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
 from embed.evaluation.retrieval import retrieve_both_ways
+from embed.evaluation.rivals import concatenation, reduced, teacher
 from embed.evaluation.snapshot import Snapshot
+from embed.registry import ANCHOR
 from embed.runs.artefact import Artefact
 from embed.runs.checkpoint import write_atomically
 from kb.output import plain
@@ -38,7 +42,7 @@ def evaluate(run: Artefact) -> dict[str, Any]:
         "seed": run.config().seed,
         "drugs": {name: int((kept.side == k).sum()) for k, name in enumerate(("train", "validation", "test"))},
         "retrieval": retrieval_rows(kept),
-        "classes": class_rows(kept),
+        "classes": class_rows(kept, run.config().loss),
         "interactions": interaction_rows(kept),
         "indications": indication_rows(kept),
     }
@@ -72,7 +76,7 @@ def retrieval_rows(kept: Snapshot, least: int = 20) -> list[dict[str, Any]]:
     return rows
 
 
-def class_rows(kept: Snapshot) -> list[dict[str, Any]]:
+def class_rows(kept: Snapshot, loss: LossConfig) -> list[dict[str, Any]]:
     """1-NN accuracy on ATC levels 1-3: core drugs, held-out core drugs, and drugs without SMILES."""
     labels, held, bare = kept.labels, kept.held, kept.bare
     has_code = coded(labels.codes)
@@ -88,25 +92,31 @@ def class_rows(kept: Snapshot) -> list[dict[str, Any]]:
         if len(pool) < 20 or (asked is not None and asked.sum() < 10):
             continue
         codes, blocks = [labels.codes[i] for i in pool], [str(kept.group[i]) for i in pool]
-        for name, similarity in baselines(kept.raw, kept.property_names, kept.properties, pool):
+        ours = nearest_class(cosine(kept.fused[pool]), codes, blocks, queries=asked)
+        for name, similarity in (*baselines(kept.raw, kept.property_names, kept.properties, pool),
+                                 *rival_similarities(kept, loss, pool)):
             if "without SMILES" in title and ("ECFP4" in name or "properties" in name):
                 continue
-            rows.append(_class_row(name, title, similarity, codes, blocks, asked))
-        rows.append(
-            {**_class_row("mkmed, fused", title, cosine(kept.fused[pool]), codes, blocks, asked), "ours": True}
-        )
+            found = nearest_class(similarity, codes, blocks, queries=asked)
+            gain, low, high = paired(ours.hits[3], found.hits[3])
+            rows.append({**_class_row(name, title, found), "mkmed minus this": gain, "low": low, "high": high})
+        rows.append({**_class_row("mkmed, fused", title, ours), "ours": True})
     return rows
 
 
-def _class_row(
-    name: str,
-    title: str,
-    similarity: NDArray[np.floating],
-    codes: Sequence[Sequence[str]],
-    blocks: Sequence[str],
-    asked: NDArray[np.bool_] | None,
-) -> dict[str, Any]:
-    found = nearest_class(similarity, codes, blocks, queries=asked)
+def rival_similarities(kept: Snapshot, loss: LossConfig,
+                       pool: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.floating]]]:
+    """Name and similarity matrix of what puts the same raw features together without training."""
+    train, whole = np.flatnonzero(kept.side == 0), concatenation(kept.raw, np.flatnonzero(kept.side == 0))
+    width = kept.fused.shape[1]
+    yield f"untrained concatenation, {whole.shape[1]} numbers", cosine(whole[pool])
+    yield f"its {width} principal components", cosine(reduced(whole, train, width)[pool])
+    taught = teacher(kept.raw, loss, pool)
+    if taught is not None:
+        yield "the teacher of the loss, untrained", taught
+
+
+def _class_row(name: str, title: str, found: ClassAccuracy) -> dict[str, Any]:
     return {
         "vectors": name,
         "drugs": title,
@@ -117,20 +127,32 @@ def _class_row(
 
 
 def interaction_rows(kept: Snapshot) -> list[dict[str, Any]]:
-    """AUROC of interactions of held-out drugs, from the trained and the untrained fused vectors."""
+    """AUROC of interactions of held-out drugs; ``matched`` has negatives of the same partners as the positives."""
+    train = np.flatnonzero(kept.side == 0)
+    whole = concatenation(kept.raw, train)
     rows = []
-    for name, fused in (("mkmed, fused", kept.fused), ("untrained, fused", kept.untrained_fused)):
-        score = interaction_auroc(fused, kept.labels.interactions, kept.held)
-        rows.append({"vectors": name, "auroc": score.auroc, "positives": score.positives, "negatives": score.negatives})
+    for name, matrix in (
+        ("mkmed, fused", kept.fused),
+        ("untrained, fused", kept.untrained_fused),
+        (f"{kept.fused.shape[1]} principal components, untrained", reduced(whole, train, kept.fused.shape[1])),
+        ("how many interactions the drugs have", None),
+    ):
+        plain_, matched = (interaction_auroc(matrix, kept.labels.interactions, kept.held, matched=m)
+                           for m in (False, True))
+        rows.append({"vectors": name, "auroc": plain_.auroc, "auroc, matched": matched.auroc,
+                     "positives": plain_.positives, "negatives": plain_.negatives})
     return rows
 
 
 def indication_rows(kept: Snapshot) -> list[dict[str, Any]]:
     """AUROC of indications of held-out drugs, from vectors fused without the graph, whose edges say the answer."""
+    train = np.flatnonzero(kept.side == 0)
     rows = []
     for name, fused in (
         ("mkmed, fused without graph", kept.without_graph),
         ("untrained, fused without graph", kept.untrained_without_graph),
+        ("untrained concatenation without graph", concatenation(kept.raw, train, ("graph",))),
+        ("texts alone, untrained", concatenation(kept.raw, train, ("graph", ANCHOR))),
     ):
         score = indication_auroc(fused, kept.labels.indications, kept.held)
         rows.append({"vectors": name, "auroc": score.auroc, "positives": score.positives, "negatives": score.negatives})

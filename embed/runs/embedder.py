@@ -146,15 +146,21 @@ class Embedder:
             raise DataError("an empty text has no vector")
         return self.encode(source.texts(texts), ["text"]).z[:, self.names.index("text")]
 
+    @cached_property
+    def text_model(self) -> FrozenModel:
+        """The frozen sentence encoder, checked to be the run's own."""
+        self._needs("text")
+        model: FrozenModel = TEXT_MODELS[self.config.text.model](self.config.text, CPU)
+        self.fitted.identify("text", model.identity)
+        return model
+
     def sentences(self, texts: Sequence[str]) -> Vectors:
         """The frozen sentence encoder's vectors (n, F) of texts; those that the cache has are not computed again."""
         return self.sentence_features(source.held(range(len(texts)), list(texts)))
 
     def sentence_features(self, texts: Payloads) -> Vectors:
         """The frozen sentence encoder's vectors (n, F) of the texts of drugs."""
-        self._needs("text")
-        model: FrozenModel = TEXT_MODELS[self.config.text.model](self.config.text, CPU)
-        self.fitted.identify("text", model.identity)
+        model = self.text_model
 
         def run(indices: list[int]) -> tuple[list[int], Packed]:
             return indices, vectors(model.encode(texts.load(indices)))

@@ -25,8 +25,8 @@ from kb.errors import DataError, UsageError
 from kb.query import read as query
 
 PARTS = ("sentence", "words", "aligned")
-WEIGHTS: Mapping[str, float] = {"sentence": 1.0, "words": 1.0, "aligned": 0.5}
-DAMPING = 20
+WEIGHTS: Mapping[str, float] = {"sentence": 1.0, "words": 1.0, "aligned": 1.0}
+DAMPING = 60
 """What is added to a rank before it is inverted."""
 DEPTH = 200
 """Drugs of each ranking that are joined."""

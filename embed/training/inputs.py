@@ -59,7 +59,6 @@ class Workshop:
     train: Position
     fitted: Fitted
     raw: dict[str, tuple[NDArray[Any], Position]] = field(default_factory=dict)
-    raw_width: dict[str, int] = field(default_factory=dict)
     processes: int | None = None
 
     def fit_rows(self, position: Position, most: int = 0) -> Position:
@@ -306,8 +305,7 @@ def _graph(shop: Workshop) -> tuple[Packed, Position] | None:
         own_rows = position >= 0
         joined[place[own_rows], column:column + matrix.shape[1]] = matrix[position[own_rows]]
         column += matrix.shape[1]
-    shop.raw["graph"] = (joined, np.where(parts[0][1] >= 0, place, -1))
-    shop.raw_width["graph"] = parts[0][0].shape[1]
+    shop.raw["graph"] = (joined[:, :parts[0][0].shape[1]], np.where(parts[0][1] >= 0, place, -1))
     return vectors(joined), place
 
 
@@ -340,7 +338,7 @@ def _relations(shop: Workshop, tables: dict[str, Any]) -> list[Relation]:
             continue
         matrix, place = shop.raw[name]
         one = Relation(torch.from_numpy(matrix).to(shop.device), torch.from_numpy(place).to(shop.device),
-                       tanimoto=name == ANCHOR, weight=weight, width=shop.raw_width.get(name, 0))
+                       tanimoto=name == ANCHOR, weight=weight)
         train = torch.from_numpy(shop.train).to(shop.device)
         one.mean, one.spread = shop.fitted.spread(name, lambda one=one, train=train: one.distribution(train))  # type: ignore[misc]
         out.append(one)

@@ -19,6 +19,8 @@ from kb.db.copy import copy_out
 from kb.errors import Ambiguous, NotFound
 from kb.identity.identifiers import NAMESPACES, Identifier, near_namespace
 from kb.modalities import MODALITIES
+from kb.names.tables import generic_of
+from kb.names.words import canonical
 from kb.normalise import tidy
 from kb.schema.graph import atc_class, drug_atc, drug_entity, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier
@@ -124,11 +126,10 @@ class Interactions:
     text: list[str]
 
 
-def drugs(connection: Connection) -> Drugs:
-    """Every drug, biologics and others without a structure included."""
-    rows = connection.execute(
-        select(drug.c.id, drug.c.identity, drug.c.name, drug.c.smiles, drug.c.inchikey, drug.c.kind).order_by(drug.c.id)
-    ).all()
+def drugs(connection: Connection, *, drug_ids: Ids | None = None) -> Drugs:
+    """Every drug (or the given ones), biologics and others without a structure included."""
+    query = select(drug.c.id, drug.c.identity, drug.c.name, drug.c.smiles, drug.c.inchikey, drug.c.kind)
+    rows = connection.execute(_of(query, drug.c.id, drug_ids).order_by(drug.c.id)).all()
     ids, identities, names, smiles, inchikeys, kinds = (
         (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 6
     )
@@ -179,7 +180,8 @@ def _of(query: Select, column: Any, drug_ids: Ids | None) -> Select:
     return query if drug_ids is None else query.where(column == any_(cast(drug_ids.tolist(), ARRAY(BigInteger))))
 
 
-def digests(connection: Connection, payload: str, *, notes: bool = False) -> list[Digest]:
+def digests(connection: Connection, payload: str, *, notes: bool = False,
+            drug_ids: Ids | None = None) -> list[Digest]:
     """Which text, image or conformer each drug has, by the sha256 of its content, without the content itself.
 
     ``payload`` is ``text``, ``image`` or ``conformer``; the order is that of the reader of the same payload.
@@ -200,16 +202,21 @@ def digests(connection: Connection, payload: str, *, notes: bool = False) -> lis
     else:
         digest = func.sha256(func.convert_to(c.molblock, "UTF8"))
         query = select(c.drug_id, c.source, digest).order_by(c.drug_id, c.source, c.artifact)
-    return [Digest(int(drug_id), source, bytes(sha256)) for drug_id, source, sha256 in connection.execute(query)]
+    column = {"text": t.drug_id, "image": image.c.drug_id}.get(payload, c.drug_id)
+    rows = connection.execute(_of(query, column, drug_ids))
+    return [Digest(int(drug_id), source, bytes(sha256)) for drug_id, source, sha256 in rows]
 
 
-def properties(connection: Connection) -> Properties:
-    """The properties of every drug that has any; where several sources give one number, fetched wins over computed."""
+def properties(connection: Connection, *, drug_ids: Ids | None = None) -> Properties:
+    """The properties of every drug (of the given ones) that has any; of several sources fetched wins over computed."""
     rows = connection.execute(
         text("""
             SELECT drug_id, e.key, (array_agg((e.value)::float8 ORDER BY s.origin = 'computed', s.name, p.artifact))[1]
             FROM mkmed.property_set p JOIN mkmed.source s ON s.name = p.source
-            CROSS JOIN LATERAL jsonb_each_text(p.values) e GROUP BY drug_id, e.key ORDER BY drug_id, e.key""")
+            CROSS JOIN LATERAL jsonb_each_text(p.values) e
+            WHERE CAST(:ids AS bigint[]) IS NULL OR p.drug_id = ANY (CAST(:ids AS bigint[]))
+            GROUP BY drug_id, e.key ORDER BY drug_id, e.key"""),
+        {"ids": None if drug_ids is None else drug_ids.tolist()},
     ).all()
     ids = np.unique(np.asarray([row[0] for row in rows], np.int64))
     names = sorted({row[1] for row in rows})
@@ -351,6 +358,7 @@ def find_drugs(connection: Connection, wanted: str) -> list[Candidate]:
 def find_drug(connection: Connection, wanted: str) -> int:
     """The id of the drug with this name, synonym, InChIKey or ``namespace:value``; of several the parent substance.
 
+    A brand that the knowledge base lacks is looked up as its generic name (``kb.names.tables``).
     Raises NotFound with near names, and Ambiguous with the candidates where several drugs match equally well.
     """
     wanted = wanted.strip()
@@ -371,17 +379,34 @@ def find_drug(connection: Connection, wanted: str) -> int:
     namespace, colon, _ = wanted.partition(":")
     if colon and namespace.lower() in NAMESPACES and namespace.lower() != "user":
         Identifier.parse(wanted)
+    ion = _ion(connection, wanted.lower())
+    if ion is not None:
+        return ion
+    generic = generic_of(wanted)
+    if len(generic) == 1 and canonical(generic[0]) != canonical(wanted):
+        return find_drug(connection, generic[0])
+    if len(generic) > 1:
+        raise NotFound(f"{wanted!r} is no single drug but {' with '.join(generic)}", hint="ask for one of them")
     prefix = wanted.lower()[:3]
     near = connection.scalars(
         text("SELECT DISTINCT name_key FROM mkmed.names WHERE starts_with(name_key, :prefix) LIMIT 5000"),
         {"prefix": prefix},
     ).all()
     close = difflib.get_close_matches(wanted.lower(), near, n=3, cutoff=0.6)
+    begun = sorted(name for name in near if name.startswith(f"{wanted.lower()} "))[:3]
+    close = list(dict.fromkeys([*begun, *close]))
     meant = f"did you mean {' or '.join(close)}?" if close else "mkmed kb search TEXT finds names that contain a text"
     if colon and " " not in namespace and namespace.lower() not in NAMESPACES and not close:
         meant = near_namespace(namespace)
     raise NotFound(f"no drug {wanted!r} in the knowledge base", hint=meant)
 
+
+def _ion(connection: Connection, element: str) -> int | None:
+    """The one drug that is the ion of this name, as in "lithium" for "lithium cation"; None when there is none."""
+    forms = [f"{element} ion", f"{element} cation", f"{element}, ion", f"{element} anion"]
+    query = text("SELECT DISTINCT drug_id FROM mkmed.names WHERE name_key = ANY(:forms)")
+    found = connection.scalars(query, {"forms": forms}).all()
+    return int(found[0]) if len(found) == 1 else None
 
 
 def lineage(connection: Connection) -> str:
@@ -407,3 +432,44 @@ def licences_used(connection: Connection) -> list[dict[str, Any]]:
             GROUP BY 2, 3 ORDER BY 1, 2""")
     )
     return [dict(row) for row in rows.mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much there is: drugs, those with anything, and how many have each modality (and a ``molecule``)."""
+
+    drugs: int
+    with_anything: int
+    have: dict[str, int]
+    texts: int
+    triples: int
+
+
+def counts(connection: Connection) -> Counts:
+    """The numbers of drugs, payloads and triples, without reading any."""
+    row = connection.execute(
+        text("""
+            WITH have AS (
+                SELECT 'image' AS kind, drug_id FROM mkmed.image UNION SELECT 'text', drug_id FROM mkmed.text
+                UNION SELECT 'structure', drug_id FROM mkmed.conformer
+                UNION SELECT 'property', drug_id FROM mkmed.property_set
+                UNION SELECT 'graph', drug_id FROM mkmed.drug_entity WHERE NOT weak
+                UNION SELECT 'molecule', id FROM mkmed.drug WHERE smiles IS NOT NULL)
+            SELECT (SELECT count(*) FROM mkmed.drug) AS drugs, count(DISTINCT drug_id) AS with_anything,
+                   (SELECT count(*) FROM mkmed.text) AS texts, (SELECT count(*) FROM mkmed.kg_triple) AS triples,
+                   (SELECT jsonb_object_agg(kind, n)
+                    FROM (SELECT kind, count(*) AS n FROM have GROUP BY kind) k) AS have
+            FROM have""")
+    ).mappings().one()
+    have = {str(k): int(v) for k, v in (row["have"] or {}).items()}
+    return Counts(int(row["drugs"]), int(row["with_anything"]), have, int(row["texts"]), int(row["triples"]))
+
+
+def sample_ids(connection: Connection, size: int, *, smiles: bool = False) -> Ids:
+    """The ids of about ``size`` drugs from all over the table (of those with a structure), ascending."""
+    where = "WHERE smiles IS NOT NULL" if smiles else ""
+    found = connection.execute(
+        text(f"SELECT id FROM mkmed.drug {where} ORDER BY md5(id::text) LIMIT :size"),  # noqa: S608
+        {"size": size},
+    )
+    return np.sort(np.asarray(found.scalars().all(), np.int64))

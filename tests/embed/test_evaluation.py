@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
+from embed.config import LossConfig
 from embed.evaluation.classes import cosine, nearest_class, shared_classes, tanimoto
-from embed.evaluation.intervals import over_seeds
+from embed.evaluation.intervals import over_seeds, paired
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
 from embed.evaluation.retrieval import ranks, retrieve, retrieve_both_ways
+from embed.evaluation.rivals import concatenation, reduced, teacher
 
 
 def test_several_codes_share_a_class_when_any_does():
@@ -129,3 +131,45 @@ def test_intervals():
     assert (mean, round(high - mean, 3)) == (2.0, 2.484)
     assert low == pytest.approx(4 - high)
     assert np.isnan(over_seeds([1.0])[1])
+
+
+def test_a_difference_of_the_same_queries_has_an_interval_around_it():
+    ours, theirs = np.array([1, 1, 0, 1] * 50), np.array([1, 0, 0, 1] * 50)
+    gain, low, high = paired(ours, theirs)
+    assert gain == 0.25 and 0.15 < low < 0.25 < high < 0.35
+    assert paired(ours, ours) == (0, 0, 0)
+
+
+def raw_features(n=60):
+    rng = np.random.default_rng(4)
+    bits = np.packbits(rng.random((n, 64)) < 0.2, axis=1)
+    known = np.ones(n, bool)
+    known[:5] = False
+    return {"molecule": (bits, known), "text": (rng.normal(size=(n, 12)).astype(np.float32), ~known | (np.arange(n) > 20))}
+
+
+def test_rivals_use_what_is_there_and_nothing_else():
+    raw, train = raw_features(), np.arange(10, 60)
+    whole = concatenation(raw, train)
+    assert whole.shape == (60, 50 + 12)
+    assert not whole[:5, :50].any() and not whole[7, 50:].any() and whole[30].any()
+    np.testing.assert_allclose(np.linalg.norm(whole[30, 50:]), 1, rtol=1e-5)
+    assert concatenation(raw, train, ("molecule",)).shape == (60, 12)
+    assert reduced(whole, train, 8).shape == (60, 8)
+    rows = np.arange(60)
+    taught = teacher(raw, LossConfig(relation_shrink=0.0, relation_of=("text",), relation_weights=(1.0,)), rows)
+    both = np.flatnonzero(raw["text"][1])
+    near = cosine(raw["text"][0])[np.ix_(both, both)]
+    np.fill_diagonal(near, -9)
+    ours = taught[np.ix_(both, both)].copy()
+    np.fill_diagonal(ours, -99)
+    assert (ours.argmax(1) == near.argmax(1)).all()
+
+
+def test_with_matched_negatives_being_a_partner_of_many_says_nothing():
+    rng = np.random.default_rng(0)
+    popular = rng.random(200) ** 3
+    pairs = np.array([(a, b) for a in range(200) for b in range(a) if rng.random() < popular[a] * popular[b]])
+    held = np.arange(200) % 5 == 0
+    plain, matched = (interaction_auroc(None, pairs, held, matched=m).auroc for m in (False, True))
+    assert plain > 0.65 and abs(matched - 0.5) < 0.06

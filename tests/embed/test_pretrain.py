@@ -168,14 +168,17 @@ def test_new_texts_and_molecules(filled, home, finished):
         trained.texts(["x"])
 
 
-def test_dry_run_counts_and_stores_nothing(filled, home):
-    before = len(list((home.runs / "pretrain").iterdir()))
+def test_dry_run_counts_and_stores_nothing(filled, home, finished, monkeypatch):
+    before = sorted(path.as_posix() for path in home.home.rglob("*"))
+    monkeypatch.setattr("embed.source.read_corpus", None)  # nothing is read in whole
     cost = estimate(filled, home, load_config(sets=QUICK))
     assert cost.train + cost.validation + cost.test == cost.drugs - 1  # one drug has nothing
     assert cost.steps == 3 * (cost.train // 16)
     assert cost.train_seconds == pytest.approx(cost.step_seconds * cost.steps)
     assert cost.data_bytes > 10_000 and cost.weights > 10_000
-    assert len(list((home.runs / "pretrain").iterdir())) == before
+    assert sorted(path.as_posix() for path in home.home.rglob("*")) == before
+    fresh = estimate(filled, load_settings(home=home.home / "nowhere"), load_config(sets=QUICK))
+    assert fresh.feature_seconds > cost.feature_seconds
 
 
 def test_features_are_read_from_the_cache(filled, home, finished, monkeypatch):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kb.errors import SourceError
 from kb.graph.encode import CodedTriples, encode_table, entity_type
 from kb.graph.tables import Relation
-from kb.inputs import is_gzip, is_tar, open_member, open_plain
+from kb.inputs import FLOOR, is_gzip, is_tar, open_member, open_plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MEMBER = "drkg.tsv"
 LIMIT = 4 << 30
 """Bytes of the unpacked file; DRKG has about 380 MB."""
+RATIO = 40
+"""How many times its size a packed file may unpack to; DRKG's is about 6."""
 COLUMNS = ("head", "relation", "tail")
 BLOCK = 8 << 20
 UNKNOWN_LICENCE = "LicenseRef-DRKG-unknown"
@@ -43,14 +45,17 @@ def _read_table(path: Path) -> pa.Table:
             column_types=dict.fromkeys(COLUMNS, text), strings_can_be_null=False, null_values=[]
         ),
     }
-    if path.stat().st_size == 0:
-        raise SourceError(f"{path.name} is empty", hint="download it again")
+    size = path.stat().st_size
+    if not 0 < size <= LIMIT:
+        what = f"has {size:,} bytes, more than {LIMIT:,}" if size else "is empty"
+        raise SourceError(f"{path.name} {what}", hint="download it again")
+    limit = min(LIMIT, max(FLOOR, RATIO * size))
     try:
         if is_tar(path):
-            with open_member(path, MEMBER, LIMIT) as stream:
+            with open_member(path, MEMBER, limit) as stream:
                 return csv.read_csv(stream, **options)
         if is_gzip(path):
-            with open_plain(path, LIMIT) as stream:
+            with open_plain(path, limit) as stream:
                 return csv.read_csv(stream, **options)
         return csv.read_csv(str(path), **options)
     except pa.ArrowInvalid as error:
