@@ -95,6 +95,20 @@ def closing_engine(engine: Engine) -> Iterator[Engine]:
     engine.dispose()
 
 
+def test_a_reader_verifies_nothing_instead_of_something_false(readers) -> None:
+    from kb.errors import DatabaseError
+    from kb.ledger.verify import verify
+
+    engine, plain, _ = readers
+    with engine.connect() as connection:
+        verify(connection)
+        connection.execute(text(f'SET ROLE "{plain}"'))
+        with pytest.raises(DatabaseError, match="does not see every row") as caught:
+            verify(connection)
+        connection.rollback()
+    assert "mkmed_ingest" in caught.value.hint
+
+
 def answer(connection, query: str):
     with connection.cursor() as cursor:
         cursor.execute(query)
