@@ -77,12 +77,17 @@ kg_provenance = Table(
 kg_triple = Table(
     "kg_triple",
     METADATA,
-    references("head", "kg_entity.id", Integer, primary_key=True),
+    Column("head", Integer, primary_key=True),
     Column("relation", Integer, primary_key=True),
-    references("tail", "kg_entity.id", Integer, primary_key=True),
+    Column("tail", Integer, primary_key=True),
     Column("provenance", SmallInteger, primary_key=True),
+    # Not valid: what a bulk load wrote is taken as it is, whatever comes later is held to them.
+    ForeignKeyConstraint(["head"], [f"{SCHEMA}.kg_entity.id"], postgresql_not_valid=True),
+    ForeignKeyConstraint(["tail"], [f"{SCHEMA}.kg_entity.id"], postgresql_not_valid=True),
     ForeignKeyConstraint(
-        ["relation", "provenance"], [f"{SCHEMA}.kg_provenance.relation", f"{SCHEMA}.kg_provenance.id"]
+        ["relation", "provenance"],
+        [f"{SCHEMA}.kg_provenance.relation", f"{SCHEMA}.kg_provenance.id"],
+        postgresql_not_valid=True,
     ),
     Index("ix_kg_triple_tail_relation_head", "tail", "relation", "head"),
 )
