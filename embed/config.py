@@ -242,7 +242,7 @@ def load_config(path: Path | None = None, sets: Iterable[str] = (),
     if path is not None:
         try:
             config = _apply(config, tomllib.loads(read_text(path, "--config")))
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise ConfigError(f"{path} is not TOML: {error}") from None
     for item in sets:
         key, sign, value = item.partition("=")

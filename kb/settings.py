@@ -129,7 +129,7 @@ def _load(_environment: tuple[tuple[str, str], ...]) -> Settings:
         return Settings()  # type: ignore[call-arg]
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}", hint="check its permissions") from None
-    except (TOMLDecodeError, UnicodeDecodeError) as error:
+    except (TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{file} is not TOML: {error}", hint="a line reads name = value, text in quotes") from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -84,7 +84,7 @@ def parse_patient(document: Any) -> Patient:
     visits: list[Any] = document["visits"]
     for number, visit in enumerate(visits, 1):
         if not isinstance(visit, Mapping) or (strange := sorted(set(visit) - {*FIELDS.values(), "time", "attributes"})):
-            named = f": {', '.join(repr(name) for name in strange[:3])}" if isinstance(visit, Mapping) else ""
+            named = f": {', '.join(repr(name)[:60] for name in strange[:3])}" if isinstance(visit, Mapping) else ""
             raise DataError(f"visit {number} has unknown fields or is no object{named}",
                             hint=f"its fields are {', '.join(FIELDS.values())}, attributes and time")
     parsed = [_visit(visit, number, always) for number, visit in enumerate(visits, 1)]

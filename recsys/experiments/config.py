@@ -128,7 +128,7 @@ def load_config(path: Path | None = None, assignments: Sequence[str] = (), base:
     if path is not None:
         try:
             values.update(tomllib.loads(read_text(path, "--config")))
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise ConfigError(f"{path} is not TOML: {error}") from None
     for assignment in assignments:
         name, mark, value = assignment.partition("=")

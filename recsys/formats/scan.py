@@ -121,8 +121,12 @@ def header_of(path: Path, bounds: Bounds) -> tuple[tuple[str, ...], str]:
             text = _header(path, file.readline(bounds.header + 1), bounds)
     except (OSError, EOFError, zlib.error):
         raise _unreadable(path) from None
-    delimiter = max(DELIMITERS, key=lambda mark: (len(_fields(text, mark)), -DELIMITERS.index(mark)))
-    return _fields(text, delimiter), delimiter
+    try:
+        delimiter = max(DELIMITERS, key=lambda mark: (len(_fields(text, mark)), -DELIMITERS.index(mark)))
+        return _fields(text, delimiter), delimiter
+    except csv.Error:
+        raise DataError(f"{path.name}: its first line does not hold column names",
+                        hint="lines end in a line feed, alone or after a carriage return") from None
 
 
 def _unreadable(path: Path) -> DataError:

@@ -198,5 +198,7 @@ def test_a_server_that_is_killed_under_an_ingest_is_started_again(home: Path, tm
         assert started.wait(120) == 0
     assert count(server, "SELECT count(*) FROM mkmed.property_set WHERE source = 'rdkit'") == count(
         server, "SELECT count(*) FROM mkmed.drug WHERE smiles IS NOT NULL")
-    assert command(home, "kb", "verify").wait(300) == 0
-    assert command(home, "db", "stop").wait(120) == 0
+    with command(home, "kb", "verify") as ended:
+        assert ended.wait(300) == 0
+    with command(home, "db", "stop") as ended:
+        assert ended.wait(120) == 0
