@@ -24,7 +24,8 @@ def demo(
     Everything lies in <home>/demo, with an embedded server of its own: your own knowledge base is not touched.
     """
     from demo.clearing import clear
-    from demo.pipeline import FULL, QUICK, demo_settings, run_demo
+    from demo.pipeline import demo_settings, run_demo
+    from demo.step import FULL, QUICK
     from kb.settings import load_settings
 
     settings = demo_settings(load_settings())

@@ -7,75 +7,22 @@ demo that was killed goes on where it stopped, and a changed setting or bundle m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from demo import steps_embed, steps_kb, steps_recsys, steps_report
+from demo.step import Demo, Scale, Step
 from kb import output
 from kb.errors import Busy
 from kb.settings import Settings
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    pass
 
 FOLDER = "demo"
 THREADS = 2
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much of the corpus and how long the trainings are."""
-
-    name: str
-    drugs: int | None
-    """The best-described drugs of the corpus, or all."""
-    also: tuple[str, ...]
-    """Drugs besides, by name: the first of the corpus all have a structure."""
-    pictures: int | None
-    """Depictions computed and read by the picture encoder; all drugs with a structure for None."""
-    pretrain: tuple[str, ...]
-    """Settings of the embedding, as for ``mkmed embed pretrain --set``."""
-    cohorts: tuple[str, ...]
-    recommenders: tuple[str, ...]
-    recommender_epochs: int
-    ablation: tuple[str, ...] = ()
-    """Settings of the ablation, one seed; none is made without them."""
-
-
-BIOLOGICS = ("insulin human", "insulin lispro", "insulin glargine", "insulin aspart", "insulin pork", "insulin detemir",
-             "insulin glulisine", "filgrastim", "pegfilgrastim", "adalimumab", "infliximab", "trastuzumab")
-FULL = Scale("full", None, (), None, ("train.epochs=15",), ("mimic3", "mimic4", "eicu"),
-             ("popularity", "repeat_last", "logistic", "logistic_history", "mkmed"), 25,
-             ablation=("train.epochs=3",))
-QUICK = Scale("quick", 1200, BIOLOGICS, 300,
-              ("train.epochs=6", "text.window=64", "modalities=image,text,structure,graph",
-               "graph.features=neighbourhood"),
-              ("eicu",), ("popularity", "logistic", "mkmed"), 10)
-
-
-@dataclass
-class Demo:
-    """One run of the demo: where it writes, how large it is, and the seconds that each step took."""
-
-    settings: Settings
-    scale: Scale
-    engine: Engine
-    seconds: list[dict[str, Any]] = field(default_factory=list)
-    recommendation: dict[str, Any] | None = None
-    """What the report shows of the invented patient, once there is a recommender."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A part of the demo. ``done`` says in words what is already there, or None; ``show`` prints the result."""
-
-    title: str
-    command: str
-    work: Callable[[Demo], None]
-    done: Callable[[Demo], str | None] = lambda demo: None
-    show: Callable[[Demo], None] = lambda demo: None
 
 
 def demo_settings(settings: Settings) -> Settings:
@@ -85,8 +32,6 @@ def demo_settings(settings: Settings) -> Settings:
 
 def steps() -> Sequence[Step]:
     """All steps in their order."""
-    from demo import steps_embed, steps_kb, steps_recsys, steps_report
-
     return [*steps_kb.STEPS, *steps_embed.STEPS, *steps_recsys.STEPS, *steps_report.STEPS]
 
 

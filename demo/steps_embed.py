@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demo.pipeline import FULL, Demo, Scale, Step
+from demo.step import FULL, Demo, Scale, Step
 from kb import output
 
 if TYPE_CHECKING:

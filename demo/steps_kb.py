@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo.pipeline import Demo, Step
+from demo.step import Demo, Step
 from kb import output
 from kb.sources.contract import IngestOptions
 
@@ -17,8 +17,9 @@ def _corpus_done(demo: Demo) -> str | None:
     """The last file that an ingest of the corpus marks, whole or as limited; a new bundle has other marks."""
     from kb.bundle import Bundle
     from kb.ledger.cells import read_lookups
+    from kb.sources.atc import Atc
 
-    sha = Bundle.open().manifest["atc.tsv.gz"]["sha256"]
+    sha = Atc().digest(Bundle.open())
     marks = {f"atc.tsv.gz:{sha}"} | ({f"atc.tsv.gz:{sha}:first {demo.scale.drugs}"} if demo.scale.drugs else set())
     with demo.engine.connect() as connection:
         known = {key for key, row in read_lookups(connection, "corpus").items() if row["state"] == "present"}

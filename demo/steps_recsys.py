@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from demo.pipeline import Demo, Step
+from demo.step import Demo, Step
 from demo.steps_kb import bundled
 from kb import output
 from recsys.experiments.config import Config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from demo.pipeline import Demo, Step
+from demo.step import Demo, Step
 from kb import output
 
 

@@ -19,6 +19,10 @@ FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to pri
 RunOption = Annotated[str, typer.Option("--run", "-r", help="Run id or its beginning; the latest run if left out.")]
 
 
+MapOption = typer.Option("--map", help="CSV with columns order,means (a drug, several joined by +, ATC:code or none); "
+                                       "wins over everything.")
+
+
 @app.command(epilog="Example: mkmed recsys prepare --format mimic3 --root ~/mimic-iii   ·   "
                     "mkmed recsys prepare --format synthetic")
 def prepare(
@@ -28,6 +32,10 @@ def prepare(
                                                    "file.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the cohort; the format's by default.")] = None,
     level: Annotated[str, typer.Option(help="ATC level 1 to 5, or ingredient.")] = "3",
+    protocol: Annotated[str, typer.Option(help="one: one class for each ingredient, by route and form; literature: "
+                                               "every class that the ATC table lists.")] = "one",
+    own_map: Annotated[Path | None, MapOption] = None,
+    keep_vehicles: Annotated[bool, typer.Option(help="Make labels of diluents that only carry drugs, too.")] = False,
     min_visits: Annotated[int, typer.Option(min=1, help="Patients with fewer visits are left out, and counted.")] = 2,
     require: Annotated[str, typer.Option(help="What a visit must have, e.g. diagnosis,medication; the format's own "
                                               "rule if left out.")] = "",
@@ -46,7 +54,8 @@ def prepare(
     arguments: dict[str, Any] = {"form": form, "root": root, "name": name, "level": level, "min_visits": min_visits,
                                  "allow_subset": allow_subset, "options": dict(_pair(item) for item in option or []),
                                  "requires": [kind.strip() for kind in require.split(",") if kind.strip()] or None,
-                                 "settings": settings, "dry_run": dry_run, "memory": memory}
+                                 "settings": settings, "dry_run": dry_run, "memory": memory, "protocol": protocol,
+                                 "own_map": _own_map(own_map), "keep_vehicles": keep_vehicles}
     if form == "synthetic":
         made = run_prepare(**arguments)
     else:
@@ -59,6 +68,54 @@ def prepare(
     output.emit(made.accounting, output_form, title="rows in, and where they went; of each table they sum to read")
     if made.unmapped and output_form is Format.table:
         output.emit(made.unmapped[:20], output_form, title="not mapped, most frequent first")
+
+
+def _own_map(path: Path | None) -> Any:
+    from recsys.orders.own_map import read_map_file
+
+    return read_map_file(path) if path else None
+
+
+@app.command(epilog="Example: mkmed recsys unmapped --format eicu --root ~/eicu --output csv > map.csv")
+def unmapped(
+    form: Annotated[str, typer.Option("--format", help="EHR format; see mkmed recsys prepare.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the export.")] = None,
+    own_map: Annotated[Path | None, MapOption] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many orders.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="Vehicles and what is no drug, too.")] = False,
+    option: Annotated[list[str] | None, typer.Option(help="For the format: name=value.")] = None,
+    memory: Annotated[str, typer.Option(help="What reading may hold in memory; the rest is spilled to disk.")] = "4GB",
+    output_form: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.table,
+) -> None:
+    """List the orders of an export that name no drug, most frequent first; fill in `means` and use it as --map."""
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+    from recsys.cohorts.prepare import unmapped as run_unmapped
+
+    with open_engine(load_settings()).connect() as connection:
+        found = run_unmapped(form=form, root=root, connection=connection, own_map=_own_map(own_map), limit=limit,
+                             options=dict(_pair(item) for item in option or []), memory=memory,
+                             everything=everything)
+    output.say(f"{found.mapped_rows:,} of {found.rows:,} rows and {found.mapped_orders:,} of {found.orders:,} "
+               "different orders name a drug or its class")
+    output.emit(found.listed, output_form, columns=("order", "means", "reason", "rows", "nearest"))
+    if output_form is Format.table:
+        output.emit(found.evidence, output_form, title="how ingredients were found, and what was odd")
+
+
+@app.command(epilog="Example: mkmed recsys interactions --cohort mimic3")
+def interactions(
+    cohort: Annotated[str, typer.Option(help="A prepared cohort.")],
+    form: FormatOption = Format.table,
+) -> None:
+    """Count the listed pairs of drugs that were ordered together, beside what a matrix of classes flags."""
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+    from recsys.cohorts.files import load_cohort
+    from recsys.knowledge.gather import cohort_interactions
+
+    settings = load_settings()
+    output.emit(cohort_interactions(open_engine(settings), load_cohort(cohort, settings)).rows(), form)
 
 
 def _pair(item: str) -> tuple[str, str]:

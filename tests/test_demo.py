@@ -9,7 +9,8 @@ import pytest
 from demo import paths, pipeline, steps_embed, steps_kb, steps_recsys
 from demo.clearing import clear
 from demo.paths import patient_path
-from demo.pipeline import FULL, QUICK, Demo, Scale, Step, demo_settings, steps
+from demo.pipeline import demo_settings, steps
+from demo.step import FULL, QUICK, Demo, Scale, Step
 from kb.errors import Busy, NotFound
 from kb.settings import load_settings
 

@@ -24,6 +24,11 @@ from demo.build.texts import Text, corpus_texts, further_texts
 from demo.build.vocabulary import Vocabulary, read_vocabulary
 from kb.output import write
 
+CLASS_NAMES = Path(__file__).parent / "atc_names.tsv"
+"""WHO's names of the ATC's upper levels, and of classes that PharmGKB does not list: code, tab, name."""
+LEVEL_4 = 5
+"""Characters of a code of ATC level 4."""
+
 
 def build(sources: Path, out: Path) -> dict[str, dict[str, int]]:
     """The counts of what was joined, by tier, and of the rows of every file written to ``out``."""
@@ -90,18 +95,36 @@ def write_drugs(sources: Path, out: Path, ordered: list[Drug], texts: list[Text]
 
 
 def write_atc(out: Path, ordered: list[Drug], codes: dict[str, set[str]], pharmgkb: list[Term]) -> dict[str, int]:
-    """The rows of the drugs' ATC codes and of the names of ATC classes (PharmGKB's terms with a class's code)."""
-    named: dict[str, str] = {}
-    for term in pharmgkb:
-        for code in term.xref("atc"):
-            if len(code) < 7:
-                named[code] = min(term.name, named.get(code, term.name))
+    """The rows of the drugs' ATC codes and of the names of ATC classes."""
+    named = class_names(pharmgkb)
     classes = [{"code": code, "name": named[code]} for code in sorted(named)]
     rows = [{"key": d.key, "code": code} for d in ordered for code in sorted(codes[d.key])]
     return {
         "atc.tsv.gz": write_tsv(out / "atc.tsv.gz", ("key", "code"), rows),
         "atc_classes.tsv.gz": write_tsv(out / "atc_classes.tsv.gz", ("code", "name"), classes),
     }
+
+
+def class_names(pharmgkb: list[Term]) -> dict[str, str]:
+    """The name of each ATC class, by code.
+
+    WHO's terms of levels 1 to 3 (``atc_names.tsv``), and at level 4 PharmGKB's. PharmGKB also files drugs under the
+    code of their class, and abridges: where a class's code has several terms, a drug's is never its name.
+    """
+    known = dict(line.split("\t") for line in CLASS_NAMES.read_text(encoding="utf-8").splitlines())
+    terms: dict[str, list[Term]] = {}
+    for term in pharmgkb:
+        for code in term.xref("atc"):
+            if len(code) == LEVEL_4:
+                terms.setdefault(code, []).append(term)
+    found = {code: min(several, key=lambda t: (is_substance(t), t.name)).name for code, several in terms.items()}
+    return {code: name[:1].upper() + name[1:] for code, name in (found | known).items()}
+
+
+def is_substance(term: Term) -> bool:
+    """Whether a term of PharmGKB is a drug and no class of drugs."""
+    spaces = ("drugbank", "pubchem.compound", "rxnorm", "chebi", "cas")
+    return bool(term.smiles) or any(term.xref(space) for space in spaces)
 
 
 def gather_texts(

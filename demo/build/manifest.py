@@ -47,7 +47,8 @@ FILES: dict[str, dict[str, str]] = {
     },
     "atc_classes.tsv.gz": {
         "licence": "CC-BY-SA-4.0",
-        "attribution": "Names of ATC classes as PharmGKB lists them; ATC is maintained by the WHO Collaborating Centre",
+        "attribution": "Names of ATC classes: levels 1 to 3 in WHO's terms, level 4 as PharmGKB lists them;"
+        " ATC is maintained by the WHO Collaborating Centre",
         "url": "https://www.pharmgkb.org",
         "version": "2025-10-31",
     },

@@ -2,8 +2,9 @@
 
 The links are a pure function of the identifiers, the structures and the graph, and are computed as a whole, so that it
 makes no difference whether a drug or the graph came first. In order of strength: a shared identifier; an id that lists
-several; the same InChIKey; and, only for drugs that none of these links, the same skeleton (first 14 characters of the
-InChIKey), which is flagged weak.
+several; the same InChIKey; only for drugs that none of these links, the same name, which is flagged weak where several
+drugs or entities have it; and, only for drugs that nothing else links, the same skeleton (first 14 characters of the
+InChIKey), which is always weak.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from kb.identity.apply import IDENTITY_LOCK
 from kb.ledger.cells import CellWrite, write_cells
 from kb.modalities import Modality, State
 
-WEAK_EVIDENCE = "rule:linked-by-skeleton"
+WEAK_EVIDENCE = "rule:linked-by-"
+"""How the evidence of a weak link begins; the method follows."""
 
 _WANTED = """
 CREATE TEMP TABLE wanted_link ON COMMIT DROP AS
@@ -45,12 +47,25 @@ WITH known AS MATERIALIZED (
 ), strong AS (
     SELECT drug_id, entity_id, CASE WHEN several THEN 'alias' ELSE 'identifier' END AS method, via FROM by_identifier
     UNION ALL SELECT drug_id, entity_id, 'inchikey', via FROM by_structure
+), called AS MATERIALIZED (
+    SELECT id AS entity_id, lower(label) AS name FROM mkmed.kg_entity WHERE type = ANY(:types) AND label IS NOT NULL
+    UNION SELECT id, lower(split_part(name, '::', 2)) FROM mkmed.kg_entity WHERE type = ANY(:types)
+), named AS MATERIALIZED (
+    SELECT DISTINCT n.drug_id, c.entity_id, c.name FROM called c JOIN mkmed.drug_name n ON n.name_key = c.name
+    WHERE length(c.name) > 2
+), by_name AS (
+    SELECT n.drug_id, n.entity_id, min(n.name) AS via, bool_and(
+        EXISTS (SELECT FROM named o WHERE o.name = n.name AND (o.drug_id, o.entity_id) <> (n.drug_id, n.entity_id))
+        OR EXISTS (SELECT FROM strong b WHERE b.entity_id = n.entity_id)) AS weak
+    FROM named n WHERE NOT EXISTS (SELECT FROM strong b WHERE b.drug_id = n.drug_id) GROUP BY 1, 2
 )
 SELECT drug_id, entity_id, method, via, false AS weak FROM strong
+UNION ALL SELECT drug_id, entity_id, 'name', via, weak FROM by_name
 UNION ALL
 SELECT d.id, s.entity_id, 'skeleton', min(s.inchikey), true FROM structure s
 JOIN mkmed.drug d ON d.inchikey_block = left(s.inchikey, 14)
-WHERE NOT EXISTS (SELECT FROM strong b WHERE b.drug_id = d.id) GROUP BY 1, 2
+WHERE NOT EXISTS (SELECT FROM strong b WHERE b.drug_id = d.id)
+  AND NOT EXISTS (SELECT FROM by_name b WHERE b.drug_id = d.id) GROUP BY 1, 2
 """
 
 _DROP_OLD = """
@@ -71,7 +86,7 @@ AND NOT EXISTS (SELECT FROM mkmed.drug_entity l WHERE l.drug_id = c.drug_id)
 # EXCEPT, because it hashes whatever the statistics say; an anti-join without them has compared all with all.
 _DUE = """
 CREATE TEMP TABLE due_link ON COMMIT DROP AS
-SELECT drug_id, entity_id, l.weak, source FROM mkmed.drug_entity l JOIN (
+SELECT drug_id, entity_id, l.weak, l.method, source FROM mkmed.drug_entity l JOIN (
     SELECT drug_id, s.source FROM mkmed.drug_entity CROSS JOIN (SELECT DISTINCT source FROM mkmed.kg_provenance) s
     EXCEPT SELECT drug_id, source FROM mkmed.cell WHERE modality = 'graph' AND state = 'present') d USING (drug_id)
 """
@@ -104,12 +119,14 @@ WITH entities AS MATERIALIZED (SELECT DISTINCT entity_id FROM due_link
                   WHERE k.tail = t.entity_id AND k.relation = p.relation AND k.provenance = p.id)
     GROUP BY 1, 2
 )
-SELECT d.source, d.drug_id, bool_and(d.weak), (array_agg(p.artifact ORDER BY p.artifact))[1]
+SELECT d.source, d.drug_id, bool_and(d.weak), min(d.method), (array_agg(p.artifact ORDER BY p.artifact))[1]
 FROM due_link d JOIN proof p USING (entity_id, source)
 GROUP BY 1, 2 ORDER BY 1, 2
 """
 _ABSENT = """
-SELECT i.drug_id, min(i.namespace || ':' || i.value) FROM mkmed.identifier i
+SELECT i.drug_id, string_agg(DISTINCT i.namespace || ':' || i.value, ' ' ORDER BY i.namespace || ':' || i.value)
+    || (SELECT ' and ' || count(DISTINCT n.name_key) || ' names' FROM mkmed.drug_name n WHERE n.drug_id = i.drug_id)
+FROM mkmed.identifier i
 WHERE i.namespace = ANY(:namespaces) AND NOT EXISTS (
     SELECT FROM mkmed.cell c WHERE c.drug_id = i.drug_id AND c.modality = 'graph' AND c.source = :source
     AND c.state IN ('present', 'absent'))
@@ -143,7 +160,7 @@ def relink(connection: Connection, run_id: uuid.UUID) -> LinkCounts:
         return LinkCounts(0, 0, 0, 0)
     connection.execute(select(func.pg_advisory_xact_lock(IDENTITY_LOCK)))
     connection.execute(text("DROP TABLE IF EXISTS pg_temp.wanted_link, pg_temp.due_link"))
-    connection.execute(text(_WANTED))
+    connection.execute(text(_WANTED), {"types": list(DRUG_TYPES)})
     removed = connection.execute(text(_DROP_OLD)).rowcount
     written = connection.execute(text(_WRITE_NEW)).rowcount
     connection.execute(text(_FORGET), {"run": run_id})
@@ -158,8 +175,8 @@ def _write_present(connection: Connection, run_id: uuid.UUID) -> int:
     if not connection.execute(text(_DUE)).rowcount:
         return 0
     connection.execute(text("ANALYZE due_link"))
-    for source, drug_id, weak, artifact in connection.execute(text(_PRESENT)):
-        evidence = WEAK_EVIDENCE if weak else None
+    for source, drug_id, weak, method, artifact in connection.execute(text(_PRESENT)):
+        evidence = f"{WEAK_EVIDENCE}{method}" if weak else None
         write = CellWrite(drug_id, Modality.graph, State.present, artifact=bytes(artifact), evidence=evidence)
         by_source.setdefault(source, []).append(write)
     return sum(write_cells(connection, run_id, source, writes) for source, writes in sorted(by_source.items()))
@@ -177,8 +194,8 @@ def _write_absent(connection: Connection, run_id: uuid.UUID) -> int:
     for source, used in sorted(namespaces.items()):
         rows = connection.execute(text(_ABSENT), {"namespaces": sorted(used), "source": source}).all()
         writes = [
-            CellWrite(drug_id, Modality.graph, State.absent, evidence=f"rule:not-in-graph {identifier}")
-            for drug_id, identifier in rows
+            CellWrite(drug_id, Modality.graph, State.absent, evidence=f"rule:not-in-graph {looked_for}"[:2000])
+            for drug_id, looked_for in rows
         ]
         count += write_cells(connection, run_id, source, writes)
     return count

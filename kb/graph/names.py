@@ -33,6 +33,10 @@ _PREFIXED = {
     "cas": "cas",
     "mesh": "mesh",
     "inchikey": "inchikey",
+    "hmdb": "hmdb",
+    "zinc": "zinc",
+    "molport": "molport",
+    "bindingdb": "bindingdb",
 }
 """Prefixes in entity ids, lower-cased, and their namespace. That ``pubchem:`` means CIDs and not SIDs is not written
 anywhere in DRKG; its values are in the range of CIDs of 2020."""
@@ -49,8 +53,8 @@ def identifier_of(value: str) -> Identifier | None:
     prefix, colon, rest = value.partition(":")
     namespace = _PREFIXED.get(prefix.lower()) if colon else None
     if namespace is None and not colon:
-        bare = re.match(r"[A-Z]+", value)
-        namespace = _BARE.get(bare.group()) if bare else None
+        bare = re.match(r"[A-Za-z]+", value)
+        namespace = _BARE.get(bare.group().upper()) if bare else None
         rest = value
     if namespace is None:
         return None

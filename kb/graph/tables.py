@@ -51,6 +51,9 @@ def write_entities(
 
     ``labelled`` is the document that the labels were read from.
     """
+    # Nobody else removes an entity that the triples to come are about.
+    tables = "mkmed.kg_entity, mkmed.kg_relation, mkmed.kg_provenance"
+    connection.execute(text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
     known = copy_out(connection, "SELECT id, name FROM mkmed.kg_entity")
     ids = dict(zip(known["name"].tolist(), known["id"].tolist(), strict=True))
     fresh = [name for name in names if name not in ids]
@@ -145,7 +148,7 @@ def write_triples(
     names = ["head", "relation", "tail", "provenance"]
     copy_arrays(connection, kg_triple.fullname, names, [*columns, edges], freeze=frozen)
     if rebuild:
-        _build_keys(connection, frozen=frozen)
+        _build_keys(connection)
     else:
         analyze(connection)
     return new
@@ -240,9 +243,9 @@ def _drop_keys(connection: Connection, *, emptied: bool) -> None:
     connection.execute(text("CALL mkmed.drop_triple_keys(:emptied)"), {"emptied": emptied})
 
 
-def _build_keys(connection: Connection, *, frozen: bool) -> None:
+def _build_keys(connection: Connection) -> None:
     """Build them again, with fresh statistics."""
-    connection.execute(text("CALL mkmed.build_triple_keys(:frozen)"), {"frozen": frozen})
+    connection.execute(text("CALL mkmed.build_triple_keys()"))
 
 
 def analyze(connection: Connection) -> None:

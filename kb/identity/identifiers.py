@@ -26,18 +26,26 @@ _FORMS: dict[str, re.Pattern[str]] = {
     "drugcentral": re.compile(r"\d{1,6}"),
     "ccd": re.compile(r"[0-9A-Z]{1,5}"),
     "mesh": re.compile(r"[CD]\d{6,9}"),
+    "hmdb": re.compile(r"HMDB\d{7}"),
+    "zinc": re.compile(r"ZINC\d{12}"),
+    "molport": re.compile(r"MOLPORT-\d{3}-\d{3}-\d{3}"),
+    "bindingdb": re.compile(r"[1-9]\d{0,9}"),
     "user": re.compile(r"[A-Za-z0-9:_.-]{1,64}"),
 }
 _EXAMPLES = {
     "pubchem.compound": "2244", "drugbank": "DB00945", "chebi": "15365", "chembl": "CHEMBL25", "unii": "R16CO5Y76E",
     "cas": "50-78-2", "rxcui": "1191", "atc": "N02BA01", "ndc": "00904-2009-60", "pharmgkb": "PA448497",
-    "inchikey": "BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "drugcentral": "74", "ccd": "AIN", "mesh": "D001241", "user": "mine-1",
+    "inchikey": "BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "drugcentral": "74", "ccd": "AIN", "mesh": "D001241",
+    "hmdb": "HMDB0001879", "zinc": "ZINC000000000053", "molport": "MolPort-000-871-622", "bindingdb": "22360",
+    "user": "mine-1",
 }
 """Aspirin's, but for the last."""
 NAMESPACES: tuple[str, ...] = tuple(_FORMS)
 DATASET = re.compile(r"user\.[a-z0-9][a-z0-9_-]{0,62}")
 """The namespace of the keys of one table of the user's: a key means nothing outside its dataset."""
-_PREFIX = {"chebi": "CHEBI:", "unii": "UNII:", "chembl": "CHEMBL:", "inchikey": "INCHIKEY="}
+_PREFIX = {"chebi": "CHEBI:", "unii": "UNII:", "chembl": "CHEMBL:", "inchikey": "INCHIKEY=", "bindingdb": "BDBM"}
+_DIGITS = {"hmdb": 7, "zinc": 12}
+"""Namespaces whose numbers were shorter once: leading zeros are added."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,6 +73,8 @@ class Identifier:
             text = text.removeprefix(prefix)
         if namespace == "ndc":
             text = normalise_ndc(text) or text
+        if namespace in _DIGITS and re.fullmatch(rf"{namespace.upper()}\d+", text):
+            text = namespace.upper() + text.removeprefix(namespace.upper()).zfill(_DIGITS[namespace])
         if not _FORMS[form].fullmatch(text):
             raise DataError(f"{value!r} is not a {_KIND.get(form, form)} identifier",
                             hint=f"one looks like {namespace}:{_EXAMPLES[form]}")

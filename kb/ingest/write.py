@@ -343,12 +343,14 @@ def _write_classes(connection: Connection, source: str, batch: Batch) -> None:
             classes.setdefault(code, {**row, "source": source, "artifact": record.document.id})
     ordered = sorted(classes.values(), key=lambda row: (row["level"], row["code"]))
     statement = insert(atc_class)
+    same, new = atc_class.c.source == statement.excluded.source, statement.excluded.name
+    corrected = same & (atc_class.c.name != new)  # by a later edition of the same list
     insert_many(
         connection,
         statement.on_conflict_do_update(
             index_elements=["code"],
             set_={"name": statement.excluded.name, "artifact": statement.excluded.artifact},
-            where=atc_class.c.name.is_(None) & statement.excluded.name.is_not(None),
+            where=statement.excluded.name.is_not(None) & (atc_class.c.name.is_(None) | corrected),
         ),
         ordered,
     )

@@ -14,8 +14,10 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
+from kb.errors import DatabaseError
 from kb.ingest.processes import Crew, run_here
 from kb.modalities import State
+from kb.schema import METADATA
 from kb.schema.identity import drug
 from kb.schema.ledger import cell
 
@@ -47,7 +49,11 @@ def invariants() -> Iterator[tuple[str, str, str]]:
 
 
 def verify(connection: Connection, limit: int = 20) -> list[Check]:
-    """Every invariant with the rows that break it; all ``broken`` are empty in a sound database."""
+    """Every invariant with the rows that break it; all ``broken`` are empty in a sound database.
+
+    Raises DatabaseError for a role that does not see every row: what it does not see would look broken.
+    """
+    _require_sight(connection)
     checks = []
     for number, claim, sql in invariants():
         rows = connection.execute(text(f"SELECT * FROM ({sql}) broken LIMIT :limit"), {"limit": limit}).mappings()  # noqa: S608
@@ -55,6 +61,25 @@ def verify(connection: Connection, limit: int = 20) -> list[Check]:
     checks.append(_sums(connection))
     checks.append(_structures(connection, limit))
     return checks
+
+
+_HIDDEN = """
+SELECT c.relname FROM pg_class c
+WHERE c.oid = ANY(CAST(:tables AS regclass[])) AND (NOT has_table_privilege(c.oid, 'SELECT')
+    OR row_security_active(c.oid) AND NOT EXISTS (
+        SELECT FROM pg_roles r WHERE r.rolname = 'mkmed_ingest' AND pg_has_role(current_user, r.oid, 'member')))
+ORDER BY 1 LIMIT 1
+"""
+
+
+def _require_sight(connection: Connection) -> None:
+    """Return when the session's role may read every row of every table."""
+    tables = [table.fullname for table in METADATA.sorted_tables]
+    hidden = connection.scalar(text(_HIDDEN), {"tables": tables})
+    if hidden is not None:
+        role = connection.scalar(text("SELECT current_user"))
+        raise DatabaseError(f"role {role} does not see every row (of {hidden}), so nothing can be verified as it",
+                            hint="run kb verify as the owner of the database or a member of mkmed_ingest")
 
 
 def _structures(connection: Connection, limit: int) -> Check:

@@ -9,18 +9,16 @@ its preferred name, failing that the one with an ATC code, and failing that none
 
 from __future__ import annotations
 
-import csv
-import gzip
 import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from importlib.resources import files
+from functools import cached_property
 
 from sqlalchemy import Connection
 
+from kb.names.tables import brand_names, written_names
 from kb.names.words import CATIONS, FORMS, SALTS, canonical, without_salt
 from kb.query import read as query
 
@@ -51,22 +49,6 @@ class Meaning:
     """The drugs that an ambiguous name may mean; it then means none of them."""
     nothing: bool = False
     """It is known to be no drug: a container, a device."""
-
-
-@lru_cache(maxsize=1)
-def written_names() -> dict[str, str]:
-    """Hospital shorthand and what it means: names joined by +, ``ATC:code``, or ``none``."""
-    with files("kb").joinpath("data", "written_names.tsv").open(encoding="utf-8") as stream:
-        rows = csv.reader((line for line in stream if not line.startswith("#")), delimiter="\t")
-        return {canonical(written): means for written, means in list(rows)[1:]}
-
-
-@lru_cache(maxsize=1)
-def brand_names() -> dict[str, str]:
-    """Brands, codes and spellings, and the generic name of each."""
-    packed = files("kb").joinpath("data", "brand_names.tsv.gz").read_bytes()
-    lines = gzip.decompress(packed).decode().splitlines()
-    return {row["variant"]: row["means"] for row in csv.DictReader(lines, delimiter="\t")}
 
 
 @dataclass(frozen=True)
@@ -135,6 +117,12 @@ def base_drugs(names: Mapping[int, str], synonyms: Iterable[tuple[int, str]] = (
         if base != own and base.split()[0] not in NO_BASE and base in by_name and by_name[base] != drug:
             found.setdefault(drug, by_name[base])
     return {drug: _root(drug, found) for drug in found if _root(drug, found) != drug}
+
+
+def read_bases(connection: Connection) -> dict[int, int]:
+    """The base drug of every salt, hydrate and simple ester of the knowledge base."""
+    listed = query.drugs(connection)
+    return base_drugs(dict(zip(listed.ids.tolist(), listed.names, strict=True)), query.names(connection))
 
 
 def _root(drug: int, parents: Mapping[int, int]) -> int:

@@ -19,6 +19,8 @@ from kb.db.copy import copy_out
 from kb.errors import Ambiguous, NotFound
 from kb.identity.identifiers import NAMESPACES, Identifier, near_namespace
 from kb.modalities import MODALITIES
+from kb.names.tables import generic_of
+from kb.names.words import canonical
 from kb.normalise import tidy
 from kb.schema.graph import atc_class, drug_atc, drug_entity, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier
@@ -356,6 +358,7 @@ def find_drugs(connection: Connection, wanted: str) -> list[Candidate]:
 def find_drug(connection: Connection, wanted: str) -> int:
     """The id of the drug with this name, synonym, InChIKey or ``namespace:value``; of several the parent substance.
 
+    A brand that the knowledge base lacks is looked up as its generic name (``kb.names.tables``).
     Raises NotFound with near names, and Ambiguous with the candidates where several drugs match equally well.
     """
     wanted = wanted.strip()
@@ -376,17 +379,34 @@ def find_drug(connection: Connection, wanted: str) -> int:
     namespace, colon, _ = wanted.partition(":")
     if colon and namespace.lower() in NAMESPACES and namespace.lower() != "user":
         Identifier.parse(wanted)
+    ion = _ion(connection, wanted.lower())
+    if ion is not None:
+        return ion
+    generic = generic_of(wanted)
+    if len(generic) == 1 and canonical(generic[0]) != canonical(wanted):
+        return find_drug(connection, generic[0])
+    if len(generic) > 1:
+        raise NotFound(f"{wanted!r} is no single drug but {' with '.join(generic)}", hint="ask for one of them")
     prefix = wanted.lower()[:3]
     near = connection.scalars(
         text("SELECT DISTINCT name_key FROM mkmed.names WHERE starts_with(name_key, :prefix) LIMIT 5000"),
         {"prefix": prefix},
     ).all()
     close = difflib.get_close_matches(wanted.lower(), near, n=3, cutoff=0.6)
+    begun = sorted(name for name in near if name.startswith(f"{wanted.lower()} "))[:3]
+    close = list(dict.fromkeys([*begun, *close]))
     meant = f"did you mean {' or '.join(close)}?" if close else "mkmed kb search TEXT finds names that contain a text"
     if colon and " " not in namespace and namespace.lower() not in NAMESPACES and not close:
         meant = near_namespace(namespace)
     raise NotFound(f"no drug {wanted!r} in the knowledge base", hint=meant)
 
+
+def _ion(connection: Connection, element: str) -> int | None:
+    """The one drug that is the ion of this name, as in "lithium" for "lithium cation"; None when there is none."""
+    forms = [f"{element} ion", f"{element} cation", f"{element}, ion", f"{element} anion"]
+    query = text("SELECT DISTINCT drug_id FROM mkmed.names WHERE name_key = ANY(:forms)")
+    found = connection.scalars(query, {"forms": forms}).all()
+    return int(found[0]) if len(found) == 1 else None
 
 
 def lineage(connection: Connection) -> str:

@@ -69,7 +69,7 @@ def sources(connection: Connection) -> list[dict[str, Any]]:
                    coalesce((SELECT n FROM cells c WHERE c.source = s.name AND c.state = 'present'), 0) AS present,
                    coalesce((SELECT n FROM cells c WHERE c.source = s.name AND c.state = 'absent'), 0) AS absent,
                    (SELECT max(finished_at) FROM mkmed.runs r
-                    WHERE r.stage = 'ingest' AND r.source = s.name) AS last_run
+                    WHERE r.stage = 'ingest' AND r.name = s.name) AS last_run
             FROM mkmed.sources s ORDER BY s.name""")
     )
     return [dict(row) for row in rows.mappings()]

@@ -30,7 +30,7 @@ from kb.schema.base import (
     source_column,
 )
 
-LINK_METHODS = ("identifier", "alias", "inchikey", "skeleton")
+LINK_METHODS = ("identifier", "alias", "inchikey", "name", "skeleton")
 
 kg_entity = Table(
     "kg_entity",
@@ -77,12 +77,17 @@ kg_provenance = Table(
 kg_triple = Table(
     "kg_triple",
     METADATA,
-    references("head", "kg_entity.id", Integer, primary_key=True),
+    Column("head", Integer, primary_key=True),
     Column("relation", Integer, primary_key=True),
-    references("tail", "kg_entity.id", Integer, primary_key=True),
+    Column("tail", Integer, primary_key=True),
     Column("provenance", SmallInteger, primary_key=True),
+    # Not valid: what a bulk load wrote is taken as it is, whatever comes later is held to them.
+    ForeignKeyConstraint(["head"], [f"{SCHEMA}.kg_entity.id"], postgresql_not_valid=True),
+    ForeignKeyConstraint(["tail"], [f"{SCHEMA}.kg_entity.id"], postgresql_not_valid=True),
     ForeignKeyConstraint(
-        ["relation", "provenance"], [f"{SCHEMA}.kg_provenance.relation", f"{SCHEMA}.kg_provenance.id"]
+        ["relation", "provenance"],
+        [f"{SCHEMA}.kg_provenance.relation", f"{SCHEMA}.kg_provenance.id"],
+        postgresql_not_valid=True,
     ),
     Index("ix_kg_triple_tail_relation_head", "tail", "relation", "head"),
 )
@@ -94,7 +99,7 @@ drug_entity = Table(
     references("entity_id", "kg_entity.id", Integer, primary_key=True),
     Column("method", Text, nullable=False),
     Column("via", Text, nullable=False, comment="the identifier or InChIKey that both share"),
-    Column("weak", Boolean, nullable=False, comment="only the skeleton agrees"),
+    Column("weak", Boolean, nullable=False, comment="only the skeleton agrees, or a name that several have"),
     one_of("method", LINK_METHODS, "method"),
     Index("ix_drug_entity_entity_id", "entity_id"),
 )

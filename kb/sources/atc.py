@@ -44,6 +44,10 @@ class Atc(TableSource):
             whole=True,
         )
 
+    def digest(self, bundle: Bundle) -> str:
+        """Changes with the codes and with the names of classes."""
+        return super().digest(bundle) + str(bundle.manifest["atc_classes.tsv.gz"]["sha256"])[:16]
+
     def check(self, table: Table, rows: Sequence[Mapping[str, str]]) -> None:
         """Raise UsageError for a table of bare codes."""
         if rows and not any(row["drug"] or row["name"] for row in rows):

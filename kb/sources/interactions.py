@@ -7,6 +7,7 @@ A user's table (CSV or TSV) has columns ``drug_a`` and ``drug_b`` (``namespace:v
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from kb.bundle import Bundle
@@ -45,6 +46,18 @@ class Interactions(TableSource):
                     InteractionRecord(a, b, document, row["source"], document.licence, row["severity"] or None)
                 )
         return batch
+
+    def settle(self, batch: Batch) -> None:
+        """Keep every statement of one provider about a pair apart that gives another severity, by a number."""
+        said: dict[tuple[int, int, str], list[str | None]] = {}
+        for place, record in enumerate(batch.interactions):
+            a, b = sorted((int(record.drug_a), int(record.drug_b)))
+            severities = said.setdefault((a, b, record.provider), [])
+            if record.severity not in severities:
+                severities.append(record.severity)
+            number = severities.index(record.severity) + 1
+            if number > 1:
+                batch.interactions[place] = replace(record, provider=f"{record.provider} ({number})")
 
     def take(self, batch: Batch, row: Mapping[str, str], ids: Mapping[str, int], document: Document) -> str | None:
         """Add the interaction; one with a drug that is not known, or of a drug with itself, is rejected."""

@@ -97,7 +97,11 @@ SELECT t.kind, t.row, 'no retrieval' FROM (
 LEFT JOIN mkmed.artifact a ON a.id = t.artifact WHERE a.id IS NULL
 UNION ALL
 SELECT 'kg_triple', min(k.head || ' ' || k.relation || ' ' || k.tail), 'no provenance' FROM mkmed.kg_triple k
-LEFT JOIN mkmed.kg_provenance p ON p.id = k.provenance AND p.relation = k.relation WHERE p.id IS NULL HAVING count(*) > 0;
+LEFT JOIN mkmed.kg_provenance p ON p.id = k.provenance AND p.relation = k.relation WHERE p.id IS NULL HAVING count(*) > 0
+UNION ALL
+SELECT 'kg_triple', min(k.head || ' ' || k.relation || ' ' || k.tail), 'no entity' FROM mkmed.kg_triple k
+LEFT JOIN mkmed.kg_entity h ON h.id = k.head LEFT JOIN mkmed.kg_entity t ON t.id = k.tail
+WHERE h.id IS NULL OR t.id IS NULL HAVING count(*) > 0;
 
 -- I8a: whatever hangs on a record is filed under the record's drug
 SELECT p.what, p.drug_id, p.source, p.key, 'not where its record is' AS problem FROM (

@@ -1,7 +1,7 @@
 -- One table of artifacts again, and one licence a relation.
 
 DROP PROCEDURE mkmed.drop_triple_keys(boolean);
-DROP PROCEDURE mkmed.build_triple_keys(boolean);
+DROP PROCEDURE mkmed.build_triple_keys();
 
 ALTER TABLE mkmed.kg_entity DROP COLUMN label_artifact;
 CREATE TABLE mkmed.edge AS SELECT DISTINCT head, relation, tail FROM mkmed.kg_triple ORDER BY head, relation, tail;

@@ -212,6 +212,8 @@ SELECT l.drug_id, d.name, l.entity_id, e.name AS entity, l.method, l.weak
 FROM mkmed.drug_entity l JOIN mkmed.readable_drug d ON d.drug_id = l.drug_id JOIN mkmed.kg_entity e ON e.id = l.entity_id
 WHERE (SELECT mkmed.may_read_closed()) OR (
     CASE WHEN l.method IN ('inchikey', 'skeleton') THEN d.inchikey IS NOT NULL
+         WHEN l.method = 'name' THEN EXISTS (
+             SELECT FROM mkmed.names n WHERE n.drug_id = l.drug_id AND n.name_key = lower(l.via))
          ELSE EXISTS (SELECT FROM mkmed.identifiers i WHERE i.drug_id = l.drug_id AND i.namespace || ':' || i.value = l.via) END
     AND EXISTS (SELECT FROM mkmed.entities v WHERE v.entity_id = l.entity_id));
 COMMENT ON VIEW mkmed.drug_entities IS 'Which entity of the knowledge graph a drug is, and by what they were matched.';
@@ -293,10 +295,11 @@ COMMENT ON VIEW mkmed.sources IS 'The sources that have written something.';
 
 -- Without configuration, errors, hosts and process ids, which hold local paths and addresses.
 CREATE VIEW mkmed.runs WITH (security_barrier) AS
-SELECT r.id, r.stage, CASE WHEN r.name IN (SELECT s.name FROM mkmed.sources s) THEN r.name END AS source, r.status,
-       r.version, r.started_at, r.finished_at
+SELECT r.id, r.stage,
+       CASE WHEN (SELECT mkmed.may_read_closed()) OR r.name IN (SELECT s.name FROM mkmed.sources s) THEN r.name END AS name,
+       r.status, r.version, r.started_at, r.finished_at
 FROM mkmed.run r;
-COMMENT ON VIEW mkmed.runs IS 'Who wrote what and when: stage, source, state and times of every run.';
+COMMENT ON VIEW mkmed.runs IS 'Who wrote what and when: stage, name of the source, state and times of every run.';
 
 CREATE VIEW mkmed.schema_version AS SELECT version_num FROM mkmed.alembic_version;
 COMMENT ON VIEW mkmed.schema_version IS 'The migration that the database is at.';

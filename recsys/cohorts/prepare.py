@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,18 @@ from recsys.cohorts.cohort import KINDS, LEAST, Cohort, Ragged, Vocabulary
 from recsys.cohorts.files import private_cohorts_folder, save_cohort
 from recsys.formats import FORMATS
 from recsys.formats.contract import Check, CodePairs, Limits, Recorded, check_counts
-from recsys.orders.medications import Mapped, MedicationMap, check_level, check_protocol, map_orders, read_map
+from recsys.orders.medications import (
+    INGREDIENT,
+    Mapped,
+    MedicationMap,
+    check_level,
+    check_protocol,
+    map_orders,
+    read_map,
+)
 from recsys.orders.order import Order
 from recsys.orders.own_map import OwnMap
-from recsys.orders.resolve import Resolver
+from recsys.orders.resolve import EXPECTED, Resolver
 
 KEEP = 0
 
@@ -98,6 +106,40 @@ def prepare(
     return Prepared(cohort, folder, checks, shown_unmapped(mapped, recorded, medications.resolver))
 
 
+@dataclass(frozen=True)
+class Unmapped:
+    """The orders of an export that name no drug, and how the others were found."""
+
+    rows: int
+    mapped_rows: int
+    orders: int
+    mapped_orders: int
+    listed: list[dict[str, Any]]
+    """``order``, ``means`` (empty, for the user to fill in), ``reason``, ``rows``, ``nearest``."""
+    evidence: list[dict[str, Any]]
+
+
+def unmapped(
+    *, form: str, root: Path | None, connection: Connection, own_map: OwnMap | None = None, limit: int = 50,
+    options: Mapping[str, Any] | None = None, memory: str = "4GB", everything: bool = False,
+) -> Unmapped:
+    """What of an export's orders names no drug; with ``everything`` vehicles and what is no drug as well."""
+    if root is None:
+        raise UsageError(f"format {form!r} needs the folder of the export", hint="--root ~/mimic-iii")
+    recorded = FORMATS[form].read(root.expanduser(), options or {}, Limits(memory, spill=None))
+    medications = read_map(connection, INGREDIENT, own_map=own_map)
+    mapped = map_orders(recorded.pairs["medication"], medications)
+    lost = [item for item in mapped.unmapped if everything or item[1] not in EXPECTED]
+    listed = shown_unmapped(replace(mapped, unmapped=lost), recorded, medications.resolver, limit)
+    rows = int(recorded.pairs["medication"].rows.sum())
+    evidence = [{"what": f"found by {how}", "rows": count}
+                for how, count in sorted(mapped.how.items(), key=lambda item: -item[1])]
+    evidence += [{"what": remark, "rows": count} for remark, count in sorted(mapped.remarks.items())]
+    evidence += [{"what": reason, "rows": count} for reason, count in sorted(mapped.lost.items())]
+    return Unmapped(rows, rows - sum(mapped.lost.values()), mapped.keys_in, mapped.keys_mapped,
+                    [{"order": row["order"], "means": "", **row} for row in listed], evidence)
+
+
 def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str], min_visits: int) -> Cohort:
     """The cohort of the visits that have every needed kind, of patients that have enough such visits."""
     ledger = recorded.ledger
@@ -118,10 +160,10 @@ def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str
 
 def _fates(
     recorded: Recorded, pairs: Mapping[str, CodePairs], requires: Sequence[str], min_visits: int
-) -> tuple[NDArray[np.int64], list[str]]:
+) -> tuple[NDArray[np.int8], list[str]]:
     """What becomes of each visit, as an index into the reasons; ``KEEP`` is the first of them."""
     visits = len(recorded.visit_patient)
-    fate = np.full(visits, KEEP)
+    fate = np.full(visits, KEEP, np.int8)
     reasons = ["kept"]
     for kind in requires:
         lacking = (fate == KEEP) & (np.bincount(pairs[kind].visits, minlength=visits) == 0)
@@ -135,13 +177,13 @@ def _fates(
 
 
 def _account(
-    recorded: Recorded, pairs: Mapping[str, CodePairs], fate: NDArray[np.int64], reasons: Sequence[str]
+    recorded: Recorded, pairs: Mapping[str, CodePairs], fate: NDArray[np.int8], reasons: Sequence[str]
 ) -> Counter[str]:
     """Count what the left-out visits take with them; gives the rows that are kept, by table."""
     ledger, keep = recorded.ledger, fate == KEEP
     kept: Counter[str] = Counter()
     tables: list[tuple[str, NDArray[np.integer[Any]], NDArray[np.integer[Any]]]] = []
-    tables += [(recorded.visit_table, fate, np.ones(len(fate), np.int64))]
+    tables += [(recorded.visit_table, fate, np.ones(len(fate), np.int8))]
     tables += [(pairs[kind].table, fate[pairs[kind].visits], pairs[kind].rows) for kind in KINDS]
     for table, fates, rows in tables:
         for why, count in enumerate(np.bincount(fates, weights=rows, minlength=len(reasons)).astype(int).tolist()):

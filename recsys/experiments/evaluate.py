@@ -68,7 +68,8 @@ def evaluate(recommender: Recommender, train: Histories, test: Histories, choice
     patient_of, unseen, past = test.patient_of[keep], test.unseen[keep], test.past[keep]
     decision = decision or choices.safe
     chosen = select(probability, decision, matrix)
-    table = visit_metrics(probability, chosen, target, matrix, unseen)
+    by_drug = knowledge.interactions.by_drug
+    table = visit_metrics(probability, chosen, target, matrix, unseen, by_drug)
     sums = patient_sums(table, patient_of)
     calibrated = choices.platt.apply(probability)
     free = select(probability, choices.free, matrix)
@@ -76,7 +77,7 @@ def evaluate(recommender: Recommender, train: Histories, test: Histories, choice
         "per_visit": summary(table, patient_of), "per_patient": summary(table, patient_of, by="patient"),
         "intervals": intervals(sums, draws=draws), "intervals_per_patient": intervals(sums, by="patient", draws=draws),
         "literature": literature(sums),
-        "free": summary(visit_metrics(probability, free, target, matrix, unseen), patient_of),
+        "free": summary(visit_metrics(probability, free, target, matrix, unseen, by_drug), patient_of),
         "truth": {"ddi_rate": rate_of(target, matrix),
                   "medications": float(target.sum(1).mean()), "unseen": shown(int(unseen.sum()))},
         "decision": decision._asdict(), "free_decision": choices.free._asdict(), "platt": choices.platt._asdict(),

@@ -61,18 +61,24 @@ def _average_precision(probability: np.ndarray, target: np.ndarray) -> np.ndarra
 
 
 def visit_metrics(probability: np.ndarray, selected: np.ndarray, target: np.ndarray, ddi: np.ndarray,
-                  unseen: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Every metric of every visit: name -> float64[N]; ``ddi_pairs`` over ``pairs`` pooled is the DDI rate."""
+                  unseen: np.ndarray | None = None, by_drug: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Every metric of every visit: name -> float64[N]; ``ddi_pairs`` over ``pairs`` pooled is the DDI rate.
+
+    ``by_drug`` float[K, K], the chance that drugs of two medications are a listed pair, gives ``drug_ddi_pairs``.
+    """
     unseen = np.zeros(len(target), np.int64) if unseen is None else unseen
-    parts = list(by_rows(partial(_visit_metrics, ddi), probability, selected, target, unseen))
+    by_drug = ddi if by_drug is None else by_drug
+    measure = partial(_visit_metrics, ddi, by_drug)
+    parts = list(by_rows(measure, probability, selected, target, unseen))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _visit_metrics(ddi: np.ndarray, probability: np.ndarray, selected: np.ndarray, target: np.ndarray,
-                   unseen: np.ndarray) -> dict[str, np.ndarray]:
+def _visit_metrics(ddi: np.ndarray, by_drug: np.ndarray, probability: np.ndarray, selected: np.ndarray,
+                   target: np.ndarray, unseen: np.ndarray) -> dict[str, np.ndarray]:
     table = set_metrics(selected, target, unseen)
     table["prauc"] = average_precision(probability, target)
     table["ddi_pairs"], table["pairs"] = pair_counts(selected, ddi)
+    table["drug_ddi_pairs"] = table["ddi_pairs"] if by_drug is ddi else pair_counts(selected, by_drug)[0]
     return table
 
 
@@ -80,7 +86,10 @@ MEANS = ("jaccard", "f1", "prauc", "precision", "recall", "medications")
 
 
 def summary(table: dict[str, np.ndarray], patient_of: np.ndarray, *, by: str = "visit") -> dict[str, float]:
-    """Means over visits, or over patients of their means over visits (``by="patient"``), and the pooled DDI rate."""
+    """Means over visits, or over patients of their means over visits (``by="patient"``), and the pooled DDI rates.
+
+    ``ddi_rate`` is the literature's, by the matrix of medications; ``ddi_rate_drugs`` is between drugs.
+    """
     if by == "visit":
         means = {name: float(table[name].mean()) for name in MEANS}
     else:
@@ -90,4 +99,5 @@ def summary(table: dict[str, np.ndarray], patient_of: np.ndarray, *, by: str = "
             name: float((np.bincount(patient_of, table[name])[held] / counts[held]).mean()) for name in MEANS
         }
     pairs = float(table["pairs"].sum())
-    return {**means, "ddi_rate": float(table["ddi_pairs"].sum()) / pairs if pairs else 0.0}
+    rates = {"ddi_rate": table["ddi_pairs"], "ddi_rate_drugs": table["drug_ddi_pairs"]}
+    return {**means, **{name: float(part.sum()) / pairs if pairs else 0.0 for name, part in rates.items()}}

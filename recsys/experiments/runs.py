@@ -13,7 +13,7 @@ import resource
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ from recsys.experiments.run_folders import (
 )
 from recsys.experiments.signatures import attention_entropy, signatures
 from recsys.knowledge.table import Knowledge, with_random_vectors, with_shuffled_medications
+from recsys.orders.ordered import ordered_interactions, shares
 from recsys.recommenders.contract import Log, Recommender
 from recsys.registry import recommender_of
 
@@ -129,7 +130,8 @@ def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engi
     if engine is None:
         raise ConfigError("this cohort's interactions lie in the database", hint="mkmed db start")
     knowledge = read_knowledge(engine, codes, vectors=config.vectors != "learned", runs=pretrain_folder(settings),
-                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features")
+                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features",
+                               shares=shares(cohort, encoded.visits_of("train"), config.least_patients))
     if synthetic:  # its generator was calibrated on the bundled matrix
         knowledge = replace(knowledge, interactions=bundled_knowledge(codes).interactions)
     return controlled(knowledge, config)
@@ -230,6 +232,17 @@ def _recorded(config: Config, settings: Settings, engine: Engine | None, folder:
     return Run(str(run_id), folder, report)
 
 
+def _ordered(data: Data) -> dict[str, Any]:
+    """The listed pairs of drugs that the scored test visits had, beside what the class matrix flags on them."""
+    cohort, knowledge = data.encoded.cohort, data.knowledge
+    visits = data.encoded.visits_of("test")[data.test.scored]
+    found = ordered_interactions(cohort, visits, knowledge.drug_interactions, knowledge.interactions.matrix,
+                                 knowledge.medications)
+    counts = {name: shown(count) for name, count in asdict(found).items() if isinstance(count, int)}
+    return {**counts, "by_severity": {grade: shown(count) for grade, count in found.by_severity.items()},
+            "rate": found.rate}
+
+
 def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path, log: Log | None, *,
          resume: bool) -> dict[str, Any]:
     (folder / "env.json").write_text(json.dumps(environment(), indent=1))
@@ -255,6 +268,7 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
               "unknown": {kind: shown(count) for kind, count in data.encoded.unknown_of("test").items()},
               "vectors": data.knowledge.vectors_run, "learned_vectors": int((~data.knowledge.known).sum()),
               "fit_cpu_seconds": fitted.cpu_seconds, "peak_rss_mb": peak_rss_mb(),
+              "ordered": _ordered(data),
               "signatures": signatures(rows, result.report, fitted.recommender)}
     _store(settings, folder, config, data, fitted, result, report)
     return report

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,10 @@ from recsys.experiments.config import Config
 from recsys.experiments.decode import tune_threshold
 from recsys.experiments.losses import DdiControl, accuracy_loss, expected_ddi_rate, pair_penalty
 from recsys.knowledge.table import Knowledge
-from recsys.recommenders.contract import Log, Network, predict
+from recsys.recommenders.predict import predict
+
+if TYPE_CHECKING:
+    from recsys.recommenders.contract import Log, Network
 
 BAD_STEPS = 3
 """Steps in a row with a NaN or infinite loss after which training stops."""

@@ -16,39 +16,60 @@ import numpy as np
 from sqlalchemy import Connection, Engine
 
 from kb.errors import CheckpointError, DataError, NotFound
+from kb.names.lexicon import read_bases
 from kb.output import say
 from kb.query import read as query
+from recsys.cohorts.cohort import Cohort
 from recsys.knowledge.evidence import CodeEvidence, read_evidence
 from recsys.knowledge.table import Knowledge, no_knowledge
+from recsys.orders.classes import LEVELS, is_combination
 from recsys.orders.interactions import DrugInteractions, Interactions, read_interactions, rolled_up
+from recsys.orders.ordered import OrderedInteractions, Shares, ordered_interactions
 
 
-def drugs_of(connection: Connection, medications: Sequence[str]) -> list[tuple[int, ...]]:
-    """The drug ids of each medication: ``ATC:<code at any level>`` or ``DRUG:<identity>``."""
-    by_class: dict[str, set[int]] = defaultdict(set)
-    for drug, code in query.atc(connection):
-        for length in (1, 3, 4, 5, 7):
-            by_class[f"ATC:{code[:length]}"].add(drug)
+def drugs_of(connection: Connection, medications: Sequence[str], shares: Shares | None = None,
+             base_of: Mapping[int, int] | None = None) -> list[tuple[int, ...]]:
+    """The drug ids of each medication: ``ATC:<code at any level>`` or ``DRUG:<identity>``, salts with their bases.
+
+    A class that ``shares`` knows is the drugs that were ordered under it; another one those of the ATC table, by codes
+    that are not of combinations where there are any.
+    """
     everything = query.drugs(connection)
-    by_identity = {f"DRUG:{identity}": (int(drug),)
-                   for drug, identity in zip(everything.ids, everything.identities, strict=True)}
-    return [by_identity.get(code) or tuple(sorted(by_class.get(code, ()))) for code in medications]
+    base_of = read_bases(connection) if base_of is None else base_of
+    salts: dict[int, list[int]] = defaultdict(list)
+    for salt, base in base_of.items():
+        salts[base].append(salt)
+    by_key = {f"DRUG:{identity}": (drug, *sorted(salts[drug])) for drug, identity in
+              zip(everything.ids.tolist(), everything.identities, strict=True)}
+    alone: dict[str, set[int]] = defaultdict(set)
+    mixed: dict[str, set[int]] = defaultdict(set)
+    for drug, code in query.atc(connection):
+        for length in LEVELS.values():
+            (mixed if is_combination(code) else alone)[f"ATC:{code[:length]}"].add(drug)
+    found = []
+    for code in medications:
+        keys = [key for key in (shares or {}).get(code, ()) if key in by_key]
+        ordered = tuple(sorted({drug for key in keys for drug in by_key[key]}))
+        found.append(by_key.get(code) or ordered or tuple(sorted(alone.get(code) or mixed.get(code) or ())))
+    return found
 
 
 def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: bool = True,
                    runs: Path | None = None, encoder: bool = False, codes: Sequence[str] = (),
-                   cache: Path | None = None) -> Knowledge:
+                   cache: Path | None = None, shares: Shares | None = None) -> Knowledge:
     """The knowledge of these medications as published now; with ``vectors`` false only interactions and molecules.
 
     ``runs`` is the folder of the embedding runs, from which the published run's fusion is read where it is there, and
     with ``encoder`` its molecule encoder. With ``codes`` comes the evidence between those codes and the medications,
-    by the published run's text tower; ``cache`` is the folder of features.
+    by the published run's text tower; ``cache`` is the folder of features. ``shares`` says which ingredients were
+    ordered under each medication, and how often; a medication that it lacks is all drugs of its class alike.
     Raises NotFound when vectors are wanted and no embedding run is published.
     """
     with engine.connect() as connection:
-        drugs = drugs_of(connection, medications)
+        base_of = read_bases(connection)
+        drugs = drugs_of(connection, medications, shares, base_of)
         listed = query.drugs(connection)
-        everything = read_interactions(connection)
+        everything = read_interactions(connection, base_of)
         classes = {f"ATC:{code}": name for code, name in query.atc_classes(connection)}
     smiles_of = dict(zip(listed.ids.tolist(), listed.smiles, strict=True))
     name_of = dict(zip(listed.ids.tolist(), listed.names, strict=True))
@@ -56,13 +77,28 @@ def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: boo
                   for code, ids in zip(medications, drugs, strict=True))
     smiles = tuple(tuple(s for d in ids if (s := smiles_of[d])) for ids in drugs)
     key_of = {drug: f"DRUG:{identity}" for drug, identity in zip(listed.ids.tolist(), listed.identities, strict=True)}
-    ingredients = tuple(tuple(key_of[drug] for drug in ids) for ids in drugs)
+    ingredients = tuple(tuple(dict.fromkeys(key_of[base_of.get(drug, drug)] for drug in ids)) for ids in drugs)
     known = everything.among(key for keys in ingredients for key in keys)
-    plain = no_knowledge(medications, _interactions(ingredients, known), names=names, smiles=smiles,
+    interactions = _interactions(medications, ingredients, known, shares or {})
+    plain = no_knowledge(medications, interactions, names=names, smiles=smiles,
                          ingredients=ingredients, drug_interactions=known)
     gathered = _with_vectors(engine, plain, drugs, smiles_of, runs, encoder) if vectors else plain
     evidence = _evidence(engine, runs, cache, codes, drugs) if codes and runs is not None else None
     return replace(gathered, evidence=evidence if vectors or evidence is None else evidence.titles_alone())
+
+
+def cohort_interactions(engine: Engine, cohort: Cohort) -> OrderedInteractions:
+    """The listed pairs of drugs ordered on all visits of a cohort, beside what its labels' class matrix flags."""
+    medications = cohort.vocabularies["medication"].codes
+    with engine.connect() as connection:
+        base_of = read_bases(connection)
+        known = read_interactions(connection, base_of)
+        drugs = drugs_of(connection, medications, None, base_of)
+        listed = query.drugs(connection)
+    key_of = {drug: f"DRUG:{identity}" for drug, identity in zip(listed.ids.tolist(), listed.identities, strict=True)}
+    members = [tuple(dict.fromkeys(key_of[base_of.get(drug, drug)] for drug in ids)) for ids in drugs]
+    classes = _interactions(medications, members, known, {}).matrix
+    return ordered_interactions(cohort, np.arange(cohort.visits), known, classes, medications)
 
 
 def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[str],
@@ -93,15 +129,18 @@ def _name(code: str, drugs: Sequence[str]) -> str:
     return shown if len(drugs) <= 3 else f"{shown} …"
 
 
-def _interactions(drugs: Sequence[Sequence[str]], known: DrugInteractions) -> Interactions:
-    """The interactions of medications from those of their drugs, each drug of a medication ordered alike."""
-    keys = sorted({key for members in drugs for key in members})
+def _interactions(medications: Sequence[str], ingredients: Sequence[Sequence[str]], known: DrugInteractions,
+                  shares: Shares) -> Interactions:
+    """The interactions of medications from those of their ingredients, which are ordered as ``shares`` says."""
+    keys = sorted({key for members in ingredients for key in members})
     place = {key: column for column, key in enumerate(keys)}
-    shares = np.zeros((len(drugs), len(keys)), np.float32)
-    for row, members in enumerate(drugs):
+    weights = np.zeros((len(ingredients), len(keys)), np.float32)
+    for row, (code, members) in enumerate(zip(medications, ingredients, strict=True)):
+        own = shares.get(code, {})
         for key in members:
-            shares[row, place[key]] = 1 / len(members)
-    return rolled_up(known.matrix(keys), shares, known.sources or "none in the knowledge base")
+            weights[row, place[key]] = own.get(key, 0.0) if any(k in own for k in members) else 1.0
+    weights /= np.maximum(weights.sum(1, keepdims=True), 1e-12)
+    return rolled_up(known.matrix(keys), weights, known.sources or "none in the knowledge base")
 
 
 def _with_vectors(engine: Engine, knowledge: Knowledge, drugs: Sequence[Sequence[int]],

@@ -44,6 +44,9 @@ AMBIGUOUS = "a name of several drugs"
 VEHICLE = "a vehicle: a diluent that carries drugs"
 MAPPED_AWAY = "none by the user's map"
 
+EXPECTED = (VEHICLE, NOT_A_DRUG, MAPPED_AWAY)
+"""Reasons that need no mending."""
+
 DISAGREE = "codes and name say different drugs"
 PRODUCT_DISAGREES = "a table of products says another drug than the name"
 PARTLY = "a part of the name was not understood"
@@ -191,7 +194,7 @@ class Resolver:
 
     def nearest(self, text: str, reason: str, count: int = 3) -> list[str]:
         """The names of the lexicon that are most like a text that was not understood; none for what is no drug."""
-        if reason in (VEHICLE, NOT_A_DRUG, MAPPED_AWAY, NO_NAME):
+        if reason in (*EXPECTED, NO_NAME):
             return []
         reading = self._named([text])
         if rivals := [self.lexicon.names.get(drug, "") for part in reading.parts for drug in part.meaning.rivals]:

@@ -17,8 +17,10 @@ from torch import nn
 from recsys.cohorts.batches import Batch, Histories, Sizes
 from recsys.experiments.config import Config
 from recsys.experiments.threads import one_thread
+from recsys.experiments.train import fit_network
 from recsys.knowledge.table import Knowledge
 from recsys.recommenders.layers import DrugTable
+from recsys.recommenders.predict import predict
 
 Log = Callable[[dict[str, Any]], None]
 """Called with one row of metrics after each epoch."""
@@ -108,8 +110,6 @@ class NeuralRecommender(Recommender):
     def fit(self, train: Histories, validation: Histories, *, log: Log | None = None,
             folder: Path | None = None, resume: bool = False) -> None:
         """Train with recsys.experiments.train and keep the weights of the best validation epoch."""
-        from recsys.experiments.train import fit_network
-
         self.network.observe(train)
         with one_thread():
             fit_network(self.network, train, validation, self.config, self.knowledge, log=log, folder=folder,
@@ -128,15 +128,3 @@ class NeuralRecommender(Recommender):
         """Load the state into the network."""
         self.network.load_state_dict(tensors)
         self.network.eval()
-
-
-def predict(network: Network, visits: Histories, batch: int = 512) -> np.ndarray:
-    """float32[N, K] in the order of the histories' rows, dropout off."""
-    was = network.training
-    network.eval()
-    out = np.empty((visits.visits, visits.sizes.medication), np.float32)
-    with one_thread(), torch.inference_mode():
-        for part in visits.batches(batch):
-            out[part.rows] = torch.sigmoid(network(part)).numpy()
-    network.train(was)
-    return out

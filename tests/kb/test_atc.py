@@ -41,6 +41,44 @@ def test_every_code_has_its_ancestors_and_most_classes_a_name(two: Engine) -> No
         assert connection.scalar(text("SELECT count(*) FROM mkmed.identifier WHERE namespace = 'atc'")) > 1
 
 
+TRUTH = {
+    "A": "Alimentary tract and metabolism", "B": "Blood and blood forming organs", "C": "Cardiovascular system",
+    "D": "Dermatologicals", "G": "Genito-urinary system and sex hormones",
+    "H": "Systemic hormonal preparations, excluding sex hormones and insulins", "J": "Antiinfectives for systemic use",
+    "L": "Antineoplastic and immunomodulating agents", "M": "Musculo-skeletal system", "N": "Nervous system",
+    "P": "Antiparasitic products, insecticides and repellents", "R": "Respiratory system", "S": "Sensory organs",
+    "V": "Various", "N01": "Anesthetics", "N01A": "Anesthetics, general", "N01B": "Anesthetics, local",
+    "G03C": "Estrogens", "C09A": "ACE inhibitors, plain", "A12A": "Calcium", "A12B": "Potassium",
+    "N05A": "Antipsychotics", "N05AN": "Lithium", "N03A": "Antiepileptics", "B01A": "Antithrombotic agents",
+    "C07A": "Beta blocking agents", "G03A": "Hormonal contraceptives for systemic use", "A02BC": "Proton pump inhibitors",
+    "R03AC": "Selective beta-2-adrenoreceptor agonists", "A02AA": "Magnesium compounds", "N05AX": "Other antipsychotics",
+    "M04AB": "Preparations increasing uric acid excretion", "L01E": "Protein kinase inhibitors", "J05A":
+    "Direct acting antivirals", "A10B": "Blood glucose lowering drugs, excluding insulins",
+    "H02": "Corticosteroids for systemic use",
+}
+"""Names of ATC classes as WHO's index has them, by hand: all of level 1, and others."""
+
+
+def test_bundled_names_of_classes_are_true(fresh_database: Engine) -> None:
+    run(fresh_database)
+    with fresh_database.begin() as connection:
+        names = {row.code: row.name for row in connection.execute(text("SELECT code, name FROM mkmed.atc_class"))}
+    assert {code: names[code] for code in TRUTH} == TRUTH
+    assert sum(len(code) == 1 for code in names) == 14
+    missing = [code for code, name in names.items() if len(code) < 5 and not name]
+    assert missing == []
+
+
+def test_a_later_edition_corrects_its_own_names(two: Engine) -> None:
+    """What an earlier version of the bundled list had wrong does not stay in a database."""
+    with two.begin() as connection:
+        connection.execute(text("UPDATE mkmed.atc_class SET name = 'estradiol valerate' WHERE code = 'N02'"))
+        connection.execute(text("DELETE FROM mkmed.lookup WHERE key LIKE 'atc.tsv.gz:%'"))
+    run(two)
+    with two.begin() as connection:
+        assert connection.scalar(text("SELECT name FROM mkmed.atc_class WHERE code = 'N02'")) == "Analgesics"
+
+
 def test_own_codes_and_names(two: Engine, tmp_path: Path) -> None:
     path = tmp_path / "atc.csv"
     path.write_text("ATC,Substance,Class\nC10AA05,metformin,\nC10AA,,Statins\nQQ,aspirin,\nA02BC01,nothing known,\nB01,,\n")

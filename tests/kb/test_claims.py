@@ -285,6 +285,41 @@ def test_a_name_of_several_prefers_the_parent_or_gives_the_candidates(related: E
         assert caught.value.exit_code == 1 and "quinidine" in caught.value.message
 
 
+def test_what_is_too_much_to_relate_at_once_is_left_to_rdkit(
+    fresh_database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kb.identity import relations
+
+    monkeypatch.setattr(relations, "AT_ONCE", 0)
+    path = tmp_path / "two.csv"
+    path.write_text("name,smiles\nmetformin,CN(C)C(=N)NC(=N)N\nmetformin hydrochloride,Cl.CN(C)C(=N)NC(=N)N\n")
+    run(fresh_database, "tabular", path=path, columns={"name": "name", "smiles": "smiles"})
+    found = "SELECT name, relation, other_name FROM mkmed.substance_relations"
+    assert fetch(fresh_database, found) == []
+    run(fresh_database, "rdkit")
+    assert fetch(fresh_database, found) == [("metformin hydrochloride", "salt of", "metformin")]
+    with fresh_database.connect() as connection:
+        sound(connection)
+
+
+def test_a_full_refresh_takes_back_what_the_bundle_does_not_have(fresh_database: Engine) -> None:
+    from kb.bundle import Bundle
+    from kb.ingest.engine import make_job
+    from kb.sources.corpus.source import Corpus
+
+    run(fresh_database, "corpus", limit=3)
+    job = make_job(fresh_database, Settings(workers=1), Corpus(), IngestOptions(refresh_days=0.0))
+    with fresh_database.begin() as connection:
+        job.run_id = begin(connection)
+        old = DrugRecord("drugbank:DB99999", "Withdrawn", document("old"), identifiers=(Identifier("drugbank", "DB99999"),))
+        write_batch(connection, job.run_id, "corpus", Batch(drugs=[old]))
+        Corpus()._forget(job, Bundle.open())(connection, {})
+        assert connection.scalar(text("SELECT count(*) FROM mkmed.drug_record WHERE source = 'corpus'")) == 3
+        with pytest.raises(NotFound):
+            find_drug(connection, "Withdrawn")
+        sound(connection)
+
+
 def test_a_dataset_is_removed_at_one_stroke_and_its_history_stays(related: Engine, tmp_path: Path) -> None:
     read(related, table(tmp_path / "more.csv", row(1, "aspirin", "An NSAID."), f"2,metformin,{'CN(C)C(=N)NC(=N)N'},Sugar.,"))
     with related.begin() as connection:
@@ -331,3 +366,27 @@ def test_polymers_without_an_inchikey_keep_their_names_and_never_merge(fresh_dat
     run(fresh_database, "tabular", path=path, columns={"name": "name", "smiles": "smiles"})
     assert len(fetch(fresh_database, "SELECT DISTINCT identity FROM mkmed.drug")) == 3
     assert fetch(fresh_database, "SELECT count(*) FROM mkmed.drug WHERE inchikey IS NOT NULL") == [(0,)]
+
+
+def test_a_killed_ingest_of_a_table_goes_on_and_ends(fresh_database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kb.errors import MkmedError
+    from kb.ingest import engine as module
+    from kb.sources.tables import source
+
+    monkeypatch.setattr(source, "CHUNK", 2)
+    path = table(tmp_path / "five.csv", *(f"{n},drug {n},{'C' * n}O,," for n in range(1, 6)))
+    write, calls = module.write_batch, iter(range(100))
+
+    def stops(*given: object, **options: object) -> dict[str, int]:
+        if next(calls) == 1:
+            raise MkmedError("stopped in the second chunk")
+        return write(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "write_batch", stops)
+    with pytest.raises(MkmedError, match="second chunk"):
+        read(fresh_database, path)
+    monkeypatch.setattr(module, "write_batch", write)
+    assert fetch(fresh_database, "SELECT count(*) FROM mkmed.drug_record") == [(2,)]
+    assert read(fresh_database, path).counts["drugs"] == 3, "the same file needs no consent, and two rows are there"
+    assert read(fresh_database, path).counts.get("rows", 0) == 0
+    assert fetch(fresh_database, "SELECT count(*) FROM mkmed.drug_record") == [(5,)]

@@ -87,7 +87,7 @@ def definitions(engine: Engine) -> dict[str, str]:
             SELECT 'index ' || c.relname, pg_get_indexdef(c.oid) FROM pg_class c
             WHERE c.relkind = 'i' AND c.relnamespace = 'mkmed'::regnamespace AND c.relname !~ 'alembic_version'
             UNION ALL
-            SELECT 'constraint ' || conname || ' on ' || conrelid::regclass, pg_get_constraintdef(oid) FROM pg_constraint
+            SELECT 'constraint ' || conname || ' on ' || conrelid::regclass, replace(pg_get_constraintdef(oid), ' NOT VALID', '') FROM pg_constraint
             WHERE connamespace = 'mkmed'::regnamespace AND conname !~ 'alembic_version' AND contype <> 'n'
             UNION ALL
             SELECT 'column ' || attrelid::regclass || '.' || attname,

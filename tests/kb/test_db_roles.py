@@ -9,6 +9,7 @@ from hashlib import sha256
 
 import psycopg2
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from kb.db import migrate
@@ -17,7 +18,10 @@ from kb.db.roles import create_roles
 from kb.graph.load import Relation, encode_rows, load_triples
 from kb.ingest.records import Document
 from kb.ingest.runs import start_run
+from kb.ledger.coverage import buckets
 from kb.query.show import describe, search, sources
+from kb.query.status import take_stock
+from kb.settings import Settings
 from tests.databases import roles_lock
 
 RUN = "00000000-0000-0000-0000-000000000001"
@@ -89,6 +93,20 @@ def closing_engine(engine: Engine) -> Iterator[Engine]:
     """The engine, its connections closed afterwards: a login has only four."""
     yield engine
     engine.dispose()
+
+
+def test_a_reader_verifies_nothing_instead_of_something_false(readers) -> None:
+    from kb.errors import DatabaseError
+    from kb.ledger.verify import verify
+
+    engine, plain, _ = readers
+    with engine.connect() as connection:
+        verify(connection)
+        connection.execute(text(f'SET ROLE "{plain}"'))
+        with pytest.raises(DatabaseError, match="does not see every row") as caught:
+            verify(connection)
+        connection.rollback()
+    assert "mkmed_ingest" in caught.value.hint
 
 
 def answer(connection, query: str):
@@ -254,6 +272,10 @@ def test_commands_work_for_a_reader(readers: tuple[Engine, str, str]) -> None:
             assert head["name"] == "one" and {r["modality"] for r in sections["availability"]} == {"structure"}
             assert search(connection, "on")[0]["drug_id"] == head["drug_id"]
             assert [row["name"] for row in sources(connection)] == ["s"]
+            assert buckets(connection)[0].drugs == 1
+    url = engine.url.set(username=plain).render_as_string().replace("+psycopg2", "")
+    found = take_stock(Settings(database_url=SecretStr(url)))
+    assert found.figures["drugs"] == 1 and found.runs and "/" not in str(found.runs)
 
 
 def test_the_ingest_role_can_load_a_graph(readers: tuple[Engine, str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,7 +229,7 @@ def test_links_and_cells(engine: Engine, drugs_first: bool) -> None:
     proof = document("one").id.hex()
     assert fetch(engine, CELLS) == [
         ("drugbank:DB00945", "present", None, proof),
-        ("drugbank:DB99999", "absent", "rule:not-in-graph drugbank:DB99999", None),
+        ("drugbank:DB99999", "absent", "rule:not-in-graph drugbank:DB99999 and 1 names", None),
         ("mesh:C113043", "present", None, proof),
         ("user:stereo", "present", "rule:linked-by-skeleton", proof),
     ]
@@ -238,6 +238,41 @@ def test_links_and_cells(engine: Engine, drugs_first: bool) -> None:
         assert relink(connection, run(connection)).changes == 0
         forms = {form.form: (form.entities, form.linked) for form in count_forms(connection)}
     assert forms == {"DrugBank": (2, 1), "list of MESH": (1, 1), "ChEMBL": (1, 0)}
+
+
+def test_every_form_of_an_id_links(engine: Engine) -> None:
+    forms = {
+        "drugbank:DB00945": "Compound::db00945", "hmdb:HMDB0001879": "Compound::hmdb:HMDB01879",
+        "zinc:ZINC000000000053": "Compound::zinc:ZINC00000053", "molport:MolPort-000-871-622":
+        "Compound::molport:MolPort-000-871-622", "bindingdb:22360": "Compound::bindingdb:22360",
+        "mesh:D001241": "Compound::MESH:D001241", "chebi:15365": "Compound::chebi:CHEBI:15365",
+    }
+    add_drugs(engine, *((f"user:u{n}", None, [given]) for n, given in enumerate(forms)))
+    load(engine, "one", [(entity, "DDI", "Disease::1") for entity in forms.values()])
+    assert {(row[1], row[2]) for row in fetch(engine, LINKS)} == {(entity, "identifier") for entity in forms.values()}
+
+
+def test_a_drug_is_known_by_its_exact_name(engine: Engine) -> None:
+    """Weak where several drugs or entities have the name, or where the entity is another drug by its identifier."""
+    add_drugs(engine, ("drugbank:DB00945", None, ["drugbank:DB00945"]), ("mesh:C1", None, ["mesh:C000001"]),
+              ("mesh:C2", None, ["mesh:C000002"]), ("mesh:C3", None, ["mesh:C000003"]), ("mesh:C4", None, ["mesh:C000004"]))
+    names = {"mesh:C1": "Rare thing", "mesh:C2": "twin", "mesh:C3": "Twin", "mesh:C4": "Asprin"}
+    with engine.begin() as connection:
+        for key, name in names.items():
+            connection.execute(text("UPDATE mkmed.drug_name SET name = :name WHERE key = :key"), {"name": name, "key": key})
+    load(engine, "one", [("Compound::rare thing", "DDI", "Disease::1"), ("Compound::TWIN", "DDI", "Disease::1"),
+                         ("Compound::DB00945", "DDI", "Disease::1"), ("Compound::MESH:D9", "DDI", "Disease::1")])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE mkmed.kg_entity SET label = 'Asprin', label_artifact = (SELECT id FROM"
+                                " mkmed.artifact LIMIT 1) WHERE name = 'Compound::DB00945'"))
+        relink(connection, run(connection))
+        assert [check for check in verify(connection) if check.broken] == []
+    found = {row[0]: row[1:] for row in fetch(engine, LINKS)}
+    assert found["mesh:C1"] == ("Compound::rare thing", "name", "rare thing", False)
+    assert found["mesh:C2"] == found["mesh:C3"] == ("Compound::TWIN", "name", "twin", True)
+    assert found["mesh:C4"] == ("Compound::DB00945", "name", "asprin", True)
+    evidence = {row[0]: row[2] for row in fetch(engine, CELLS)}
+    assert evidence["mesh:C2"] == "rule:linked-by-name"
 
 
 def test_a_part_of_a_graph_proves_no_absence(engine: Engine) -> None:

@@ -103,3 +103,20 @@ def test_bundled_interactions_alone(three: Engine) -> None:
         pair = connection.scalar(text("SELECT count(*) FROM mkmed.interactions WHERE drug_a >= drug_b"))
     assert rows and pair == 0
     assert {row.provider for row in rows} <= {"NDF-RT", "ONC-HighPriority", "ONC-NonInteruptive"}
+
+
+def test_a_pair_said_twice_is_one_pair_with_two_statements(three: Engine, tmp_path: Path) -> None:
+    """The reversed pair and the pair by identifier are the same; another severity is another statement."""
+    path = tmp_path / "pairs.csv"
+    path.write_text("drug_a,drug_b,severity,description\nwarfarin,aspirin,major,bleeding\naspirin,warfarin,minor,rare\n"
+                    "Warfarin,warfarin,major,itself\nwarfarin,no such drug,,\nwarfarin,,major,\n"
+                    "drugbank:DB00682,drugbank:DB00945,major,again\n")
+    summary = run(three, path=path)
+    assert summary.counts["rejected"] == 3
+    with three.begin() as connection:
+        found = connection.execute(text(
+            "SELECT drug_a, drug_b, severity, description FROM mkmed.interaction WHERE source LIKE 'interactions/%'")).all()
+        reasons = connection.scalars(text("SELECT last_error FROM mkmed.lookup WHERE state = 'rejected'")).all()
+    assert len({row[:2] for row in found}) == 1
+    assert sorted(row[2:] for row in found) == [("major", "bleeding"), ("minor", "rare")]
+    assert len(reasons) == 3 and any("with itself" in reason for reason in reasons)

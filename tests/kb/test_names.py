@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kb.names.lexicon import Meaning, base_drugs, brand_names, make_lexicon, written_names
+from kb.errors import NotFound
+from kb.names.lexicon import Meaning, base_drugs, make_lexicon
 from kb.names.matching import understand
+from kb.names.tables import brand_names, generic_of, written_names
 from kb.names.words import FORMS, canonical, plain, without_salt, without_strengths
 from tests.bundled_drugs import lexicon
 
@@ -130,3 +132,31 @@ def test_words():
     assert canonical("Trimethoprim/Sulfamethoxazole") == "trimethoprim sulfamethoxazole" == canonical(
         "trimethoprim and sulfamethoxazole")
     assert without_salt("hydrocortisone sodium succinate") == "hydrocortisone" and without_salt("sodium") == "sodium"
+
+
+def test_brands_stand_for_generics():
+    assert generic_of("Lipitor") == ("atorvastatin",) and generic_of("Percocet") == ("oxycodone", "acetaminophen")
+    assert generic_of("temodar") == ("temozolomide",) and generic_of("warfarin") in ((), ("warfarin",))
+    assert generic_of("bag") == () == generic_of("multivitamin") == generic_of("no such name")
+
+
+def test_the_knowledge_base_is_asked_by_brand(database):
+    from datetime import UTC, datetime
+
+    from kb.identity.identifiers import Identifier
+    from kb.ingest.records import Batch, Document, DrugRecord
+    from kb.ingest.runs import start_run
+    from kb.query.read import find_drug
+    from tests.recsys.by_hand import Hand, register_source, write_batch
+
+    document = Document("hand", "https://example.org/list", "text/plain", "CC0-1.0", "somebody",
+                        datetime(2026, 1, 1, tzinfo=UTC), "test", payload=b"drugs")
+    record = DrugRecord("drugbank:DB01076", "Atorvastatin", document, identifiers=(Identifier.parse("drugbank:DB01076"),))
+    with database.begin() as connection:
+        register_source(connection, Hand())
+        write_batch(connection, start_run(connection, "ingest"), "hand", Batch(drugs=[record]))
+        assert find_drug(connection, "lipitor") == find_drug(connection, "atorvastatin")
+        with pytest.raises(NotFound, match="oxycodone with acetaminophen"):
+            find_drug(connection, "percocet")
+        with pytest.raises(NotFound, match="no drug"):
+            find_drug(connection, "taxol")

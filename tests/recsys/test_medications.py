@@ -12,11 +12,12 @@ from kb.identity.identifiers import Identifier
 from kb.ingest.records import DrugRecord, Name
 from kb.settings import load_settings
 from recsys.cohorts.files import load_cohort
-from recsys.cohorts.prepare import prepare
+from recsys.cohorts.prepare import prepare, unmapped
 from recsys.formats.contract import CodePairs
 from recsys.generators.clusters import generate
 from recsys.generators.population import Shape
 from recsys.orders.medications import NO_ATC, TOO_COARSE, MedicationMap, map_orders, read_map
+from recsys.orders.own_map import OwnMap
 from recsys.orders.resolve import NO_DRUG, VEHICLE
 
 DATA = Path(__file__).parents[2] / "demo" / "data"
@@ -138,3 +139,42 @@ def test_the_synthetic_format_is_the_generator(tmp_path):
         prepare(form="mimic3", settings=home)
     with pytest.raises(UsageError, match="min-visits"):
         prepare(form="synthetic", min_visits=0, settings=home)
+
+
+def test_the_listing_of_unmapped_orders_can_be_filled_in_and_used(filled, tmp_path):
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "ADMISSIONS.csv").write_text("subject_id,hadm_id,admittime\n" + "".join(
+        f"{n},{n},2100-01-01 00:00:00\n" for n in range(1, 8)))
+    rows = "".join(f"{n},{n},2100-01-01,unobtanium elixir,0,PO\n{n},{n},2100-01-01,warfarine,0,PO\n" for n in range(1, 8))
+    (export / "PRESCRIPTIONS.csv").write_text("subject_id,hadm_id,startdate,drug,ndc,route\n" + rows
+                                              + "1,1,2100-01-01,a secret note,0,PO\n1,1,2100-01-01,ns,0,IV\n")
+    for name, column in (("DIAGNOSES_ICD", "icd9_code"), ("PROCEDURES_ICD", "icd9_code")):
+        (export / f"{name}.csv").write_text(f"subject_id,hadm_id,{column}\n" + "".join(f"{n},{n},4280\n" for n in range(1, 8)))
+    with filled.connect() as connection:
+        found = unmapped(form="mimic3", root=export, connection=connection)
+        assert [row["order"] for row in found.listed] == ["unobtanium elixir", "warfarine", "(1 others)"]
+        assert "warfarin" in found.listed[1]["nearest"] and found.listed[0]["means"] == ""
+        assert (found.rows, found.mapped_rows) == (16, 0)
+        assert any(row["what"] == VEHICLE for row in found.evidence)
+        everything = unmapped(form="mimic3", root=export, connection=connection, everything=True)
+        assert "secret" not in str(everything.listed)
+        own = OwnMap({"warfarine": "warfarin", "unobtanium elixir": "none"})
+        home = load_settings(home=tmp_path / "home")
+        made = prepare(form="mimic3", root=export, connection=connection, min_visits=1, own_map=own, settings=home,
+                       allow_subset=True)
+    assert made.cohort.vocabularies["medication"].codes == ("ATC:B01A",)
+    stored = load_cohort("mimic3", home).provenance
+    assert stored["own_map"] == dict(own.rows) and stored["protocol"] == "one" and stored["found_by"] == {"map": 7}
+
+
+def test_protocols_have_fingerprints_of_their_own(filled, tmp_path):
+    home = load_settings(home=tmp_path)
+    with filled.connect() as connection:
+        made = {protocol: prepare(form="eicu", root=DATA / "ehr_eicu_demo", connection=connection, name=protocol,
+                                  protocol=protocol, settings=home).cohort for protocol in ("one", "literature")}
+        with pytest.raises(UsageError, match="another"):
+            prepare(form="eicu", root=DATA / "ehr_eicu_demo", connection=connection, protocol="another", settings=home)
+    one, literature = made["one"], made["literature"]
+    assert one.fingerprint.sha256 != literature.fingerprint.sha256
+    assert literature.fingerprint.per_visit["medication"] > one.fingerprint.per_visit["medication"]

@@ -7,14 +7,18 @@ conformers under ``rdkit``, interactions and ATC under their own sources; so fet
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection
+
 from kb.bundle import Bundle
+from kb.graph.link import relink
 from kb.graph.load import encode_rows, is_loaded, load_triples
 from kb.graph.tables import Relation
 from kb.ingest.records import Batch, DrugRecord, Outcome
+from kb.ingest.retract import retract_records
 from kb.licences import LICENCES, most_restrictive
 from kb.modalities import Modality, State
 from kb.sources.atc import Atc
@@ -25,8 +29,7 @@ from kb.sources.interactions import Interactions
 from kb.sources.rdkit.source import RdkitSource
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
+    
     from kb.ingest.engine import Job
 
 CHUNK = 3000
@@ -63,6 +66,8 @@ class Corpus(Source):
         bundle = Bundle.open(job.options.path)
         job.expect(int(bundle.manifest["drugs.tsv.gz"]["rows"]) + len(rows.STEPS) + 3)
         yield from self._drugs(job, bundle)
+        if job.refresh and job.options.ids is None and job.options.limit is None:
+            yield Part(Batch(), also=self._forget(job, bundle), size=0)
         ids = job.transact(rows.drug_ids)
         for file, source, make in STEPS:
             mark = _mark(job, bundle, file)
@@ -89,6 +94,17 @@ class Corpus(Source):
                 if r.key not in described
             ]
             yield Part(Batch(drugs=records, outcomes=absent), mark, size=len(records))
+
+    def _forget(self, job: Job, bundle: Bundle) -> Callable[[Connection, Mapping[str, int]], None]:
+        """What takes back the drugs that the bundle does not have any more."""
+        here = {row["key"] for row in bundle.rows("drugs.tsv.gz")}
+
+        def forget(connection: Connection, _: Mapping[str, int]) -> None:
+            gone = [(self.name, key) for key in rows.drug_ids(connection) if key not in here]
+            if retract_records(connection, job.run_id, gone):
+                relink(connection, job.run_id)
+
+        return forget
 
     def _graph(self, job: Job, bundle: Bundle) -> Iterator[Part]:
         """The bundled graph, unless it is loaded; new drugs are linked to it by the engine."""
@@ -136,7 +152,8 @@ def _mark(job: Job, bundle: Bundle, file: str) -> str:
     part = "" if job.options.limit is None else f":first {job.options.limit}"
     if job.options.ids is not None:
         part += ":chosen"  # else the whole corpus would be taken for done after a choice of drugs
-    return f"{file}:{bundle.manifest[file]['sha256']}{part}"
+    digest = Atc().digest(bundle) if file == Atc.bundled_file else bundle.manifest[file]["sha256"]
+    return f"{file}:{digest}{part}"
 
 
 def _is_done(job: Job, mark: str) -> bool:

@@ -6,6 +6,7 @@ The licence is the provider's, relation by relation; most of it is for non-comme
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,10 @@ TRIPLES_PER_SECOND = 350_000
 PLAIN_ROW, PACKED_ROW = 65, 5
 """Bytes a row, for the estimate."""
 STAGES = 4
+
+
+Checked = tuple[CodedTriples, dict[str, Relation], list[drkg_contract.Check]]
+"""A file's triples, their relations, and the checks of its contract."""
 
 
 class Drkg(Source):
@@ -76,10 +81,14 @@ class Drkg(Source):
         """The file in one transaction, or nothing but links of drugs that came since when it is loaded."""
         job.expect(STAGES)
         path = self._file(job)
-        digest = sha256_of(path)
+        with ThreadPoolExecutor(1) as pool:
+            hashing = pool.submit(sha256_of, path)
+            # A first load reads the file while it is hashed; later ones look first whether they are needed.
+            checked = None if any(key.startswith("graph:") for key in job.done) else self._checked(job, path)
+            digest = hashing.result()
         job.advance(note="hashed")
         if not job.transact(lambda c: is_loaded(c, self.name, digest)):
-            yield from self._load(job, path, digest)
+            yield from self._load(job, path, digest, checked or self._checked(job, path))
             return
         links = job.transact(lambda c: relink(c, job.run_id))
         output.say(f"{path.name} is loaded already; {links.changes:,} links and cells changed")
@@ -94,7 +103,7 @@ class Drkg(Source):
             return download(job.options.url, job.settings.cache / "downloads", agent=agent)
         return self.path(job)
 
-    def _checked(self, job: Job, path: Path) -> tuple[CodedTriples, dict[str, Relation], list[drkg_contract.Check]]:
+    def _checked(self, job: Job, path: Path) -> Checked:
         """The triples, their relations, and the contract's checks; a download that fails them is thrown away."""
         try:
             triples = read_triples(path)
@@ -112,8 +121,8 @@ class Drkg(Source):
         job.advance(note="checked")
         return triples, relations, checks
 
-    def _load(self, job: Job, path: Path, digest: bytes) -> Iterator[Part]:
-        triples, relations, checks = self._checked(job, path)
+    def _load(self, job: Job, path: Path, digest: bytes, checked: Checked) -> Iterator[Part]:
+        triples, relations, checks = checked
         document = Document(
             source=self.name,
             url=job.options.url or path.absolute().as_uri(),

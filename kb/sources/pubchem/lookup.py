@@ -91,8 +91,18 @@ class Lookup:
                 self._unlinked[question] = cid
         return sorted(self.by_cid)
 
+    def _recall(self, cids: set[int]) -> None:
+        """Remember the DrugBank ids that led to the CIDs in earlier runs: a record is written as a whole."""
+        known = self.job.transact(lambda c: known_questions(c, self._source))
+        for key, found in known.items():
+            if key.startswith("drugbank:") and found.state == State.present and found.cid in cids:
+                question = Question.parse_key(key)
+                if question not in self.by_cid[int(found.cid or 0)]:
+                    self.by_cid[int(found.cid or 0)].append(question)
+
     def identify(self, cids: Sequence[int]) -> Iterator[Part]:
         """Identity and properties of every CID that is due, a hundred at a time, and what is missing singly."""
+        self._recall(set(cids))
         keys = [f"{CID}:{cid}" for cid in cids]
         self._open(keys)
         # A DrugBank id that was never linked to a drug is news for a compound that may be known already.

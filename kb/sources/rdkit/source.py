@@ -7,7 +7,7 @@ goes on where it was, and what failed can be tried again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import Connection, exists, select, text
 
 from kb.errors import UsageError
+from kb.identity.relations import due_relations, write_relations
 from kb.ingest.processes import Crew, Failure
 from kb.ingest.records import Batch, ConformerRecord, Document, ImageRecord, Outcome, PropertyRecord
 from kb.ledger.cells import claim_cells, due_cells
@@ -55,6 +56,10 @@ TASKS: dict[Modality, Task] = {
 }
 
 
+RELATED = 2000
+"""Drugs whose relations one transaction writes."""
+
+
 class RdkitSource(Source):
     """Computes with RDKit whatever drugs with a SMILES lack."""
 
@@ -86,6 +91,23 @@ class RdkitSource(Source):
                 with Crew(task.function, _processes(job), wall=task.wall) as crew:
                     for start in range(0, len(ids), task.batch):
                         yield self._fill(job, modality, crew, ids[start : start + task.batch])
+        if job.options.modalities is None and job.options.ids is None:
+            yield from self._relate(job)
+
+    def _relate(self, job: Job) -> Iterator[Part]:
+        """The relations of the drugs that have none from the SMILES that they have now."""
+        due = job.transact(due_relations)
+        if not due:
+            return
+        with Crew("kb.chemistry:relations_of", _processes(job)) as crew:
+            for start in range(0, len(due), RELATED):
+                pairs = due[start : start + RELATED]
+                results = dict(crew.map((smiles for _, smiles in pairs), 32))
+                found = [
+                    (drug_id, smiles, [] if isinstance(results[n], Failure) else results[n])
+                    for n, (drug_id, smiles) in enumerate(pairs)
+                ]
+                yield Part(Batch(), also=partial(_write_relations, found=found), size=0, note="relations")
 
     def _fill(self, job: Job, modality: Modality, crew: Crew, ids: Sequence[int]) -> Part:
         """What is computed of those of the drugs that no other process has claimed."""
@@ -108,6 +130,12 @@ class RdkitSource(Source):
         pairs = job.transact(claim)
         batch = compute(crew, modality, pairs) if pairs else Batch()
         return Part(batch, size=len(ids), note=modality)
+
+
+def _write_relations(
+    connection: Connection, _: Mapping[str, int], *, found: Sequence[tuple[int, str, Sequence[tuple[str, str]]]]
+) -> None:
+    write_relations(connection, found)
 
 
 def compute(crew: Crew, modality: Modality, drugs: Sequence[tuple[int, str]]) -> Batch:

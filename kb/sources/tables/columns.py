@@ -59,6 +59,13 @@ class TableSource(Source):
     def take(self, batch: Batch, row: Mapping[str, str], ids: Mapping[str, int], document: Document) -> str | None:
         """Add one row of the user's to the batch; or the reason why it cannot be. ``ids`` has lower-case handles."""
 
+    def settle(self, batch: Batch) -> None:
+        """Put the batch in order once all rows were taken; nothing by default."""
+
+    def digest(self, bundle: Bundle) -> str:
+        """What changes when the bundled table does."""
+        return str(bundle.manifest[self.bundled_file]["sha256"])
+
     def check(self, table: Table, rows: Sequence[Mapping[str, str]]) -> None:
         """Raise UsageError for a table that cannot be meant; every table may be, by default."""
 
@@ -84,7 +91,7 @@ class TableSource(Source):
         found = job.transact(lambda c: find_drugs(c, list(keys)))
         ids = {key: found[key.lower()] for key in keys if key.lower() in found}
         # More drugs may be known the next time, so the mark tells how many were.
-        mark = f"{self.bundled_file}:{bundle.manifest[self.bundled_file]['sha256']}:{len(ids)} drugs"
+        mark = f"{self.bundled_file}:{self.digest(bundle)}:{len(ids)} drugs"
         if not job.is_done(mark):
             yield Part(self.bundled(bundle, ids), mark)
             output.say(f"{len(ids)} of the {len(keys)} drugs of {self.bundled_file} are known")
@@ -121,6 +128,7 @@ class TableSource(Source):
             reason = refused[0] if refused else self.take(batch, row, ids, document)
             if reason:
                 table.problems.append(Problem(number, reason))
+        self.settle(batch)
         output.say(f"{table.path.name} is dataset {dataset}")
         if before and held.version is not None and held.version.sha256 != version.sha256:
             change = compare(dict.fromkeys(before), dict.fromkeys(statements(batch), b""))
