@@ -188,12 +188,14 @@ def test_a_server_that_is_killed_under_an_ingest_is_started_again(home: Path, tm
     kills = next(killed_under(home, "SELECT count(*) FROM mkmed.drug", 2, "kb", "ingest", "--source", "tabular",
                               "--path", str(path), *columns))
     assert kills, "it was over before the first kill"
-    assert command(home, "db", "start").wait(120) == 0
+    with command(home, "db", "start") as started:
+        assert started.wait(120) == 0
     assert count(server, "SELECT count(*) FROM mkmed.drug_record") == rows
     kills = next(killed_under(home, "SELECT count(*) FROM mkmed.property_set", 1, "kb", "ingest", "--source", "rdkit",
                               "--modality", "property"))
     assert kills, "it was over before the first kill"
-    assert command(home, "db", "start").wait(120) == 0
+    with command(home, "db", "start") as started:
+        assert started.wait(120) == 0
     assert count(server, "SELECT count(*) FROM mkmed.property_set WHERE source = 'rdkit'") == count(
         server, "SELECT count(*) FROM mkmed.drug WHERE smiles IS NOT NULL")
     assert command(home, "kb", "verify").wait(300) == 0
