@@ -101,7 +101,9 @@ def test_killed_and_gone_on(seed: int, source: str, tmp_path: Path) -> None:
         def prepare() -> None:
             empty(home)
             if source == "rdkit":
-                assert start(home, arguments("tabular", tmp_path)).wait(300) == 0
+                filling = start(home, arguments("tabular", tmp_path))
+                _, said = filling.communicate(timeout=300)
+                assert filling.returncode == 0, said
 
         prepare()
         untouched = start(home, given, **more)
