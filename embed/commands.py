@@ -134,8 +134,8 @@ def query(
 
 
 @app.command(
-    epilog="Example: mkmed embed encode --in molecules.csv --smiles SMILES --out enc.parquet   ·   "
-    "mkmed embed encode --in notes.tsv --text description --out enc.parquet"
+    epilog="Example: mkmed embed encode --in mine.csv --smiles SMILES --out enc.parquet   ·   "
+    "mkmed embed encode --in mine.csv --text NAME --out enc.parquet"
 )
 def encode(
     source: Annotated[Path, typer.Option("--in", help="CSV, TSV, SDF or Parquet; gzipped or not.")],
@@ -202,9 +202,9 @@ def export(
     output.write(str(path))
 
 
-@app.command("import", epilog="Example: mkmed embed import run.tar.gz")
+@app.command("import", epilog="Example: mkmed embed export --out run.tar.gz && mkmed embed import run.tar.gz")
 def import_(file: Annotated[Path, typer.Argument(help="What mkmed embed export wrote.")]) -> None:
-    """Bring an exported run here; `mkmed embed update --run ID` then gives this knowledge base's drugs its vectors."""
+    """Bring an exported run here; an update of it gives this knowledge base's drugs its vectors."""
     from embed.runs import artefact
     from embed.runs.folder import pretrain_folder
     from kb.settings import load_settings

@@ -160,10 +160,14 @@ def coverage(
 def verify(form: FormatOption = Format.table) -> None:
     """Run the invariants I1-I8; exit 1 and print the rows that break one."""
     from kb.db.engine import open_engine
+    from kb.identity.undo import list_conflicts
     from kb.ledger.verify import verify as run_verify
 
     with open_engine().connect() as connection:
         checks = run_verify(connection)
+        conflicts = list_conflicts(connection)
+    if conflicts:
+        output.say(f"{len(conflicts)} claims are in conflict, or were: mkmed kb merges --conflicts lists them")
     output.emit(
         [
             {"invariant": c.number, "holds": not c.broken, "claim": c.claim, "rows": list(c.broken) or None}

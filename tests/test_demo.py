@@ -32,7 +32,8 @@ def trained_on_mimic(monkeypatch, tmp_path):
     """The MIMIC-III demo in the place of eICU's, and an invented patient in its codes."""
     monkeypatch.setattr(steps_recsys, "TRAINED_ON", "mimic3")
     visit = {"diagnoses": ["ICD9CM:401.9", "ICD9CM:428.0", "ICD9CM:427.31"], "procedures": ["ICD9PROC:38.93"]}
-    (tmp_path / "patient.json").write_text(json.dumps({"about": "Invented.", "visits": [visit, visit]}))
+    before = visit | {"medications": ["ATC:B01A", "ATC:A10A", "insulin human"]}
+    (tmp_path / "patient.json").write_text(json.dumps({"about": "Invented.", "visits": [before, before, visit]}))
     monkeypatch.setattr(paths, "patient_path", lambda: tmp_path / "patient.json")
 
 

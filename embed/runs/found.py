@@ -41,10 +41,13 @@ def open_embedder(engine: Engine, settings: Settings, wanted: str = "published")
 def digest_at_hand(settings: Settings, run_id: uuid.UUID) -> str | None:
     """The digest of a run's folder, all of its files checked; None, with a word, where it is not on this disk."""
     folder = run_folder.pretrain_folder(settings) / str(run_id)
-    if not (folder / artefact.MANIFEST).is_file():
+    if not artefact.is_run(folder):
         say(f"the folder of run {str(run_id)[:8]} is not on this disk: its weights are not compared with its vectors")
         return None
     found = artefact.load(folder)
+    if isinstance(found, artefact.OldArtefact):
+        say(f"run {str(run_id)[:8]} is of release 0.1.0: its weights cannot be compared with its vectors")
+        return None
     for name in found.files:
         found.bytes_of(name)
     return found.digest

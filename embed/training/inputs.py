@@ -33,7 +33,7 @@ from embed.training.data import Dataset, make_table, no_table
 
 Position = NDArray[np.int64]
 CPU = torch.device("cpu")
-FIT = 50_000
+FIT = 20_000
 """Singular vectors are fitted on at most this many training drugs."""
 
 

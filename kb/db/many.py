@@ -1,4 +1,4 @@
-"""Writes many rows with one statement a thousand rows, ``ON CONFLICT`` included.
+"""Many rows at once: written with one statement a thousand rows, ``ON CONFLICT`` included, and looked for by arrays.
 
 SQLAlchemy sends ``INSERT … ON CONFLICT`` one row a statement; several rows in one VALUES list are
 several times faster, since the server parses and plans once a page.
@@ -7,11 +7,11 @@ several times faster, since the server parses and plans once a page.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from psycopg2.extras import execute_values
-from sqlalchemy import Connection
+from sqlalchemy import ARRAY, ColumnElement, Connection, cast, func, select, tuple_
 from sqlalchemy.dialects.postgresql import Insert
 
 from kb.db.failures import mapped_errors
@@ -39,6 +39,19 @@ def insert_many(connection: Connection, statement: Insert, rows: Sequence[Mappin
         tail = cursor.mogrify(rest, compiled.construct_params(dict(rows[0]))).decode() if "%" in rest else rest
         query = f"{head} VALUES %s{conflict}{tail.replace('%', '%%')}"
         execute_values(cursor, query, prepared, template=template, page_size=PAGE)
+
+
+def among(columns: Sequence[ColumnElement[Any]], rows: Iterable[Sequence[Any]]) -> ColumnElement[bool]:
+    """Whether the columns are one of the rows, however many there are.
+
+    The rows go over as one array a column: of a list of rows PostgreSQL makes an expression as deep as it is long, and
+    its stack holds some thousands.
+    """
+    values = list(zip(*rows, strict=True)) or [()] * len(columns)
+    arrays = [cast(list(part), ARRAY(column.type)) for column, part in zip(columns, values, strict=True)]
+    names = [f"value_{number}" for number in range(len(columns))]
+    table = func.unnest(*arrays).table_valued(*names).render_derived()
+    return tuple_(*columns).in_(select(*(table.c[name] for name in names)))
 
 
 def _renderers(

@@ -17,7 +17,7 @@ from sqlalchemy import ARRAY, Connection, Text, and_, cast, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.copy import copy_arrays
-from kb.db.many import insert_many
+from kb.db.many import among, insert_many
 from kb.identity.resolve import Claim, Conflict, Key, portray, resolve
 from kb.ingest.records import DrugRecord
 from kb.normalise import tidy
@@ -74,7 +74,7 @@ def stored_records(connection: Connection, keys: Iterable[Key]) -> dict[Key, Sto
     columns = ("source", "key", "inchikey", "identifiers", "pinned", "name", "kind", "smiles", "formula")
     query = select(
         *(drug_record.c[n] for n in columns), drug_record.c.drug_id, drug_record.c.digest, drug_record.c.artifact
-    ).where(tuple_(drug_record.c.source, drug_record.c.key).in_(wanted))
+    ).where(among((drug_record.c.source, drug_record.c.key), wanted))
     found: dict[Key, Stored] = {}
     for row in connection.execute(query).mappings():
         claim = _claim({name: row[name] for name in columns})
@@ -130,7 +130,7 @@ def claims_for(connection: Connection, wanted: Iterable[str]) -> list[Claim]:
     )
     asked = [f"inchikey:{key}" for key in inchikeys] + others
     for condition, present in (
-        (tuple_(drug_record.c.source, drug_record.c.key).in_(keys), keys),
+        (among((drug_record.c.source, drug_record.c.key), keys), keys),
         (drug_record.c.inchikey.in_(inchikeys), inchikeys),
         (drug_record.c.key.in_(others), others),
         (tuple_(drug_record.c.source, drug_record.c.key).in_(owners), others),
@@ -505,7 +505,7 @@ def log_conflicts(connection: Connection, claims: Iterable[Key], conflicts: Sequ
     known = connection.execute(select(drug_conflict.c.source, drug_conflict.c.key).where(reason))
     here = {(row.source, row.key) for row in known} & set(claims)
     if here:
-        settled = tuple_(drug_conflict.c.source, drug_conflict.c.key).in_(here)
+        settled = among((drug_conflict.c.source, drug_conflict.c.key), here)
         connection.execute(delete(drug_conflict).where(reason, settled))
     if conflicts:
         connection.execute(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, select
 
+from kb.db.many import among
 from kb.identity.resolve import Key, precedence
 from kb.schema.identity import drug_record
 from kb.schema.ledger import cell
@@ -33,7 +34,7 @@ def places(
     query = (
         select(cell.c.drug_id, cell.c.modality, cell.c.record_source, cell.c.record_key)
         .where(cell.c.source == source, cell.c.record_key.is_not(None))
-        .where(tuple_(cell.c.drug_id, cell.c.modality).in_(wanted))
+        .where(among((cell.c.drug_id, cell.c.modality), wanted))
         .order_by(cell.c.state.not_in(("unknown", "failed")), cell.c.record_source, cell.c.record_key)
     )
     found: dict[tuple[int, str], Key] = {}

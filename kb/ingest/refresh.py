@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, delete, func, null, select, true, tuple_, update
 
+from kb.db.many import among
 from kb.ledger.cells import CellWrite, stale
 from kb.modalities import Modality, State
 from kb.schema.ledger import cell
@@ -44,7 +45,7 @@ def forget(
     )
     older = connection.execute(
         select(*here)
-        .where(cell.c.source == source, cell.c.run_id != run_id, tuple_(*here).in_(sorted(news)))
+        .where(cell.c.source == source, cell.c.run_id != run_id, among(here, sorted(news)))
         .where(true() if refresh else stale(cell))
         .order_by(cell.c.drug_id, cell.c.modality)
         .with_for_update()
@@ -57,9 +58,9 @@ def forget(
                 table.c.drug_id, func.coalesce(table.c.record_source, ""), func.coalesce(table.c.record_key, "")
             )
             again = tuple_(*place, table.c.artifact).not_in(stays) if stays else true()
-            connection.execute(delete(table).where(table.c.source == source, tuple_(*place).in_(gone), again))
+            connection.execute(delete(table).where(table.c.source == source, among(place, gone), again))
     connection.execute(
         update(cell)
-        .where(cell.c.source == source, tuple_(*here).in_([tuple(row) for row in older]))
+        .where(cell.c.source == source, among(here, [tuple(row) for row in older]))
         .values(state=State.unknown, artifact=null(), evidence=null(), last_error=null())
     )

@@ -11,8 +11,9 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, select, text, tuple_, update
+from sqlalchemy import Connection, Engine, delete, func, select, text, update
 
+from kb.db.many import among
 from kb.errors import NotFound
 from kb.graph.link import relink
 from kb.identity.apply import IDENTITY_LOCK, closure, log_conflicts, remove_empty, repaint, settle, stored_records
@@ -86,7 +87,7 @@ def _retract(connection: Connection, run_id: uuid.UUID, keys: Sequence[Key]) -> 
     remaining = closure(connection, [record.claim for record in gone.values()])
     for key in gone:
         remaining.pop(key, None)
-    connection.execute(delete(drug_record).where(tuple_(drug_record.c.source, drug_record.c.key).in_(list(gone))))
+    connection.execute(delete(drug_record).where(among((drug_record.c.source, drug_record.c.key), gone)))
     identities, conflicts = resolve(remaining.values())
     settle(connection, run_id, remaining, identities, {})
     log_conflicts(connection, [*remaining, *gone], conflicts)

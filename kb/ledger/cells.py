@@ -43,7 +43,7 @@ class CellWrite:
         return (self.drug_id, str(self.modality), *(self.record or ("", "")))
 
 
-_STRENGTH = {State.present: 3, State.absent: 2, State.withheld: 2, State.rejected: 2, State.failed: 1, State.unknown: 0}
+_STRENGTH = {State.present: 4, State.absent: 3, State.withheld: 3, State.rejected: 2, State.failed: 1, State.unknown: 0}
 
 
 _OPEN = """
@@ -73,7 +73,8 @@ def open_cells(
 def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: Iterable[CellWrite]) -> int:
     """The number of cells written or left as they were.
 
-    Knowledge only grows: present beats absent, rejected and withheld, which beat failed, which beats unknown. Of two
+    Knowledge only grows: present beats absent and withheld, which beat rejected, which beats failed,
+    which beats unknown. Of two
     artifacts for one cell the smaller id is kept, as ``kb.ingest.write`` does with the data.
     """
     best: dict[tuple[int, str, str, str], CellWrite] = {}
@@ -113,6 +114,7 @@ def _upsert_cells(connection: Connection, rows: list[dict[str, Any]]) -> None:
         (new_strength > old_strength)
         | unrefreshed
         | ((new.state == State.failed) & (cell.c.state == State.failed))
+        | ((new.state == State.rejected) & (cell.c.state == State.rejected))
         | ((new.state == State.present) & (cell.c.state == State.present) & (new.artifact < cell.c.artifact))
     )
     insert_many(

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 WARNING = "Research software, not a medical device: nothing here may guide the treatment of a patient."
 UNDERSTANDING = ("a code carries its system, e.g. ICD10CM:I509 or http://snomed.info/sct|38341003, and must be one that"
                  " training patients had; --min-coverage sets how much must be understood")
+REMEMBERED = 100_000
+"""Codes as written whose reading is remembered."""
 MIN_COVERAGE = 0.5
 """The share of what was given that must be understood for an answer."""
 
@@ -141,6 +143,7 @@ class RecommenderService:
         codes = self.vocabularies["diagnosis"].codes if self.task.door else ()
         heads = tuple(door_code(name, "") for name in KNOWN_AT_THE_DOOR)
         self._levels = {code.lower(): number for number, code in enumerate(codes) if code.startswith(heads)}
+        self._read_before: dict[tuple[str, str], tuple[int, ...]] = {}
         self._modalities = _modalities_used(trained.recommender)
         self._interacting = [frozenset(np.flatnonzero(row).tolist()) for row in self.knowledge.interactions.matrix]
 
@@ -153,6 +156,13 @@ class RecommenderService:
 
     def numbers(self, kind: str, text: str) -> tuple[int, ...]:
         """The vocabulary's numbers of a code as written, at the door of ``name: value``; empty if not understood."""
+        if (kind, text) not in self._read_before:
+            if len(self._read_before) >= REMEMBERED:
+                self._read_before.clear()
+            self._read_before[kind, text] = self._numbers(kind, text)
+        return self._read_before[kind, text]
+
+    def _numbers(self, kind: str, text: str) -> tuple[int, ...]:
         if kind == DOOR:
             return self._door(*text.split(": ", 1))
         known = self.vocabularies[kind]

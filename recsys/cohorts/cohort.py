@@ -104,11 +104,19 @@ class Ragged:
     @classmethod
     def from_pairs(cls, rows: NDArray[np.integer], values: NDArray[np.integer], height: int) -> Ragged:
         """The ragged table of (row, value) pairs, each pair once, values sorted within a row."""
-        rows, values = np.asarray(rows, dtype=np.int64), np.asarray(values, dtype=np.int64)
         width = int(values.max()) + 1 if len(values) else 1
-        pairs = np.unique(rows * width + values)
-        indptr = np.searchsorted(pairs // width, np.arange(height + 1))
-        return cls(indptr.astype(np.int64), (pairs % width).astype(np.int32))
+        # In place, because a large cohort has more pairs than fit into memory several times over.
+        pairs = np.array(rows, dtype=np.int64)
+        pairs *= width
+        np.add(pairs, values, out=pairs, casting="unsafe")
+        pairs.sort()
+        again = pairs[1:] == pairs[:-1]
+        if again.any():
+            pairs = pairs[np.append(True, ~again)]
+        del again
+        indptr = np.searchsorted(pairs, np.arange(height + 1, dtype=np.int64) * width)
+        pairs %= width
+        return cls(indptr.astype(np.int64, copy=False), pairs.astype(np.int32))
 
     @classmethod
     def from_lists(cls, lists: Sequence[Iterable[int]]) -> Ragged:

@@ -160,10 +160,10 @@ def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str
 
 def _fates(
     recorded: Recorded, pairs: Mapping[str, CodePairs], requires: Sequence[str], min_visits: int
-) -> tuple[NDArray[np.int64], list[str]]:
+) -> tuple[NDArray[np.int8], list[str]]:
     """What becomes of each visit, as an index into the reasons; ``KEEP`` is the first of them."""
     visits = len(recorded.visit_patient)
-    fate = np.full(visits, KEEP)
+    fate = np.full(visits, KEEP, np.int8)
     reasons = ["kept"]
     for kind in requires:
         lacking = (fate == KEEP) & (np.bincount(pairs[kind].visits, minlength=visits) == 0)
@@ -177,13 +177,13 @@ def _fates(
 
 
 def _account(
-    recorded: Recorded, pairs: Mapping[str, CodePairs], fate: NDArray[np.int64], reasons: Sequence[str]
+    recorded: Recorded, pairs: Mapping[str, CodePairs], fate: NDArray[np.int8], reasons: Sequence[str]
 ) -> Counter[str]:
     """Count what the left-out visits take with them; gives the rows that are kept, by table."""
     ledger, keep = recorded.ledger, fate == KEEP
     kept: Counter[str] = Counter()
     tables: list[tuple[str, NDArray[np.integer[Any]], NDArray[np.integer[Any]]]] = []
-    tables += [(recorded.visit_table, fate, np.ones(len(fate), np.int64))]
+    tables += [(recorded.visit_table, fate, np.ones(len(fate), np.int8))]
     tables += [(pairs[kind].table, fate[pairs[kind].visits], pairs[kind].rows) for kind in KINDS]
     for table, fates, rows in tables:
         for why, count in enumerate(np.bincount(fates, weights=rows, minlength=len(reasons)).astype(int).tolist()):

@@ -366,3 +366,27 @@ def test_polymers_without_an_inchikey_keep_their_names_and_never_merge(fresh_dat
     run(fresh_database, "tabular", path=path, columns={"name": "name", "smiles": "smiles"})
     assert len(fetch(fresh_database, "SELECT DISTINCT identity FROM mkmed.drug")) == 3
     assert fetch(fresh_database, "SELECT count(*) FROM mkmed.drug WHERE inchikey IS NOT NULL") == [(0,)]
+
+
+def test_a_killed_ingest_of_a_table_goes_on_and_ends(fresh_database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kb.errors import MkmedError
+    from kb.ingest import engine as module
+    from kb.sources.tables import source
+
+    monkeypatch.setattr(source, "CHUNK", 2)
+    path = table(tmp_path / "five.csv", *(f"{n},drug {n},{'C' * n}O,," for n in range(1, 6)))
+    write, calls = module.write_batch, iter(range(100))
+
+    def stops(*given: object, **options: object) -> dict[str, int]:
+        if next(calls) == 1:
+            raise MkmedError("stopped in the second chunk")
+        return write(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "write_batch", stops)
+    with pytest.raises(MkmedError, match="second chunk"):
+        read(fresh_database, path)
+    monkeypatch.setattr(module, "write_batch", write)
+    assert fetch(fresh_database, "SELECT count(*) FROM mkmed.drug_record") == [(2,)]
+    assert read(fresh_database, path).counts["drugs"] == 3, "the same file needs no consent, and two rows are there"
+    assert read(fresh_database, path).counts.get("rows", 0) == 0
+    assert fetch(fresh_database, "SELECT count(*) FROM mkmed.drug_record") == [(5,)]

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 import cli
 from kb.db.address import bare, parse
-from kb.db.redact import redact, remember
+from kb.db.redact import public_url, public_values, redact, remember
 from kb.db.server import Server
 from kb.errors import ConfigError
 
@@ -108,3 +108,19 @@ def test_urls_are_mapped_to_our_driver(given: str, meant: str) -> None:
 def test_other_urls_are_refused(wrong: str) -> None:
     with pytest.raises(ConfigError):
         parse(wrong)
+
+
+@pytest.mark.parametrize(("given", "kept"), [
+    ("https://me:secret@host/x?token=abc&record_type=3d", "https://host/x?token=***&record_type=3d"),
+    ("https://me:p/w@d?x#y@host/path?sig=1", "https://host/path?sig=***"),
+    ("https://token@host/", "https://host/"),
+    ("https://host/x#access_token=abc", "https://host/x#access_token=***"),
+    ("https://host/x?X-Amz-Signature=abc&X-Amz-Credential=k/2", "https://host/x?X-Amz-Signature=***&X-Amz-Credential=***"),
+    ("https://host:8080/a@b?cid=2244#cid=3", "https://host:8080/a@b?cid=2244#cid=3"),
+    ("file:///home/somebody/private/drkg.tsv", "file:drkg.tsv"),
+    ("file:///home/some%2Fbody/x.tsv", "file:x.tsv"),
+    ("aspirin.csv", "aspirin.csv"),
+])
+def test_addresses_are_kept_without_credentials_and_folders(given: str, kept: str) -> None:
+    assert public_url(given) == kept and public_url(kept) == kept
+    assert public_values({"url": given, "more": [{"path": given}]}) == {"url": kept, "more": [{"path": kept}]}

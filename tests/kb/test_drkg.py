@@ -199,3 +199,19 @@ def test_ingest_from_an_address(fresh_database: Engine, tmp_path: Path) -> None:
     assert summary.counts["rows"] == 4 and summary.counts["requests"] == 1
     with fresh_database.connect() as connection:
         assert connection.scalar(text("SELECT url FROM mkmed.artifact")) == address(server)
+
+
+def test_credentials_of_an_address_are_stored_nowhere(
+    fresh_database: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(tar_of(("drkg.tsv", CONTENT)), "plain") as server:
+        url = address(server).replace("http://", "http://me:CANARY1@") + "?token=CANARY2&part=1"
+        run(fresh_database, tmp_path, url=url, allow_subset=True)
+    with fresh_database.connect() as connection:
+        tables = connection.scalars(text("SELECT relname FROM pg_class WHERE relnamespace = 'mkmed'::regnamespace"
+                                         " AND relkind IN ('r', 'v')")).all()
+        kept = {t: str(connection.execute(text(f"SELECT t::text FROM mkmed.{t} t")).all()) for t in tables}
+        stored = connection.scalar(text("SELECT url FROM mkmed.artifact"))
+    assert [t for t, rows in kept.items() if "CANARY" in rows] == []
+    assert stored == address(server) + "?token=***&part=1"
+    assert "CANARY" not in capsys.readouterr().err

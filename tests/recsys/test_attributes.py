@@ -11,7 +11,7 @@ from kb.errors import DataError, UsageError
 from kb.settings import load_settings
 from recsys.cohorts.cohort import UNKNOWN_TIME, Attribute, Cohort
 from recsys.cohorts.files import load_cohort, private_cohorts_folder, save_cohort
-from recsys.cohorts.prepare import choose
+from recsys.cohorts.prepare import choose, prepare
 from recsys.formats import FORMATS
 from recsys.formats.contract import Limits
 from recsys.formats.meds_writer import write_meds
@@ -115,3 +115,15 @@ def test_a_cohort_written_as_meds_is_read_back(mimic4, tmp_path):
     assert again.attributes["sex"].levels == mimic4.attributes["sex"].levels
     with pytest.raises(UsageError, match="not empty"):
         write_meds(mimic4, tmp_path / "out")
+
+
+def test_prepare_keeps_attributes_and_works_within_little_memory(tmp_path):
+    home = load_settings(home=tmp_path)
+    root = DATA / "ehr_mimic3_demo"
+    made_of = {memory: prepare(form="mimic3", root=root, min_visits=1, requires=["diagnosis"], settings=home, name=name,
+                               memory=memory).cohort for name, memory in (("a", "4GB"), ("b", "64MB"))}
+    assert made_of["4GB"].fingerprint == made_of["64MB"].fingerprint
+    assert {"age", "sex", "race", "admission_type", "discharge", "died_in_hospital"} <= set(load_cohort("a", home).attributes)
+    assert sorted(path.name for path in (tmp_path / "cohorts").iterdir()) == ["a", "b"]  # nothing is left of what spilled
+    with pytest.raises(UsageError, match="no amount of memory"):
+        prepare(form="mimic3", root=root, settings=home, memory="much")

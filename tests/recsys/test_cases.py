@@ -352,3 +352,19 @@ def test_nhanes_sentinels_are_missing_and_its_own_suffixes_no_codes():
         row["RXDDRUG"] in ("", "55555", "77777", "99999") for row in rows)
     assert any(";" in name for name in recorded.pairs["medication"].names)
     assert cohort("nhanes", recorded, requires=("diagnosis", "medication")).visits > 20
+
+
+def test_synthea_of_the_old_header_is_read(tmp_path):
+    tables = {
+        "patients": "ID,BIRTHDATE,DEATHDATE,GENDER,RACE,ETHNICITY\na,1950-05-05,,F,white,irish\n",
+        "encounters": "ID,DATE,PATIENT,CODE,DESCRIPTION\ne1,2010-01-02,a,185345009,Encounter\ne2,2011-01-02,a,185345009,E\n",
+        "conditions": "START,STOP,PATIENT,ENCOUNTER,CODE,DESCRIPTION\n2010-01-02,,a,e1,44054006,Diabetes\n",
+        "medications": "START,STOP,PATIENT,ENCOUNTER,CODE,DESCRIPTION\n2010-01-02,,a,e1,860975,24 HR Metformin 500 MG\n",
+    }
+    for name, text in tables.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    recorded = FORMATS["synthea"].read(tmp_path, {}, Limits())
+    assert codes(recorded, "diagnosis") == {0: {"SNOMED:44054006"}, 1: set()}
+    assert codes(recorded, "medication")[0] == {"RXCUI:860975\tNAME:24 hr metformin 500 mg"}
+    assert np.diff(recorded.visit_time).tolist() == [365 * DAY]
+    assert recorded.attributes["age"].levels == ("50-59", "60-69") and recorded.attributes["ethnicity"].levels == ("irish",)

