@@ -142,6 +142,13 @@ def command(home: Path, *arguments: str) -> subprocess.Popen[str]:
                             stdout=subprocess.DEVNULL, env=clean | {"MKMED_HOME": str(home), "MKMED_WORKERS": "1"})
 
 
+def finished(home: Path, *arguments: str) -> int:
+    """The exit code of a command."""
+    process = command(home, *arguments)
+    process.communicate(timeout=300)
+    return process.returncode
+
+
 def count(server: Server, query: str) -> int:
     """A number from the home's database; -1 while it does not answer."""
     running = server.running()
@@ -188,17 +195,13 @@ def test_a_server_that_is_killed_under_an_ingest_is_started_again(home: Path, tm
     kills = next(killed_under(home, "SELECT count(*) FROM mkmed.drug", 2, "kb", "ingest", "--source", "tabular",
                               "--path", str(path), *columns))
     assert kills, "it was over before the first kill"
-    with command(home, "db", "start") as started:
-        assert started.wait(120) == 0
+    assert finished(home, "db", "start") == 0
     assert count(server, "SELECT count(*) FROM mkmed.drug_record") == rows
     kills = next(killed_under(home, "SELECT count(*) FROM mkmed.property_set", 1, "kb", "ingest", "--source", "rdkit",
                               "--modality", "property"))
     assert kills, "it was over before the first kill"
-    with command(home, "db", "start") as started:
-        assert started.wait(120) == 0
+    assert finished(home, "db", "start") == 0
     assert count(server, "SELECT count(*) FROM mkmed.property_set WHERE source = 'rdkit'") == count(
         server, "SELECT count(*) FROM mkmed.drug WHERE smiles IS NOT NULL")
-    with command(home, "kb", "verify") as ended:
-        assert ended.wait(300) == 0
-    with command(home, "db", "stop") as ended:
-        assert ended.wait(120) == 0
+    assert finished(home, "kb", "verify") == 0
+    assert finished(home, "db", "stop") == 0
