@@ -169,6 +169,9 @@ def _walk(folder, form, write):
     assert not list((home / "cohorts").glob("*/*")), "a dry run writes nothing"
     for output in ("table", "json", "csv"):
         assert "kept" in run(*prepare, "--output", output)
+    for output in ("table", "csv"):
+        run("recsys", "unmapped", "--format", form, "--root", root, "--all", "--output", output)
+    run("recsys", "interactions", "--cohort", "c")
     small = ("--cohort", "c", "--set", "vectors=learned", "--set", "epochs=2", "--set", "dim=8")
     run("recsys", "train", *small, "--dry-run")
     for name in ("mkmed", "popularity", "gamenet"):
