@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -154,6 +155,7 @@ def initialise(cluster: Cluster, *, sync: bool = True) -> None:
 
     Without ``sync`` a power failure right afterwards may lose it.
     """
+    require_account()
     for leftover in cluster.root.glob("initdb-*"):
         end_processes(str(leftover))
         shutil.rmtree(leftover)
@@ -176,6 +178,17 @@ def initialise(cluster: Cluster, *, sync: bool = True) -> None:
         raise DatabaseUnavailable(f"initdb failed: {last[0]}", hint="run again with --debug, or set MKMED_DATABASE_URL")
     _include_configuration(cluster, staging)
     staging.rename(cluster.data)
+
+
+def require_account() -> None:
+    """Return when the system knows this process's user by a name, as ``initdb`` asks; raise DatabaseUnavailable."""
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise DatabaseUnavailable(
+            f"user {os.geteuid()} has no entry in the system's list of accounts, and PostgreSQL asks for one",
+            hint="run as a user that has one (in a container: add a line to /etc/passwd), or set MKMED_DATABASE_URL",
+        ) from None
 
 
 def _include_configuration(cluster: Cluster, data: Path) -> None:

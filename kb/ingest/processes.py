@@ -3,9 +3,8 @@
 A molecule may keep RDKit busy for hours, or make it die. The parent sees from shared memory what each child is at; a
 child that is too long at one item is killed, the item is reported, and the rest of its share is done by a fresh child.
 
-It is our own because pebble's process pool gives a wall limit to each task only where a task is one item: with one
-message an item it is slower than the work for properties, and with shares of items a slow one takes the others along.
-It has no memory limit for its workers either.
+It is our own because the time limit of pebble's pool is a task's: of a share of items that is sent as one task, a slow
+one takes the others along. It sets no memory limit either.
 """
 
 from __future__ import annotations

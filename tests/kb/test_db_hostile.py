@@ -19,7 +19,7 @@ from kb import files
 from kb.db import binaries, cluster, space
 from kb.db.engine import engine_for, ensure_database, open_engine, url_of
 from kb.db.server import Server, connect, embedded
-from kb.errors import ConfigError
+from kb.errors import ConfigError, DatabaseUnavailable
 from kb.settings import absolute_home, load_settings
 
 __all__ = ["home"]
@@ -173,6 +173,13 @@ def test_a_home_that_can_only_be_read_is_called_so(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         os.chown(folder, 12345, -1)
         assert "belongs to user 12345" in cluster.why_not_writable(folder)
+
+
+def test_a_user_without_an_account_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.os, "geteuid", lambda: 4_000_123)
+    with pytest.raises(DatabaseUnavailable, match="user 4000123 has no entry") as caught:
+        cluster.require_account()
+    assert "/etc/passwd" in caught.value.hint
 
 
 def test_passwords_with_an_at_sign_are_refused_whole(monkeypatch: pytest.MonkeyPatch, capfd) -> None:
