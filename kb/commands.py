@@ -332,7 +332,7 @@ def merges(
         output.say(f"{len(open_)} conflicts: mkmed kb merges --conflicts lists them")
 
 
-@app.command(epilog="Example: mkmed kb remove --dataset my-drugs   ·   mkmed kb remove --source drkg --yes")
+@app.command(epilog="Example: mkmed kb remove --dataset my-drugs --yes   ·   mkmed kb remove --source drkg --yes")
 def remove(
     source: Annotated[str | None, typer.Option("--source", "-s", help="Name of a source that has written.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Name of one of the user's own tables.")] = None,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from kb.errors import UsageError
+from kb.inputs import require_regular
 from kb.licences import Licence
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Source(ABC):
                              hint=f"it has {', '.join(honoured)}" if honoured else "it has no options")
 
     def path(self, job: Job) -> Path:
-        """The file or folder that the user gave; raises UsageError when it is missing."""
+        """The file or folder that the user gave; raises UsageError when it is missing, a pipe or a device."""
         path = job.options.path
         if path is None:
             raise UsageError(
@@ -138,4 +139,4 @@ class Source(ABC):
             )
         if not path.exists():
             raise UsageError(f"{path} does not exist", hint="check --path")
-        return path
+        return path if path.is_dir() else require_regular(path, "--path")

@@ -21,6 +21,10 @@ mkmed kb ingest --source tabular --path loose.csv --column key=KEY --column iden
 mkmed kb ingest --source corpus --limit 40
 mkmed kb ingest --source corpus --ids names.txt
 mkmed kb ingest --source rdkit --modality property --modality image
+mkmed kb ingest --source tabular --path mine.csv --dataset my-drugs --column name=NAME --column smiles=SMILES
+mkmed kb snapshot before-drkg
+mkmed kb ingest --source drkg --path drkg.tsv --allow-subset
+mkmed kb snapshot after-drkg
 mkmed embed pretrain --name first {SMALL}
 mkmed recsys prepare --format synthetic --option patients=150
 mkmed recsys prepare --format mimic3 --root mimic-iii --allow-subset --min-visits 1
@@ -50,9 +54,14 @@ def write_files(folder: Path) -> None:
     sample = ROOT / "tests" / "data" / "pubchem_bulk" / "Compound_sample.sdf.gz"
     shutil.copy(sample, folder / "Compound_000000001_000500000.sdf.gz")
     (folder / "export").mkdir()
-    (folder / "export" / "visits.csv").write_text(
-        "patient,day,diagnoses,procedures,medications\n"
-        + "".join(f"p{p},2020-0{v}-02,I1{p % 3} J1{p % 4},,ATC:C07AB02 ATC:B01AA03\n" for p in range(40) for v in (1, 2)))
+    visits = [(f"v{p}-{v}", p, v) for p in range(40) for v in (1, 2)]
+    tables = {"visits": ("visit,patient,day,sex", lambda visit, p, v: f"{visit},p{p},2020-0{v}-02,{'FM'[p % 2]}"),
+              "diagnoses": ("visit,codes", lambda visit, p, _: f"{visit},I1{p % 3} J1{p % 4}"),
+              "procedures": ("visit,codes", lambda visit, p, _: f"{visit},"),
+              "medications": ("visit,codes", lambda visit, p, _: f"{visit},ATC:C07AB02 ATC:B01AA03")}
+    for name, (head, row) in tables.items():
+        (folder / "export" / f"{name}.csv").write_text("\n".join([head, *(row(*visit) for visit in visits), ""]))
+    (folder / "eicu").symlink_to(data / "ehr_eicu_demo")
     (folder / "docs" / "pictures").mkdir(parents=True)
 
 
