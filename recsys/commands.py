@@ -297,7 +297,11 @@ def recommend(
     if answer.avoided:
         output.emit(avoided_rows(answer.avoided), form, title="left out because of interactions")
     if answer.alerts:
-        output.emit([alert.row() for alert in answer.alerts], form, title="interactions, gravest first")
+        rows = [alert.row() for alert in answer.alerts[:limit]]
+        shown = [{name: value for name, value in row.items() if name != "text"} for row in rows]
+        left = len(answer.alerts) - len(shown)
+        more = f"; {left} more, and all texts: --format json" if left else ""
+        output.emit(shown, form, title=f"interactions, gravest first{more}")
     if reasons:
         output.emit([row for reason in reasons for row in reason.rows()], form, title=f"reasons: {reasons[0].method}")
 

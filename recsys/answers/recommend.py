@@ -315,7 +315,7 @@ def _modalities_used(recommender: Recommender) -> list[tuple[str, ...]]:
     from recsys.recommenders.molecules import MedicationEncoder
 
     knowledge, network = recommender.knowledge, getattr(recommender, "network", None)
-    if isinstance(getattr(network, "drugs", None), DrugTable):
+    if recommender.needs_evidence or isinstance(getattr(network, "drugs", None), DrugTable):
         return [tuple(name for name, has in zip(knowledge.modalities, row, strict=True) if has)
                 for row in knowledge.rests_on]
     if network is not None and any(isinstance(part, MedicationEncoder) for part in network.modules()):
