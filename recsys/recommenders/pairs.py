@@ -29,6 +29,7 @@ from kb.errors import DataError
 from recsys.cohorts.batches import Histories, Sizes
 from recsys.cohorts.cohort import Ragged
 from recsys.experiments.config import Config
+from recsys.experiments.decode import logit
 from recsys.experiments.metrics import average_precision
 from recsys.knowledge.evidence import KINDS, CodeEvidence, unit
 from recsys.knowledge.table import Knowledge
@@ -119,8 +120,8 @@ class Pairs(Recommender):
         score = np.concatenate([self._shared(train, part) for part in self._chunks(rows)])
         truth = validation.target(held).astype(np.float32)
         offset = np.concatenate([self._shared(validation, part) for part in self._chunks(held)])
-        self._fit_process(train, rows, target - sigmoid(score), sigmoid(score), given, validation, held, offset, truth,
-                          log)
+        guess = sigmoid(score)
+        self._fit_process(train, rows, target - guess, guess, given, validation, held, offset, truth, log)
 
     def _fit_shared(self, train: Histories, rows: NDArray[np.int64], target: Floats, given: NDArray[np.bool_]) -> None:
         """γ by a ridge logistic regression over all pairs; ``centre`` makes every feature's mean zero by medication."""
@@ -337,9 +338,3 @@ def ridge_logistic(z: Floats, offset: Floats, target: Floats, ridge: float, *, s
 def sigmoid(score: np.ndarray) -> Floats:
     """1/(1 + exp(−score)), float32."""
     return (1 / (1 + np.exp(-np.clip(score, -30, 30)))).astype(np.float32)
-
-
-def logit(share: np.ndarray) -> np.ndarray:
-    """log(p/(1 − p)), p kept inside (1e-6, 1 − 1e-6)."""
-    kept = np.clip(share, 1e-6, 1 - 1e-6)
-    return np.log(kept) - np.log1p(-kept)
