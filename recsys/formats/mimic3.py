@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from recsys.formats.contract import ADMISSION, ADMITTED_FOR, AGE, DIED, DISCHARGE, RACE, SEX, Ledger, Limits, Recorded
-from recsys.formats.rows import NO_PEOPLE, Coded, People, Visits, read_codes, read_people, read_visits, recorded
+from recsys.formats.rows import (
+    NO_PEOPLE,
+    Coded,
+    Listing,
+    People,
+    Visits,
+    read_codes,
+    read_people,
+    read_visits,
+    recorded,
+)
 from recsys.formats.tables import Export, open_export
 from recsys.formats.written import NO_DRUG, order_key
 from recsys.orders.codes import prefixed
@@ -62,7 +72,7 @@ def read_admissions(export: Export, people: People, age: str) -> Visits:
               "race": False, "diagnosis": False}
     alive = "'no'" if "deathtime" in export.columns("admissions") else "NULL"
     # MIMIC-III calls it ethnicity, MIMIC-IV race; both hold both.
-    staged = export.stage("admissions", wanted, "whole(s.hadm_id) AS id, whole(s.subject_id) AS patient,"
+    listed = Listing("admissions", wanted, "whole(s.hadm_id) AS id, whole(s.subject_id) AS patient,"
                           " moment(s.admittime) AS start, moment(s.dischtime) AS stop, year_of(s.admittime) AS year,"
                           " said(s.admission_type) AS admission, said(s.discharge_location) AS discharged,"
                           " coalesce(said(s.race), said(s.ethnicity)) AS race,"
@@ -74,7 +84,7 @@ def read_admissions(export: Export, people: People, age: str) -> Visits:
                   ADMITTED_FOR: "v.admitted_for"}
     if people.sql:
         attributes |= {SEX: "p.sex", AGE: f"age_band({age})"}
-    return read_visits(export, "admissions", staged, people, attributes)
+    return read_visits(export, "admissions", listed, people, attributes)
 
 
 class Mimic3:
