@@ -42,6 +42,7 @@ from recsys.formats.contract import (
     Recorded,
 )
 from recsys.formats.rows import (
+    AGE_AT_START,
     NO_PEOPLE,
     NO_VISIT,
     STRANGE_VISIT,
@@ -105,7 +106,8 @@ EVENTS = {
 def _cases(of: str, names: Mapping[str, str]) -> str:
     """SQL that names a concept id; ``OMOP:<id>`` for one without a name here, NULL for 0."""
     cases = " ".join(f"WHEN {literal(number)} THEN {literal(name)}" for number, name in names.items())
-    return f"CASE whole({of}) {cases} WHEN '0' THEN NULL WHEN '' THEN NULL ELSE 'OMOP:' || whole({of}) END"
+    cases += " WHEN '0' THEN NULL WHEN '' THEN NULL"
+    return f"CASE {of} {cases} ELSE CASE whole({of}) {cases} ELSE 'OMOP:' || whole({of}) END END"
 
 
 def _known(number: str) -> bool:
@@ -241,7 +243,8 @@ LISTED = Listing(
     f" {_cases('s.visit_concept_id', VISIT_TYPES)} AS kind,"
     " coalesce(said(s.discharged_to_source_value), said(s.discharge_to_source_value),"
     f" {_cases('s.discharged_to_concept_id', {})}, {_cases('s.discharge_to_concept_id', {})}) AS discharged,"
-    " coalesce(said(s.admitted_from_source_value), said(s.admitting_source_value)) AS admitted")
+    " coalesce(said(s.admitted_from_source_value), said(s.admitting_source_value)) AS admitted",
+    ("visit_occurrence_id", "person_id"))
 
 
 @dataclass(frozen=True)
@@ -266,6 +269,10 @@ def _stage(export: Export, event: Event, where: str = "") -> str:
                         f" moment(s.{event.day}) AS since, {columns}", where=where)
 
 
+def _collected(export: Export, event: Event) -> Collected:
+    return Collected(export, event.table, {NO_VISIT: NOWHERE}, columns=event.columns)
+
+
 def _read_events(export: Export, keys: Int64) -> _Events:
     """The events; those of listed visits (``keys``) are read once and never leave the engine as texts.
 
@@ -276,12 +283,12 @@ def _read_events(export: Export, keys: Int64) -> _Events:
     for kind, event in EVENTS.items():
         if not export.has(event.table):
             continue
-        collected = found.collected[kind] = Collected(export, event.table, {NO_VISIT: NOWHERE})
-        names = ", ".join(f"s.{name}" for name in event.columns)
-        select = f"SELECT {numbered(VISIT)} AS visit, hash({names}) AS hash, {names} FROM"
+        collected = found.collected[kind] = _collected(export, event)
+        select = f"SELECT {numbered('s.visit_occurrence_id')} AS visit, {collected.select('s')} FROM"
         others = 0
         for batch in export.rows(event.table, _wanted(event), lambda sql, select=select: f"{select} ({sql}) s"):
-            place = ranks(keys, batch.column(0).to_numpy())
+            visit = batch.column(0).to_numpy()
+            place = np.where(visit == 0, np.int32(-1), ranks(keys, visit))  # visit 0 is none
             if missing := int((place < 0).sum()):
                 others += missing
                 batch, place = batch.take(as_arrow(np.flatnonzero(place >= 0))), place[place >= 0]
@@ -290,7 +297,7 @@ def _read_events(export: Export, keys: Int64) -> _Events:
             known = known or export.take({"id": keys})
             number = f"plain_number({VISIT})"
             table = found.others[kind] = _stage(
-                export, event, f"{number} IS NULL OR {number} NOT IN (SELECT id FROM {known})")
+                export, event, f"coalesce({number}, 0) = 0 OR {number} NOT IN (SELECT id FROM {known})")
             if export.count(f"SELECT count(*) FROM {table} WHERE visit <> '' AND plain_number(visit) IS NULL"):
                 raise TextIdentifiers
     return found
@@ -348,7 +355,7 @@ def _place(export: Export, table: str, events: str, visits: Sequence[str]) -> st
 def _visit_attributes(people: People) -> dict[str, str]:
     attributes = {VISIT_TYPE: "v.kind", DISCHARGE: "v.discharged", ADMISSION: "v.admitted"}
     if people.sql:
-        attributes |= {AGE: "age_band((v.start - p.birth) / 31556952)", SEX: "p.sex", RACE: "p.race",
+        attributes |= {AGE: AGE_AT_START, SEX: "p.sex", RACE: "p.race",
                        ETHNICITY: "p.ethnicity"}
     if "death" in people.columns:
         inpatient = ", ".join(map(literal, INPATIENT))
@@ -398,8 +405,7 @@ class Omop:
                 export.ledger.restore(before)
                 keys = np.empty(0, np.int64)
                 tables = {kind: event for kind, event in EVENTS.items() if export.has(event.table)}
-                events = _Events({kind: Collected(export, event.table, {NO_VISIT: NOWHERE})
-                                  for kind, event in tables.items()},
+                events = _Events({kind: _collected(export, event) for kind, event in tables.items()},
                                  {kind: _stage(export, event) for kind, event in tables.items()})
                 spans = [export.stage(VISITS, LISTED.wanted, LISTED.select) if export.has(VISITS) else
                          _more_visits(export, {}, "")[0]]
@@ -423,12 +429,11 @@ class Omop:
 
     def _add(self, export: Export, event: Event, collected: Collected, visits: Visits, placed: str) -> None:
         """Add events that were placed in visits, or nowhere."""
-        names = ", ".join(f"e.{name}" for name in event.columns)
         number, join = numbered("e.visit"), ""
         if visits.keys is None:
             join = f"LEFT JOIN {visits.sql} v ON v.id = e.visit"
             number = f"CASE WHEN e.visit = '' THEN {NO_VISIT} ELSE coalesce(v.number, {STRANGE_VISIT}) END"
-        for batch in export.batches(f"SELECT {number}, hash({names}), {names} FROM {placed} e {join}"):
+        for batch in export.batches(f"SELECT {number}, {collected.select('e')} FROM {placed} e {join}"):
             found = batch.column(0).to_numpy()
             collected.add(found if visits.keys is None else places(visits.keys, found), batch.column(1).to_numpy(),
                           batch.columns[2:])

@@ -1,12 +1,14 @@
 """The passes that every format is made of: people, visits, tables of codes.
 
-Rows come from the engine a batch at a time, each with a hash of the cells that its code depends on. Only a row whose hash
-has not been seen is looked at in Python; all others are numbers, which numpy sorts and counts. Two different rows of a
-table are taken for one where their hashes of 64 bits are equal: by chance once in 3 · 10⁷ tables of a million distinct rows.
+Rows come from the engine a batch at a time, each with a hash of the cells that its code depends on. Only a row whose
+hash has not been seen is looked at in Python; all others are numbers, which numpy sorts and counts. Two different rows
+of a table are taken for one where their hashes of 64 bits are equal: by chance once in 3 · 10⁷ tables of a million
+distinct rows.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -30,6 +32,9 @@ Int64 = NDArray[np.int64]
 READMISSION_DAYS = 30
 NO_VISIT, STRANGE_VISIT = -2, -1
 _BLANK = np.iinfo(np.int64).min
+AGE_AT_START = "age_band((v.start - p.birth) / 31556952)"
+"""SQL of the age at the start of a visit, of patients with ``birth`` (seconds)."""
+_PERSONAL = re.compile(r"p\.\w+")
 _FAULTS = ("", "no visit or patient identifier", "no admission time")
 
 
@@ -65,29 +70,41 @@ class Distinct:
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, ...]] = []
-        self._hashes = np.empty(0, np.uint64)
+        self._hashes = np.empty(0, np.uint64)  # sorted
         self._numbers = np.empty(0, np.int32)
+        self._index()
+
+    def _index(self) -> None:
+        """Put each hash into the slot that its last bits name: most rows are found there, the others by their order."""
+        size = 1 << max(12, (8 * len(self._hashes)).bit_length())
+        self._mask = np.uint64(size - 1)
+        self._slots, self._slot_numbers = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
+        slots = self._hashes & self._mask
+        self._slots[slots], self._slot_numbers[slots] = self._hashes, self._numbers
 
     def numbers(self, hashes: NDArray[np.uint64], columns: Sequence[Any]) -> Int32:
         """The number of each row, given its hash and the Arrow columns of its cells."""
-        if not len(hashes):
-            return np.empty(0, np.int32)
+        slots = hashes & self._mask
+        numbers = np.where(self._slots[slots] == hashes, self._slot_numbers[slots], np.int32(-1))
+        others = np.flatnonzero(numbers < 0)
+        if not len(others):
+            return numbers
+        unseen = hashes[others]
         if len(self._hashes):
-            place = np.searchsorted(self._hashes, hashes)
-            place[place == len(self._hashes)] = 0
-            new = np.flatnonzero(self._hashes[place] != hashes)
-        else:
-            place, new = np.empty(0, np.intp), np.arange(len(hashes))
-        if len(new):
-            unseen, first = np.unique(hashes[new], return_index=True)
-            texts = [column.take(as_arrow(new[first])).to_pylist() for column in columns]
-            self.rows += [tuple(row) for row in zip(*texts, strict=True)] if columns else [()] * len(first)
-            at = np.searchsorted(self._hashes, unseen)
-            numbers = np.arange(len(self.rows) - len(first), len(self.rows), dtype=np.int32)
-            self._hashes = np.insert(self._hashes, at, unseen)
-            self._numbers = np.insert(self._numbers, at, numbers)
-            place = np.searchsorted(self._hashes, hashes)
-        return self._numbers[place]
+            place = np.minimum(np.searchsorted(self._hashes, unseen), len(self._hashes) - 1)
+            known = self._hashes[place] == unseen
+            numbers[others[known]] = self._numbers[place[known]]
+            others, unseen = others[~known], unseen[~known]
+        if len(others):
+            new, first, again = np.unique(unseen, return_index=True, return_inverse=True)
+            texts = [column.take(as_arrow(others[first])).to_pylist() for column in columns]
+            given = np.arange(len(self.rows), len(self.rows) + len(new), dtype=np.int32)
+            self.rows += zip(*texts, strict=True) if columns else [()] * len(new)
+            numbers[others] = given[again]
+            at = np.searchsorted(self._hashes, new)
+            self._hashes, self._numbers = np.insert(self._hashes, at, new), np.insert(self._numbers, at, given)
+            self._index()
+        return numbers
 
 
 def as_arrow(indices: NDArray[np.integer[Any]]) -> Any:
@@ -95,6 +112,14 @@ def as_arrow(indices: NDArray[np.integer[Any]]) -> Any:
     import pyarrow as pa
 
     return pa.array(indices, pa.int64())
+
+
+def _sorted(values: Int64) -> Int64:
+    """The distinct values in their order."""
+    if not (values[1:] >= values[:-1]).all():
+        values = np.sort(values)
+    again = values[1:] == values[:-1]
+    return values[np.append(True, ~again)] if again.any() else values
 
 
 def ranks(keys: Int64, values: Int64) -> Int32:
@@ -149,12 +174,13 @@ class Listing:
     """Rows of visits with ``id``, ``patient``, ``start``, ``stop`` (seconds) and columns of attributes.
 
     They are what ``select`` makes of the rows ``s`` of a table of the export, or where it is empty the rows of a
-    temporary table.
+    temporary table. ``cells`` names the columns of the export that ``id`` and ``patient`` are, but for blanks and ``.0``.
     """
 
     table: str
     wanted: Mapping[str, bool] = field(default_factory=dict)
     select: str = ""
+    cells: tuple[str, str] | None = None
 
 
 class TextIdentifiers(Exception):
@@ -177,31 +203,46 @@ class VisitRows:
         self, export: Export, people: People, attributes: Mapping[str, str], readmission: str | None,
         numbered: tuple[str, str] | None = None,
     ) -> None:
-        self.export, self.people, self.attributes = export, people, tuple(attributes)
+        self.export, self.people, self.attributes = export, people, dict(attributes)
         self.readmission, self.numbered = readmission, numbered
+        # What is a fact of the patient alone is not fetched once a visit.
+        self._personal = [name for name, sql in attributes.items() if _PERSONAL.fullmatch(sql)]
+        self._aged = [name for name, sql in attributes.items() if sql == AGE_AT_START]
+        self._visitly = [name for name in attributes if name not in (*self._personal, *self._aged)]
         self._distinct = Distinct()
         self._found: dict[str, list[NDArray[Any]]] = {name: [] for name in _COLUMNS}
         self._faults = np.zeros(len(_FAULTS), np.int64)
-        texts = [f"CAST({sql} AS VARCHAR)" for sql in attributes.values()]
-        if numbered:
-            number = {"id": "n.number::BIGINT", "patient": "q.number::BIGINT"}
-            self._join = f"LEFT JOIN {numbered[0]} n ON n.id = v.id LEFT JOIN {numbered[1]} q ON q.id = v.patient"
-        else:
-            number = {name: f"plain_number(v.{name})" for name in ("id", "patient")}
-            self._join = ""
-        if people.sql:
+        self._join = (f"LEFT JOIN {numbered[0]} n ON n.id = v.id LEFT JOIN {numbered[1]} q ON q.id = v.patient"
+                      if numbered else "")
+        if any("p." in attributes[name] for name in self._visitly):
             self._join += f" LEFT JOIN {people.sql} p ON p.id = v.patient"
-        columns = {**number, "start": "v.start::BIGINT", "stop": f"coalesce(v.stop::BIGINT, {UNKNOWN_TIME})",
-                   "fault": f"CAST({_FAULT} AS TINYINT)", "counts": f"CAST({readmission or 'false'} AS TINYINT)",
-                   "hash": f"hash({', '.join(texts) or '0'})", **{f"text{i}": text for i, text in enumerate(texts)}}
-        self._select = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
+
+    def _query(self, one: Listing) -> Callable[[str], str]:
+        """The query that gives what ``_take`` wants of a listing, from the SQL of its table."""
+        texts = [f"CAST({self.attributes[name]} AS VARCHAR)" for name in self._visitly]
+        lateral = ""
+        if self.numbered:
+            number, blank = ("n.number::BIGINT", "q.number::BIGINT"), "v.id = '' OR v.patient = ''"
+        elif one.cells:
+            number, blank = ("v.id_number", "v.patient_number"), "v.blank"
+            first, second = (f"s.{cell}" for cell in one.cells)
+            lateral = (f", number_of({first}) AS id_number, number_of({second}) AS patient_number,"
+                       f" CASE WHEN number_of({first}) IS NULL THEN whole({first}) = '' ELSE false END OR"
+                       f" CASE WHEN number_of({second}) IS NULL THEN whole({second}) = '' ELSE false END AS blank")
+        else:
+            number, blank = ("plain_number(v.id)", "plain_number(v.patient)"), "v.id = '' OR v.patient = ''"
+        columns = (*number, "v.start::BIGINT", f"coalesce(v.stop::BIGINT, {UNKNOWN_TIME})",
+                   f"CAST(CASE WHEN {blank} THEN 1 WHEN v.start IS NULL THEN 2 ELSE 0 END AS TINYINT)",
+                   f"CAST({self.readmission or 'false'} AS TINYINT)", f"hash({', '.join(texts) or '0'})", *texts)
+        select = ", ".join(f"{sql} AS c{i}" for i, sql in enumerate(columns))
+        rows = f"(SELECT {one.select}{lateral} FROM ({{}}) s)" if one.select else "{}"
+        return lambda sql: f"SELECT {select} FROM {rows.replace('{}', sql)} v {self._join}"
 
     def take(self, one: Listing) -> None:
         """Take the rows of a listing; raises TextIdentifiers unless its identifiers are numbers, or numbered."""
-        query = f"SELECT {self._select} FROM {{}} v {self._join}"
-        batches = (self.export.rows(one.table, one.wanted, lambda sql: query.format(f"(SELECT {one.select} FROM ({sql})"
-                                                                                    f" s)"))
-                   if one.select else self.export.batches(query.format(one.table)))
+        query = self._query(one)
+        batches = (self.export.rows(one.table, one.wanted, query) if one.select
+                   else self.export.batches(query(one.table)))
         with closing(batches):
             for batch in batches:
                 self._take(batch)
@@ -228,7 +269,7 @@ class VisitRows:
     def keys(self) -> Int64:
         """The identifiers so far, sorted and distinct."""
         ids = self._array("id", np.int64)
-        return ids if (ids[1:] > ids[:-1]).all() else np.unique(ids)
+        return _sorted(ids)
 
     def table(self) -> str:
         """A temporary table of the rows so far: ``id`` and ``patient`` (texts), ``start``, ``stop``."""
@@ -239,23 +280,37 @@ class VisitRows:
         self.export.drop(numbers)
         return name
 
-    def _known(self) -> Int64:
-        """The identifiers of all listed patients; raises TextIdentifiers unless they are numbers."""
-        table = self.numbered[1] if self.numbered else self.people.sql
-        if not table:
-            return np.empty(0, np.int64)
-        number = "number::BIGINT" if self.numbered else "plain_number(id)"
-        if self.export.count(f"SELECT count(*) FROM {table} WHERE {number} IS NULL"):
-            raise TextIdentifiers
-        return _joined([batch.column(0).to_numpy() for batch in self.export.batches(f"SELECT {number} FROM {table}")],
-                       np.int64)
+    def _people(self) -> tuple[Int64, Int64, Distinct, Int32]:
+        """Of the listed patients: identifiers, births, the distinct rows of their facts, and the row of each.
+
+        Raises TextIdentifiers unless their identifiers are numbers, or numbered.
+        """
+        distinct = Distinct()
+        parts: list[tuple[NDArray[Any], ...]] = []
+        if self.people.sql:
+            facts = [self.attributes[name] for name in self._personal]
+            born = f"coalesce(p.birth::BIGINT, {UNKNOWN_TIME})" if self._aged else "0::BIGINT"
+            number, join = "plain_number(p.id)", ""
+            if self.numbered:
+                number, join = "q.number::BIGINT", f"JOIN {self.numbered[1]} q ON q.id = p.id"
+            columns = ", ".join((number, born, f"hash({', '.join(facts) or '0'})", *facts))
+            with closing(self.export.batches(f"SELECT {columns} FROM {self.people.sql} p {join}")) as batches:
+                for batch in batches:
+                    if batch.column(0).null_count:
+                        raise TextIdentifiers
+                    rows = distinct.numbers(batch.column(2).to_numpy(), batch.columns[3:])
+                    parts.append((batch.column(0).to_numpy(), batch.column(1).to_numpy(), rows))
+        columns = [_joined(list(column), np.int64) for column in zip(*parts, strict=True)] if parts else []
+        known, births, rows = columns or (np.empty(0, np.int64),) * 3
+        return known, births, distinct, rows.astype(np.int32)
 
     def arranged(self, table: str) -> Visits:
         """The visits in the order of their identifiers, each once; ``table`` is their name in the ledger.
 
         A visit that is listed again is a loss; of its rows the earliest counts.
         """
-        ledger, known = self.export.ledger, self._known()
+        ledger = self.export.ledger
+        known, births, facts, fact_of = self._people()
         for reason, count in zip(_FAULTS[1:], self._faults[1:].tolist(), strict=True):
             ledger.lose(table, reason, count)
         keys, patient, start, stop = (self._array(name, np.int64) for name in ("id", "patient", "start", "stop"))
@@ -270,13 +325,23 @@ class VisitRows:
                 ledger.lose(table, "visit listed again", int(again.sum()))
             keys, patient, start, stop, counts, row = (
                 column[order] for column in (keys, patient, start, stop, counts, row))
-        persons = np.unique(np.concatenate((known, patient)))
-        patients = ranks(persons, patient)
-        used = np.bincount(row, minlength=len(self._distinct.rows)) > 0
+        persons = _sorted(np.concatenate((_sorted(known), _sorted(patient))))
+        if self.numbered:
+            persons = np.arange(self.export.count(f"SELECT count(*) FROM {self.numbered[1]}"), dtype=np.int64)
+        patients, listed = ranks(persons, patient), ranks(persons, known)
         attributes: dict[str, Attribute] = {}
-        for i, name in enumerate(self.attributes):
-            texts = [row[i] if there else None for row, there in zip(self._distinct.rows, used, strict=True)]
-            if (found := _attribute(self.export, table, name, texts, row)).levels:
+        for name in self.attributes:
+            if name in self._aged:
+                birth = np.full(len(persons), UNKNOWN_TIME)
+                birth[listed] = births
+                found = _ages(birth[patients], start)
+            elif name in self._personal:
+                places = np.full(len(persons), -1, np.int32)
+                places[listed] = fact_of
+                found = _attribute(self.export, table, name, facts.rows, self._personal.index(name), places[patients])
+            else:
+                found = _attribute(self.export, table, name, self._distinct.rows, self._visitly.index(name), row)
+            if found.levels:
                 attributes[name] = found
         if self.readmission and (found := _readmitted(patients, start, stop, counts, attributes.get(DIED))).levels:
             attributes[READMITTED] = found
@@ -332,15 +397,30 @@ def _text_ranks(rows: Sequence[tuple[str, ...]]) -> Int64:
     return found
 
 
-def _attribute(export: Export, table: str, name: str, texts: Sequence[str | None], row: Int32) -> Attribute:
-    """The attribute whose text each distinct row has; without levels where no visit has it, or nearly each its own."""
+def _attribute(
+    export: Export, table: str, name: str, rows: Sequence[tuple[str, ...]], column: int, row: Int32
+) -> Attribute:
+    """A column of distinct rows as an attribute of visits with these rows, of which a negative one is none.
+
+    It has no levels where no visit has it, or nearly each its own.
+    """
+    used = np.bincount(row[row >= 0] if (row < 0).any() else row, minlength=len(rows)) > 0
+    texts = [one[column] if there else None for one, there in zip(rows, used, strict=True)]
     levels = tuple(sorted({text for text in texts if text}))
     if len(levels) > np.iinfo(np.int16).max:
         export.ledger.note(table, f"distinct values of {name}, too many to keep", len(levels))
         levels = ()
     place = {level: i for i, level in enumerate(levels)}
-    values = np.asarray([place.get(text, -1) if text else -1 for text in texts], np.int16)
+    values = np.asarray([*(place.get(text, -1) if text else -1 for text in texts), -1], np.int16)
     return Attribute(levels, values[row])
+
+
+def _ages(birth: Int64, start: Int64) -> Attribute:
+    """The age at the start of each visit, in bands of ten years."""
+    known = birth != UNKNOWN_TIME
+    years = (start - np.where(known, birth, start)) / 31_556_952
+    bands = np.where(known & (years >= 0), np.minimum(years // 10, 9), -1).astype(np.int16)
+    return Attribute((*(f"{ten}0-{ten}9" for ten in range(9)), "90+"), bands).take(np.arange(len(bands)))
 
 
 def _readmitted(patient: Int32, start: Int64, stop: Int64, counts: NDArray[np.bool_],
@@ -368,10 +448,12 @@ class Collected:
     """The rows of a table of codes: the visit of each, negative for a reason of ``lost``, and its distinct cells."""
 
     def __init__(
-        self, export: Export, table: str, lost: Mapping[int, str] | None = None, *, joined: bool = False
+        self, export: Export, table: str, lost: Mapping[int, str] | None = None, *, columns: Sequence[str] = (),
     ) -> None:
-        """``joined`` says that the cells of a row come as one text (``cells``)."""
-        self.export, self.table, self.joined = export, table, joined
+        """``columns`` are the columns of a row; where there are none its cells come as one text (``cells``)."""
+        self.export, self.table, self.columns = export, table, tuple(columns)
+        there = export.somewhere(table) if columns else set()
+        self.names = [name for name in columns if name in there]  # what no part has is not fetched
         self.reasons = {NO_VISIT: "no visit identifier", STRANGE_VISIT: "visit not in the visit table", **(lost or {})}
         self.distinct = Distinct()
         self._visits: list[Int32] = []
@@ -389,7 +471,16 @@ class Collected:
     def cells(self) -> Iterator[tuple[str, ...]]:
         """The distinct rows, each cell without blanks around it."""
         for row in self.distinct.rows:
-            yield tuple(cell.strip() for text in row for cell in (text.split(CELL) if self.joined else (text,)))
+            if self.columns:
+                texts = dict(zip(self.names, row, strict=True))
+                yield tuple(texts.get(name, "").strip() for name in self.columns)
+            else:
+                yield tuple(cell.strip() for cell in row[0].split(CELL))
+
+    def select(self, of: str) -> str:
+        """SQL of a hash and the columns that are fetched, of a row ``of``."""
+        names = ", ".join(f"{of}.{name}" for name in self.names)
+        return f"hash({names}) AS hash, {names}"
 
     def pairs(self, code: Callable[[tuple[str, ...]], Coded]) -> CodePairs:
         """The distinct (visit, code) pairs, and the losses; every distinct row is given to ``code`` once."""
@@ -398,8 +489,9 @@ class Collected:
         self._visits, self._rows = [], []
         placed = visits >= 0
         if not placed.all():
-            for number, count in zip(*np.unique(visits[~placed], return_counts=True), strict=True):
-                ledger.lose(self.table, self.reasons[int(number)], int(count))
+            for number, count in enumerate(np.bincount(-visits[~placed]).tolist()):
+                if count:
+                    ledger.lose(self.table, self.reasons[-number], count)
             visits, rows = visits[placed], rows[placed]
         times = np.bincount(rows, minlength=len(self.distinct.rows)).tolist()
         numbers: dict[str, int] = {}
@@ -461,15 +553,13 @@ def read_codes(
     """
     if not export.has(table):
         return no_pairs(table)
-    names = ", ".join(f"s.{column}" for column in columns)
+    collected = Collected(export, table, columns=tuple(columns))
     place, join = f"whole(s.{visit_column})", ""
+    number = numbered(f"s.{visit_column}")
     if visits.keys is None:
         join = f"LEFT JOIN {visits.sql} v ON v.id = {place}"
         number = f"CASE WHEN {place} = '' THEN {NO_VISIT} ELSE coalesce(v.number, {STRANGE_VISIT}) END"
-    else:
-        number = numbered(place)
-    collected = Collected(export, table)
-    select = f"SELECT {number} AS visit, hash({names}) AS hash, {names} FROM"
+    select = f"SELECT {number} AS visit, {collected.select('s')} FROM"
     for batch in export.rows(table, {visit_column: True, **columns}, lambda sql: f"{select} ({sql}) s {join}"):
         found = batch.column(0).to_numpy()
         collected.add(found if visits.keys is None else places(visits.keys, found),
@@ -477,9 +567,10 @@ def read_codes(
     return collected.pairs(code)
 
 
-def numbered(place: str) -> str:
-    """SQL of the number that an identifier (a text) is, for ``places``."""
-    return f"CASE WHEN {place} = '' THEN {_BLANK} ELSE coalesce(plain_number({place}), {_BLANK + 1}) END"
+def numbered(cell: str) -> str:
+    """SQL of the number that an identifier is, for ``places``."""
+    return (f"coalesce(plain_number({cell}), CASE WHEN whole({cell}) = '' THEN {_BLANK} ELSE"
+            f" coalesce(plain_number(whole({cell})), {_BLANK + 1}) END)")
 
 
 def places(keys: Int64, found: Int64) -> Int32:
@@ -505,7 +596,7 @@ def coded(
     A negative visit is none, for a reason of ``lost``. Every distinct row is given to ``code`` once. The staged table
     is dropped.
     """
-    collected = Collected(export, table, lost, joined=True)
+    collected = Collected(export, table, lost)
     for batch in export.batches(f"SELECT CAST(visit AS INT), hash(key), key FROM {staged}"):
         collected.add(batch.column(0).to_numpy(), batch.column(1).to_numpy(), batch.columns[2:])
     export.drop(staged)

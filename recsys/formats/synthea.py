@@ -14,6 +14,7 @@ from typing import Any
 from recsys.formats.contract import AGE, DIED, ETHNICITY, RACE, SEX, VISIT_TYPE, Ledger, Limits, Recorded
 from recsys.formats.mimic3 import one_code
 from recsys.formats.rows import (
+    AGE_AT_START,
     NO_PEOPLE,
     Coded,
     Listing,
@@ -54,7 +55,7 @@ def _encounters(export: Export, people: People) -> Visits:
                           " moment(s.stop) AS stop, lower(said(s.encounterclass)) AS kind")
     attributes = {VISIT_TYPE: "v.kind"}
     if people.sql:
-        attributes |= {AGE: "age_band((v.start - p.birth) / 31556952)", SEX: "p.sex", RACE: "p.race",
+        attributes |= {AGE: AGE_AT_START, SEX: "p.sex", RACE: "p.race",
                        ETHNICITY: "p.ethnicity",
                        DIED: "CASE WHEN v.kind = 'inpatient' THEN CASE WHEN p.death BETWEEN v.start AND v.stop + 86400"
                              " THEN 'yes' ELSE 'no' END END"}

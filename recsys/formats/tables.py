@@ -47,8 +47,10 @@ MACROS = (
     # The number that a text is the usual form of; NULL for 007, 1e3 and whatever else is written otherwise.
     "CREATE TEMP MACRO plain_number(x) AS CASE WHEN CAST(TRY_CAST(x AS BIGINT) AS VARCHAR) = x THEN TRY_CAST(x AS"
     " BIGINT) END",
+    "CREATE TEMP MACRO number_of(x) AS coalesce(plain_number(x), plain_number(whole(x)))",
     # Seconds since 1970 of a date or time (ISO 8601); NULL where it is none. Without an offset it is taken as UTC.
-    "CREATE TEMP MACRO moment(x) AS CASE WHEN length(x) <= 19 THEN CAST(floor(epoch(TRY_CAST(x AS TIMESTAMP))) AS"
+    "CREATE TEMP MACRO moment(x) AS CASE WHEN length(x) = 10 THEN CAST(TRY_CAST(x AS DATE) - DATE '1970-01-01' AS"
+    " BIGINT) * 86400 WHEN length(x) <= 19 THEN CAST(floor(epoch(TRY_CAST(x AS TIMESTAMP))) AS"
     " BIGINT) ELSE CAST(floor(epoch(TRY_CAST(x AS TIMESTAMPTZ))) AS BIGINT) END",
 )
 
@@ -214,6 +216,10 @@ class Export:
         """The columns that every part of a table has, in lower case."""
         names = [{name.strip().lower() for name in part.columns} for part in self.parts(table)]
         return set.intersection(*names) if names else set()
+
+    def somewhere(self, table: str) -> set[str]:
+        """The columns that some part of a table has, in lower case."""
+        return {name.strip().lower() for part in self.parts(table) for name in part.columns}
 
     def need(self, table: str) -> None:
         """Raise NotFound unless the export has the table."""
