@@ -174,7 +174,7 @@ class Listing:
     """Rows of visits with ``id``, ``patient``, ``start``, ``stop`` (seconds) and columns of attributes.
 
     They are what ``select`` makes of the rows ``s`` of a table of the export, or where it is empty the rows of a
-    temporary table. ``cells`` names the columns of the export that ``id`` and ``patient`` are, but for blanks and ``.0``.
+    temporary table. ``cells`` names the columns that ``id`` and ``patient`` are, but for blanks and ``.0``.
     """
 
     table: str
