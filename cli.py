@@ -28,8 +28,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "db": ("kb.db.commands:app", "The database: start, stop, upgrade, psql."),
     "doctor": ("kb.ground:doctor_app", "Check database, packages, GPU and disk, with a remedy for each fault."),
     "status": ("kb.ground:status_app", "What there is: drugs, buckets, sources, runs, on one screen."),
-    "demo": ("demo.commands:app", "Run the whole path on the bundled open data."),
-    "report": ("report.commands:app", "Write the results as one self-contained HTML page."),
+    "demo": ("mkmed.demo.commands:app", "Run the whole path on the bundled open data."),
+    "report": ("mkmed.report.commands:app", "Write the results as one self-contained HTML page."),
 }
 """Every top-level command: its Typer application, imported on use, and its line in the help."""
 

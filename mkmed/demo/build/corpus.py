@@ -1,8 +1,8 @@
-"""Builds the bundled corpus from the source folders: ``python -m demo.build.corpus SOURCES [OUT]``.
+"""Builds the bundled corpus from the source folders: ``python -m mkmed.demo.build.corpus SOURCES [OUT]``.
 
 SOURCES holds the folders demo_corpus, drugcentral_pharmgkb, drugmechdb, ddi, mappings, labeledin, ccd3d,
-chebi20_pubchem and chemicals_pubchem as ``demo/data/README.md`` describes them. Writes the tables, MANIFEST.json and
-SHA256SUMS; the same sources give the same bytes.
+chebi20_pubchem and chemicals_pubchem as ``mkmed/demo/data/README.md`` describes them. Writes the tables, MANIFEST.json
+and SHA256SUMS; the same sources give the same bytes.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from demo.build import graph
-from demo.build.drugs import COLUMNS, TIERS, Drug, add_corpus, add_ndc, add_pharmgkb, add_rxnorm, from_vocabulary
-from demo.build.manifest import describe, write_sums
-from demo.build.obo import Term, read_terms
-from demo.build.properties import NAMES, pubchem_rows
-from demo.build.sources import check_sources
-from demo.build.structures import ccd_ids, formula_of, open_smiles, write_ccd, write_rdkit
-from demo.build.tables import read_tsv, write_tsv
-from demo.build.texts import Text, corpus_texts, further_texts
-from demo.build.vocabulary import Vocabulary, read_vocabulary
 from kb.output import write
+from mkmed.demo.build import graph
+from mkmed.demo.build.drugs import COLUMNS, TIERS, Drug, add_corpus, add_ndc, add_pharmgkb, add_rxnorm, from_vocabulary
+from mkmed.demo.build.manifest import describe, write_sums
+from mkmed.demo.build.obo import Term, read_terms
+from mkmed.demo.build.properties import NAMES, pubchem_rows
+from mkmed.demo.build.sources import check_sources
+from mkmed.demo.build.structures import ccd_ids, formula_of, open_smiles, write_ccd, write_rdkit
+from mkmed.demo.build.tables import read_tsv, write_tsv
+from mkmed.demo.build.texts import Text, corpus_texts, further_texts
+from mkmed.demo.build.vocabulary import Vocabulary, read_vocabulary
 
 CLASS_NAMES = Path(__file__).parent / "atc_names.tsv"
 """WHO's names of the ATC's upper levels, and of classes that PharmGKB does not list: code, tab, name."""

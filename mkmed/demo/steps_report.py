@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from demo.step import Demo, Step
 from kb import output
+from mkmed.demo.step import Demo, Step
 
 
 def _report(demo: Demo) -> None:
-    from report.collect import collect
-    from report.page import write
+    from mkmed.report.collect import collect
+    from mkmed.report.page import write
 
     findings = replace(collect(demo.engine, demo.settings), recommendation=demo.recommendation)
     path = write(findings, demo.settings.home / "report.html")

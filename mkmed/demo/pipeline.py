@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo import steps_embed, steps_kb, steps_recsys, steps_report
-from demo.step import Demo, Scale, Step
 from kb import output
 from kb.errors import Busy
 from kb.settings import Settings
+from mkmed.demo import steps_embed, steps_kb, steps_recsys, steps_report
+from mkmed.demo.step import Demo, Scale, Step
 
 if TYPE_CHECKING:
     pass

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rdkit import Chem, RDLogger
 
-from demo.build.obo import Term
-from demo.build.tables import read_tsv, sdf_blocks, sdf_tags, write_gz
+from mkmed.demo.build.obo import Term
+from mkmed.demo.build.tables import read_tsv, sdf_blocks, sdf_tags, write_gz
 
 METHODS = {
     "ccd": "wwPDB Chemical Component Dictionary ideal coordinates",

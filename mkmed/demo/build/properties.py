@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from demo.build.drugs import Drug
-from demo.build.tables import read_tsv
+from mkmed.demo.build.drugs import Drug
+from mkmed.demo.build.tables import read_tsv
 
 NAMES = {
     "mol_weight": "molecular_weight",

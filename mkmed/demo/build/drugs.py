@@ -8,10 +8,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from demo.build.obo import Term
-from demo.build.structures import inchikey_of
-from demo.build.tables import read_tsv
-from demo.build.vocabulary import Vocabulary
+from mkmed.demo.build.obo import Term
+from mkmed.demo.build.structures import inchikey_of
+from mkmed.demo.build.tables import read_tsv
+from mkmed.demo.build.vocabulary import Vocabulary
 
 TIERS = ("core", "text", "further", "vocabulary")
 COLUMNS = ("key", "tier", "name", "kind", "smiles", "smiles_from", "inchikey", "formula", "identifiers", "synonyms")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from demo.build.tables import flat, read_tsv
+from mkmed.demo.build.tables import flat, read_tsv
 
 Triple = tuple[str, str, str]
 

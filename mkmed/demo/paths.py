@@ -10,13 +10,13 @@ from kb.errors import NotFound
 
 
 def data_path(name: str = "") -> Path:
-    """The folder ``demo/data``, or the file or folder ``name`` in it; raises NotFound when it is not there."""
+    """The folder ``mkmed/demo/data``, or the file or folder ``name`` in it; raises NotFound when it is not there."""
     found = bundle_path() / name
     if not found.exists():
-        raise NotFound(f"{name} is not among the bundled data", hint="demo/README.md lists what there is")
+        raise NotFound(f"{name} is not among the bundled data", hint="mkmed/demo/README.md lists what there is")
     return found
 
 
 def patient_path() -> Path:
     """The invented patient of the demo, as ``mkmed recsys recommend --visit`` takes one."""
-    return Path(str(files("demo") / "patient.json"))
+    return Path(str(files("mkmed.demo") / "patient.json"))

@@ -1,7 +1,8 @@
-"""Puts the open EHR extracts of ``demo/data/ehr_*`` together from the published folders, each file by its checksum.
+"""Puts the open EHR extracts of ``mkmed/demo/data/ehr_*`` together from published folders, each file by its checksum.
 
-Run: ``python -m demo.build.ehr --mimic3 DIR --mimic4 DIR --meds FILE --eicu DIR --synthea DIR --omop FILE --target T``.
-Every argument is one published set; a set that is not given is left as it is. CSV is gzipped as it is, byte for byte.
+Run: ``python -m mkmed.demo.build.ehr --mimic3 DIR --mimic4 DIR --meds FILE --eicu DIR --synthea DIR --omop FILE
+--target T``. Every argument is one published set; a set that is not given is left as it is. CSV is gzipped as it is,
+byte for byte.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import io
 from pathlib import Path
 from typing import Any
 
-from demo.build.tables import sha256, write_gz
 from kb.duck import ATTACHED, open_duck, private_folder
 from kb.errors import ContractViolation, NotFound
 from kb.output import say
+from mkmed.demo.build.tables import sha256, write_gz
 
 SOURCES: dict[str, dict[str, str]] = {
     "mimic3": {

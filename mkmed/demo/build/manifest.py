@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from demo.build.tables import sha256
+from mkmed.demo.build.tables import sha256
 
 DRUG_TABLES = "DrugBank vocabulary (CC0), DrugCentral, PharmGKB, RxNorm (NLM), LabeledIn (NLM), wwPDB CCD, FDA UNII"
 FILES: dict[str, dict[str, str]] = {

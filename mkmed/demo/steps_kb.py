@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo.step import Demo, Step
 from kb import output
 from kb.sources.contract import IngestOptions
+from mkmed.demo.step import Demo, Step
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -100,7 +100,7 @@ def _verify(demo: Demo) -> None:
 
 def bundled(name: str) -> Path:
     """A file or folder of the bundled data."""
-    from demo.paths import data_path
+    from mkmed.demo.paths import data_path
 
     return data_path(name)
 

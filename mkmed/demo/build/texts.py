@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.build.tables import flat, read_tsv
-from demo.build.vocabulary import Vocabulary
+from mkmed.demo.build.tables import flat, read_tsv
+from mkmed.demo.build.vocabulary import Vocabulary
 
 PROVIDERS = {
     "DrugCentral": ("DrugCentral", "CC-BY-SA-4.0", "definition"),

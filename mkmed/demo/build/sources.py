@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from demo.build.tables import sha256
 from kb.errors import ContractViolation, NotFound
+from mkmed.demo.build.tables import sha256
 
 SOURCES: dict[str, str] = {
     "demo_corpus/drugs.tsv":
@@ -59,6 +59,6 @@ def check_sources(folder: Path) -> None:
     for name, expected in SOURCES.items():
         path = folder / name
         if not path.is_file():
-            raise NotFound(f"{name} is not in {folder}", hint="demo/data/README.md tells where it was published")
+            raise NotFound(f"{name} is not in {folder}", hint="mkmed/demo/data/README.md tells where it was published")
         if sha256(path) != expected:
             raise ContractViolation(f"{name} is not the file that the corpus was built from", hint=f"sha256 {expected}")

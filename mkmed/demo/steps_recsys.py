@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from demo.step import Demo, Step
-from demo.steps_kb import bundled
 from kb import output
+from mkmed.demo.step import Demo, Step
+from mkmed.demo.steps_kb import bundled
 from recsys.experiments.config import Config
 
 TRAINED_ON = "eicu"
@@ -108,8 +108,8 @@ def _compare(demo: Demo) -> None:
 
 
 def _recommend(demo: Demo) -> None:
-    from demo.paths import patient_path
-    from report.explained import explain_patient
+    from mkmed.demo.paths import patient_path
+    from mkmed.report.explained import explain_patient
 
     shown = demo.recommendation = explain_patient(demo.settings, patient_path(), _finished(demo)["mkmed"].name)
     output.emit([{"medication": f"{row['code']} {row['name']}", "probability": row["probability"],
@@ -120,7 +120,7 @@ def _recommend(demo: Demo) -> None:
 
 
 STEPS = (
-    Step("open patient data", "mkmed recsys prepare --format eicu --root demo/data/ehr_eicu_demo --min-visits 1",
+    Step("open patient data", "mkmed recsys prepare --format eicu --root mkmed/demo/data/ehr_eicu_demo --min-visits 1",
          _prepare, _prepared, _show_cohorts),
     Step("recommenders", "mkmed recsys train --cohort eicu --recommender mkmed", _train, _trained, _show_recommenders),
     Step("comparison", "mkmed recsys compare MKMED BASELINE", _compare),
