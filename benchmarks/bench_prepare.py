@@ -3,11 +3,11 @@
 Run: ``python benchmarks/bench_prepare.py [--mimic PRESCRIPTIONS] [--omop PATIENTS]``, with a filled knowledge base. Two
 exports are written to a temporary folder, each in turn: MIMIC-IV's layout (20 million prescriptions; MIMIC-IV has 20.3
 million) and OMOP's (a million patients with 40 visits each, a condition and a drug a visit). Each is read by its format
-into arrays, and made into a cohort from the files to the disk (``recsys prepare``), within the default ``--memory``. Its
-files are loaded into tables by plain ``read_csv`` of DuckDB with the same bound (the columns that mkmed reads, no join,
-nothing distinct), as texts and with the types that DuckDB finds; and by pandas, which would not fit the whole OMOP
-export, in a tenth of the rows. Every reader is a process of its own; times are CPU seconds of all its threads, because
-the machine is shared.
+into arrays, and made into a cohort from the files to the disk (``recsys prepare``), within the default ``--memory``.
+Its files are loaded into tables by plain ``read_csv`` of DuckDB with the same bound (the columns that mkmed reads, no
+join, nothing distinct), as texts and with the types that DuckDB finds; and by pandas, which would not fit the whole
+OMOP export, in a tenth of the rows. Every reader is a process of its own; times are CPU seconds of all its threads,
+because the machine is shared.
 """
 
 from __future__ import annotations

@@ -284,9 +284,9 @@ def _read_events(export: Export, keys: Int64) -> _Events:
         if not export.has(event.table):
             continue
         collected = found.collected[kind] = _collected(export, event)
-        select = f"SELECT {numbered('s.visit_occurrence_id')} AS visit, {collected.select('s')} FROM"
+        select = f"SELECT {numbered('s.visit_occurrence_id')} AS visit, {collected.select('s')} FROM ({{}}) s"
         others = 0
-        for batch in export.rows(event.table, _wanted(event), lambda sql, select=select: f"{select} ({sql}) s"):
+        for batch in export.rows(event.table, _wanted(event), select.format):
             visit = batch.column(0).to_numpy()
             place = np.where(visit == 0, np.int32(-1), ranks(keys, visit))  # visit 0 is none
             if missing := int((place < 0).sum()):

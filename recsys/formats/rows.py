@@ -300,9 +300,8 @@ class VisitRows:
                         raise TextIdentifiers
                     rows = distinct.numbers(batch.column(2).to_numpy(), batch.columns[3:])
                     parts.append((batch.column(0).to_numpy(), batch.column(1).to_numpy(), rows))
-        columns = [_joined(list(column), np.int64) for column in zip(*parts, strict=True)] if parts else []
-        known, births, rows = columns or (np.empty(0, np.int64),) * 3
-        return known, births, distinct, rows.astype(np.int32)
+        known, births, places = (_joined([part[i] for part in parts], np.int64) for i in range(3))
+        return known, births, distinct, places.astype(np.int32)
 
     def arranged(self, table: str) -> Visits:
         """The visits in the order of their identifiers, each once; ``table`` is their name in the ledger.

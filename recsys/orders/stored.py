@@ -2,8 +2,8 @@
 
 All names are kept, those of drugs outside the model's vocabulary too: without ``insulin glargine`` in the lexicon the
 text would be read as insulin. What was learned from the orders of patients is left out. Of the user's own map, whose
-texts may be a patient's, what orders mean is kept under salted hashes of their texts (``SealedMap``); the salt is a hash
-of the map, so that the same training stores the same bytes.
+texts may be a patient's, what orders mean is kept under salted hashes of their texts (``SealedMap``); the salt is a
+hash of the map, so that the same training stores the same bytes.
 """
 
 from __future__ import annotations
