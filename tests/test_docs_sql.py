@@ -20,6 +20,7 @@ EXAMPLES = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "sql.md").read_text(
 def filled(database):
     from embed.runs import store
     from kb.graph.load import load_triples  # noqa: F401 - the graph's loader must at least import
+    from kb.identity.fingerprints import renew
     from kb.ingest.runs import start_run
     from kb.ingest.write import write_batch
 
@@ -40,6 +41,8 @@ def filled(database):
             "DELETE FROM mkmed.drug_name WHERE name = 'Dimethylbiguanide' AND length(:artifact) > 0",
         ):
             connection.execute(text(statement), {"artifact": artifact})
+        connection.execute(text("UPDATE mkmed.text SET content = content || ' It lowers blood glucose.'"))
+        renew(connection)
         embedding_run = start_run(connection, "pretrain")
         ids = np.array(connection.execute(text("SELECT id FROM mkmed.drug ORDER BY id")).scalars().all())
     vectors = np.random.default_rng(0).normal(size=(len(ids), 64)).astype(np.float32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 from rdkit import Chem, DataStructs
 from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
@@ -12,40 +10,15 @@ from sqlalchemy import Engine, text
 from kb.db.roles import create_roles
 from kb.errors import DataError, UsageError
 from kb.identity import fingerprints
-from kb.ingest.engine import register_source
-from kb.ingest.records import Batch, Document, DrugRecord, Name, TextRecord
-from kb.ingest.runs import start_run
-from kb.ingest.write import write_batch
-from kb.licences import LICENCES
 from kb.query import find
-from kb.sources.contract import Origin
 from tests.databases import roles_lock
-
-DRUGS = {
-    "Metformin": "CN(C)C(=N)NC(=N)N", "Phenformin": "N=C(N)NC(=N)NCCc1ccccc1", "Aspirin": "CC(=O)Oc1ccccc1C(=O)O",
-    "Salicylamide": "NC(=O)c1ccccc1O", "Benzene": "c1ccccc1", "Sodium chloride": "[Cl-].[Na+]", "Heparin": None,
-    "Sodium salicylate": "O=C([O-])c1ccccc1O.[Na+]",
-}
-TEXTS = {"Metformin": "A biguanide that lowers blood glucose in type 2 diabetes.",
-         "Heparin": "An anticoagulant. It does not lower glucose.", "Aspirin": "Relieves pain and fever; thins blood."}
+from tests.few_drugs import DRUGS, fill
 
 
 @pytest.fixture(scope="module")
 def filled(database: Engine) -> Engine:
-    """Eight drugs, three texts."""
-    with database.begin() as connection:
-        run_id = start_run(connection, "ingest", name="hand")
-        register_source(connection, Origin("hand", "Hand", "https://example.org", "fetched", (LICENCES["CC0-1.0"],)))
-        paper = Document("hand", "https://example.org/1", "text/plain", "CC0-1.0", "", datetime.now(UTC), "p", payload=b"x",
-                         upstream_version="1")
-        batch = Batch()
-        for number, (name, smiles) in enumerate(DRUGS.items()):
-            molecule = Chem.MolFromSmiles(smiles) if smiles else None
-            known = {"smiles": Chem.MolToSmiles(molecule), "inchikey": Chem.MolToInchiKey(molecule)} if molecule else {}
-            batch.drugs.append(DrugRecord(f"user.hand:{number}", name, paper, names=(Name(f"{name} hydrate 50%"),), **known))
-            if name in TEXTS:
-                batch.payloads.append(TextRecord(f"user.hand:{number}", paper, "Hand book", TEXTS[name], "CC0-1.0"))
-        write_batch(connection, run_id, "hand", batch)
+    """The few drugs."""
+    fill(database)
     return database
 
 
