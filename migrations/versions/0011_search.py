@@ -1,7 +1,7 @@
 """Search: bits of structures, words of names, and the functions that read them.
 
-Revision ID: 0010
-Revises: 0009
+Revision ID: 0011
+Revises: 0010
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import BIT
 
-revision = "0010"
-down_revision: str | None = "0009"
+revision = "0011"
+down_revision: str | None = "0010"
 branch_labels = None
 depends_on = None
 
@@ -39,7 +39,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_drug_name_words", "drug_name", [sa.text("to_tsvector('simple'::regconfig, name)")], schema="mkmed",
                     postgresql_using="gin")
-    script = (files("migrations") / "sql" / "0010_search.sql").read_text()
+    script = (files("migrations") / "sql" / "0011_search.sql").read_text()
     op.get_bind().exec_driver_sql(script, execution_options={"no_parameters": True})
 
 
