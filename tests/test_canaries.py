@@ -226,7 +226,8 @@ CALLS = {
     "may_read_closed": ["SELECT mkmed.may_read_closed()"],
     "modality_names": ["SELECT mkmed.modality_names(63::smallint)"],
 }
-DENIED = {"add_reader", "artifact_id", "build_triple_keys", "drop_triple_keys", "retire"}
+DENIED = {"add_reader", "artifact_id", "attach_vector_tables", "build_triple_keys", "drop_triple_keys",
+          "drop_vector_tables", "index_vector_table", "make_vector_tables", "retire"}
 """Routines that a reader may not call."""
 
 
