@@ -141,7 +141,9 @@ def resources(bundle: Any) -> list[Mapping[str, Any]]:
     found = []
     for entry in entries:
         resource = entry.get("resource") if isinstance(entry, Mapping) else None
-        kind = resource.get("resourceType") if isinstance(resource, Mapping) else None
+        if not isinstance(resource, Mapping):
+            continue
+        kind = resource.get("resourceType")
         if kind in ("Patient", "Encounter", "Condition", "Procedure", "MedicationRequest"):
             try:
                 get_fhir_model_class(kind).model_validate(resource)
@@ -183,7 +185,11 @@ def patient_of(prefetch: Mapping[str, Any], encounter: str | None, service: Reco
                 key = fhir.code_of(resource.get("code"), DIAGNOSIS if kind == "diagnosis" else PROCEDURE)
             if key:
                 codes[kind][where].append(key)
-    visits = [Visit(*(tuple(dict.fromkeys(codes[kind][n])) for kind in ("diagnosis", "procedure", "medication")))
+
+    def distinct(kind: str, number: int) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(codes[kind][number]))
+
+    visits = [Visit(distinct("diagnosis", n), distinct("procedure", n), distinct("medication", n))
               for n in range(len(place))]
     last = visits[-1]
     return Patient((*visits[:-1], Visit(last.diagnosis, last.procedure, (), last.medication)))
