@@ -1,7 +1,7 @@
 """The service under load: 20,000 requests of eight kinds by 50 clients, and CDS Hooks with a bundle of Synthea's.
 
 Needs a filled home (MKMED_HOME) with a published embedding run and a trained recommender: ``mkmed demo`` makes one.
-Says requests a second, p50, p95 and p99 in milliseconds, how many were lost, and the server's memory early and at the end.
+Says requests a second, p50, p95 and p99 in milliseconds, how many were lost, and the server's memory early and late.
 """
 
 from __future__ import annotations
