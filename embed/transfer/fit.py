@@ -23,6 +23,9 @@ LEAST = 20
 LANDMARKS = 4_000
 """Training drugs that molecules are compared with at most; of more, as many are drawn (subset of regressors)."""
 TANIMOTO_COMPONENTS = 512
+REFERENCE = 1_000
+"""Training drugs that the hubs among wide vectors are told by."""
+NONE = np.empty((1, 0), np.float32)
 TELLING = ("text", "graph")
 """Kinds that the wide vector and the choice of the penalty go by."""
 
@@ -104,7 +107,7 @@ def fit_head(drugs: Drugs, truths: Mapping[str, Truth], *, width: int, encoder: 
     for name in usable:
         if name not in ridges:
             ridges[name] = solve(similarity, *_training(usable[name], drugs), landmarks, chosen)
-    targets = {name: _target(similarity, ridges[name], usable[name], drugs, landmarks) for name in usable}
+    targets = {name: _target(similarity, ridges[name], usable[name], drugs) for name in usable}
     names = [drugs.names[row] for row in landmarks]
     notes = {"penalty": chosen, "validation recall@10": scores, "training drugs": len(train)}
     return _with_wide(kernel, targets, [name for name in TELLING if name in usable], drugs, train, width, names,
@@ -130,19 +133,16 @@ def recall(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: Drugs, side: i
     return float((np.concatenate(found) <= k).mean())
 
 
-def _target(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: Drugs, landmarks: NDArray[np.int64]) -> Target:
+def _target(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: Drugs) -> Target:
     matrix, known = truth
     train = np.flatnonzero(known & (drugs.side == 0))
-    has = known[landmarks]
     asked = np.flatnonzero(known & (drugs.side == 1))
     if len(asked) >= NEAR:
-        near = similarity[asked][:, has].max(1)
-        agreement = (unit(similarity[asked] @ ridge.alpha + ridge.mean) * matrix[asked]).sum(1)
+        foretold, truth_of = similarity[asked] @ ridge.alpha + ridge.mean, matrix[asked]
     else:  # hardly a validation drug: the training drugs, each without itself
-        alone = similarity[train][:, has].copy()
-        alone[train[:, None] == landmarks[has][None, :]] = -1
-        near, agreement = alone.max(1), (unit(ridge.left_out) * matrix[train]).sum(1)
-    rising = IsotonicRegression(out_of_bounds="clip").fit(near, agreement)
+        foretold, truth_of = ridge.left_out, matrix[train]
+    far = np.linalg.norm(foretold - ridge.mean, axis=1)
+    rising = IsotonicRegression(out_of_bounds="clip").fit(far, (unit(foretold) * truth_of).sum(1))
     return Target(ridge.mean, ridge.alpha, ridge.shift, matrix[train].astype(np.float32), unit(ridge.left_out),
                   rising.X_thresholds_.astype(np.float32), rising.y_thresholds_.astype(np.float32))
 
@@ -153,7 +153,7 @@ def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], d
     some = train[:LANDMARKS]
     tanimoto = _tanimoto_components(kernel)
     parts = ["tanimoto", *(["network"] if kernel.network is not None else []), *telling]
-    draft = TransferHead(kernel, targets, Wide(tanimoto, [], {}, {}, np.empty(0), np.empty((0, 0))), names, encoder,
+    draft = TransferHead(kernel, targets, Wide(tanimoto, [], {}, {}, NONE[0], NONE, NONE), names, encoder,
                          notes)
     fitted = drugs.molecules.take(some)
     vectors = _left_out(draft, fitted)
@@ -162,11 +162,14 @@ def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], d
         raw["network"] = kernel.network.apply(fitted.network)
     mean = {name: raw[name].mean(0).astype(np.float32) for name in parts}
     weight = {name: 1 / np.sqrt(max(_spread(unit(raw[name] - mean[name])), 1e-6)) for name in parts}
-    draft.wide = Wide(tanimoto, parts, mean, {k: float(v) for k, v in weight.items()}, np.empty(0), np.empty((0, 0)))
+    draft.wide = Wide(tanimoto, parts, mean, {k: float(v) for k, v in weight.items()}, NONE[0], NONE, NONE)
     whole = wide_parts(draft, fitted, vectors)
     centre = whole.mean(0).astype(np.float32)
     _, _, right = randomized_svd(whole - centre, min(width, *whole.shape), random_state=0)
-    draft.wide = Wide(tanimoto, parts, mean, draft.wide.weight, centre, np.ascontiguousarray(right.T, np.float32))
+    components = np.ascontiguousarray(right.T, np.float32)
+    chosen = np.random.default_rng(0).permutation(len(some))[:REFERENCE]
+    reference = unit((whole[chosen] - centre) @ components)
+    draft.wide = Wide(tanimoto, parts, mean, draft.wide.weight, centre, components, reference)
     return draft
 
 

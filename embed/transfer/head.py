@@ -33,9 +33,9 @@ class Target:
     """What predicts one kind of vector: ``mean`` (D,), ``alpha`` (m, D), zero for landmarks that have none.
 
     ``shift`` (m,) is what leaving a landmark out changes, as a factor of its ``alpha``. ``truth`` (t, D) are the unit
-    vectors of the training drugs and ``foretold`` (t, D) the unit predictions of each from the others. ``close`` and
-    ``agrees`` are the points of a rising function, fitted on validation drugs, from the similarity of the nearest
-    training drug to the cosine between prediction and truth.
+    vectors of the training drugs and ``foretold`` (t, D) the unit predictions of each from the others. ``far`` and
+    ``agrees`` are the points of a rising function, fitted on validation drugs, from how far a prediction is from the
+    mean (it stays there when nothing is alike) to the cosine between prediction and truth.
     """
 
     mean: Matrix
@@ -43,7 +43,7 @@ class Target:
     shift: Matrix
     truth: Matrix
     foretold: Matrix
-    close: Matrix
+    far: Matrix
     agrees: Matrix
 
 
@@ -52,7 +52,7 @@ class Wide:
     """The vector of a structure: four parts, each centred, to length 1 and weighted, on W principal components.
 
     The parts are the Tanimoto kernel's principal components (``tanimoto`` (m, r) takes similarities there), MiniMol's
-    fingerprint, and the foretold text and graph vectors.
+    fingerprint, and the foretold text and graph vectors. ``reference`` (r, W) are training drugs', to tell hubs by.
     """
 
     tanimoto: Matrix
@@ -61,6 +61,7 @@ class Wide:
     weight: dict[str, float]
     centre: Matrix
     components: Matrix
+    reference: Matrix
 
     @property
     def width(self) -> int:
@@ -105,16 +106,13 @@ class TransferHead:
         similarity = self.kernel(molecules)
         own = similarity.argmax(1)
         same = similarity[np.arange(len(own)), own] > SAME
-        others = similarity.copy()
-        others[np.flatnonzero(same), own[same]] = -1
         vectors, agreement = {}, {}
         for name, target in self.targets.items():
             out = similarity @ target.alpha + target.mean
             out[same] += target.alpha[own[same]] * target.shift[own[same], None]
             vectors[name] = out.astype(np.float32)
-            has = target.alpha.any(1)
-            near = others[:, has].max(1) if has.any() else np.zeros(len(out), np.float32)
-            agreement[name] = np.interp(near, target.close, target.agrees).astype(np.float32)
+            far = np.linalg.norm(out - target.mean, axis=1)
+            agreement[name] = np.interp(far, target.far, target.agrees).astype(np.float32)
         return Foretold(vectors, agreement, self._wide(molecules, vectors), similarity)
 
     def _wide(self, molecules: Molecules, vectors: Mapping[str, Matrix]) -> Matrix:
@@ -128,13 +126,18 @@ class TransferHead:
         target, a, b = self.targets[kind], unit(foretold), unit(candidates)
         return csls(a @ b.T, hubness(a, target.truth), hubness(b, target.foretold))
 
+    def wide_hubness(self, wide: Matrix) -> Matrix:
+        """How much of a hub each wide vector (n, W) of a known drug is among the training drugs."""
+        return hubness(wide, self.wide.reference, own=1)
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The head as arrays."""
         out = {**self.kernel.arrays(), "wide.tanimoto": self.wide.tanimoto, "wide.centre": self.wide.centre,
-               "wide.components": self.wide.components, **pack_strings("names", self.names)}
+               "wide.components": self.wide.components, "wide.reference": self.wide.reference.astype(np.float16),
+               **pack_strings("names", self.names)}
         out |= {f"wide.mean.{name}": value for name, value in self.wide.mean.items()}
         for name, target in self.targets.items():
-            for part in ("mean", "alpha", "shift", "close", "agrees"):
+            for part in ("mean", "alpha", "shift", "far", "agrees"):
                 out[f"target.{name}.{part}"] = getattr(target, part)
             for part in ("truth", "foretold"):
                 out[f"target.{name}.{part}"] = getattr(target, part).astype(np.float16)
@@ -152,7 +155,8 @@ class TransferHead:
                                    for part in Target.__dataclass_fields__}) for name in meta["targets"]}
         parts = list(meta["wide"]["parts"])
         wide = Wide(arrays["wide.tanimoto"], parts, {name: arrays[f"wide.mean.{name}"] for name in parts},
-                    dict(meta["wide"]["weight"]), arrays["wide.centre"], arrays["wide.components"])
+                    dict(meta["wide"]["weight"]), arrays["wide.centre"], arrays["wide.components"],
+                    arrays["wide.reference"].astype(np.float32))
         return cls(Kernel.from_arrays(dict(arrays)), targets, wide, unpack_strings("names", arrays), meta["encoder"],
                    meta["chosen"])
 
@@ -180,10 +184,14 @@ def csls(similarity: Matrix, a: Matrix, b: Matrix) -> Matrix:
 
 
 @one_thread
-def hubness(vectors: Matrix, reference: Matrix) -> Matrix:
-    """The mean similarity of unit vectors (n, D) to the ``NEAR`` nearest of the reference's."""
-    if not len(reference):
+def hubness(vectors: Matrix, reference: Matrix, own: int = 0) -> Matrix:
+    """The mean similarity of unit vectors (n, D) to the ``NEAR`` nearest of the reference's, after ``own`` nearer ones.
+
+    A vector that may be in the reference itself is not to count: ``own`` is 1 then.
+    """
+    if len(reference) <= own:
         return np.zeros(len(vectors), np.float32)
-    similarity, k = vectors @ reference.T, min(NEAR, len(reference))
-    out: Matrix = np.partition(similarity, -k, axis=1)[:, -k:].mean(1).astype(np.float32)
+    similarity, k = vectors @ reference.T, min(NEAR + own, len(reference))
+    nearest = -np.sort(-np.partition(similarity, -k, axis=1)[:, -k:], axis=1)
+    out: Matrix = nearest[:, own:].mean(1).astype(np.float32)
     return out
