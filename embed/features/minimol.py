@@ -36,8 +36,10 @@ POSITIONS, STEPS = 8, 16
 """Laplacian eigenvectors, and steps of the random walk."""
 BATCH = 64
 
-ELEMENTS = ("C N O S F Si P Cl Br Mg Na Ca Fe As Al I B V K Tl Yb Sb Sn Ag Pd Co Se Ti Zn H Li Ge Cu Au Ni Cd In Mn Zr"
-            " Cr Pt Hg Pb").split()
+ELEMENTS = (
+    "C", "N", "O", "S", "F", "Si", "P", "Cl", "Br", "Mg", "Na", "Ca", "Fe", "As", "Al", "I", "B", "V", "K", "Tl", "Yb",
+    "Sb", "Sn", "Ag", "Pd", "Co", "Se", "Ti", "Zn", "H", "Li", "Ge", "Cu", "Au", "Ni", "Cd", "In", "Mn", "Zr", "Cr",
+    "Pt", "Hg", "Pb")
 _TABLE = Chem.GetPeriodicTable()
 _ELEMENT = np.full(119, len(ELEMENTS), np.int64)
 _ELEMENT[[_TABLE.GetAtomicNumber(symbol) for symbol in ELEMENTS]] = np.arange(len(ELEMENTS))

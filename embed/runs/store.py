@@ -102,10 +102,10 @@ def write_run(
 ) -> None:
     """Store all vectors of a run, or none.
 
-    ``vectors`` maps names of ``VECTOR_KINDS`` to (drug ids [N], matrix [N, D]) with one D for all but "predicted"; "fused" must be
-    there. ``rests_on`` [N, 6] says for each fused vector which modalities it was made from. The run's row must exist
-    (``kb.ingest.runs.start_run``). Raises DataError for vectors that are not finite, of norm near zero, or of another
-    width.
+    ``vectors`` maps names of ``VECTOR_KINDS`` to (drug ids [N], matrix [N, D]) with one D for all but "predicted";
+    "fused" must be there. ``rests_on`` [N, 6] says for each fused vector which modalities it was made from. The run's
+    row must exist (``kb.ingest.runs.start_run``). Raises DataError for vectors that are not finite, of norm near zero,
+    or of another width.
     """
     width = _checked_width(vectors, rests_on)
     with engine.begin() as connection:

@@ -56,7 +56,8 @@ class Predictions:
         similarity = self.stored.matrix @ wide
         few = min(max(ASKED, k), len(similarity))
         rows = np.argpartition(-similarity, few - 1)[:few]
-        order = rows[np.argsort(-(2 * similarity[rows] - self.head.wide_hubness(self.stored.matrix[rows])), kind="stable")]
+        corrected = 2 * similarity[rows] - self.head.wide_hubness(self.stored.matrix[rows])
+        order = rows[np.argsort(-corrected, kind="stable")]
         return order[:k], similarity[order[:k]]
 
     def facts(self, kind: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -81,7 +82,7 @@ class Predictions:
         return ids[order], match[order]
 
     def sure(self, foretold: Foretold, row: int = 0) -> float:
-        """How near to the truth the predictions of a molecule are expected to be: the mean cosine over texts and graph."""
+        """How near to the truth a molecule's predictions are expected to be: the mean cosine over texts and graph."""
         known = [foretold.agreement[name][row] for name in FOUND_IN if name in foretold.agreement]
         known = known or [foretold.agreement[name][row] for name in foretold.agreement]
         return round(float(np.mean(known)), 3)

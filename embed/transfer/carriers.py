@@ -12,7 +12,7 @@ from embed.transfer.head import Foretold, TransferHead
 
 @dataclass(frozen=True)
 class Carrier:
-    """A known drug that a prediction rests on: its similarity, and its share of how far the prediction leaves the mean."""
+    """A known drug that a prediction rests on: its similarity, and its share of the move away from the mean."""
 
     drug: str
     similarity: float

@@ -14,7 +14,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from embed.features.reduce import one_thread, unit
 from embed.transfer.head import NEAR, Target, TransferHead, Wide, csls, hubness, wide_parts
-from embed.transfer.kernel import Kernel, count_tanimoto, fit_kernel
+from embed.transfer.kernel import Kernel, bit_tanimoto, fit_kernel
 from embed.transfer.molecules import Matrix, Molecules
 
 PENALTIES = (0.1, 0.3, 1.0)
@@ -44,7 +44,7 @@ class Drugs:
 
 @dataclass(frozen=True)
 class Ridge:
-    """A solved regression: ``alpha`` (m, D), ``mean`` (D,), ``shift`` (m,), and predictions (t, D) of left-out drugs."""
+    """A solved regression: ``alpha`` (m, D), ``mean`` (D,), ``shift`` (m,), predictions (t, D) of left-out drugs."""
 
     alpha: Matrix
     mean: Matrix
@@ -83,7 +83,7 @@ def fit_head(drugs: Drugs, truths: Mapping[str, Truth], *, width: int, encoder: 
              seed: int = 0, penalty: float | None = None) -> TransferHead | None:
     """The head of a run, or None where no kind of vector has ``LEAST`` training drugs with a structure.
 
-    ``truths`` maps a kind to ``(vectors (N, D), known (N,))``. Without ``penalty`` the one is taken under which held-out
+    ``truths`` maps a kind to ``(vectors (N, D), known (N,))``. Without ``penalty`` the one is taken under which
     validation drugs are found best.
     """
     train = np.flatnonzero(drugs.side == 0)
@@ -157,7 +157,7 @@ def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], d
                          notes)
     fitted = drugs.molecules.take(some)
     vectors = _left_out(draft, fitted)
-    raw = {"tanimoto": count_tanimoto(fitted.counts, kernel.landmarks.counts) @ tanimoto, **vectors}
+    raw = {"tanimoto": bit_tanimoto(fitted.counts, kernel.landmarks.counts) @ tanimoto, **vectors}
     if kernel.network is not None:
         raw["network"] = kernel.network.apply(fitted.network)
     mean = {name: raw[name].mean(0).astype(np.float32) for name in parts}
@@ -182,7 +182,7 @@ def _left_out(head: TransferHead, molecules: Molecules) -> dict[str, Matrix]:
 
 def _tanimoto_components(kernel: Kernel) -> Matrix:
     """(m, r): from Tanimoto similarities to the landmarks to coordinates whose products are these similarities."""
-    own = count_tanimoto(kernel.landmarks.counts, kernel.landmarks.counts)
+    own = bit_tanimoto(kernel.landmarks.counts, kernel.landmarks.counts)
     values, basis = np.linalg.eigh(own.astype(np.float64))
     order = np.argsort(-values)[:TANIMOTO_COMPONENTS]
     order = order[values[order] > 1e-6]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embed.features.packed import pack_strings, unpack_strings
 from embed.features.reduce import one_thread, unit
-from embed.transfer.kernel import Kernel, count_tanimoto
+from embed.transfer.kernel import Kernel, bit_tanimoto
 from embed.transfer.molecules import Matrix, Molecules
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def wide_parts(head: TransferHead, molecules: Molecules, vectors: Mapping[str, M
     """The weighted parts of the wide vector side by side, (n, sum of their widths)."""
     wide, raw = head.wide, {}
     if "tanimoto" in wide.parts:
-        raw["tanimoto"] = count_tanimoto(molecules.counts, head.kernel.landmarks.counts) @ wide.tanimoto
+        raw["tanimoto"] = bit_tanimoto(molecules.counts, head.kernel.landmarks.counts) @ wide.tanimoto
     if head.kernel.network is not None:
         raw["network"] = head.kernel.network.apply(molecules.network)
     raw |= dict(vectors)

@@ -91,8 +91,8 @@ class Kernel:
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Kernel:
         """The kernel that ``arrays`` described."""
         start = arrays["landmark.start"]
-        counts = csr_array((arrays["landmark.count"].astype(np.float32), arrays["landmark.bit"].astype(np.int32), start),
-                           shape=(len(start) - 1, int(arrays["landmark.bits"][0])))
+        value, column = arrays["landmark.count"].astype(np.float32), arrays["landmark.bit"].astype(np.int32)
+        counts = csr_array((value, column, start), shape=(len(start) - 1, int(arrays["landmark.bits"][0])))
         scales = {name: Scale(arrays[f"{name}.mean"], arrays[f"{name}.spread"], float(arrays[f"{name}.median"][0]))
                   for name in ("numbers", "network") if f"{name}.mean" in arrays}
         return cls(Molecules(counts, arrays["landmark.network"], arrays["landmark.numbers"]), scales["numbers"],
@@ -112,7 +112,16 @@ def _gaussian(scale: Scale, x: Matrix, landmarks: Matrix) -> Matrix:
 
 def count_tanimoto(a: csr_array, b: csr_array) -> Matrix:
     """The Tanimoto similarities (n, m) of counts: the sum of the smaller ones over the sum of the larger ones."""
-    both = (_unary(a) @ _unary(b).T).toarray()
+    return _tanimoto((_unary(a) @ _unary(b).T).toarray(), a, b)
+
+
+def bit_tanimoto(a: csr_array, b: csr_array) -> Matrix:
+    """The Tanimoto similarities (n, m) of which substructures are there, however often."""
+    a, b = (csr_array((np.ones_like(x.data), x.indices, x.indptr), shape=x.shape) for x in (a, b))
+    return _tanimoto((a @ b.T).toarray(), a, b)
+
+
+def _tanimoto(both: Matrix, a: csr_array, b: csr_array) -> Matrix:
     size_a, size_b = (np.asarray(x.sum(1), np.float32).ravel() for x in (a, b))
     out: Matrix = (both / np.maximum(size_a[:, None] + size_b[None, :] - both, 1e-9)).astype(np.float32)
     return out

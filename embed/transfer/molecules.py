@@ -21,7 +21,7 @@ MOST_COUNT = 6
 
 @dataclass(frozen=True)
 class Molecules:
-    """n molecules: ``counts`` (n, bits), ``network`` (n, 512) or (n, 0) without MiniMol, ``numbers`` (n, F), NaN as 0."""
+    """n molecules: ``counts`` (n, bits), ``network`` (n, 512) or (n, 0) without it, ``numbers`` (n, F), NaN as 0."""
 
     counts: csr_array
     network: Matrix
