@@ -23,8 +23,6 @@ LEAST = 20
 LANDMARKS = 4_000
 """Training drugs that molecules are compared with at most; of more, as many are drawn (subset of regressors)."""
 TANIMOTO_COMPONENTS = 512
-REFERENCE = 1_000
-"""Training drugs that the hubs among wide vectors are told by."""
 NONE = np.empty((1, 0), np.float32)
 TELLING = ("text", "graph")
 """Kinds that the wide vector and the choice of the penalty go by."""
@@ -153,7 +151,7 @@ def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], d
     some = train[:LANDMARKS]
     tanimoto = _tanimoto_components(kernel)
     parts = ["tanimoto", *(["network"] if kernel.network is not None else []), *telling]
-    draft = TransferHead(kernel, targets, Wide(tanimoto, [], {}, {}, NONE[0], NONE, NONE), names, encoder,
+    draft = TransferHead(kernel, targets, Wide(tanimoto, [], {}, {}, NONE[0], NONE), names, encoder,
                          notes)
     fitted = drugs.molecules.take(some)
     vectors = _left_out(draft, fitted)
@@ -162,14 +160,12 @@ def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], d
         raw["network"] = kernel.network.apply(fitted.network)
     mean = {name: raw[name].mean(0).astype(np.float32) for name in parts}
     weight = {name: 1 / np.sqrt(max(_spread(unit(raw[name] - mean[name])), 1e-6)) for name in parts}
-    draft.wide = Wide(tanimoto, parts, mean, {k: float(v) for k, v in weight.items()}, NONE[0], NONE, NONE)
+    draft.wide = Wide(tanimoto, parts, mean, {k: float(v) for k, v in weight.items()}, NONE[0], NONE)
     whole = wide_parts(draft, fitted, vectors)
     centre = whole.mean(0).astype(np.float32)
     _, _, right = randomized_svd(whole - centre, min(width, *whole.shape), random_state=0)
     components = np.ascontiguousarray(right.T, np.float32)
-    chosen = np.random.default_rng(0).permutation(len(some))[:REFERENCE]
-    reference = unit((whole[chosen] - centre) @ components)
-    draft.wide = Wide(tanimoto, parts, mean, draft.wide.weight, centre, components, reference)
+    draft.wide = Wide(tanimoto, parts, mean, draft.wide.weight, centre, components)
     return draft
 
 

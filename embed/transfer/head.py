@@ -52,7 +52,7 @@ class Wide:
     """The vector of a structure: four parts, each centred, to length 1 and weighted, on W principal components.
 
     The parts are the Tanimoto kernel's principal components (``tanimoto`` (m, r) takes similarities there), MiniMol's
-    fingerprint, and the foretold text and graph vectors. ``reference`` (r, W) are training drugs', to tell hubs by.
+    fingerprint, and the foretold text and graph vectors.
     """
 
     tanimoto: Matrix
@@ -61,7 +61,6 @@ class Wide:
     weight: dict[str, float]
     centre: Matrix
     components: Matrix
-    reference: Matrix
 
     @property
     def width(self) -> int:
@@ -126,15 +125,10 @@ class TransferHead:
         target, a, b = self.targets[kind], unit(foretold), unit(candidates)
         return csls(a @ b.T, hubness(a, target.truth), hubness(b, target.foretold))
 
-    def wide_hubness(self, wide: Matrix) -> Matrix:
-        """How much of a hub each wide vector (n, W) of a known drug is among the training drugs."""
-        return hubness(wide, self.wide.reference, own=1)
-
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The head as arrays."""
         out = {**self.kernel.arrays(), "wide.tanimoto": self.wide.tanimoto, "wide.centre": self.wide.centre,
-               "wide.components": self.wide.components, "wide.reference": self.wide.reference.astype(np.float16),
-               **pack_strings("names", self.names)}
+               "wide.components": self.wide.components, **pack_strings("names", self.names)}
         out |= {f"wide.mean.{name}": value for name, value in self.wide.mean.items()}
         for name, target in self.targets.items():
             for part in ("mean", "alpha", "shift", "far", "agrees"):
@@ -155,8 +149,7 @@ class TransferHead:
                                    for part in Target.__dataclass_fields__}) for name in meta["targets"]}
         parts = list(meta["wide"]["parts"])
         wide = Wide(arrays["wide.tanimoto"], parts, {name: arrays[f"wide.mean.{name}"] for name in parts},
-                    dict(meta["wide"]["weight"]), arrays["wide.centre"], arrays["wide.components"],
-                    arrays["wide.reference"].astype(np.float32))
+                    dict(meta["wide"]["weight"]), arrays["wide.centre"], arrays["wide.components"])
         return cls(Kernel.from_arrays(dict(arrays)), targets, wide, unpack_strings("names", arrays), meta["encoder"],
                    meta["chosen"])
 
@@ -184,14 +177,10 @@ def csls(similarity: Matrix, a: Matrix, b: Matrix) -> Matrix:
 
 
 @one_thread
-def hubness(vectors: Matrix, reference: Matrix, own: int = 0) -> Matrix:
-    """The mean similarity of unit vectors (n, D) to the ``NEAR`` nearest of the reference's, after ``own`` nearer ones.
-
-    A vector that may be in the reference itself is not to count: ``own`` is 1 then.
-    """
-    if len(reference) <= own:
+def hubness(vectors: Matrix, reference: Matrix) -> Matrix:
+    """The mean similarity of unit vectors (n, D) to the ``NEAR`` nearest of the reference's."""
+    if not len(reference):
         return np.zeros(len(vectors), np.float32)
-    similarity, k = vectors @ reference.T, min(NEAR + own, len(reference))
-    nearest = -np.sort(-np.partition(similarity, -k, axis=1)[:, -k:], axis=1)
-    out: Matrix = nearest[:, own:].mean(1).astype(np.float32)
+    similarity, k = vectors @ reference.T, min(NEAR, len(reference))
+    out: Matrix = np.partition(similarity, -k, axis=1)[:, -k:].mean(1).astype(np.float32)
     return out

@@ -51,7 +51,8 @@ def read(smiles: Sequence[str], cache: FeatureCache, *, bits: int, network: bool
         found.append(features("minimol", minimol.version(), "embed.features.minimol:fingerprints", {}))
     rows = np.flatnonzero(np.all([one.position >= 0 for one in found], axis=0))
     if not len(rows):
-        return rows, Molecules(csr_array((0, bits), dtype=np.float32), np.zeros((0, 0), np.float32),
+        width = minimol.WIDTH if network else 0
+        return rows, Molecules(csr_array((0, bits), dtype=np.float32), np.zeros((0, width), np.float32),
                                np.zeros((0, len(descriptors.names())), np.float32))
     vector = [_vectors(one, rows) for one in found[1:]]
     numbers = np.nan_to_num(vector[0])
