@@ -5,7 +5,6 @@ Every row of the input gives one row of the output, in order, with what went wro
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from embed.search.molecules import MoleculeSearch
 from embed.search.predicted import Predictions
 from kb.chemistry import read_molblock, read_smiles
 from kb.errors import DataError, Incomplete, NotFound, UsageError
+from kb.files import written
 from kb.sources.tables.read import MOLBLOCK, Table
 
 BATCH = 512
@@ -79,23 +79,18 @@ def encode_file(engine: Engine, run: Embedder, source: Path, target: Path, colum
     if columns.text is not None and "text" not in run.able:
         raise UsageError("this run has no text tower", hint=f"it has: {', '.join(run.names)}")
     search, done = MoleculeSearch(engine, run), Done()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        schema = _schema(run.width, search.predictions.head.wide.width if search.predictions else 0)
-        with pa.parquet.ParquetWriter(temporary, schema) as writer:
-            for rows in _in_batches(_read(source, columns), batch):
-                table = _encode(run, search, rows, nearest, skip)
-                done.rows += len(rows)
-                done.failed += sum(bool(row.error) for row in rows)
-                if on_error == STOP and (wrong := next((row for row in rows if row.error), None)):
-                    raise DataError(f"row {wrong.number} of {source.name}: {wrong.error}",
-                                    hint="--on-error keep writes it with its reason, skip leaves it out")
-                kept = [one for one in table if on_error == KEEP or one["status"] == "ok"]
-                if kept:
-                    writer.write_table(pa.Table.from_pylist(kept, schema=schema))
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    schema = _schema(run.width, search.predictions.head.wide.width if search.predictions else 0)
+    with written(target, mode=None) as temporary, pa.parquet.ParquetWriter(temporary, schema) as writer:
+        for rows in _in_batches(_read(source, columns), batch):
+            table = _encode(run, search, rows, nearest, skip)
+            done.rows += len(rows)
+            done.failed += sum(bool(row.error) for row in rows)
+            if on_error == STOP and (wrong := next((row for row in rows if row.error), None)):
+                raise DataError(f"row {wrong.number} of {source.name}: {wrong.error}",
+                                hint="--on-error keep writes it with its reason, skip leaves it out")
+            kept = [one for one in table if on_error == KEEP or one["status"] == "ok"]
+            if kept:
+                writer.write_table(pa.Table.from_pylist(kept, schema=schema))
     done.encoded = done.rows - done.failed
     return done
 
