@@ -45,7 +45,7 @@ def recall(a: Matrix, b: Matrix, group: Matrix, hubs: tuple[Matrix, Matrix] | No
 
 
 def by_neighbours(similarity: Matrix, train: Matrix, truth: Matrix, k: int, power: int, own: bool = False) -> Matrix:
-    """Every drug's vector as the weighted mean of its ``k`` most alike training drugs'; ``own`` leaves itself out."""
+    """Every drug's vector as the weighted mean of its ``k`` nearest training drugs'; ``own`` leaves itself out."""
     table = similarity[:, train].copy()
     if own:
         table[train, np.arange(len(train))] = -1
