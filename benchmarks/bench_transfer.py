@@ -45,7 +45,7 @@ def recall(a: Matrix, b: Matrix, group: Matrix, hubs: tuple[Matrix, Matrix] | No
 
 
 def by_neighbours(similarity: Matrix, train: Matrix, truth: Matrix, k: int, power: int, own: bool = False) -> Matrix:
-    """Every drug's vector as the weighted mean of its ``k`` nearest training drugs'; ``own`` leaves itself out."""
+    """Every drug's vector: the weighted mean of its ``k`` nearest training drugs'; ``own`` leaves itself out."""
     table = similarity[:, train].copy()
     if own:
         table[train, np.arange(len(train))] = -1
@@ -56,7 +56,7 @@ def by_neighbours(similarity: Matrix, train: Matrix, truth: Matrix, k: int, powe
 
 
 def probe(features: Matrix, labels: Matrix, side: Matrix) -> float:
-    """Macro AUROC on test drugs of a linear (ridge) probe for every label; its penalty is chosen on validation drugs."""
+    """Macro AUROC on test drugs of a linear (ridge) probe a label; its penalty is chosen on validation drugs."""
     from sklearn.metrics import roc_auc_score
 
     train = side == 0

@@ -164,9 +164,9 @@ class MoleculeSearch:
         mol = read_smiles(smiles)
         settled = Chem.MolToSmiles(mol)
         if self.predictions is not None:
-            told = self._ask_predictions(self.predictions, mol, settled, k)
-            if told is not None:
-                return told
+            answer = self._ask_predictions(self.predictions, mol, settled, k)
+            if answer is not None:
+                return answer
         found = self.encode([settled])
         names = tuple(name for name, has in zip(found.names, found.present[0], strict=True) if has)
         matches = {match.drug_id: match.relation for match in self.known.matches(forms(mol))}

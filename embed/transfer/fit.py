@@ -106,7 +106,7 @@ def fit_head(drugs: Drugs, truths: Mapping[str, Truth], *, width: int, encoder: 
         if name not in ridges:
             ridges[name] = solve(similarity, *_training(usable[name], drugs), landmarks, chosen)
     targets = {name: _target(similarity, ridges[name], usable[name], drugs) for name in usable}
-    names = [drugs.names[row] for row in landmarks]
+    names = [drugs.names[int(row)] for row in landmarks]
     notes = {"penalty": chosen, "validation recall@10": scores, "training drugs": len(train)}
     return _with_wide(kernel, targets, [name for name in TELLING if name in usable], drugs, train, width, names,
                       encoder, notes)

@@ -115,7 +115,8 @@ class TransferHead:
         return Foretold(vectors, agreement, self._wide(molecules, vectors), similarity)
 
     def _wide(self, molecules: Molecules, vectors: Mapping[str, Matrix]) -> Matrix:
-        return unit((wide_parts(self, molecules, vectors) - self.wide.centre) @ self.wide.components)
+        moved: Matrix = wide_parts(self, molecules, vectors) - self.wide.centre
+        return unit(moved @ self.wide.components)
 
     def match(self, kind: str, foretold: Matrix, candidates: Matrix) -> Matrix:
         """How well predictions (n, D) fit true vectors (c, D) of one kind, hubs corrected (CSLS, Conneau et al. 2018).

@@ -60,7 +60,7 @@ def told(database):
 
 def test_mechanism_agrees_with_agonists_and_disagrees_with_antagonists(told):
     found = {row["name"]: row for row in neighbours(told[0], "drug 0", by="mechanism")}
-    assert list(found)[0] == "drug 1" and found["drug 1"]["because"] == ["mu +"]
+    assert next(iter(found)) == "drug 1" and found["drug 1"]["because"] == ["mu +"]
     assert found["drug 2"]["similarity"] < 0 and set(found["drug 2"]["because"]) == {"mu + / mu -", "kappa + / kappa -"}
     assert 0 < found["drug 4"]["similarity"] < found["drug 1"]["similarity"]
     assert "drug 3" not in found, "an enzyme that clears both is no mechanism"
