@@ -1,7 +1,7 @@
 """Predicted vectors of a width of their own, and similarity by mechanism, structure, use or late fusion.
 
-Revision ID: 0012
-Revises: 0011
+Revision ID: 0013
+Revises: 0012
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from importlib.resources import files
 
 from alembic import op
 
-revision = "0012"
-down_revision: str | None = "0011"
+revision = "0013"
+down_revision: str | None = "0012"
 branch_labels = None
 depends_on = None
 
@@ -29,7 +29,7 @@ def _run_script(name: str) -> None:
 
 def upgrade() -> None:
     """Add views and functions; stored runs stay as they are."""
-    _run_script("0012_facets.sql")
+    _run_script("0013_facets.sql")
 
 
 def downgrade() -> None:
@@ -40,4 +40,4 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION mkmed.action_of(text), mkmed.says_use(text)")
     op.execute("DELETE FROM mkmed.embedding WHERE modality = 'predicted'")
     op.execute("UPDATE mkmed.embedding_run SET modalities = array_remove(modalities, 'predicted')")
-    _run_script("0012_down.sql")
+    _run_script("0013_down.sql")

@@ -1,4 +1,4 @@
--- The search function of revision 0010, in which all vectors have one width.
+-- The search function of revision 0012, in which all vectors have one width.
 
 CREATE OR REPLACE FUNCTION mkmed.nearest(query vector, k int, modality text, atc text, has text[], leave_out bigint)
 RETURNS TABLE (drug_id bigint, name text, similarity real, rests_on text[], atc_codes text[])
@@ -47,7 +47,8 @@ BEGIN
         CASE WHEN filtered AND cardinality(chosen) <= 50000 THEN 'JOIN unnest($4) AS pick(id) ON pick.id = e.drug_id' ELSE '' END,
         run.run_id, modality,
         CASE WHEN filtered AND cardinality(chosen) > 50000 THEN 'AND e.drug_id = ANY ($4)' ELSE '' END,
-        CASE WHEN mkmed.may_read_closed() THEN 'embedding' ELSE 'published_vector' END)
+        CASE WHEN mkmed.may_read_closed() AND has_table_privilege('mkmed.embedding', 'SELECT') THEN 'embedding'
+             ELSE 'published_vector' END)
     USING query, leave_out, k, chosen;
 END
 $$;

@@ -52,7 +52,8 @@ BEGIN
         CASE WHEN filtered AND cardinality(chosen) <= 50000 THEN 'JOIN unnest($4) AS pick(id) ON pick.id = e.drug_id' ELSE '' END,
         run.run_id, modality,
         CASE WHEN filtered AND cardinality(chosen) > 50000 THEN 'AND e.drug_id = ANY ($4)' ELSE '' END,
-        CASE WHEN mkmed.may_read_closed() THEN 'embedding' ELSE 'published_vector' END)
+        CASE WHEN mkmed.may_read_closed() AND has_table_privilege('mkmed.embedding', 'SELECT') THEN 'embedding'
+             ELSE 'published_vector' END)
     USING query, leave_out, k, chosen;
 END
 $$;
