@@ -116,21 +116,20 @@ def query(
     """
     if (text is None) == (smiles is None):
         raise UsageError("give either --text or --smiles", hint='mkmed embed query --text "lowers blood glucose"')
-    from embed.runs.found import open_embedder
+    from embed.runs.found import open_embedder, open_text_embedder
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
     settings = load_settings()
     engine = open_engine(settings)
-    run = open_embedder(engine, settings)
     if text is not None:
         from embed.search.texts import TextSearch
 
-        output.emit(TextSearch(engine, run).ask(text, k), form)
+        output.emit(TextSearch(engine, open_text_embedder(engine, settings)).ask(text, k), form)
     else:
         from embed.search.molecules import MoleculeSearch
 
-        output.emit(MoleculeSearch(engine, run).ask(str(smiles), k), form)
+        output.emit(MoleculeSearch(engine, open_embedder(engine, settings)).ask(str(smiles), k), form)
 
 
 @app.command(
@@ -281,10 +280,10 @@ def evaluate(
     engine, settings = open_engine(), load_settings()
     if part == "questions":
         from embed.evaluation.questions import question_rows
-        from embed.runs.found import open_embedder
+        from embed.runs.found import open_text_embedder
         from embed.search.texts import TextSearch
 
-        output.emit(question_rows(engine, TextSearch(engine, open_embedder(engine, settings, run))), form)
+        output.emit(question_rows(engine, TextSearch(engine, open_text_embedder(engine, settings, run))), form)
         return
     report = run_evaluate(load_run(engine, settings, run))
     for name in parts if part == "all" else (part,):

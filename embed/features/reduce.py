@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
 Matrix = NDArray[np.float32]
@@ -72,6 +70,8 @@ class Projection:
 
     def state(self) -> dict[str, Any]:
         """The projection as tensors and numbers, for a checkpoint."""
+        import torch
+
         arrays = {"mean": self.mean, "components": self.components, "scale": self.scale}
         return {
             **{name: torch.from_numpy(array) for name, array in arrays.items() if array is not None},
@@ -81,7 +81,7 @@ class Projection:
 
 def from_state(state: Mapping[str, Any]) -> Projection:
     """The projection that ``state`` described."""
-    plain: dict[str, Any] = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in state.items()}
+    plain: dict[str, Any] = {k: v.numpy() if hasattr(v, "numpy") else v for k, v in state.items()}
     return Projection(**plain)
 
 
@@ -103,6 +103,8 @@ def centre(x: Matrix, fit: NDArray[np.int64], *, gain: float = 8.0) -> Projectio
 @one_thread
 def principal(x: Matrix, fit: NDArray[np.int64], count: int, seed: int) -> Projection:
     """The leading ``count`` principal components over ``fit``, scaled to unit mean spread."""
+    from sklearn.utils.extmath import randomized_svd
+
     mean = x[fit].mean(0).astype(np.float32)
     count = min(count, *x[fit].shape)
     _, singular, rows = randomized_svd(x[fit] - mean, count, random_state=seed)
@@ -115,6 +117,8 @@ def principal(x: Matrix, fit: NDArray[np.int64], count: int, seed: int) -> Proje
 def singular(x: Matrix | csr_array, fit: NDArray[np.int64], count: int, seed: int, *, log: bool = False,
              gain: float = 8.0) -> Projection:
     """The leading ``count`` right singular vectors over ``fit`` of unit rows (sparse rows must be unit already)."""
+    from sklearn.utils.extmath import randomized_svd
+
     width = x.shape[1]
     base = Projection(np.zeros(width, np.float32), log=log, unit_in=not isinstance(x, csr_array), gain=gain)
     rows = x[fit] if isinstance(x, csr_array) else base._before(x[fit].astype(np.float32))

@@ -19,9 +19,9 @@ from sqlalchemy import Engine, func, select, text
 from embed import source
 from embed.features.reduce import unit
 from embed.runs import store
-from embed.runs.embedder import Embedder
+from embed.runs.textual import TextEmbedder
 from embed.search.unusual import Reference
-from kb.errors import DataError, UsageError
+from kb.errors import DataError
 from kb.query import read as query
 
 PARTS = ("sentence", "words", "aligned")
@@ -46,9 +46,7 @@ WORDS = text("""
 class TextSearch:
     """Questions in words, to one run over one knowledge base."""
 
-    def __init__(self, engine: Engine, run: Embedder) -> None:
-        if "text" not in run.names:
-            raise UsageError("the published run has no text tower", hint=f"it has: {', '.join(run.names)}")
+    def __init__(self, engine: Engine, run: TextEmbedder) -> None:
         self.engine, self.run = engine, run
         self.reference = Reference.of(run.artefact)
 
