@@ -1,6 +1,6 @@
 """Sums, means, maxima and softmax over the rows of one graph among many, as torch_geometric.utils has them.
 
-Importing that package takes longer than answering a question does; ``tests/embed/test_encoders.py`` holds the two equal.
+Importing that package takes longer than answering a question does; ``tests/embed/test_segments.py`` compares the two.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 Matrix = NDArray[np.float32]
+FIT_SEED = 0
+"""The seed of everything that is fitted before training: a run's seed is of its training alone."""
 
 # These products are small: with a BLAS thread per core they cost fifty times as long wherever a core is busy.
 one_thread = threadpool_limits.wrap(limits=1, user_api="blas")

@@ -21,7 +21,7 @@ from embed.config import PretrainConfig
 from embed.features import fingerprint, molecule
 from embed.features.cache import FeatureCache
 from embed.features.fitted import Fitted
-from embed.features.packed import Packed, vectors
+from embed.features.packed import Packed
 from embed.registry import ANCHOR
 from embed.runs import artefact
 from embed.runs.artefact import Artefact, OldArtefact

@@ -26,7 +26,7 @@ from embed.features.work import molecule_chunks
 from embed.registry import ANCHOR
 from embed.runs import store
 from embed.runs.embedder import Embedded, Embedder
-from embed.search.unusual import Reference
+from embed.search.unusual import Reference, is_far
 from kb.chemistry import read_smiles
 from kb.query import read as query
 
@@ -175,6 +175,7 @@ class MoleculeSearch:
         return [{
             "drug_id": i, "name": self.known.drugs.names[self.known.row[i]], "relation": matches.get(i, ""),
             "similarity": told[i] if told[i] == told[i] else None, "compared_by": list(names), "unusual": unusual,
+            "far": is_far(unusual),
         } for i in order[:k] if i in self.known.row]
 
     def unusual(self, smiles: str) -> float | None:

@@ -20,7 +20,7 @@ from embed import source
 from embed.features.reduce import unit
 from embed.runs import store
 from embed.runs.textual import TextEmbedder
-from embed.search.unusual import Reference
+from embed.search.unusual import Reference, is_far
 from kb.errors import DataError
 from kb.query import read as query
 
@@ -80,7 +80,7 @@ class TextSearch:
     def ask(self, question: str, k: int = 10) -> list[dict[str, Any]]:
         """The ``k`` drugs that answer best; a drug with this very name comes first, marked ``identical``.
 
-        Each row has ``drug_id``, ``name``, ``relation``, ``score``, its rank in each part, and ``unusual``.
+        Each row has ``drug_id``, ``name``, ``relation``, ``score``, its rank in each part, ``unusual`` and ``far``.
         """
         found, sentence = self.rankings(question)
         score = fused_ranks(found, WEIGHTS)
@@ -92,9 +92,11 @@ class TextSearch:
         order = [int(own), *order] if own is not None else order
         place = {part: {drug: rank for rank, drug in enumerate(ids, 1)} for part, ids in found.items()}
         unusual = self.reference.text(sentence)
+        far = is_far(unusual)
         return [{
             "drug_id": i, "name": name[i], "relation": "identical" if i == own else "",
             "score": round(score.get(i, 0.0), 5), **{part: place[part].get(i) for part in PARTS}, "unusual": unusual,
+            "far": far,
         } for i in order[:k]]
 
 

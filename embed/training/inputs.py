@@ -22,6 +22,7 @@ from embed.features import descriptors, fingerprint, molecule, radius, reduce
 from embed.features.cache import FeatureCache, Features, in_chunks, sha256, version_of
 from embed.features.fitted import Fitted
 from embed.features.frozen import FrozenModel
+from embed.features.masking import masked
 from embed.features.neighbourhood import fit_vocabulary, neighbourhoods
 from embed.features.packed import Packed, vectors
 from embed.features.reduce import Matrix, Projection
@@ -66,7 +67,7 @@ class Workshop:
         rows = position[self.train]
         rows = np.unique(rows[rows >= 0])
         if most and len(rows) > most:
-            rows = np.sort(np.random.default_rng(self.config.seed).permutation(rows)[:most])
+            rows = np.sort(np.random.default_rng(reduce.FIT_SEED).permutation(rows)[:most])
         return rows
 
     def smiles_features(self, encoder: str, version: str, function: str, settings: dict[str, Any]) -> Features:
@@ -127,7 +128,7 @@ def _molecule(shop: Workshop) -> tuple[Packed, Position] | None:
     rows = fingerprint.log_counts(whole, bits)
     count = shop.config.molecule.fingerprint_components
     fitted = shop.fitted.projection(
-        ANCHOR, lambda: reduce.singular(rows, shop.fit_rows(places, FIT), count, shop.config.seed))
+        ANCHOR, lambda: reduce.singular(rows, shop.fit_rows(places, FIT), count, reduce.FIT_SEED))
     reduced = fitted.apply(rows if fitted.sparse else fingerprint.counts(whole, bits))
     vector = np.zeros((items.n, reduced.shape[1]), np.float32)
     has = position >= 0
@@ -159,8 +160,9 @@ def frozen_text(shop: Workshop) -> FrozenModel:
 
 def mean_texts(shop: Workshop, model: FrozenModel) -> tuple[Matrix, Position]:
     """``(total, place)``: the sum of the directions of each drug's texts, and each drug's row in it or -1."""
-    features = encoded(shop, model, "text", shop.corpus.texts)
-    known, owner = np.unique(shop.corpus.texts.row, return_inverse=True)
+    texts = masked(shop.corpus.texts) if shop.config.text.mask else shop.corpus.texts
+    features = encoded(shop, model, "text", texts)
+    known, owner = np.unique(texts.row, return_inverse=True)
     order = np.argsort(features.position, kind="stable")
     place = np.full(len(shop.corpus), -1, np.int64)
     place[known] = np.arange(len(known))
@@ -183,7 +185,7 @@ def _text(shop: Workshop) -> tuple[Packed, Position] | None:
 
     def fit() -> Projection:
         if model.identity["trained"] == "from scratch":
-            return reduce.singular(total, shop.fit_rows(place, FIT), 256, shop.config.seed)
+            return reduce.singular(total, shop.fit_rows(place, FIT), 256, reduce.FIT_SEED)
         return reduce.centre(total, shop.fit_rows(place))
 
     vector = shop.fitted.projection("text", fit).apply(total)
@@ -207,7 +209,7 @@ def _image(shop: Workshop) -> tuple[Packed, Position] | None:
         rows = shop.fit_rows(place, FIT)
         sample = features.take(rows).columns["vector"].astype(np.float32)
         everything = np.arange(len(sample))
-        return (reduce.principal(sample, everything, settings.components, shop.config.seed) if settings.components
+        return (reduce.principal(sample, everything, settings.components, reduce.FIT_SEED) if settings.components
                 else reduce.standardise(sample, everything))
 
     projection = shop.fitted.projection("image", fit)
@@ -285,7 +287,7 @@ def _graph(shop: Workshop) -> tuple[Packed, Position] | None:
         if fitted.closed and "graph" not in fitted.projections:
             return None  # the run saw no graph
         projection = fitted.projection(
-            "graph", lambda: reduce.singular(matrix, shop.fit_rows(position, FIT), g.components, shop.config.seed))
+            "graph", lambda: reduce.singular(matrix, shop.fit_rows(position, FIT), g.components, reduce.FIT_SEED))
         parts.append((projection.apply(matrix), position))
         fitted.identify("graph", {"name": "idf-neighbourhood", "features": matrix.shape[1], "trained": "here"})
     if "transe" in g.features:
