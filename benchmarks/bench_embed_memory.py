@@ -168,7 +168,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mkmed-memory-") as made:
         folder = a.folder or Path(made)
         for size in a.sizes if a.part == "all" else ():
-            command = [sys.executable, __file__, "--smiles", str(a.smiles), "--folder", str(folder), "--sizes", str(size)]
+            command = [sys.executable, __file__, "--smiles", str(a.smiles), "--folder", str(folder)]
+            command += ["--sizes", str(size)]
             subprocess.run([*command, "--part", "fill"], check=True)
             told = subprocess.run([*command, "--part", "train"], check=True, capture_output=True, text=True)
             rows.append(json.loads(told.stdout))

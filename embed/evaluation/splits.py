@@ -23,9 +23,9 @@ from embed.evaluation.run import class_rows, indication_rows, interaction_rows, 
 from embed.evaluation.snapshot import Snapshot
 from embed.evaluation.training import trained
 from embed.features.cache import FeatureCache
-from embed.runs.checkpoint import write_atomically
 from embed.training.job import pick_device, prepare, take_snapshot, training_rows
 from kb.errors import UsageError
+from kb.files import replace_file
 from kb.output import plain
 from kb.query.read import INDICATIONS
 from kb.settings import Settings
@@ -130,4 +130,4 @@ def summary(found: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any
 
 def _write(folder: Path, report: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "splits.json", json.dumps(plain(report), indent=1).encode())
+    replace_file(folder / "splits.json", json.dumps(plain(report), indent=1), mode=None)
