@@ -15,6 +15,8 @@ from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 Matrix = NDArray[np.float32]
+ROWS = 8192
+"""Rows that a projection works on at once."""
 FIT_SEED = 0
 """The seed of everything that is fitted before training: a run's seed is of its training alone."""
 
@@ -53,7 +55,15 @@ class Projection:
 
     @one_thread
     def apply(self, x: Matrix | csr_array) -> Matrix:
-        """The projected rows, float32 (n, width)."""
+        """The projected rows, float32 (n, width); beside them little is in memory, however many there are."""
+        if x.shape[0] <= ROWS:
+            return self._apply(x)
+        out = np.empty((x.shape[0], self.width), np.float32)
+        for start in range(0, x.shape[0], ROWS):
+            out[start:start + ROWS] = self._apply(x[start:start + ROWS])
+        return out
+
+    def _apply(self, x: Matrix | csr_array) -> Matrix:
         if isinstance(x, csr_array):
             assert self.components is not None  # only a dense projection may come without
             y = np.asarray(x @ self.components - self.mean @ self.components, np.float32)
@@ -90,7 +100,7 @@ def from_state(state: Mapping[str, Any]) -> Projection:
 def standardise(x: Matrix, fit: NDArray[np.int64], *, log: bool = False, clip: float = 0.0) -> Projection:
     """Zero mean and unit variance over the rows ``fit``, NaN left out; a constant or unknown column becomes 0."""
     first = Projection(np.zeros(x.shape[1], np.float32), log=log)
-    y = np.ma.masked_invalid(first.apply(x)[fit].astype(np.float64))
+    y = np.ma.masked_invalid(first.apply(x[fit]).astype(np.float64))
     mean, scale = y.mean(0).filled(0.0), y.std(0).filled(0.0)
     scale = np.where(scale > 1e-6, scale, 1.0)
     return replace(first, mean=mean.astype(np.float32), scale=scale.astype(np.float32), clip=clip)

@@ -35,7 +35,7 @@ from embed.training.data import Dataset, make_table, no_table
 Position = NDArray[np.int64]
 CPU = torch.device("cpu")
 FIT = 20_000
-"""Singular vectors are fitted on at most this many training drugs."""
+"""Statistics and singular vectors are fitted on at most this many training drugs."""
 
 
 @dataclass
@@ -95,8 +95,8 @@ def build_inputs(corpus: Corpus, config: PretrainConfig, cache: FeatureCache, de
     for name in (ANCHOR, *config.modalities) if names is None else names:
         built = BUILDERS[name](shop) if only is None or name in only else None
         if built is not None:
-            items, position = built
-            tables[name] = make_table(name, items, position, device)
+            tables[name] = make_table(name, *built, device)
+            del built  # or two modalities' items would be in memory at once
         elif names is not None:
             tables[name] = no_table(len(corpus), device)
     data = Dataset(corpus.drug_ids, tables, torch.from_numpy(substance_groups(corpus.blocks)).to(device))
@@ -130,9 +130,12 @@ def _molecule(shop: Workshop) -> tuple[Packed, Position] | None:
     fitted = shop.fitted.projection(
         ANCHOR, lambda: reduce.singular(rows, shop.fit_rows(places, FIT), count, reduce.FIT_SEED))
     reduced = fitted.apply(rows if fitted.sparse else fingerprint.counts(whole, bits))
-    vector = np.zeros((items.n, reduced.shape[1]), np.float32)
     has = position >= 0
-    vector[position[has]] = reduced[places[has]]
+    if np.array_equal(position, places):
+        vector = reduced
+    else:
+        vector = np.zeros((items.n, reduced.shape[1]), np.float32)
+        vector[position[has]] = reduced[places[has]]
     return Packed(items.n, {**items.columns, "vector": vector}, items.indptr), position
 
 
@@ -255,7 +258,7 @@ def _property(shop: Workshop) -> tuple[Packed, Position] | None:
     place[known] = np.arange(len(known))
     p = shop.config.property
     fitted = shop.fitted.projection(
-        "property", lambda: reduce.standardise(table, shop.fit_rows(place), log=p.log, clip=p.clip))
+        "property", lambda: reduce.standardise(table, shop.fit_rows(place, FIT), log=p.log, clip=p.clip))
     shop.fitted.identify("property", {"name": "standardised", "columns": table.shape[1], "trained": "here",
                                       "featuriser": descriptors.VERSION if p.descriptors else "none"})
     vector = fitted.apply(table)

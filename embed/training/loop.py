@@ -78,6 +78,7 @@ def fit(job: Job, resume: bool = False) -> Progress:
         raise DataError(f"only {len(job.train)} drugs to train on", hint="ingest more drugs, or use --arm all")
     optimizer = torch.optim.AdamW(model.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.average))
+    averaged: AlignmentModel = average.module  # type: ignore[assignment]
     at = _restore(job, optimizer, average) if resume else Progress()
     steps = train.epoch_steps or max(1, len(job.train) // _batch_size(job))
     passes = -(-steps * _batch_size(job) // len(job.train))
@@ -99,7 +100,7 @@ def fit(job: Job, resume: bool = False) -> Progress:
             at.step += 1
         seconds = time.perf_counter() - started
         metrics = {"epoch": at.epoch, "loss": sum(sums.values()), **{f"loss.{k}": v for k, v in sums.items()},
-                   **validate(average.module, job), "seconds": seconds,
+                   **validate(averaged, job), "seconds": seconds,
                    "drugs_per_second": steps * _batch_size(job) / seconds}
         # An epoch of bad steps only has learned nothing; without validation pairs the last epoch is as good as any.
         better = bool(sums) and (metrics["score"] > at.best or not metrics["validated"])
