@@ -341,13 +341,30 @@ def reproduce(
     output.emit(comparison.comparison_rows(settings, engine, wanted), output_form, title=comparison.TITLE)
 
 
-@app.command(epilog="Example: mkmed recsys runs --format json")
-def runs(form: FormatOption = Format.table) -> None:
-    """List the recommender runs on this disk, newest first."""
+@app.command(epilog="Example: mkmed recsys runs --where recommender=mkmed --sort=-jaccard --columns run,jaccard,f1")
+def runs(
+    columns: Annotated[str, typer.Option(help="Names with commas between: any setting or metric.")] = "",
+    sort: Annotated[str, typer.Option(help="By this column; -name has the largest first.")] = "",
+    where: Annotated[list[str] | None, typer.Option(help="Only runs with name=value, also != < <= > >=; may be "
+                                                         "repeated.")] = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """List the recommender runs on this disk, newest first; a beginning of an id names a run everywhere."""
+    from kb.listing import arrange, shortened
     from kb.settings import load_settings
-    from recsys.experiments.run_folders import list_run_folders
+    from recsys.experiments.run_folders import RUN_COLUMNS, list_run_folders
 
-    output.emit(list_run_folders(load_settings()), form)
+    rows, shown = arrange(list_run_folders(load_settings()), RUN_COLUMNS, columns=columns, sort=sort, where=where or ())
+    output.emit(shortened(rows, "run") if form is Format.table else rows, form, columns=shown)
+
+
+@app.command(epilog="Example: mkmed recsys formats")
+def formats(form: FormatOption = Format.table) -> None:
+    """List the EHR formats that can be read, with the options that each takes."""
+    from recsys.formats import FORMATS
+
+    output.emit([{"format": name, "what": _first_line(found), "options": ", ".join(getattr(found, "options", ()))}
+                 for name, found in FORMATS.items()], form)
 
 
 @app.command(epilog="Example: mkmed recsys cohorts")
