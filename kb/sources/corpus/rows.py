@@ -27,7 +27,8 @@ from kb.sources.contract import Origin
 PARSER = "corpus/1"
 BY_SA_3 = LICENCES["CC-BY-SA-3.0"]
 OWN_LICENCES = (
-    BY_SA, BY_SA_3, LICENCES["ODbL-1.0"], BY, CC0, US_GOVERNMENT, NCBI, LICENCES["LicenseRef-WordNet-3.0"], LICENCES["LicenseRef-DGIdb"],
+    BY_SA, BY_SA_3, LICENCES["ODbL-1.0"], BY, CC0, US_GOVERNMENT, NCBI, LICENCES["LicenseRef-WordNet-3.0"],
+    LICENCES["LicenseRef-DGIdb"],
 )
 """Those that rows of the bundle carry, the source's own first."""
 
