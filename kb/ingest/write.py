@@ -37,7 +37,7 @@ from kb.ingest.refresh import PAYLOADS, forget
 from kb.ledger.cells import CellWrite, write_cells
 from kb.modalities import IDENTITY, Modality, State
 from kb.normalise import clean, clean_json, tidy
-from kb.schema.graph import atc_class, drug_atc, interaction
+from kb.schema.graph import atc_class, drug_atc, indication, interaction
 from kb.schema.identity import drug
 from kb.schema.ledger import artifact, artifact_seen, cell, content
 
@@ -75,6 +75,7 @@ def write_batch(
     _write_payloads(connection, payloads)
     _write_atc(connection, source, batch, hung, replace)
     _write_interactions(connection, source, batch, hung, replace)
+    _write_indications(connection, source, batch, hung, replace)
     write_cells(connection, run_id, source, cells)
     hung.settle(connection)
     crash_at("before_commit")
@@ -84,7 +85,7 @@ def write_batch(
 def _take_back(connection: Connection, source: str, keys: frozenset[str]) -> None:
     """Take away what the source said of its own records before, but for their names and identifiers."""
     if keys:
-        for table in (*PAYLOADS.values(), drug_atc, cell):
+        for table in (*PAYLOADS.values(), drug_atc, indication, cell):
             own = (table.c.source == source) & (table.c.record_source == source) & table.c.record_key.in_(sorted(keys))
             connection.execute(delete(table).where(own & (table.c.modality != IDENTITY) if table is cell else own))
 
@@ -98,7 +99,7 @@ class _Hung:
         asked += [(o.drug, o.modality) for o in batch.outcomes if not o.computed_from]
         self._asked = {(drug, modality) for drug, modality in asked if isinstance(drug, int)}
         self._places = places(connection, source, self._asked)
-        said = {r.drug for r in batch.atc} | {side for r in batch.interactions for side in (r.drug_a, r.drug_b)}
+        said = {r.drug for r in (*batch.atc, *batch.indications)} | {side for r in batch.interactions for side in (r.drug_a, r.drug_b)}
         self._leading = leading_records(connection, source, [drug for drug in said if isinstance(drug, int)])
         computed = {r.drug for r in (*batch.payloads, *batch.outcomes) if isinstance(r.drug, int) and _computed(r)}
         query = select(drug.c.id, drug.c.smiles).where(drug.c.id.in_(sorted(computed))).with_for_update(read=True)
@@ -165,7 +166,8 @@ def _short(error: str | None) -> str | None:
 def _documents(batch: Batch) -> list[Document]:
     """Every document that the batch's records rest on, each once, in a fixed order so that writers cannot deadlock."""
     found = {d.id: d for d in batch.documents}
-    for record in (*batch.drugs, *batch.payloads, *batch.atc, *batch.atc_classes, *batch.interactions):
+    facts = (*batch.atc, *batch.atc_classes, *batch.interactions, *batch.indications)
+    for record in (*batch.drugs, *batch.payloads, *facts):
         found[record.document.id] = record.document
     for outcome in batch.outcomes:
         if outcome.document:
@@ -401,3 +403,51 @@ def _write_interactions(connection: Connection, source: str, batch: Batch, hung:
             where=or_(*better),
         )
         insert_many(connection, upsert, [rows[key] for key in sorted(rows)])
+
+
+def _write_indications(connection: Connection, source: str, batch: Batch, hung: _Hung, replace: bool) -> None:
+    """Write the statements; of two of one provider about one disease the later one of the batch counts.
+
+    What the source does not state any more is taken back: of a ``whole`` batch all others, and of a refresh those of the
+    records in it.
+    """
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for record in batch.indications:
+        drug_id, (of, key) = hung.of(record.drug)
+        place = (of, key, source, clean(record.provider), record.kind, clean(record.disease_key))
+        rows[place] = {
+            **dict(zip(_INDICATION, place, strict=True)),
+            "drug_id": drug_id,
+            "disease": tidy(record.disease),
+            "disease_ids": list(record.disease_ids),
+            "icd10": list(record.icd10),
+            "icd10_by": record.icd10_by,
+            "phase": record.phase,
+            "evidence": clean(record.evidence) if record.evidence else None,
+            "reference": public_url(record.reference) if record.reference else None,
+            "licence_id": record.licence,
+            "artifact": record.document.id,
+        }
+    here = tuple_(*(indication.c[name] for name in _INDICATION))
+    gone = indication.c.source == source
+    if rows:
+        gone &= here.not_in(list(rows))
+    again = [r.key for r in batch.drugs]
+    if batch.whole:
+        connection.execute(delete(indication).where(gone))
+    elif replace and again:
+        own = (indication.c.record_source == source) & indication.c.record_key.in_(again)
+        connection.execute(delete(indication).where(gone & own))
+    if rows:
+        statement = insert(indication)
+        said = ("disease", "disease_ids", "icd10", "icd10_by", "phase", "evidence", "reference", "licence_id")
+        upsert = statement.on_conflict_do_update(
+            index_elements=list(_INDICATION),
+            set_={name: statement.excluded[name] for name in (*said, "artifact")},
+            where=or_(*(indication.c[name].is_distinct_from(statement.excluded[name]) for name in said)),
+        )
+        insert_many(connection, upsert, [rows[place] for place in sorted(rows)])
+
+
+_INDICATION = ("record_source", "record_key", "source", "provider", "kind", "disease_key")
+"""What tells two statements apart."""

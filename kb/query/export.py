@@ -64,6 +64,7 @@ TABLES: dict[str, Table] = {
     "conformers": Table("conformers", "drug_id, source", indexes=("drug_id",), batch=500),
     "images": Table("images", "drug_id, source", _IMAGES, indexes=("drug_id",), batch=200),
     "interactions": Table("interactions", "drug_a, drug_b, provider", indexes=("drug_a", "drug_b")),
+    "indications": Table("indications", "drug_id, kind, disease, provider, source", indexes=("drug_id", "disease")),
     "atc": Table("atc", "drug_id, code, source", indexes=("drug_id", "code")),
     "atc_classes": Table("atc_classes", "code", key=("code",)),
     "relations": Table("relations", "relation, source, provider, licence_id, sha256", indexes=("relation",)),

@@ -13,6 +13,7 @@ from kb.ingest.records import (
     ConformerRecord,
     Document,
     DrugRecord,
+    IndicationRecord,
     Name,
     Outcome,
     PropertyRecord,
@@ -112,6 +113,31 @@ def texts(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
     )
 
 
+def indications(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+    """What drugs are given for, each statement with its provider and its own licence."""
+    document = bundle.document("indications.tsv.gz", "corpus", PARSER)
+    return Batch(
+        indications=[
+            IndicationRecord(
+                drug=ids[row["key"]],
+                document=document,
+                provider=row["provider"],
+                licence=row["licence"],
+                disease=row["disease"],
+                kind=row["kind"],
+                disease_ids=tuple(filter(None, row["ids"].split("|"))),
+                icd10=tuple(filter(None, row["icd10"].split("|"))),
+                icd10_by=row["icd10_by"] or None,
+                evidence=row["evidence"] or None,
+                reference=row["reference"] or None,
+            )
+            for row in bundle.rows("indications.tsv.gz")
+            if row["key"] in ids
+        ],
+        whole=True,
+    )
+
+
 def pubchem_properties(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
     """The properties that PubChem computed, as recorded."""
     document = bundle.document("properties_pubchem.tsv.gz", "pubchem", PARSER)
@@ -174,6 +200,7 @@ Step = Callable[[Bundle, Mapping[str, int]], Batch]
 STEPS: tuple[tuple[str, str, Step], ...] = (
     ("names.tsv.gz", NAMES.name, names),
     ("texts.tsv.gz", "corpus", texts),
+    ("indications.tsv.gz", "corpus", indications),
     ("properties_pubchem.tsv.gz", "pubchem", pubchem_properties),
     ("conformers_ccd.sdf.gz", "ccd", ccd_conformers),
     ("conformers_rdkit.sdf.gz", "rdkit", rdkit_conformers),
