@@ -168,8 +168,9 @@ def _explain(error: Exception) -> tuple[str, str | None, int]:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         named = f": {error.filename}" if error.filename else ""
         return f"no space left on the disk{named}", "free space, then run the same command again", DiskFull.exit_code
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}", "check the path and its permissions", 1
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename else "a file could not be read or written: "
+        return f"{named}{error.strerror}", "check the path, its permissions and its disk", 1
     if type(error).__module__.startswith(("sqlalchemy.", "psycopg2")):
         from kb.db.failures import first_line, translate
 

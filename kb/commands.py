@@ -143,7 +143,8 @@ def coverage(
     """Print the bucket matrix: which combinations of modalities the drugs have, and how many of each."""
     from kb.db.engine import open_engine
     from kb.ledger.cells import count_states
-    from kb.ledger.coverage import bucket_rows, buckets, draw, save
+    from kb.ledger.coverage import bucket_rows, buckets, draw
+    from kb.pictures import save
 
     with open_engine().connect() as connection:
         if by_source:

@@ -78,7 +78,8 @@ def _compute(demo: Demo) -> None:
 
 
 def _show_coverage(demo: Demo) -> None:
-    from kb.ledger.coverage import bucket_rows, buckets, draw, save
+    from kb.ledger.coverage import bucket_rows, buckets, draw
+    from kb.pictures import save
 
     with demo.engine.connect() as connection:
         found = buckets(connection)

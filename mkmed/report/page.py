@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from kb.files import replace_file, require_place
 from kb.ledger.coverage import draw
 from mkmed.report.collect import Findings
 
@@ -35,14 +35,8 @@ def render(findings: Findings) -> str:
 
 def write(findings: Findings, path: Path) -> Path:
     """The path of the page, written under a temporary name first; a page with a patient is its owner's alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    private = findings.recommendation is not None
-    temporary = path.with_name(path.name + ".part")
-    temporary.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    with os.fdopen(os.open(temporary, flags, 0o600 if private else 0o666), "w", encoding="utf-8") as stream:
-        stream.write(render(findings))
-    os.replace(temporary, path)  # noqa: PTH105 - atomic also where the target exists
+    require_place(path)
+    replace_file(path, render(findings), mode=0o600 if findings.recommendation is not None else None)
     return path
 
 
