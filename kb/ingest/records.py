@@ -233,7 +233,8 @@ Record = (
 class Batch:
     """Everything that one transaction writes; ``requests`` counts what was asked of the network.
 
-    ``whole`` says that the ATC codes, interactions and indications are all that the source says: others of it are taken back.
+    ``whole`` says that the ATC codes, interactions and indications are all that the source says: others of it are taken
+    back.
     ``anew`` are keys of records that are new versions of stored ones: what their source said of them before is taken
     back first.
     """

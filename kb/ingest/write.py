@@ -99,7 +99,8 @@ class _Hung:
         asked += [(o.drug, o.modality) for o in batch.outcomes if not o.computed_from]
         self._asked = {(drug, modality) for drug, modality in asked if isinstance(drug, int)}
         self._places = places(connection, source, self._asked)
-        said = {r.drug for r in (*batch.atc, *batch.indications)} | {side for r in batch.interactions for side in (r.drug_a, r.drug_b)}
+        said = {r.drug for r in (*batch.atc, *batch.indications)}
+        said |= {side for r in batch.interactions for side in (r.drug_a, r.drug_b)}
         self._leading = leading_records(connection, source, [drug for drug in said if isinstance(drug, int)])
         computed = {r.drug for r in (*batch.payloads, *batch.outcomes) if isinstance(r.drug, int) and _computed(r)}
         query = select(drug.c.id, drug.c.smiles).where(drug.c.id.in_(sorted(computed))).with_for_update(read=True)
@@ -408,8 +409,8 @@ def _write_interactions(connection: Connection, source: str, batch: Batch, hung:
 def _write_indications(connection: Connection, source: str, batch: Batch, hung: _Hung, replace: bool) -> None:
     """Write the statements; of two of one provider about one disease the later one of the batch counts.
 
-    What the source does not state any more is taken back: of a ``whole`` batch all others, and of a refresh those of the
-    records in it.
+    What the source does not state any more is taken back: of a ``whole`` batch all others, and of a refresh those of
+    the records in it.
     """
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for record in batch.indications:
