@@ -99,7 +99,7 @@ class _Hung:
         asked += [(o.drug, o.modality) for o in batch.outcomes if not o.computed_from]
         self._asked = {(drug, modality) for drug, modality in asked if isinstance(drug, int)}
         self._places = places(connection, source, self._asked)
-        said = {r.drug for r in (*batch.atc, *batch.indications)}
+        said = {r.drug for r in batch.atc} | {r.drug for r in batch.indications}
         said |= {side for r in batch.interactions for side in (r.drug_a, r.drug_b)}
         self._leading = leading_records(connection, source, [drug for drug in said if isinstance(drug, int)])
         computed = {r.drug for r in (*batch.payloads, *batch.outcomes) if isinstance(r.drug, int) and _computed(r)}
@@ -167,9 +167,10 @@ def _short(error: str | None) -> str | None:
 def _documents(batch: Batch) -> list[Document]:
     """Every document that the batch's records rest on, each once, in a fixed order so that writers cannot deadlock."""
     found = {d.id: d for d in batch.documents}
-    facts = (*batch.atc, *batch.atc_classes, *batch.interactions, *batch.indications)
-    for record in (*batch.drugs, *batch.payloads, *facts):
+    for record in (*batch.drugs, *batch.payloads, *batch.atc, *batch.atc_classes, *batch.interactions):
         found[record.document.id] = record.document
+    for indicated in batch.indications:
+        found[indicated.document.id] = indicated.document
     for outcome in batch.outcomes:
         if outcome.document:
             found[outcome.document.id] = outcome.document
