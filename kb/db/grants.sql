@@ -5,7 +5,7 @@ DO $grants$
 DECLARE
     public_views constant text[] := ARRAY[
         'atc', 'atc_classes', 'availability', 'bucket', 'conformers', 'documents', 'drug_entities', 'drug_vector', 'drugs',
-        'entities', 'history', 'identifiers', 'images', 'indications', 'interactions', 'licences', 'modality_vector', 'names', 'properties',
+        'edge_notes', 'edges', 'entities', 'history', 'identifiers', 'images', 'indications', 'interactions', 'licences', 'modality_vector', 'names', 'properties',
         'provenance', 'published_run', 'published_vector', 'readable_relation', 'records', 'relations', 'runs',
         'schema_version', 'sources', 'substance_relations', 'texts', 'triples'];
     public_functions constant text[] := ARRAY[

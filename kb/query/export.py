@@ -71,6 +71,9 @@ TABLES: dict[str, Table] = {
     # Address and time of an edge stand in relations, once for every file, provider and licence.
     "triples": Table("triples", "", "head, relation, tail, provider, licence_id, source, sha256",
                      indexes=("head", "tail"), licences="SELECT DISTINCT licence_id FROM mkmed.relations"),
+    "edge_notes": Table("edge_notes", "head, relation, tail, source, provider, licence_id, sha256",
+                        "head, relation, tail, score, evidence, reference, properties::text AS properties, provider,"
+                        " licence_id, source, sha256", indexes=("head", "tail")),
     "drug_entities": Table("drug_entities", "drug_id, entity_id", indexes=("drug_id",)),
     "availability": Table("availability", "drug_id, modality, source", indexes=("drug_id",)),
     "provenance": Table("provenance", "drug_id, modality, source", indexes=("drug_id",)),

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from kb.schema.base import (
     METADATA,
@@ -61,6 +62,7 @@ kg_relation = Table(
     Column("name", Text, nullable=False, unique=True, comment="an opaque key: DRKG's names are irregular"),
     Column("head_type", Text, nullable=False),
     Column("tail_type", Text, nullable=False),
+    Column("word", Text, comment="what it is called in the one vocabulary of all graphs"),
 )
 
 kg_provenance = Table(
@@ -93,6 +95,24 @@ kg_triple = Table(
         postgresql_not_valid=True,
     ),
     Index("ix_kg_triple_tail_relation_head", "tail", "relation", "head"),
+)
+
+kg_note = Table(
+    "kg_note",
+    METADATA,
+    Column("head", Integer, primary_key=True),
+    Column("relation", Integer, primary_key=True),
+    Column("tail", Integer, primary_key=True),
+    Column("provenance", SmallInteger, primary_key=True),
+    Column("score", Float, comment="in the terms of its source"),
+    Column("evidence", Text),
+    Column("reference", Text),
+    Column("properties", JSONB, nullable=False),
+    ForeignKeyConstraint(
+        ["relation", "provenance"],
+        [f"{SCHEMA}.kg_provenance.relation", f"{SCHEMA}.kg_provenance.id"],
+        ondelete="CASCADE",
+    ),
 )
 
 drug_entity = Table(
