@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from kb.errors import DataError, SourceError
 from kb.graph.tables import Relation
@@ -118,8 +118,8 @@ def _primary(drug: Element) -> str | None:
 
 def _entry(primary: str, drug: Element, document: Document) -> Entry:
     key = f"drugbank:{primary}"
-    computed: dict[str, Any] = {
-        e.findtext(f"{NS}kind"): e.findtext(f"{NS}value")
+    computed = {
+        _text(e, "kind"): _text(e, "value")
         for e in drug.iterfind(f"{NS}calculated-properties/{NS}property")
     }
     codes = [("drugbank", primary), *(("cas", c) for c in [_text(drug, "cas-number")] if c),

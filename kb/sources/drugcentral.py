@@ -102,7 +102,8 @@ def read_dump(path: Path) -> Iterator[tuple[int, str, Row | None]]:
 
     Raises SourceError for a block that lacks a column or does not end.
     """
-    table, columns, wanted = "", [""], ("",)
+    table, columns = "", [""]
+    wanted: tuple[str, ...] = ()
     with open_plain(path, limit=UNPACKED) as stream:
         for place, raw in enumerate(lines(stream, LONGEST), 1):
             line = raw.decode("utf-8", "replace").rstrip("\n") if raw is not None else ""

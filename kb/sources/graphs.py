@@ -25,11 +25,13 @@ from kb.inputs import require_regular
 from kb.licences import CC0, LICENCES, USER, Licence
 from kb.modalities import Modality
 from kb.sources.contract import Part
-from kb.sources.stream import Edges, Entry, Left, StreamSource, account, load_graph
+from kb.sources.stream import STORED, Edges, Entry, Left, StreamSource, account, load_graph
 from kb.sources.tables.dataset import dataset_name, dataset_origin
 from kb.sources.tables.read import Table, find_drugs, write_problems
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from kb.ingest.engine import Job
 
 PARSER = "graph/1"
@@ -84,10 +86,11 @@ class GraphSource(StreamSource):
             if edges.uses:
                 output.say(f"{len(known):,} of {len(edges.uses):,} indications are of drugs that are known")
 
-        problems = table.problems
-        yield Part(batch, source=document.source, then=then, note="read", also=lambda c, _: (
-            write_problems(c, job.run_id, document.source, document, problems[:1000]),
-            load_graph(c, job, document, edges))[-1])
+        def also(connection: Connection, _: Mapping[str, int]) -> None:
+            write_problems(connection, job.run_id, document.source, document, table.problems[:STORED])
+            load_graph(connection, job, document, edges)
+
+        yield Part(batch, source=document.source, also=also, then=then, note="read")
 
 
 HETIONET_KINDS = {"A": "Anatomy", "C": "Compound", "D": "Disease", "G": "Gene", "S": "Symptom", "SE": "Side Effect",
@@ -258,9 +261,9 @@ class UserGraph(GraphSource):
             return "without relation and two typed nodes"
         head, tail = (str(end) for end in ends)
         provider = said["provider"] or self._dataset
-        kinds = [end.partition("::")[0] for end in (head, tail)]
-        name = said["relation"].removeprefix("biolink:")
-        relation = Relation(f"{provider}::{name}::{kinds[0]}:{kinds[1]}", *kinds, provider, USER.id)
+        head_type, tail_type = (end.partition("::")[0] for end in (head, tail))
+        name = f"{provider}::{said['relation'].removeprefix('biolink:')}::{head_type}:{tail_type}"
+        relation = Relation(name, head_type, tail_type, provider, USER.id)
         score, rest = _number(said["score"]), set(row) - set(self._columns.values())
         properties = {key: row[key] for key in sorted(rest) if row[key]}
         if said["score"] and score is None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -198,7 +199,7 @@ class StreamSource(Source):
             if job.is_done(mark):
                 job.advance(len(chunk))
                 continue
-            job.transact(lambda c, batch=batch: _leave_what_is_held(c, self.name, batch))
+            job.transact(partial(_leave_what_is_held, source=self.name, batch=batch))
             yield Part(batch, mark, also=_writes(job, self.name, document, problems), size=len(chunk))
         job.counts.update(counts)
         whole = job.options.limit is None
