@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from kb.db.many import insert_many
+from kb.db.many import among, insert_many
 from kb.db.redact import public_url
 from kb.errors import DataError
 from kb.identity.apply import register_drugs
@@ -430,16 +430,15 @@ def _write_indications(connection: Connection, source: str, batch: Batch, hung: 
             "licence_id": record.licence,
             "artifact": record.document.id,
         }
-    here = tuple_(*(indication.c[name] for name in _INDICATION))
-    gone = indication.c.source == source
-    if rows:
-        gone &= here.not_in(list(rows))
     again = [r.key for r in batch.drugs]
-    if batch.whole:
-        connection.execute(delete(indication).where(gone))
-    elif replace and again:
-        own = (indication.c.record_source == source) & indication.c.record_key.in_(again)
-        connection.execute(delete(indication).where(gone & own))
+    if batch.whole or (replace and again):
+        place_of = tuple(indication.c[name] for name in _INDICATION)
+        own = indication.c.source == source
+        if not batch.whole:
+            own &= (indication.c.record_source == source) & indication.c.record_key.in_(again)
+        gone = [tuple(held) for held in connection.execute(select(*place_of).where(own)) if tuple(held) not in rows]
+        if gone:
+            connection.execute(delete(indication).where(among(place_of, gone)))
     if rows:
         statement = insert(indication)
         said = ("disease", "disease_ids", "icd10", "icd10_by", "phase", "evidence", "reference", "licence_id")

@@ -19,6 +19,7 @@ from kb.settings import Settings
 from kb.sources.contract import IngestOptions
 from mkmed.demo.paths import data_path
 from mkmed.demo.step import DESCRIBED
+from tests.kb import published
 
 
 def run(engine: Engine, source: str = "corpus", **options: object) -> Summary:
@@ -217,3 +218,70 @@ def test_an_altered_file_is_refused(fresh_database: Engine, tmp_path: Path) -> N
         run(fresh_database, path=copy)
     with pytest.raises(NotFound, match=r"MANIFEST\.json"):
         run(fresh_database, path=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def asked(filled: Engine, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The corpus with samples of RxNorm, ChEMBL and PrimeKG beside it."""
+    folder = tmp_path_factory.mktemp("published")
+    run(filled, "rxnorm", path=published.write_rxnorm(folder / "rrf"))
+    run(filled, "chembl", path=published.write_chembl(folder / "chembl_36.db"))
+    run(filled, "primekg", path=published.write_text(folder / "kg.csv", published.PRIMEKG))
+    return filled
+
+
+QUESTIONS: dict[str, tuple[str, set[str]]] = {
+    "brands of warfarin and their products": ("""
+        SELECT b.tail_label || ': ' || p.head_label AS answer, p.licence_id, p.url, p.sha256
+        FROM mkmed.edges p JOIN mkmed.edges b ON b.head = p.head AND b.word = 'has brand'
+        JOIN mkmed.drug_entities e ON e.entity = p.tail
+        WHERE p.word = 'has ingredient' AND e.drug_id = mkmed.find_drug('warfarin')""",
+        {"Coumadin: warfarin sodium 5 MG Oral Tablet [Coumadin]"}),
+    "drugs for gout by mechanism": ("""
+        SELECT DISTINCT i.name || ': ' || m.evidence AS answer, m.licence_id, m.url, m.sha256
+        FROM mkmed.indications i JOIN mkmed.drug_entities e USING (drug_id)
+        JOIN mkmed.edges m ON m.head = e.entity AND m.word = 'inhibits' AND m.source = 'chembl'
+        WHERE i.icd10 && '{M10}'""",
+        {"Allopurinol: Xanthine dehydrogenase inhibitor", "Febuxostat: Xanthine dehydrogenase inhibitor",
+         "Colchicine: Tubulin inhibitor"}),
+    "what must not be given with MAO inhibitors": ("""
+        SELECT DISTINCT CASE WHEN a.drug_id = x.drug_a THEN x.name_b ELSE x.name_a END AS answer, x.licence_id, x.url, x.sha256
+        FROM mkmed.atc a JOIN mkmed.interactions x ON a.drug_id IN (x.drug_a, x.drug_b)
+        WHERE a.code LIKE 'N06AF%' AND x.provider LIKE 'ONC-High%'""",
+        {"Citalopram", "Fluoxetine", "Meperidine", "Sertraline"}),
+    "contraindications of phenelzine": ("""
+        SELECT disease AS answer, licence_id, url, sha256 FROM mkmed.indications
+        WHERE drug_id = mkmed.find_drug('phenelzine') AND kind = 'contraindication'""", {"pheochromocytoma"}),
+    "drugs that act on xanthine dehydrogenase": ("""
+        SELECT DISTINCT d.name AS answer, e.licence_id, e.url, e.sha256 FROM mkmed.edges e
+        JOIN mkmed.drug_entities d ON d.entity IN (e.head, e.tail)
+        WHERE 'Gene::7498' IN (e.head, e.tail) AND e.word IN ('binds', 'inhibits')""", {"Allopurinol"}),
+    "statins": ("""
+        SELECT name AS answer, licence_id, url, sha256 FROM mkmed.atc WHERE code LIKE 'C10AA%'""",
+        {"Atorvastatin", "Simvastatin", "Rosuvastatin", "Pravastatin"}),
+    "drugs for both hypertension and heart failure": ("""
+        SELECT DISTINCT a.name AS answer, b.licence_id, b.url, b.sha256 FROM mkmed.indications a
+        JOIN mkmed.indications b USING (drug_id) WHERE a.icd10 && '{I10}' AND b.icd10 && '{I50}'""",
+        {"Lisinopril", "Enalapril", "Carvedilol"}),
+    "who says that metformin is for type 2 diabetes": ("""
+        SELECT provider AS answer, licence_id, url, sha256 FROM mkmed.indications
+        WHERE drug_id = mkmed.find_drug('metformin') AND icd10 && '{E11}'""", {"DrugMechDB", "FDA label (LabeledIn)"}),
+    "what is approved for gout, by phase": ("""
+        SELECT name AS answer, licence_id, url, sha256 FROM mkmed.indications
+        WHERE disease_ids && '{mesh:D006073}' AND phase = 4""", {"Allopurinol", "Colchicine", "Febuxostat"}),
+    "what an NDC contains": ("""
+        SELECT d.name AS answer, i.licence_id, i.url, i.sha256 FROM mkmed.identifiers i JOIN mkmed.drugs d USING (drug_id)
+        WHERE i.namespace = 'ndc' AND i.value = '00056017270'""", {"Warfarin"}),
+    "cancer drugs of which nobody has a structure": ("""
+        SELECT DISTINCT a.name AS answer, a.licence_id, a.url, a.sha256 FROM mkmed.atc a
+        JOIN mkmed.drugs d USING (drug_id) WHERE a.code LIKE 'L01%' AND d.smiles IS NULL""", {"Trastuzumab", "Rituximab"}),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_a_pharmacologist_asks_is_answered_with_its_source(question: str, asked: Engine) -> None:
+    query, expected = QUESTIONS[question]
+    with asked.begin() as connection:
+        rows = connection.execute(text(query)).all()
+    assert expected <= {row.answer for row in rows}
+    assert all(row.licence_id and row.url and row.sha256 for row in rows)
