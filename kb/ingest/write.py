@@ -123,13 +123,12 @@ class _Hung:
     def settle(self, connection: Connection) -> None:
         """Close what is left open of the cells that were asked for by drug: one answer serves all of its records."""
         if self._asked:
-            here = tuple_(cell.c.drug_id, cell.c.modality).in_(sorted(self._asked))
+            answered = [(*asked, *place) for asked, place in self._places.items()]
+            here = (cell.c.drug_id, cell.c.modality, cell.c.record_source, cell.c.record_key)
             connection.execute(
                 delete(cell).where(
-                    cell.c.source == self._source, here, cell.c.state == State.unknown,
-                    tuple_(cell.c.drug_id, cell.c.modality, cell.c.record_source, cell.c.record_key).not_in(
-                        [(*asked, *place) for asked, place in self._places.items()]
-                    ),
+                    cell.c.source == self._source, cell.c.state == State.unknown, among(here[:2], sorted(self._asked)),
+                    ~among(here, answered),
                 )
             )
 
