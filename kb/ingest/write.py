@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select, tuple_
+from sqlalchemy import Connection, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.many import among, insert_many
@@ -312,10 +312,10 @@ def _write_atc(connection: Connection, source: str, batch: Batch, hung: _Hung, r
             "drug_id": drug_id, "code": record.code, "source": source, "record_source": of, "record_key": key,
             "artifact": record.document.id,
         }
-    said = tuple_(drug_atc.c.record_source, drug_atc.c.record_key, drug_atc.c.code)
+    said = (drug_atc.c.record_source, drug_atc.c.record_key, drug_atc.c.code)
     gone = drug_atc.c.source == source
     if rows:
-        gone &= said.not_in(list(rows))
+        gone &= ~among(said, list(rows))
     again = [r.key for r in batch.drugs]
     if batch.whole:
         connection.execute(delete(drug_atc).where(gone))
@@ -390,7 +390,7 @@ def _write_interactions(connection: Connection, source: str, batch: Batch, hung:
     if batch.whole:
         gone = interaction.c.source == source
         if rows:
-            gone &= tuple_(*(interaction.c[n] for n in place)).not_in(list(rows))
+            gone &= ~among([interaction.c[n] for n in place], list(rows))
         connection.execute(delete(interaction).where(gone))
     if rows:
         statement, said = insert(interaction), ("severity", "description")

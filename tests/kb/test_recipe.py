@@ -42,7 +42,7 @@ def test_twice_is_the_same_release_and_the_card_says_what_is_there(
     assert cards[0]["release"] == cards[1]["release"]
     assert build(fresh_database, Settings(workers=1), recipe, ingest)["release"] == cards[0]["release"]
     first = json.loads(as_json(cards[0]))
-    assert first["drugs"] == 6 and first["coverage"]["property"] == 4
+    assert first["drugs"] == 6 and first["coverage"]["property"] == 5
     chembl = next(row for row in first["sources"] if row["name"] == "chembl")
     assert (chembl["drugs"], chembl["version"], chembl["licence"]) == (6, "ChEMBL_36", "CC-BY-SA-3.0")
     assert {row["licence"]: row["open"] for row in first["licences"]}["LicenseRef-PrimeKG"] is False
