@@ -5,7 +5,7 @@ PYTHON ?= python3
 JOBS   ?= auto
 VENV   := .venv
 BIN    := $(VENV)/bin
-EXTRAS := dev,pretrained
+EXTRAS := dev,pretrained,serve
 MADE   := $(VENV)/.made
 READY  := $(VENV)/.installed
 

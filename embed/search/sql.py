@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from embed.runs import store
-from kb.errors import DatabaseError, NotFound
+from kb.errors import DatabaseError, NotFound, UsageError
+from kb.modalities import MODALITIES
 from kb.query.read import find_drug
 
 
@@ -25,7 +27,14 @@ def neighbours(
     atc: str | None = None,
     has: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """The ``k`` drugs most like a drug, nearest first; ``to`` searches among another modality's vectors."""
+    """The ``k`` drugs most like a drug, nearest first; ``to`` searches among another modality's vectors.
+
+    Raises UsageError for a modality in ``has`` that there is not.
+    """
+    if strange := [name for name in has or () if name not in set(MODALITIES)]:
+        near = difflib.get_close_matches(strange[0], MODALITIES, n=1, cutoff=0.4)
+        raise UsageError(f"{strange[0]!r} is no modality",
+                         hint=f"{f'did you mean {near[0]}? ' if near else ''}known: {', '.join(MODALITIES)}")
     with engine.connect() as connection:
         find_drug(connection, drug)
     store.published_run(engine)  # with none, say so rather than that this drug has no vector
