@@ -1,55 +1,54 @@
--- Takes indications away again: the two views as they were, then view and table.
+-- The search function of revision 0012, in which all vectors have one width.
 
-CREATE OR REPLACE VIEW mkmed.documents WITH (security_barrier) AS
-SELECT a.source, s.origin, a.url, a.http_status, a.media_type, a.licence_id, l.share, a.attribution, a.upstream_version,
-       a.parser, a.retrieved_at, encode(a.content, 'hex') AS sha256, b.bytes, b.payload
-FROM mkmed.artifact a JOIN mkmed.content b ON b.sha256 = a.content JOIN mkmed.licence l ON l.id = a.licence_id
-JOIN mkmed.source s ON s.name = a.source
-WHERE (SELECT mkmed.may_read_closed()) OR (
-    s.origin <> 'computed' AND a.licence_id IN (SELECT r.id FROM mkmed.readable_licence r)
-    AND NOT EXISTS (SELECT FROM mkmed.text t WHERE t.artifact = a.id
-                    AND t.licence_id NOT IN (SELECT r.id FROM mkmed.readable_licence r))
-    AND NOT EXISTS (SELECT FROM mkmed.interaction i WHERE i.artifact = a.id
-                    AND i.licence_id NOT IN (SELECT r.id FROM mkmed.readable_licence r))
-    AND NOT EXISTS (SELECT FROM mkmed.kg_provenance p WHERE p.artifact = a.id
-                    AND p.licence_id NOT IN (SELECT r.id FROM mkmed.readable_licence r)));
-
-CREATE OR REPLACE VIEW mkmed.history WITH (security_barrier) AS
-WITH fact AS (
-    SELECT r.kind, r.drug_id, r.source, r.key AS record, r.fact, r.licence_id, r.since, r.until FROM mkmed.retired r
-    UNION ALL
-    SELECT 'drug_record', t.drug_id, t.source, t.key, to_jsonb(t) - ARRAY['since', 'artifact', 'digest', 'updated_at'], a.licence_id, t.since, NULL
-    FROM mkmed.drug_record t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'drug_name', t.drug_id, t.source, t.key, to_jsonb(t) - ARRAY['since', 'artifact', 'name_key'], a.licence_id, t.since, NULL
-    FROM mkmed.drug_name t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'identifier', t.drug_id, t.source, t.key, to_jsonb(t) - ARRAY['since', 'artifact'], a.licence_id, t.since, NULL
-    FROM mkmed.identifier t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'drug_atc', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], a.licence_id, t.since, NULL
-    FROM mkmed.drug_atc t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'text', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], t.licence_id, t.since, NULL
-    FROM mkmed.text t
-    UNION ALL
-    SELECT 'image', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], a.licence_id, t.since, NULL
-    FROM mkmed.image t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'conformer', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], a.licence_id, t.since, NULL
-    FROM mkmed.conformer t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'property_set', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact', 'updated_at'], a.licence_id, t.since, NULL
-    FROM mkmed.property_set t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'interaction', t.drug_a, t.source, t.a_key, to_jsonb(t) - ARRAY['since', 'artifact'], t.licence_id, t.since, NULL
-    FROM mkmed.interaction t
-)
-SELECT f.kind, f.drug_id, f.source, f.record, f.fact, f.licence_id, f.since, f.until FROM fact f
-WHERE (SELECT mkmed.may_read_closed()) OR (
-    f.licence_id IN (SELECT l.id FROM mkmed.readable_licence l)
-    AND (f.source NOT IN (SELECT s.name FROM mkmed.source s WHERE s.origin = 'computed')
-         OR f.until IS NULL AND f.drug_id IN (SELECT d.drug_id FROM mkmed.readable_drug d WHERE d.structure_open)));
-
-DROP VIEW mkmed.indications;
-DROP TABLE mkmed.indication;
+CREATE OR REPLACE FUNCTION mkmed.nearest(query vector, k int, modality text, atc text, has text[], leave_out bigint)
+RETURNS TABLE (drug_id bigint, name text, similarity real, rests_on text[], atc_codes text[])
+LANGUAGE plpgsql STABLE
+SET search_path = mkmed, ext, public, pg_temp
+SET hnsw.iterative_scan = 'relaxed_order'
+SET hnsw.ef_search = 200
+AS $$
+DECLARE
+    run mkmed.published_run;
+    typed text;
+    chosen bigint[];
+    filtered boolean := atc IS NOT NULL OR has IS NOT NULL;
+BEGIN
+    IF k IS NULL OR k < 1 OR k > 10000 THEN
+        RAISE EXCEPTION 'k must be between 1 and 10000, not %', k USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    SELECT r.* INTO run FROM mkmed.published_run r;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no embedding run is published' USING HINT = 'mkmed embed pretrain, or mkmed embed publish RUN';
+    END IF;
+    IF NOT modality = ANY (run.modalities) THEN
+        RAISE EXCEPTION 'the published run has no vectors of modality %', modality
+            USING HINT = 'it has: ' || array_to_string(run.modalities, ', '), ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF vector_dims(query) <> run.width THEN
+        RAISE EXCEPTION 'the query has % dimensions, the published run has %', vector_dims(query), run.width
+            USING ERRCODE = 'data_exception';
+    END IF;
+    typed := format('%s(%s)', run.precision, run.width);
+    IF filtered THEN
+        chosen := coalesce(mkmed.candidates(atc, has), '{}');
+    END IF;
+    -- Few candidates: compare with every one of them, which is exact. Many: walk the index until k rows passed.
+    -- A reader has no index, since the view that it reads decides first which rows there are; that is exact too.
+    RETURN QUERY EXECUTE format(
+        'SELECT near.drug_id, d.name, (1 - near.distance)::real, mkmed.modality_names(near.rests_on),
+                (SELECT array_agg(DISTINCT c.code ORDER BY c.code) FROM mkmed.atc c WHERE c.drug_id = near.drug_id)
+         FROM (SELECT e.drug_id, e.rests_on, (e.embedding)::%1$s <=> $1::%1$s AS distance
+               FROM mkmed.%6$s e %2$s
+               WHERE e.run_id = %3$L AND e.modality = %4$L AND e.drug_id IS DISTINCT FROM $2 %5$s
+               ORDER BY (e.embedding)::%1$s <=> $1::%1$s LIMIT $3) near
+         CROSS JOIN LATERAL (SELECT v.name FROM mkmed.drugs v WHERE v.drug_id = near.drug_id) d
+         ORDER BY near.distance, near.drug_id',
+        typed,
+        CASE WHEN filtered AND cardinality(chosen) <= 50000 THEN 'JOIN unnest($4) AS pick(id) ON pick.id = e.drug_id' ELSE '' END,
+        run.run_id, modality,
+        CASE WHEN filtered AND cardinality(chosen) > 50000 THEN 'AND e.drug_id = ANY ($4)' ELSE '' END,
+        CASE WHEN mkmed.may_read_closed() AND has_table_privilege('mkmed.embedding', 'SELECT') THEN 'embedding'
+             ELSE 'published_vector' END)
+    USING query, leave_out, k, chosen;
+END
+$$;

@@ -1,7 +1,7 @@
 """Indications and contraindications as facts of their own: table, history, and the view ``mkmed.indications``.
 
-Revision ID: 0013
-Revises: 0012
+Revision ID: 0014
+Revises: 0013
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from importlib.resources import files
 
 from alembic import op
 
-revision = "0013"
-down_revision: str | None = "0012"
+revision = "0014"
+down_revision: str | None = "0013"
 branch_labels = None
 depends_on = None
 
@@ -23,9 +23,9 @@ def _run(name: str) -> None:
 
 def upgrade() -> None:
     """Add table and view; the views over all facts count the new ones."""
-    _run("0013_indications.sql")
+    _run("0014_indications.sql")
 
 
 def downgrade() -> None:
     """Take them away, with what they hold."""
-    _run("0013_down.sql")
+    _run("0014_down.sql")
