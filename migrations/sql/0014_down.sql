@@ -1,55 +1,82 @@
--- Takes indications away again: the two views as they were, then view and table.
+-- As revision 0013 had it, with what disagrees at the end of the list.
 
-CREATE OR REPLACE VIEW mkmed.documents WITH (security_barrier) AS
-SELECT a.source, s.origin, a.url, a.http_status, a.media_type, a.licence_id, l.share, a.attribution, a.upstream_version,
-       a.parser, a.retrieved_at, encode(a.content, 'hex') AS sha256, b.bytes, b.payload
-FROM mkmed.artifact a JOIN mkmed.content b ON b.sha256 = a.content JOIN mkmed.licence l ON l.id = a.licence_id
-JOIN mkmed.source s ON s.name = a.source
-WHERE (SELECT mkmed.may_read_closed()) OR (
-    s.origin <> 'computed' AND a.licence_id IN (SELECT r.id FROM mkmed.readable_licence r)
-    AND NOT EXISTS (SELECT FROM mkmed.text t WHERE t.artifact = a.id
-                    AND t.licence_id NOT IN (SELECT r.id FROM mkmed.readable_licence r))
-    AND NOT EXISTS (SELECT FROM mkmed.interaction i WHERE i.artifact = a.id
-                    AND i.licence_id NOT IN (SELECT r.id FROM mkmed.readable_licence r))
-    AND NOT EXISTS (SELECT FROM mkmed.kg_provenance p WHERE p.artifact = a.id
-                    AND p.licence_id NOT IN (SELECT r.id FROM mkmed.readable_licence r)));
-
-CREATE OR REPLACE VIEW mkmed.history WITH (security_barrier) AS
-WITH fact AS (
-    SELECT r.kind, r.drug_id, r.source, r.key AS record, r.fact, r.licence_id, r.since, r.until FROM mkmed.retired r
-    UNION ALL
-    SELECT 'drug_record', t.drug_id, t.source, t.key, to_jsonb(t) - ARRAY['since', 'artifact', 'digest', 'updated_at'], a.licence_id, t.since, NULL
-    FROM mkmed.drug_record t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'drug_name', t.drug_id, t.source, t.key, to_jsonb(t) - ARRAY['since', 'artifact', 'name_key'], a.licence_id, t.since, NULL
-    FROM mkmed.drug_name t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'identifier', t.drug_id, t.source, t.key, to_jsonb(t) - ARRAY['since', 'artifact'], a.licence_id, t.since, NULL
-    FROM mkmed.identifier t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'drug_atc', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], a.licence_id, t.since, NULL
-    FROM mkmed.drug_atc t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'text', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], t.licence_id, t.since, NULL
-    FROM mkmed.text t
-    UNION ALL
-    SELECT 'image', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], a.licence_id, t.since, NULL
-    FROM mkmed.image t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'conformer', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], a.licence_id, t.since, NULL
-    FROM mkmed.conformer t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'property_set', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact', 'updated_at'], a.licence_id, t.since, NULL
-    FROM mkmed.property_set t JOIN mkmed.artifact a ON a.id = t.artifact
-    UNION ALL
-    SELECT 'interaction', t.drug_a, t.source, t.a_key, to_jsonb(t) - ARRAY['since', 'artifact'], t.licence_id, t.since, NULL
-    FROM mkmed.interaction t
-)
-SELECT f.kind, f.drug_id, f.source, f.record, f.fact, f.licence_id, f.since, f.until FROM fact f
-WHERE (SELECT mkmed.may_read_closed()) OR (
-    f.licence_id IN (SELECT l.id FROM mkmed.readable_licence l)
-    AND (f.source NOT IN (SELECT s.name FROM mkmed.source s WHERE s.origin = 'computed')
-         OR f.until IS NULL AND f.drug_id IN (SELECT d.drug_id FROM mkmed.readable_drug d WHERE d.structure_open)));
-
-DROP VIEW mkmed.indications;
-DROP TABLE mkmed.indication;
+CREATE OR REPLACE FUNCTION mkmed.similar_drugs(drug text, by text, k int DEFAULT 10, atc text DEFAULT NULL, has text[] DEFAULT NULL)
+RETURNS TABLE (drug_id bigint, name text, similarity real, facet text, because text[], atc_codes text[])
+LANGUAGE plpgsql STABLE
+SET search_path = mkmed, ext, public, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    wanted bigint := mkmed.find_drug(drug);
+    run mkmed.published_run;
+    kind text;
+    chosen bigint[];
+BEGIN
+    IF k IS NULL OR k < 1 OR k > 10000 THEN
+        RAISE EXCEPTION 'k must be between 1 and 10000, not %', k USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF by IS NULL OR by NOT IN ('mechanism', 'structure', 'use', 'late') THEN
+        RAISE EXCEPTION 'drugs are not compared by %', quote_nullable(by)
+            USING HINT = 'by mechanism, structure, use or late', ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF wanted IS NULL THEN
+        RAISE EXCEPTION 'no drug % in the knowledge base', quote_literal(drug)
+            USING HINT = 'find it by a part of its name: mkmed kb search TEXT', ERRCODE = 'no_data_found';
+    END IF;
+    IF atc IS NOT NULL OR has IS NOT NULL THEN
+        chosen := coalesce(mkmed.candidates(atc, has), '{}');
+    END IF;
+    IF by IN ('structure', 'late') THEN
+        SELECT r.* INTO run FROM mkmed.published_run r;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'no embedding run is published' USING HINT = 'mkmed embed pretrain, or mkmed embed publish RUN';
+        END IF;
+    END IF;
+    IF by = 'structure' THEN
+        kind := CASE WHEN 'predicted' = ANY (run.modalities) THEN 'predicted' ELSE 'molecule' END;
+        RETURN QUERY SELECT n.drug_id, n.name, n.similarity, by, ARRAY[kind || ' vectors'], n.atc_codes
+            FROM mkmed.nearest(mkmed.vector_of(drug, kind), k, kind, atc, has, wanted) n;
+        RETURN;
+    END IF;
+    IF by = 'late' THEN
+        RETURN QUERY
+        SELECT f.drug_id, d.name, f.similarity::real, by, f.shared, (
+            SELECT array_agg(DISTINCT c.code ORDER BY c.code) FROM mkmed.atc c WHERE c.drug_id = f.drug_id)
+        FROM (SELECT l.* FROM mkmed.late_fusion(wanted, array_remove(array_remove(run.modalities, 'fused'), 'predicted')) l
+              WHERE chosen IS NULL OR l.drug_id = ANY (chosen) ORDER BY l.similarity DESC, l.drug_id LIMIT k) f
+        CROSS JOIN LATERAL (SELECT v.name FROM mkmed.drugs v WHERE v.drug_id = f.drug_id) d
+        ORDER BY f.similarity DESC, f.drug_id;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION '% has no vector in the published run', quote_literal(drug)
+                USING HINT = 'SELECT * FROM mkmed.availability shows what it lacks', ERRCODE = 'no_data_found';
+        END IF;
+        RETURN;
+    END IF;
+    RETURN QUERY
+    WITH f AS MATERIALIZED (SELECT * FROM mkmed.facet_features(by)),
+    own AS (SELECT * FROM f WHERE f.drug_id = wanted),
+    length AS (SELECT f.drug_id, sqrt(sum(f.x * f.x + f.y * f.y)) AS norm FROM f GROUP BY 1),
+    shared AS (
+        SELECT f.drug_id, sum(f.x * o.x + f.y * o.y) AS product,
+               (array_agg(CASE WHEN f.shown = o.shown THEN f.shown ELSE o.shown || ' / ' || f.shown END
+                          ORDER BY abs(f.x * o.x + f.y * o.y) DESC, f.feature))[1:3] AS because
+        FROM f JOIN own o USING (feature) WHERE f.drug_id <> wanted AND (chosen IS NULL OR f.drug_id = ANY (chosen))
+        GROUP BY 1),
+    best AS (
+        SELECT s.drug_id, s.because, v.distance,
+               round((s.product / (l.norm * (SELECT w.norm FROM length w WHERE w.drug_id = wanted)))::numeric, 6) AS similarity
+        FROM shared s JOIN length l USING (drug_id) LEFT JOIN (
+            SELECT e.drug_id, e.embedding <=> m.embedding AS distance
+            FROM mkmed.published_vector m JOIN mkmed.published_vector e USING (modality)
+            WHERE m.modality = 'fused' AND m.drug_id = wanted) v USING (drug_id)
+        ORDER BY similarity DESC, v.distance, s.drug_id LIMIT k)  -- of equals, those with the nearer fused vectors
+    SELECT b.drug_id, d.name, b.similarity::real, by, b.because, (
+        SELECT array_agg(DISTINCT c.code ORDER BY c.code) FROM mkmed.atc c WHERE c.drug_id = b.drug_id)
+    FROM best b CROSS JOIN LATERAL (SELECT v.name FROM mkmed.drugs v WHERE v.drug_id = b.drug_id) d
+    ORDER BY b.similarity DESC, b.distance, b.drug_id;
+    IF NOT FOUND AND NOT EXISTS (SELECT FROM mkmed.facet_features(by) o WHERE o.drug_id = wanted) THEN
+        RAISE EXCEPTION 'the graph says nothing of the % of %', by, quote_literal(drug)
+            USING HINT = 'by => ''structure'' needs only its structure', ERRCODE = 'no_data_found';
+    END IF;
+END
+$$;

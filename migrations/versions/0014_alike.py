@@ -1,4 +1,4 @@
-"""Indications and contraindications as facts of their own: table, history, and the view ``mkmed.indications``.
+"""Drugs that disagree on the whole are no neighbours by mechanism.
 
 Revision ID: 0014
 Revises: 0013
@@ -16,16 +16,16 @@ branch_labels = None
 depends_on = None
 
 
-def _run(name: str) -> None:
+def _run_script(name: str) -> None:
     script = (files("migrations") / "sql" / name).read_text()
     op.get_bind().exec_driver_sql(script, execution_options={"no_parameters": True})
 
 
 def upgrade() -> None:
-    """Add table and view; the views over all facts count the new ones."""
-    _run("0014_indications.sql")
+    """Replace the function."""
+    _run_script("0014_alike.sql")
 
 
 def downgrade() -> None:
-    """Take them away, with what they hold."""
-    _run("0014_down.sql")
+    """Put the function of revision 0013 back."""
+    _run_script("0014_down.sql")

@@ -1,7 +1,7 @@
 """Notes of single edges, and one vocabulary of relations: ``mkmed.edges`` and the column ``word`` of ``mkmed.relations``.
 
-Revision ID: 0015
-Revises: 0014
+Revision ID: 0016
+Revises: 0015
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from importlib.resources import files
 
 from alembic import op
 
-revision = "0015"
-down_revision: str | None = "0014"
+revision = "0016"
+down_revision: str | None = "0015"
 branch_labels = None
 depends_on = None
 
@@ -26,7 +26,7 @@ COMMENT = "The relations of the knowledge graph, once for every provider and lic
 
 def upgrade() -> None:
     """Add table, column and view; words come with the next graph that is loaded."""
-    script = (files("migrations") / "sql" / "0015_edges.sql").read_text()
+    script = (files("migrations") / "sql" / "0016_edges.sql").read_text()
     op.get_bind().exec_driver_sql(script, execution_options={"no_parameters": True})
 
 
