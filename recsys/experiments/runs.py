@@ -12,7 +12,7 @@ import platform
 import resource
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,8 +113,11 @@ def encoded_for(config: Config, cohort: Cohort, split: Split) -> Encoded:
 
 
 def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engine | None,
-                  settings: Settings) -> Knowledge:
-    """What the configuration's arm may know of the medications and, where it reads titles, of the codes."""
+                  settings: Settings, *, never_given: Sequence[str] = ()) -> Knowledge:
+    """What the configuration's arm may know of the medications and, where it reads titles, of the codes.
+
+    Of the medications ``never_given`` it does not say which ingredients their orders had.
+    """
     from recsys.knowledge.gather import bundled_knowledge, read_knowledge
 
     codes = encoded.vocabularies["medication"].codes
@@ -129,9 +132,10 @@ def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engi
         return bundled_knowledge(codes)
     if engine is None:
         raise ConfigError("this cohort's interactions lie in the database", hint="mkmed db start")
+    ordered = shares(cohort, encoded.visits_of("train"), config.least_patients)
+    known = {code: members for code, members in ordered.items() if code not in never_given}
     knowledge = read_knowledge(engine, codes, vectors=config.vectors != "learned", runs=pretrain_folder(settings),
-                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features",
-                               shares=shares(cohort, encoded.visits_of("train"), config.least_patients))
+                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features", shares=known)
     if synthetic:  # its generator was calibrated on the bundled matrix
         knowledge = replace(knowledge, interactions=bundled_knowledge(codes).interactions)
     return controlled(knowledge, config)
