@@ -139,7 +139,7 @@ def closed(visits: Histories, medications: np.ndarray, until: int = 0) -> Histor
 
 def test_a_medication_that_could_not_be_ordered_is_ranked_and_its_visits_teach() -> None:
     encoded = make_encoded(patients=400, rates=(5, 2, 6))
-    knowledge = replace(make_knowledge(encoded, unknown=0), evidence=planted(encoded, strength=1.0))
+    knowledge = replace(make_knowledge(encoded, unknown=0), evidence=planted(encoded, strength=0.4))
     train, validation, test = sides(encoded)
     hidden = np.argsort(-train.frequency)[1:5]
     found = {}
@@ -149,7 +149,7 @@ def test_a_medication_that_could_not_be_ordered_is_ranked_and_its_visits_teach()
         score = model.predict_proba(closed(test, hidden))
         found[until] = np.mean([ranking(score[:, k], test.target()[:, k]) for k in hidden])
         assert (score[:, hidden].mean(0) > 0.05).all()  # a rate that nobody could be given says nothing
-    assert found[0] > 0.62 and found[train.visits - 1] > found[0] + 0.01 and found[120] > found[0] - 0.02
+    assert found[0] > 0.55 and found[train.visits - 1] > found[0] + 0.01 and found[120] > found[0] - 0.02
 
 
 def test_what_is_known_of_unseen_medications_is_stored() -> None:
