@@ -5,11 +5,15 @@ A group is imported only when one of its commands is asked for, so that ``mkmed 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from kb import interrupts as early
+
+    early.while_loading()
+
 import errno
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -18,6 +22,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from kb import interrupts
 from kb.errors import DiskFull, Interrupted, MkmedError, UsageError
 from kb.output import complain, open_streams, say, set_quiet, write
 
@@ -28,8 +33,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "db": ("kb.db.commands:app", "The database: start, stop, upgrade, psql."),
     "doctor": ("kb.ground:doctor_app", "Check database, packages, GPU and disk, with a remedy for each fault."),
     "status": ("kb.ground:status_app", "What there is: drugs, buckets, sources, runs, on one screen."),
-    "demo": ("demo.commands:app", "Run the whole path on the bundled open data."),
-    "report": ("report.commands:app", "Write the results as one self-contained HTML page."),
+    "demo": ("mkmed.demo.commands:app", "Run the whole path on the bundled open data."),
+    "report": ("mkmed.report.commands:app", "Write the results as one self-contained HTML page."),
 }
 """Every top-level command: its Typer application, imported on use, and its line in the help."""
 
@@ -163,8 +168,9 @@ def _explain(error: Exception) -> tuple[str, str | None, int]:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         named = f": {error.filename}" if error.filename else ""
         return f"no space left on the disk{named}", "free space, then run the same command again", DiskFull.exit_code
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}", "check the path and its permissions", 1
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename else "a file could not be read or written: "
+        return f"{named}{error.strerror}", "check the path, its permissions and its disk", 1
     if type(error).__module__.startswith(("sqlalchemy.", "psycopg2")):
         from kb.db.failures import first_line, translate
 
@@ -176,41 +182,9 @@ def _explain(error: Exception) -> tuple[str, str | None, int]:
     return f"unexpected {type(error).__name__}: {first}", "run again with --debug for the traceback", 1
 
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-ORDERLY_SECONDS = 10.0
-"""How long a program that was told to stop may take over it before it can be told again."""
-
-
-class _Stopping:
-    """Whether this process was told to stop, and when."""
-
-    since: float | None = None
-    leaving = False
-
-
-def _stop(number: int, _frame: object) -> None:
-    """Leave in order: transactions roll back, and the last user stops the embedded server.
-
-    A second signal within ``ORDERLY_SECONDS`` changes nothing: it would only tear that order apart.
-    """
-    now = time.monotonic()
-    if _Stopping.since is not None and now - _Stopping.since < ORDERLY_SECONDS:
-        return
-    again, _Stopping.since = _Stopping.since is not None, now
-    if _Stopping.leaving and again:
-        os._exit(128 + number)
-    if _Stopping.leaving:
-        return
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)
-
-
 def main() -> None:
     """Run the program and leave with its exit code."""
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup keeps SIGHUP away, and so do we
-            signal.signal(number, _stop)
+    interrupts.while_running()
     open_streams()
     try:
         code = run()
@@ -222,7 +196,7 @@ def main() -> None:
         if code > 128:
             complain(f"stopped by {signal.Signals(code - 128).name}; everything committed is kept",
                      "run the same command again to go on")
-    _Stopping.leaving = True
+    interrupts.while_leaving()
     sys.exit(code)
 
 

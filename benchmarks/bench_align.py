@@ -24,7 +24,6 @@ from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
 from record import report
 
-from demo.paths import data_path
 from embed.config import PretrainConfig, load_config
 from embed.features.cache import FeatureCache
 from embed.features.fingerprint import fingerprints, log_counts
@@ -39,6 +38,7 @@ from embed.training.loop import Job, Progress, step
 from embed.training.model import build_model
 from kb.properties import PROPERTIES
 from kb.query.read import Triples
+from mkmed.demo.paths import data_path
 
 TARGET = 30.0
 CPU = torch.device("cpu")

@@ -22,8 +22,8 @@ import numpy as np
 from rdkit import Chem
 from torch_geometric.utils import from_smiles
 
-from demo.paths import data_path
 from embed.features.molecule import featurise
+from mkmed.demo.paths import data_path
 
 TARGET = 1.7
 

@@ -28,11 +28,11 @@ import torch
 from record import report
 from sqlalchemy import Engine
 
-from demo.paths import data_path
 from kb.db.engine import open_engine
 from kb.errors import DataError
 from kb.output import emit, say
 from kb.settings import Settings, load_settings
+from mkmed.demo.paths import data_path
 from recsys.cohorts.cohort import Cohort
 from recsys.cohorts.prepare import prepare
 from recsys.experiments.bootstrap import NAMES, PatientSums, intervals, paired

@@ -22,9 +22,9 @@ from pykeen.training import SLCWATrainingLoop
 from pykeen.triples import CoreTriplesFactory
 from record import report
 
-from demo.paths import data_path
 from embed.config import GraphConfig
 from embed.training import kge
+from mkmed.demo.paths import data_path
 
 TARGET = 3.5
 ENTITIES, RELATIONS, TRIPLES, DIMENSION = 97_238, 107, 5_874_261, 64

@@ -33,7 +33,7 @@ def class_smiles(classes: tuple[str, ...]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {code: [] for code in classes}
     smiles, codes = {}, []
     for name, keep in (("drugs.tsv.gz", smiles), ("atc.tsv.gz", codes)):
-        with gzip.open(io.BytesIO(files("demo").joinpath("data", name).read_bytes()), "rt") as stream:
+        with gzip.open(io.BytesIO(files("mkmed.demo").joinpath("data", name).read_bytes()), "rt") as stream:
             lines = csv.DictReader((line for line in stream if not line.startswith("#")), delimiter="\t")
             for row in lines:
                 if isinstance(keep, dict):

@@ -356,6 +356,7 @@ def explain(
     from embed.explain import draw
     from embed.explain import explain as run_explain
     from kb.db.engine import open_engine
+    from kb.files import replace_file
     from kb.settings import load_settings
 
     settings = load_settings()
@@ -366,5 +367,5 @@ def explain(
         [{"because of": f"{found.first} and {found.second}: fused", "alone": found.fused, "share": None}, *rows], form
     )
     if picture:
-        picture.write_text(draw(found), encoding="utf-8")
+        replace_file(picture, draw(found), mode=None)
         output.say(f"drew {picture}")

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 
 from kb import sdf
@@ -22,10 +21,7 @@ MEDIA_TYPES = {".tsv.gz": "text/tab-separated-values+gzip", ".sdf.gz": "chemical
 
 def bundle_path() -> Path:
     """The folder of the bundled corpus; raises NotFound when this installation came without it."""
-    try:
-        found = Path(str(files("demo") / "data"))
-    except ModuleNotFoundError:
-        found = Path("demo/data")
+    found = Path(__file__).resolve().parent.parent / "mkmed" / "demo" / "data"
     if not (found / "MANIFEST.json").is_file():
         raise NotFound(f"the bundled corpus is not in {found}", hint="install mkmed from its checkout or its wheel")
     return found
@@ -54,7 +50,8 @@ class Bundle:
         digest = hashlib.sha256(payload).digest()
         if digest.hex() != about["sha256"]:
             raise ContractViolation(
-                f"{name} of the bundled corpus is missing or altered", hint="git checkout demo/data, or install again"
+                f"{name} of the bundled corpus is missing or altered",
+                hint="git checkout mkmed/demo/data, or install again",
             )
         return Document(
             source=source,
@@ -64,7 +61,7 @@ class Bundle:
             attribution=about["attribution"],
             retrieved_at=datetime.fromisoformat(about["retrieved_at"]),
             parser=parser,
-            uri=f"demo/data/{name}",
+            uri=f"demo/data/{name}",  # a name within the database, as earlier releases wrote it
             sha256=digest,
             size=len(payload),
             upstream_version=about["version"],

@@ -1,4 +1,4 @@
-"""Files that mkmed writes below a home: nothing that somebody else planted there is followed or overwritten.
+"""Files that mkmed writes: whole or not at all, and nothing that somebody else planted is followed or overwritten.
 
 Root may work in a home that belongs to a user, who can put links there under the names that root writes next. So every
 file is made under a name of chance and renamed over the old one, a lock is opened without following links, and root
@@ -13,33 +13,61 @@ import getpass
 import json
 import os
 import platform
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kb.errors import Busy, ConfigError
+from kb.errors import Busy, ConfigError, UsageError
 
 SERVED = frozenset({"data"})
 """Folders of the server's own account, whose links are that account's business: root writes nothing in them."""
 
 
-def replace_file(path: Path, content: str | bytes, mode: int = 0o600) -> None:
-    """Write ``path`` whole or not at all; a link that lies there is replaced, not followed."""
-    data = content.encode() if isinstance(content, str) else content
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # O_EXCL and O_NOFOLLOW
+def require_place(path: Path) -> None:
+    """Return when a file can be written at ``path``; raises UsageError for a folder, a device, a pipe or a socket."""
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink()
-        raise
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no file, but a device or a pipe"
+        raise UsageError(f"{path} is {kind}", hint="name a file")
+
+
+@contextmanager
+def written(path: Path, mode: int | None = 0o600) -> Iterator[Path]:
+    """A new empty file beside ``path`` that takes its place at the end of the block, and is removed when that fails.
+
+    A link that lies there is replaced, not followed. ``mode`` None leaves the permissions to the account's umask.
+    Raises UsageError where something lies that is no file.
+    """
+    require_place(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:100]}-{secrets.token_hex(8)}.part")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666 if mode is None else mode))
+    try:
+        yield temporary
+        if mode is not None:
+            temporary.chmod(mode)
+        for place, flags in ((temporary, os.O_RDWR), (path.parent, os.O_RDONLY)):
+            descriptor = os.open(place, flags | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if place == temporary:
+                temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: str | bytes, mode: int | None = 0o600) -> None:
+    """Write ``path`` as ``written`` does, with ``content``."""
+    with written(path, mode) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def open_own(path: Path, flags: int = os.O_RDWR | os.O_CREAT, mode: int = 0o600) -> int:

@@ -82,13 +82,13 @@ def read(raw: Raw) -> Molfile:
         text = raw.data.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise DataError("a record that is not UTF-8") from None
+    if "\0" in text:
+        raise DataError("a record with a NUL")
     lines = text.split("\n")
     if not any(line.strip() for line in lines):
         raise DataError("an empty record")
     end = _end_of_table(lines, raw.closed)
     block = "\n".join(lines[: end + 1]) + "\n"
-    if "\0" in block:
-        raise DataError("a connection table with a NUL")
     items, unfinished = _items(lines[end + 1 :], raw.closed)
     return Molfile(clean(lines[0]).strip(), block, items, unfinished)
 

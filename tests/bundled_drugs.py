@@ -13,7 +13,7 @@ from kb.names.words import canonical
 from recsys.orders.own_map import OwnMap
 from recsys.orders.resolve import Resolver, codes_by_drug
 
-DATA = Path(__file__).parents[1] / "demo" / "data"
+DATA = Path(__file__).parents[1] / "mkmed" / "demo" / "data"
 
 
 def rows(name: str) -> Iterator[dict[str, str]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import typer
@@ -157,3 +159,26 @@ sys.exit(cli.run(["loud"]))
     said = process.stderr.read()
     process.stderr.close()
     assert process.wait(30) != 0 and said == b""
+
+
+@pytest.mark.parametrize(("number", "told"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "stopped by SIGTERM"),
+                                              (signal.SIGHUP, "stopped by SIGHUP")])
+def test_a_signal_while_the_program_loads_is_answered_with_a_word(number: signal.Signals, told: str) -> None:
+    """A finder stops the first import of the command line, as a slow disk would."""
+    code = """
+        import sys, time
+        class Slow:
+            def find_spec(self, name, path=None, target=None):
+                if name == "cli":
+                    print("loading", flush=True)
+                    time.sleep(30)
+        sys.meta_path.insert(0, Slow())
+        from mkmed.__main__ import main
+        main()
+    """
+    with subprocess.Popen([sys.executable, "-c", dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "loading\n"
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (128 + number, f"error: {told}; nothing was begun\n")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from demo import paths, pipeline, steps_embed, steps_kb, steps_recsys
-from demo.clearing import clear
-from demo.paths import patient_path
-from demo.pipeline import demo_settings, steps
-from demo.step import FULL, QUICK, Demo, Scale, Step
 from kb.errors import Busy, NotFound
 from kb.settings import load_settings
+from mkmed.demo import paths, pipeline, steps_embed, steps_kb, steps_recsys
+from mkmed.demo.clearing import clear
+from mkmed.demo.paths import patient_path
+from mkmed.demo.pipeline import demo_settings, steps
+from mkmed.demo.step import FULL, QUICK, Demo, Scale, Step
 
 TINY = Scale("tiny", 30, ("metformin", "warfarin", "insulin human"), 5, ("graph.features=neighbourhood", "text.model=scratch", "image.model=scratch", "train.epochs=2", "modalities=text,graph",
              "graph.components=6", "molecule.fingerprint_components=16", "width=16"), ("mimic3",), ("popularity", "logistic", "mkmed"), 2, ablation=("train.epochs=1",))

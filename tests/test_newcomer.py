@@ -62,8 +62,8 @@ def told(database_environment, capsys):
     (["kb", "show", "pubchem:2244"], 1, "pubchem:2244", "did you mean pubchem.compound:2244"),
     (["kb", "coverage", "--plot", "buckets.xyz"], 2, "buckets.xyz", ".svg"),
     (["kb", "coverage", "--format", "xml"], 2, "'xml'", "--help"),
-    (["recsys", "recommend", "--visit", str(ROOT / "pyproject.toml")], 1, "not JSON", "demo/patient.json"),
-    (["recsys", "prepare", "--format", "mimic4", "--root", str(ROOT / "demo/data/ehr_mimic3_demo")], 1, "icd_code", "column"),
+    (["recsys", "recommend", "--visit", str(ROOT / "pyproject.toml")], 1, "not JSON", "mkmed/demo/patient.json"),
+    (["recsys", "prepare", "--format", "mimic4", "--root", str(ROOT / "mkmed/demo/data/ehr_mimic3_demo")], 1, "icd_code", "column"),
     (["kb", "ingest", "--source", "drkg"], 2, "reads a file", "--path"),
     (["kb", "ingest", "--source", "drkg", "--url", "ftp://x/y"], 2, "ftp://x/y", "https://"),
     (["kb", "ingest", "--source", "corpus", "--workers", "0"], 2, "--workers", "--help"),
@@ -94,14 +94,14 @@ def test_missing_mimic_files_are_named(told, tmp_path):
     assert code == 1 and "wrong" in line
     (tmp_path / "mimic").mkdir()
     for name in ("patients", "admissions"):
-        shutil.copy(ROOT / "demo/data/ehr_mimic3_demo" / f"{name}.csv.gz", tmp_path / "mimic")
+        shutil.copy(ROOT / "mkmed/demo/data/ehr_mimic3_demo" / f"{name}.csv.gz", tmp_path / "mimic")
     code, line, hint = told("recsys", "prepare", "--format", "mimic3", "--root", str(tmp_path / "mimic"))
     assert code == 1 and "diagnoses_icd" in (line + hint).lower()
 
 
 def test_a_download_that_stopped_half_way(told, tmp_path):
     folder = tmp_path / "mimic"
-    shutil.copytree(ROOT / "demo/data/ehr_mimic3_demo", folder)
+    shutil.copytree(ROOT / "mkmed/demo/data/ehr_mimic3_demo", folder)
     path = folder / "prescriptions.csv.gz"
     path.write_bytes(path.read_bytes()[:20_000])
     code, line, _ = told("recsys", "prepare", "--format", "mimic3", "--root", str(folder))
@@ -313,10 +313,10 @@ def test_a_database_whose_home_is_gone_is_found(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's database lies apart from its home")
 def test_clearing_a_demo_removes_a_database_that_lies_apart(tmp_path, monkeypatch):
-    from demo.clearing import clear
     from kb.db import cluster
     from kb.db.server import Server, embedded
     from kb.settings import load_settings
+    from mkmed.demo.clearing import clear
 
     apart = Path(tempfile.mkdtemp(prefix="mks-", dir="/tmp"))
     apart.chmod(0o711)

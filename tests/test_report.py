@@ -11,8 +11,8 @@ import pytest
 
 from kb.ledger.coverage import Bucket
 from kb.settings import load_settings
-from report import page
-from report.collect import Findings, collect, versions
+from mkmed.report import page
+from mkmed.report.collect import Findings, collect, versions
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
                 None)

@@ -27,14 +27,15 @@ from embed.evaluation.labels import Labels, read_labels
 from embed.features.cache import FeatureCache
 from embed.registry import ANCHOR
 from embed.runs import checkpoint
-from embed.runs.checkpoint import write_atomically
 from embed.training.data import Dataset
 from embed.training.inputs import Inputs
 from embed.training.job import Prepared, prepare, training_rows
 from embed.training.loop import Job, fit
 from embed.training.model import build_model, embed_all
 from kb.errors import UsageError
+from kb.files import replace_file
 from kb.output import plain
+from kb.pictures import save
 from kb.settings import Settings
 
 Arm = tuple[str, tuple[str, ...]]
@@ -137,7 +138,7 @@ def _write(folder: Path, results: Mapping[Arm, Sequence[dict[str, float]]], subs
         "each": [{"arm": a, "modalities": list(m), **f} for (a, m), found in results.items() for f in found],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "ablation.json", json.dumps(plain(report), indent=1).encode())
+    replace_file(folder / "ablation.json", json.dumps(plain(report), indent=1), mode=None)
     draw(report, folder / "ablation.svg")
     return report
 
@@ -170,7 +171,6 @@ def readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def draw(report: dict[str, Any], path: Path) -> None:
     """The picture: quality over the number of modalities, with 95 % intervals, and the intersection beside it."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -197,5 +197,4 @@ def draw(report: dict[str, Any], path: Path) -> None:
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=7, frameon=False)
-    with mpl.rc_context({"svg.hashsalt": "mkmed", "svg.fonttype": "none"}):  # the same figures give the same bytes
-        figure.savefig(path, metadata={"Date": None})
+    save(figure, path)

@@ -25,7 +25,7 @@ from embed.evaluation.rivals import concatenation, reduced, teacher
 from embed.evaluation.snapshot import Snapshot
 from embed.registry import ANCHOR
 from embed.runs.artefact import Artefact
-from embed.runs.checkpoint import write_atomically
+from kb.files import replace_file
 from kb.output import plain
 
 
@@ -46,7 +46,7 @@ def evaluate(run: Artefact) -> dict[str, Any]:
         "interactions": interaction_rows(kept),
         "indications": indication_rows(kept),
     }
-    write_atomically(run.folder / "evaluation.json", json.dumps(plain(report), indent=1).encode())
+    replace_file(run.folder / "evaluation.json", json.dumps(plain(report), indent=1), mode=None)
     return report
 
 

@@ -38,9 +38,9 @@ from embed.features import fitted as fitted_state
 from embed.features import reduce
 from embed.features.fitted import Fitted
 from embed.runs import checkpoint
-from embed.runs.checkpoint import write_atomically
 from embed.runs.drugs import RunDrugs
 from kb.errors import CheckpointError, NotFound, UsageError
+from kb.files import replace_file
 
 FORMAT = 1
 MANIFEST = "artefact.json"
@@ -106,7 +106,7 @@ class Artefact:
     def put(self, name: str, data: bytes) -> None:
         """Write a file and note its digest; the manifest follows with ``write``."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / name, data)
+        replace_file(self.folder / name, data)
         self.files[name] = hashlib.sha256(data).hexdigest()
 
     def put_arrays(self, name: str, arrays: Arrays, meta: Mapping[str, Any] | None = None) -> None:
@@ -120,7 +120,7 @@ class Artefact:
     def write(self, state: str) -> None:
         """Write the manifest: from here on the files are the run's."""
         self.state = state
-        write_atomically(self.folder / MANIFEST, self._manifest())
+        replace_file(self.folder / MANIFEST, self._manifest())
 
     def config(self) -> PretrainConfig:
         """The configuration that the run was started with."""
@@ -248,7 +248,7 @@ def export(artefact: Artefact, path: Path) -> None:
     import gzip
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, gzip.compress(buffer.getvalue(), compresslevel=6, mtime=0))
+    replace_file(path, gzip.compress(buffer.getvalue(), compresslevel=6, mtime=0), mode=None)
 
 
 def import_(path: Path, runs: Path) -> tuple[Artefact, bool]:
@@ -276,7 +276,7 @@ def import_(path: Path, runs: Path) -> tuple[Artefact, bool]:
     for file in (*files, *TOLD_ALONG):
         if file in contents:
             made.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / file, contents[file])
+            replace_file(folder / file, contents[file])
     made.write("sealed")
     return load(folder), True
 

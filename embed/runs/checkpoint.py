@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,30 +20,13 @@ import torch
 from torch import Tensor
 
 from kb.errors import CheckpointError
+from kb.files import replace_file
 from kb.output import say
 
 MANIFEST = "manifest.json"
 UNREADABLE = (EOFError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, AssertionError, OSError,
               OverflowError, MemoryError, struct.error)
 """What torch and a reader raise for content that has the right hash but is empty, cut or of another shape."""
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``: temporary file, flush to disk, rename, flush the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _manifest(folder: Path) -> dict[str, list[str]]:
@@ -79,10 +61,10 @@ def save(path: Path, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> str
     current = _digest_on_disk(path, manifest)
     manifest[behind.name] = [*current, *_digest_on_disk(behind, manifest)]
     manifest[path.name] = [digest, *current]
-    write_atomically(path.parent / MANIFEST, json.dumps(manifest, indent=1).encode())
+    replace_file(path.parent / MANIFEST, json.dumps(manifest, indent=1).encode())
     if current:
         path.replace(behind)
-    write_atomically(path, data)
+    replace_file(path, data)
     return digest
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from embed.config import PretrainConfig, from_json, to_json
-from embed.runs.checkpoint import write_atomically
 from kb.errors import NotFound
-from kb.files import hold
+from kb.files import hold, replace_file
+from kb.pictures import save
 from kb.settings import Settings
 
 PACKAGES = ("torch", "torch-geometric", "rdkit", "pykeen", "numpy", "scipy", "scikit-learn", "transformers", "mkmed")
@@ -47,7 +47,7 @@ def alone(folder: Path) -> AbstractContextManager[None]:
 def write_config(folder: Path, config: PretrainConfig) -> None:
     """Keep the configuration of a run."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "config.json", json.dumps(to_json(config), indent=1).encode())
+    replace_file(folder / "config.json", json.dumps(to_json(config), indent=1).encode())
 
 
 def read_config(folder: Path) -> PretrainConfig:
@@ -66,7 +66,7 @@ def write_environment(folder: Path, device: torch.device, identities: dict[str, 
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     facts = {"python": platform.python_version(), "system": platform.system(), "device": str(device), "card": card,
              "threads": torch.get_num_threads(), "packages": versions, "encoders": identities}
-    write_atomically(folder / "env.json", json.dumps(facts, indent=1).encode())
+    replace_file(folder / "env.json", json.dumps(facts, indent=1).encode())
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -100,6 +100,6 @@ def draw_curves(folder: Path) -> Path:
         if rows:
             axes.legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     path = folder / "curves.svg"
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
     pyplot.close(figure)
     return path

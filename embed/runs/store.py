@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg2 import errors, sql
+from psycopg2 import errors
 from sqlalchemy import Connection, Engine, delete, select, text, update
 from sqlalchemy.exc import DBAPIError
 
@@ -101,9 +101,8 @@ def write_run(
     width = _checked_width(vectors, rests_on)
     with engine.begin() as connection:
         connection.execute(text("SET LOCAL maintenance_work_mem = '1GB'"))
-        _run_sql(connection, "CREATE TABLE {} (LIKE mkmed.embedding INCLUDING DEFAULTS) PARTITION BY LIST (modality)",
-                 _table(run_id))
-        _run_sql(connection, "ALTER TABLE {} ADD PRIMARY KEY (run_id, modality, drug_id)", _table(run_id))
+        connection.execute(text("CALL mkmed.make_vector_tables(:run, :modalities)"),
+                           {"run": run_id, "modalities": list(vectors)})
         for modality, (ids, matrix) in vectors.items():
             bits = rests_on[:, : len(_BITS)] @ _BITS if modality == FUSED else np.full(len(ids), _own_bit(modality))
             _load(connection, run_id, modality, ids, matrix, bits.astype(np.int16), precision)
@@ -122,20 +121,7 @@ def write_run(
         )
         if origin is not None:
             _write_contents(connection, run_id, origin)
-        _attach(connection, run_id)
-
-
-def _attach(connection: Connection, run_id: uuid.UUID) -> None:
-    """Make the run's tables a part of ``mkmed.embedding``, with nothing left to check or to build.
-
-    The check constraint spares Postgres a scan, the foreign key is validated before, and the primary keys are there.
-    """
-    literal = sql.Literal(str(run_id))
-    _run_sql(connection, "ALTER TABLE {} ADD CONSTRAINT run CHECK (run_id = {})", _table(run_id), literal)
-    _run_sql(connection, "ALTER TABLE {} ADD FOREIGN KEY (drug_id) REFERENCES mkmed.drug (id) ON DELETE CASCADE",
-             _table(run_id))
-    _run_sql(connection, "ALTER TABLE mkmed.embedding ATTACH PARTITION {} FOR VALUES IN ({})", _table(run_id), literal)
-    _run_sql(connection, "ALTER TABLE {} DROP CONSTRAINT run", _table(run_id))
+        connection.execute(text("CALL mkmed.attach_vector_tables(:run)"), {"run": run_id})
 
 
 def _write_contents(connection: Connection, run_id: uuid.UUID, origin: Origin) -> None:
@@ -169,13 +155,8 @@ def _checked_width(vectors: ModalityVectors, rests_on: NDArray[np.bool_]) -> int
     return int(width)
 
 
-def _table(run_id: uuid.UUID, modality: str = "") -> sql.Identifier:
-    return sql.Identifier("mkmed", f"embedding_{run_id.hex}{'_' if modality else ''}{modality}")
-
-
-def _run_sql(connection: Connection, statement: str, *parts: sql.Composable) -> None:
-    cursor = connection.connection.cursor()
-    cursor.execute(sql.SQL(statement).format(*parts))
+def _table(run_id: uuid.UUID, modality: str) -> str:
+    return f"mkmed.embedding_{run_id.hex}_{modality}"
 
 
 def _load(
@@ -188,37 +169,13 @@ def _load(
     precision: str,
 ) -> None:
     """Fill, index and attach one table to the run's own, which nobody reads yet."""
-    table = _table(run_id, modality)
-    name = ".".join(table.strings)
-    _run_sql(connection, "CREATE TABLE {} (LIKE mkmed.embedding INCLUDING DEFAULTS)", table)
-    _run_sql(
-        connection,
-        "ALTER TABLE {} ALTER run_id SET DEFAULT {}, ALTER modality SET DEFAULT {}",
-        table,
-        sql.Literal(str(run_id)),
-        sql.Literal(modality),
-    )
     order = np.argsort(ids, kind="stable")
-    copy_arrays(connection, name, ("drug_id", "rests_on", "embedding"), (ids[order], bits[order], matrix[order]))
-    _run_sql(connection, "ALTER TABLE {} ADD PRIMARY KEY (run_id, modality, drug_id)", table)
-    if len(ids) > HNSW_ABOVE:
-        kind = sql.SQL(f"{precision}({matrix.shape[1]})")
-        density = "m = 24, ef_construction = 128" if len(ids) > LARGE else "m = 16, ef_construction = 64"
-        _run_sql(
-            connection,
-            f"CREATE INDEX ON {{}} USING hnsw ((embedding::{{}}) {{}}) WITH ({density})",
-            table,
-            kind,
-            sql.SQL(f"{precision}_cosine_ops"),
-        )
-    _run_sql(
-        connection,
-        "ALTER TABLE {} ATTACH PARTITION {} FOR VALUES IN ({})",
-        _table(run_id),
-        table,
-        sql.Literal(modality),
-    )
-    _run_sql(connection, "ANALYZE {}", table)
+    copy_arrays(connection, _table(run_id, modality), ("drug_id", "rests_on", "embedding"),
+                (ids[order], bits[order], matrix[order]))
+    m, ef = (0, 0) if len(ids) <= HNSW_ABOVE else (24, 128) if len(ids) > LARGE else (16, 64)
+    connection.execute(text("CALL mkmed.index_vector_table(:run, :modality, :precision, :width, :m, :ef)"),
+                       {"run": run_id, "modality": modality, "precision": precision, "width": matrix.shape[1],
+                        "m": m, "ef": ef})
 
 
 def publish(engine: Engine, run_id: uuid.UUID, *, artefact: str | None = None) -> None:
@@ -274,7 +231,7 @@ def patch_run(engine: Engine, run_id: uuid.UUID, vectors: ModalityVectors, rests
             kept = np.array([int(i) in there for i in ids], bool)
             bits = rests_on[:, : len(_BITS)] @ _BITS if modality == FUSED else np.full(len(ids), _own_bit(modality))
             if kept.any():
-                copy_arrays(connection, ".".join(_table(run_id, modality).strings),
+                copy_arrays(connection, _table(run_id, modality),
                             ("drug_id", "rests_on", "embedding"),
                             (ids[kept], bits[kept].astype(np.int16), matrix[kept]))
         kept = np.array([int(i) in there for i in origin.drug_ids], bool)
@@ -310,7 +267,7 @@ def drop(engine: Engine, run_id: uuid.UUID) -> None:
         _run_row(connection, run_id)
         if connection.scalar(select(published.c.run_id)) == run_id:
             raise UsageError("the published run cannot be dropped", hint="mkmed embed publish another one first")
-        _run_sql(connection, "DROP TABLE {}", _table(run_id))
+        connection.execute(text("CALL mkmed.drop_vector_tables(:run)"), {"run": run_id})
         connection.execute(delete(embedding_run).where(embedding_run.c.run_id == run_id))
 
     in_turns(engine, remove)
@@ -385,7 +342,7 @@ def read(engine: Engine, run_id: uuid.UUID, modality: str = FUSED) -> Vectors:
 def published_run(engine: Engine) -> uuid.UUID:
     """The id of the published run; raises NotFound before the first publication."""
     with engine.connect() as connection:
-        run_id = connection.scalar(select(published.c.run_id))
+        run_id: uuid.UUID | None = connection.scalar(text("SELECT run_id FROM mkmed.published_run"))  # readers may, too
     if run_id is None:
         raise NotFound("no embedding run is published", hint="mkmed embed pretrain, or mkmed embed publish RUN")
     return run_id

@@ -5,7 +5,6 @@ Every row of the input gives one row of the output, in order, with what went wro
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from embed.runs.embedder import Embedded, Embedder
 from embed.search.molecules import MoleculeSearch
 from kb.chemistry import read_molblock, read_smiles
 from kb.errors import DataError, Incomplete, NotFound, UsageError
+from kb.files import written
 from kb.sources.tables.read import MOLBLOCK, Table
 
 BATCH = 512
@@ -78,22 +78,17 @@ def encode_file(engine: Engine, run: Embedder, source: Path, target: Path, colum
     if columns.text is not None and "text" not in run.able:
         raise UsageError("this run has no text tower", hint=f"it has: {', '.join(run.names)}")
     search, done = MoleculeSearch(engine, run), Done()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with pa.parquet.ParquetWriter(temporary, _schema(run.width)) as writer:
-            for rows in _in_batches(_read(source, columns), batch):
-                table = _encode(run, search, rows, nearest, skip)
-                done.rows += len(rows)
-                done.failed += sum(bool(row.error) for row in rows)
-                if on_error == STOP and (wrong := next((row for row in rows if row.error), None)):
-                    raise DataError(f"row {wrong.number} of {source.name}: {wrong.error}",
-                                    hint="--on-error keep writes it with its reason, skip leaves it out")
-                kept = [one for one in table if on_error == KEEP or one["status"] == "ok"]
-                if kept:
-                    writer.write_table(pa.Table.from_pylist(kept, schema=_schema(run.width)))
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written(target, mode=None) as temporary, pa.parquet.ParquetWriter(temporary, _schema(run.width)) as writer:
+        for rows in _in_batches(_read(source, columns), batch):
+            table = _encode(run, search, rows, nearest, skip)
+            done.rows += len(rows)
+            done.failed += sum(bool(row.error) for row in rows)
+            if on_error == STOP and (wrong := next((row for row in rows if row.error), None)):
+                raise DataError(f"row {wrong.number} of {source.name}: {wrong.error}",
+                                hint="--on-error keep writes it with its reason, skip leaves it out")
+            kept = [one for one in table if on_error == KEEP or one["status"] == "ok"]
+            if kept:
+                writer.write_table(pa.Table.from_pylist(kept, schema=_schema(run.width)))
     done.encoded = done.rows - done.failed
     return done
 

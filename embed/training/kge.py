@@ -27,8 +27,8 @@ from embed.features.fitted import EntityVectors, mean_of
 from embed.features.frozen import file_sha256
 from embed.features.neighbourhood import Linked
 from embed.features.reduce import Matrix, unit
-from embed.runs.checkpoint import write_atomically
 from kb.errors import ConfigError, DataError, TrainingDiverged
+from kb.files import replace_file
 from kb.output import say
 from kb.query.read import Triples
 
@@ -175,8 +175,8 @@ def _keep(folder: Path, matrix: Matrix, identity: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, matrix, allow_pickle=False)
     identity["sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
-    write_atomically(folder / "entities.npy", buffer.getvalue())
-    write_atomically(folder / "identity.json", json.dumps(identity, indent=1).encode())
+    replace_file(folder / "entities.npy", buffer.getvalue())
+    replace_file(folder / "identity.json", json.dumps(identity, indent=1).encode())
 
 
 def import_vectors(path: Path, entities: list[str]) -> EntityVectors:

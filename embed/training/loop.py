@@ -27,6 +27,7 @@ from embed.training import distributed
 from embed.training.data import Dataset
 from embed.training.model import AlignmentModel
 from kb.errors import DataError, TrainingDiverged
+from kb.files import replace_file
 
 LEAST_VALIDATION_PAIRS = 10
 
@@ -197,5 +198,5 @@ def _restore(job: Job, optimizer: torch.optim.Optimizer) -> Progress:
     path = job.folder / "metrics.jsonl"
     if path.exists() and distributed.rank() == 0:
         lines = [line for line in path.read_text().splitlines() if json.loads(line)["epoch"] < at.epoch]
-        checkpoint.write_atomically(path, "".join(line + "\n" for line in lines).encode())
+        replace_file(path, "".join(line + "\n" for line in lines).encode())
     return at

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ NULL = struct.pack(">i", -1)
 
 FIXED = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float4": ">f4", "float8": ">f8", "bool": "?"}
 """PostgreSQL's types of one width, and numpy's name for their bytes on the wire."""
+PACKED = {"int2": "h", "int4": "i", "int8": "q", "float4": "f", "float8": "d", "bool": "?"}
+"""The same for ``struct``."""
 VECTORS = {"vector": ">f4", "halfvec": ">f2"}
 """pgvector's types: a dimension (int16), an unused int16, then the elements."""
 
@@ -125,12 +128,11 @@ def _names_of_types(cursor: Any, oids: Sequence[int]) -> list[str]:
 def _rows(kinds: Sequence[str], columns: Sequence[str], arrays: Sequence[Any], rows: int) -> Iterator[bytes]:
     """The bytes of the whole COPY, chunk by chunk."""
     fixed = all(_is_plain(kind, array) for kind, array in zip(kinds, arrays, strict=True))
-    encoders = [] if fixed else [_encoder(kind) for kind in kinds]
     yield SIGNATURE
     for start in range(0, rows, CHUNK_ROWS):
         part = [array[start:start + CHUNK_ROWS] for array in arrays]
         try:
-            yield _plain_chunk(kinds, columns, part) if fixed else _any_chunk(encoders, part)
+            yield _plain_chunk(kinds, columns, part) if fixed else _any_chunk(kinds, part)
         except (TypeError, ValueError, struct.error, AttributeError, UnicodeEncodeError) as error:
             raise DataError(f"a value does not fit its column, in rows {start} to {start + len(part[0])}: "
                             f"{type(error).__name__}") from None
@@ -184,27 +186,38 @@ def _width(array: NDArray[Any]) -> int:
     return int(array.shape[1]) if array.ndim == 2 else 1
 
 
-def _any_chunk(encoders: Sequence[Callable[[Any], bytes]], arrays: Sequence[Any]) -> bytes:
-    """Rows of any width, laid out one by one."""
-    head, length = struct.pack(">h", len(arrays)), struct.Struct(">i").pack
-    parts: list[bytes] = []
-    for row in zip(*(a.tolist() if isinstance(a, np.ndarray) and a.ndim == 1 else a for a in arrays), strict=True):
-        parts.append(head)
-        for encode, value in zip(encoders, row, strict=True):
-            if value is None:
-                parts.append(NULL)
-            else:
-                encoded = encode(value)
-                parts.append(length(len(encoded)))
-                parts.append(encoded)
-    return b"".join(parts)
+def _any_chunk(kinds: Sequence[str], arrays: Sequence[Any]) -> bytes:
+    """Rows of any width, laid out column by column."""
+    columns = [_fields(kind, a.tolist() if isinstance(a, np.ndarray) and a.ndim == 1 else a)
+               for kind, a in zip(kinds, arrays, strict=True)]
+    head = repeat(struct.pack(">h", len(arrays)), len(arrays[0]))
+    return b"".join(chain.from_iterable(zip(head, *columns, strict=True)))
+
+
+def _fields(kind: str, values: Sequence[Any]) -> Iterator[bytes]:
+    """Every value with its length before it; of text and bytes each distinct one is encoded once."""
+    encode, length = _encoder(kind), struct.Struct(">i").pack
+
+    def field(value: Any) -> bytes:
+        if value is None:
+            return NULL
+        encoded = encode(value)
+        return length(len(encoded)) + encoded
+
+    types = set(map(type, values))
+    if kind in PACKED and types == {int}:
+        pack, width = struct.Struct(f">i{PACKED[kind]}").pack, struct.calcsize(f">{PACKED[kind]}")
+        return (pack(width, value) for value in values)
+    if types <= {str, bytes, uuid.UUID, type(None)}:
+        known = {value: field(value) for value in set(values)}
+        return map(known.__getitem__, values)
+    return map(field, values)
 
 
 def _encoder(kind: str) -> Callable[[Any], bytes]:
     """A function from a Python value to the bytes of PostgreSQL's type ``kind``; raises DataError for other types."""
     if kind in FIXED:
-        return struct.Struct({"int2": ">h", "int4": ">i", "int8": ">q", "float4": ">f", "float8": ">d",
-                              "bool": "?"}[kind]).pack
+        return struct.Struct(f">{PACKED[kind]}").pack
     if kind in VECTORS:
         return lambda value: _vector_bytes(np.asarray(value, dtype=VECTORS[kind]))
     simple: dict[str, Callable[[Any], bytes]] = {

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from psycopg2.extras import execute_values
-from sqlalchemy import ARRAY, ColumnElement, Connection, cast, func, select, tuple_
+from sqlalchemy import ARRAY, ColumnElement, Connection, any_, cast, func, select, tuple_
 from sqlalchemy.dialects.postgresql import Insert
 
 from kb.db.failures import mapped_errors
@@ -52,6 +52,11 @@ def among(columns: Sequence[ColumnElement[Any]], rows: Iterable[Sequence[Any]]) 
     names = [f"value_{number}" for number in range(len(columns))]
     table = func.unnest(*arrays).table_valued(*names).render_derived()
     return tuple_(*columns).in_(select(*(table.c[name] for name in names)))
+
+
+def one_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """Whether the column is one of the values, which go over as one array."""
+    return column == any_(cast(list(values), ARRAY(column.type)))
 
 
 def _renderers(

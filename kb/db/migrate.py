@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from importlib.util import find_spec
+from importlib.util import module_from_spec, spec_from_file_location
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,7 @@ from kb.ledger.licences import update_licences
 if TYPE_CHECKING:
     from alembic.config import Config
 
+PACKAGE = "migrations"
 _ONE_AT_A_TIME = threading.Lock()
 """Alembic's context is one per process; between processes the database's advisory lock keeps order."""
 
@@ -129,11 +133,36 @@ def configuration() -> Config:
 
 
 def folder() -> Path:
-    """The folder of the migrations package."""
-    spec = find_spec("migrations")
-    if spec is None or not spec.submodule_search_locations:
+    """The folder of this distribution's migrations: the one beside ``kb``, whatever ``sys.path`` finds first."""
+    found = Path(__file__).resolve().parents[2] / PACKAGE
+    if not (found / "env.py").is_file():
         raise SchemaMismatch("the migrations are not installed", hint="install mkmed again")
-    return Path(next(iter(spec.submodule_search_locations)))
+    return found
+
+
+@contextmanager
+def _own_package() -> Iterator[None]:
+    """``import migrations`` means this distribution's package in this context.
+
+    The name is a common one: a project in the working directory may have a package of it, imported or not.
+    """
+    others = {name: sys.modules.pop(name) for name in _loaded()}
+    try:
+        spec = spec_from_file_location(PACKAGE, folder() / "__init__.py", submodule_search_locations=[str(folder())])
+        if spec is None or spec.loader is None:
+            raise SchemaMismatch("the migrations are not installed", hint="install mkmed again")
+        module = module_from_spec(spec)
+        sys.modules[PACKAGE] = module
+        spec.loader.exec_module(module)
+        yield
+    finally:
+        for name in _loaded():
+            del sys.modules[name]
+        sys.modules.update(others)
+
+
+def _loaded() -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] == PACKAGE]
 
 
 def _run(engine: Engine, act: Any) -> None:
@@ -142,7 +171,7 @@ def _run(engine: Engine, act: Any) -> None:
 
     config = configuration()
     try:
-        with _ONE_AT_A_TIME, mapped_errors(), engine.begin() as connection:
+        with _ONE_AT_A_TIME, _own_package(), mapped_errors(), engine.begin() as connection:
             config.attributes["connection"] = connection
             act(config)
     except DBAPIError as error:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Codes = NDArray[np.signedinteger]
+BLOCK = 1 << 18
+"""Keys that are taken apart at a time, so that what is made on the way stays small."""
 LONGEST_NAME = 500
 """Characters; a B-tree index of PostgreSQL takes up to 2,704 bytes."""
 
@@ -90,8 +92,13 @@ class Packing:
     def unpack(self, key: Codes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
         """Heads, relations and tails of keys."""
         entity, relation = (1 << self.entity_bits) - 1, (1 << self.relation_bits) - 1
-        heads = (key >> (self.entity_bits + self.relation_bits)).astype(np.int32)
-        return heads, (key >> self.entity_bits & relation).astype(np.int32), (key & entity).astype(np.int32)
+        heads, relations, tails = (np.empty(len(key), np.int32) for _ in range(3))
+        for start in range(0, len(key), BLOCK):
+            here = slice(start, start + BLOCK)
+            heads[here] = key[here] >> (self.entity_bits + self.relation_bits)
+            relations[here] = key[here] >> self.entity_bits & relation
+            tails[here] = key[here] & entity
+        return heads, relations, tails
 
 
 def encode_rows(rows: Iterable[tuple[str, str, str]]) -> CodedTriples:
@@ -108,67 +115,86 @@ def encode_rows(rows: Iterable[tuple[str, str, str]]) -> CodedTriples:
     ]
     table = np.asarray(codes, np.int64).reshape(-1, 3)
     names = list(entities)
-    return encode_codes(table[:, 0], table[:, 1], table[:, 2], names, list(relations), names)
+    return encode_codes([list(table.T)], len(table), names, list(relations), names)
 
 
 def encode_table(table: pa.Table) -> CodedTriples:
     """The triples of a table of three dictionary-encoded text columns: head, relation, tail."""
     import pyarrow as pa
 
-    columns: list[Codes] = []
-    dictionaries: list[list[str]] = []
     unified = table.unify_dictionaries()
+    del table  # one copy of the codes is enough
+    dictionaries: list[list[str]] = []
     for column in unified.columns:
-        parts = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in column.chunks]
-        columns.append(np.concatenate(parts) if parts else np.empty(0, np.int32))
         known: pa.Array = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
         dictionaries.append(known.to_pylist())
-    return encode_codes(columns[0], columns[1], columns[2], *dictionaries)
+    chunks = ([c.indices.to_numpy() for c in parts] for parts in zip(*(c.chunks for c in unified.columns), strict=True))
+    return encode_codes(chunks, unified.num_rows, *dictionaries)
 
 
 def encode_codes(
-    heads: Codes,
-    relations: Codes,
-    tails: Codes,
+    chunks: Iterable[Sequence[Codes]],
+    rows: int,
     head_names: Sequence[str],
     relation_names: Sequence[str],
     tail_names: Sequence[str],
 ) -> CodedTriples:
-    """Sorted distinct triples from codes into unsorted name lists; rows that touch an empty id are dropped."""
-    entities, (head_rank, tail_rank) = _ranks(head_names, tail_names)
-    names, (relation_rank,) = _ranks(relation_names)
-    empty = [i for i, name in enumerate(entities) if not name[len(entity_type(name)) + 2 :]]
+    """Sorted distinct triples from codes into unsorted name lists; rows that touch an empty id are dropped.
+
+    ``chunks`` are heads, relations and tails, ``rows`` of them in all.
+    """
+    entities, names = _merged(head_names, tail_names), _merged(relation_names)
+    for name in entities:
+        if name.find("::") < 1:
+            entity_type(name)  # raises
+    empty = {name for name in entities if name.endswith("::") and name.find("::") == len(name) - 2}
+    entities = [name for name in entities if name not in empty] + sorted(empty)  # last, so that the others stay dense
+    named = len(entities) - len(empty)
+    head_rank, tail_rank = _ranks(entities, head_names, tail_names)
+    (relation_rank,) = _ranks(names, relation_names)
     packing = Packing.for_ids(len(names), len(entities))
     # The tables of ranks are shifted instead of the columns, so that each column is gone through once.
-    key = (head_rank << packing.entity_bits + packing.relation_bits)[heads]
-    key |= (relation_rank << packing.entity_bits)[relations]
-    key |= tail_rank[tails]
+    head_rank <<= packing.entity_bits + packing.relation_bits
+    relation_rank <<= packing.entity_bits
+    key = np.empty(rows, np.int64)
+    at = 0
+    for heads, relations, tails in chunks:
+        part = key[at : at + len(heads)]
+        np.take(head_rank, heads, out=part)
+        part |= relation_rank[relations]
+        part |= tail_rank[tails]
+        at += len(heads)
     key.sort()
     parts = packing.unpack(key)
-    bad = np.zeros(len(key), bool)
-    for code in empty:
-        bad |= (parts[0] == code) | (parts[2] == code)
+    rows_of = np.bincount(parts[1], minlength=len(names))
+    bad = np.maximum(parts[0], parts[2]) >= named
     loops = int(np.count_nonzero((parts[0] == parts[2]) & ~bad))
     first = np.ones(len(key), bool)
     np.not_equal(key[1:], key[:-1], out=first[1:])
-    rows_of = np.bincount(parts[1], minlength=len(names))
+    del key
     kept = first & ~bad
     counts = TripleCounts(
-        rows=len(key),
-        duplicates=len(key) - int(np.count_nonzero(first)),
+        rows=rows,
+        duplicates=rows - int(np.count_nonzero(first)),
         empty_ids=int(np.count_nonzero(bad)),
         self_loops=loops,
         kept=int(np.count_nonzero(kept)),
     )
-    return _compact(parts[0][kept], parts[1][kept], parts[2][kept], entities, names, counts, rows_of)
+    heads, relation_codes, tails = (part[kept] for part in parts)
+    return _compact(heads, relation_codes, tails, entities[:named], names, counts, rows_of)
 
 
-def _ranks(*lists: Sequence[str]) -> tuple[list[str], list[NDArray[np.int64]]]:
-    """All names in order, each once, and for each list the new codes of its old ones."""
+def _merged(*lists: Sequence[str]) -> list[str]:
+    """All names in order, each once."""
     merged = sorted(set().union(*lists))
     _require_names(merged)
+    return merged
+
+
+def _ranks(merged: Sequence[str], *lists: Sequence[str]) -> list[NDArray[np.int64]]:
+    """For each list the places of its names among all."""
     position = {name: i for i, name in enumerate(merged)}
-    return merged, [np.asarray([position[name] for name in names], np.int64) for names in lists]
+    return [np.fromiter(map(position.__getitem__, names), np.int64, len(names)) for names in lists]
 
 
 def _require_names(names: Iterable[str]) -> None:

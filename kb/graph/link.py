@@ -90,9 +90,14 @@ SELECT drug_id, entity_id, l.weak, l.method, source FROM mkmed.drug_entity l JOI
     SELECT drug_id, s.source FROM mkmed.drug_entity CROSS JOIN (SELECT DISTINCT source FROM mkmed.kg_provenance) s
     EXCEPT SELECT drug_id, source FROM mkmed.cell WHERE modality = 'graph' AND state = 'present') d USING (drug_id)
 """
-# An entity's relations by skipping through the index from each to the next: a few steps a drug, not all its triples.
+# Of a source whose relations are all of one file, any triple proves it. Of the others an entity's relations are found
+# by skipping through the index from each to the next: a few steps a drug, not all its triples.
 _PRESENT = """
-WITH entities AS MATERIALIZED (SELECT DISTINCT entity_id FROM due_link
+WITH sole AS MATERIALIZED (
+    SELECT source, (array_agg(artifact))[1] AS artifact FROM mkmed.kg_provenance
+    GROUP BY 1 HAVING count(DISTINCT artifact) = 1
+), entities AS MATERIALIZED (
+    SELECT DISTINCT entity_id FROM due_link WHERE source NOT IN (SELECT source FROM sole)
 ), touched AS MATERIALIZED (
     SELECT e.entity_id, s.relation FROM entities e CROSS JOIN LATERAL (
         WITH RECURSIVE skip (relation) AS (
@@ -112,12 +117,21 @@ WITH entities AS MATERIALIZED (SELECT DISTINCT entity_id FROM due_link
     -- Of a relation that several sources have, the entity's own triples say whose they are.
     SELECT t.entity_id, p.source, (array_agg(p.artifact ORDER BY p.artifact))[1] AS artifact
     FROM touched t JOIN mkmed.kg_provenance p ON p.relation = t.relation
-    WHERE NOT EXISTS (SELECT FROM mkmed.kg_provenance o WHERE o.relation = p.relation AND o.id <> p.id)
+    WHERE p.source NOT IN (SELECT source FROM sole) AND (
+       NOT EXISTS (SELECT FROM mkmed.kg_provenance o WHERE o.relation = p.relation AND o.id <> p.id)
        OR EXISTS (SELECT FROM mkmed.kg_triple k
                   WHERE k.head = t.entity_id AND k.relation = p.relation AND k.provenance = p.id)
        OR EXISTS (SELECT FROM mkmed.kg_triple k
-                  WHERE k.tail = t.entity_id AND k.relation = p.relation AND k.provenance = p.id)
+                  WHERE k.tail = t.entity_id AND k.relation = p.relation AND k.provenance = p.id))
     GROUP BY 1, 2
+    UNION ALL
+    SELECT d.entity_id, s.source, s.artifact FROM (SELECT DISTINCT entity_id, source FROM due_link) d
+    JOIN sole s USING (source)
+    WHERE coalesce(
+        (SELECT true FROM mkmed.kg_triple k JOIN mkmed.kg_provenance p ON p.id = k.provenance
+         WHERE k.head = d.entity_id AND p.source = d.source LIMIT 1),
+        (SELECT true FROM mkmed.kg_triple k JOIN mkmed.kg_provenance p ON p.id = k.provenance
+         WHERE k.tail = d.entity_id AND p.source = d.source LIMIT 1))
 )
 SELECT d.source, d.drug_id, bool_and(d.weak), min(d.method), (array_agg(p.artifact ORDER BY p.artifact))[1]
 FROM due_link d JOIN proof p USING (entity_id, source)

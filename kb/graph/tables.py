@@ -20,7 +20,7 @@ from sqlalchemy import Connection, insert, select, text
 
 from kb.db.copy import copy_arrays, copy_out
 from kb.errors import DataError
-from kb.graph.encode import CodedTriples, Packing, entity_type
+from kb.graph.encode import BLOCK, CodedTriples, Packing, entity_type
 from kb.graph.names import aliases_of
 from kb.ingest.records import Document
 from kb.schema.graph import kg_alias, kg_entity, kg_provenance, kg_relation, kg_triple
@@ -133,10 +133,7 @@ def write_triples(
     if not ids and _ascend(entity_ids) and _ascend(relation_ids):
         columns = [entity_ids[triples.heads], relation_ids[triples.relations], entity_ids[triples.tails]]
     else:
-        query = "SELECT head, relation, tail FROM mkmed.kg_triple WHERE provenance = ANY(%(ids)s)"
-        stated = copy_out(connection, query, {"ids": ids})
-        columns = _missing(stated, triples, entity_ids, relation_ids)
-        del stated
+        columns = _missing(connection, ids, triples, entity_ids, relation_ids)
     new = len(columns[0])
     if not new:
         return 0
@@ -223,19 +220,33 @@ def _ascend(ids: NDArray[np.int32]) -> bool:
 
 
 def _missing(
-    there: Mapping[str, NDArray[np.int32]],
+    connection: Connection,
+    provenances: Sequence[int],
     triples: CodedTriples,
     entity_ids: NDArray[np.int32],
     relation_ids: NDArray[np.int32],
 ) -> list[NDArray[np.int32]]:
-    """Head, relation and tail of the triples that are not there yet, sorted."""
-    largest = [int(there[c].max(initial=0)) for c in ("head", "tail")] + [int(entity_ids.max(initial=0))]
-    relation = max(int(there["relation"].max(initial=0)), int(relation_ids.max(initial=0)))
-    packing = Packing.for_ids(relation, max(largest))
-    heads, tails = entity_ids[triples.heads], entity_ids[triples.tails]
-    key = packing.pack(heads, relation_ids[triples.relations], tails)
-    old = packing.pack(there["head"], there["relation"], there["tail"])
-    return list(packing.unpack(np.setdiff1d(key, old, assume_unique=True)))
+    """Head, relation and tail of the triples that none of the provenances states yet, sorted."""
+    largest = "SELECT coalesce((SELECT max(id) FROM mkmed.kg_relation), 0), (SELECT max(id) FROM mkmed.kg_entity)"
+    packing = Packing.for_ids(*connection.execute(text(largest)).one())
+    key = packing.pack(entity_ids[triples.heads], relation_ids[triples.relations], entity_ids[triples.tails])
+    # Packed by the server already: a third of the bytes, and one column.
+    there = copy_out(
+        connection,
+        "SELECT ((head::bigint << %(relation)s | relation) << %(entity)s) | tail AS key"
+        " FROM mkmed.kg_triple WHERE provenance = ANY(%(ids)s)",
+        {"relation": packing.relation_bits, "entity": packing.entity_bits, "ids": list(provenances)},
+    )["key"]
+    key.sort()
+    there.sort()
+    if len(there):
+        new = np.ones(len(key), bool)
+        for start in range(0, len(key), BLOCK):
+            part = key[start : start + BLOCK]
+            places = np.minimum(np.searchsorted(there, part), len(there) - 1)
+            new[start : start + BLOCK] = there[places] != part
+        key = key[new]
+    return list(packing.unpack(key))
 
 
 def _drop_keys(connection: Connection, *, emptied: bool) -> None:

@@ -20,7 +20,8 @@ from kb.modalities import FACETS, State
 class Document:
     """A payload as it came, or a file by its ``uri``; ``retrieved_at`` is aware, in UTC.
 
-    ``sha256`` is that of the bytes and ``id`` that of the retrieval, which rows refer to. Credentials are taken out of
+    ``sha256`` is that of the bytes and ``id`` that of the retrieval, which rows refer to: over the content's sha256 and
+    those of source, URL, licence and HTTP status. Credentials are taken out of
     ``url`` here, and of a local file only the name is kept in it.
     """
 
@@ -37,6 +38,7 @@ class Document:
     size: int = 0
     http_status: int | None = None
     upstream_version: str | None = None
+    id: bytes = field(init=False, default=b"")
 
     def __post_init__(self) -> None:
         if (self.payload is None) == (self.uri is None):
@@ -49,13 +51,10 @@ class Document:
         if len(self.sha256) != 32:
             raise ValueError("a document kept by uri needs its sha256")
         object.__setattr__(self, "url", public_url(self.url))
-
-    @property
-    def id(self) -> bytes:
-        """The sha256 over the content's sha256 and those of source, URL, licence and HTTP status."""
         status = "" if self.http_status is None else str(self.http_status)
         parts = (self.source, self.url, self.licence, status)
-        return hashlib.sha256(self.sha256 + b"".join(hashlib.sha256(part.encode()).digest() for part in parts)).digest()
+        whole = self.sha256 + b"".join(hashlib.sha256(part.encode()).digest() for part in parts)
+        object.__setattr__(self, "id", hashlib.sha256(whole).digest())
 
 
 @dataclass(frozen=True, slots=True)

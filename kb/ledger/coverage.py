@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
 from kb.modalities import MODALITIES
-from kb.pictures import require_format
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,24 +99,3 @@ def _draw_totals(axes: Any, found: Sequence[Bucket]) -> None:
     axes.set_xlabel("drugs that have it", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "left"]].set_visible(False)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure whole or not at all; the suffix decides the format (svg, png, pdf).
-
-    The same data give the same bytes.
-    """
-    import matplotlib as mpl
-
-    require_format(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"Date": None} if path.suffix == ".svg" else None
-    with mpl.rc_context({"svg.hashsalt": "mkmed", "svg.fonttype": "none"}):
-        drawn = BytesIO()
-        figure.savefig(drawn, metadata=metadata, dpi=150, format=path.suffix[1:].lower())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(drawn.getvalue())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

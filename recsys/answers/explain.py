@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from kb.errors import NotUnderstood
+from kb.pictures import save
 from kb.settings import Settings
 from recsys.answers.fragments import MOLECULES, FragmentReader
 from recsys.answers.patient import Patient
@@ -234,7 +236,7 @@ def _moved(table: DrugTable, change: np.ndarray) -> Iterator[None]:
             table.vectors.copy_(kept)
 
 
-def draw(explanation: Explanation, path: Any, *, limit: int = 12) -> None:
+def draw(explanation: Explanation, path: Path, *, limit: int = 12) -> None:
     """Write a picture of one explanation: bars for codes and modalities, with the warning below."""
     from matplotlib.figure import Figure
 
@@ -252,4 +254,4 @@ def draw(explanation: Explanation, path: Any, *, limit: int = 12) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{explanation.code} · {explanation.name} · probability {explanation.probability:.2f}", fontsize=10)
     figure.supxlabel(f"{explanation.method}.\n{WARNING}", fontsize=8)
-    figure.savefig(path, metadata={"Date": None} if str(path).endswith(".svg") else None)
+    save(figure, path)

@@ -27,7 +27,7 @@ LARGEST = 16 * 1024 * 1024
 """Bytes that a patient's file may have."""
 LONGEST = 500
 """Letters that a code may have."""
-EXAMPLE = "give the patient's visits as a JSON file; demo/patient.json of the program is an example"
+EXAMPLE = "give the patient's visits as a JSON file; mkmed/demo/patient.json of the program is an example"
 TIME_FORMS = ("a number, 2024-01-09, 2024-01-09T10:30 or 2024-01-09T10:30:00Z (or +02:00), of the same form in every"
               " visit; or no visit has one, and they stand in their order")
 

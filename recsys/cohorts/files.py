@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ import psutil
 
 from kb.duck import SPILL_PREFIX
 from kb.errors import DataError, NotFound, UsageError
+from kb.files import replace_file
 from kb.output import plain
 from kb.settings import Settings, load_settings
 from recsys.cohorts.cohort import KINDS, Attribute, Cohort, Loss, Ragged, Vocabulary
@@ -55,18 +55,6 @@ def _own(folder: Path) -> Path:
     return folder
 
 
-def _replace(path: Path, payload: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
 def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
     """Write a cohort and return its folder; an older cohort of the same name is replaced."""
     folder = _own(_folder(cohort.name, settings))
@@ -83,7 +71,7 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
     with tempfile.TemporaryFile(dir=folder) as buffer:
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         buffer.seek(0)
-        _replace(folder / "cohort.npz", buffer.read())
+        replace_file(folder / "cohort.npz", buffer.read())
     document = {
         "name": cohort.name,
         "fingerprint": asdict(cohort.fingerprint),
@@ -93,7 +81,7 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
         "accounting": [asdict(loss) for loss in cohort.accounting],
         "provenance": plain(cohort.provenance),
     }
-    _replace(folder / "cohort.json", json.dumps(document, ensure_ascii=False, indent=1).encode())
+    replace_file(folder / "cohort.json", json.dumps(document, ensure_ascii=False, indent=1).encode())
     return folder
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kb.pictures import save
+
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write loss, validation Jaccard and training DDI rate over epochs to ``path``; nothing without epochs."""
@@ -26,4 +28,4 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("epoch")
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from embed.runs.checkpoint import write_atomically
 from kb.errors import NotFound, UsageError
 from kb.files import replace_file
 from kb.settings import Settings
@@ -43,7 +42,7 @@ def forget_unsaved_epochs(folder: Path) -> None:
     """Cut the rows of epochs from metrics.jsonl that ``last.pt`` does not hold: a resumed run does them again."""
     done = epochs_saved(folder)
     kept = [row for row in read_metrics(folder) if int(row.get("epoch", 0)) <= done] if done else []
-    write_atomically(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept).encode())
+    replace_file(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept).encode())
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from scipy import sparse
 
 from kb.errors import DataError, UsageError
 from kb.output import plain
+from kb.pictures import save
 from kb.settings import Settings
 from recsys.cohorts.batches import Histories, histories
 from recsys.cohorts.cohort import KINDS, Cohort, Encoded, Ragged, Split, Vocabulary
@@ -494,7 +495,7 @@ def draw(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                      "transfer": "tested on"}[study.kind])
     axes.set_ylabel(metric)
     axes.legend(fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
 
 
 __all__ = ["ARMS", "COLD_ARMS", "Arm", "Job", "Study", "Tests", "curve_points", "run_study", "save_study", "table",

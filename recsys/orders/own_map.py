@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kb.errors import DataError, NotFound
+from kb.errors import DataError
 from kb.identity.identifiers import normalise_ndc
+from kb.inputs import read_text
 from kb.normalise import tidy
 from recsys.orders.order import Order
 
@@ -79,11 +80,5 @@ def parse_map(text: str, name: str) -> OwnMap:
 
 
 def read_map_file(path: Path) -> OwnMap:
-    """The map of a CSV file; raises NotFound or DataError."""
-    try:
-        return parse_map(path.read_text(encoding="utf-8-sig"), path.name)
-    except FileNotFoundError:
-        raise NotFound(f"{path} is not there", hint="mkmed recsys unmapped --output csv writes what could be mapped"
-                       ) from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path.name} is not UTF-8", hint="save it as UTF-8 CSV") from None
+    """The map of a CSV file; raises UsageError when it cannot be read, DataError for a line that is wrong."""
+    return parse_map(read_text(path, "--map"), path.name)

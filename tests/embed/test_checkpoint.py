@@ -71,7 +71,7 @@ def test_both_damaged_names_both(tmp_path):
 def test_a_kill_at_any_point_of_a_save_loses_nothing(tmp_path, monkeypatch, point):
     write(tmp_path, 1)
     write(tmp_path, 2)
-    real, calls = checkpoint.write_atomically, []
+    real, calls = checkpoint.replace_file, []
 
     def killed(path, data):
         calls.append(path.name)
@@ -82,7 +82,7 @@ def test_a_kill_at_any_point_of_a_save_loses_nothing(tmp_path, monkeypatch, poin
             raise KeyboardInterrupt
 
     for _ in range(3):  # again and again at the same point
-        monkeypatch.setattr(checkpoint, "write_atomically", killed)
+        monkeypatch.setattr(checkpoint, "replace_file", killed)
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path, 3)
         monkeypatch.undo()

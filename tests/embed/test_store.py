@@ -8,13 +8,15 @@ import uuid
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from embed.runs import store
+from kb.db.roles import create_roles
 from kb.errors import DataError, NotFound, UsageError
 from kb.ingest.runs import start_run
 from kb.ledger.verify import verify
+from tests.databases import roles_lock
 
 DRUGS = 600
 
@@ -202,6 +204,28 @@ def test_above_the_limit_the_functions_use_the_index(database, drugs, published,
     assert len(set(rows) & set(drugs[np.argsort(-(fused @ fused[6]))][1:11].tolist())) >= 9
     store.publish(database, published[0])
     store.drop(database, run_id)
+
+
+def test_the_ingest_role_stores_publishes_and_drops_runs(database, drugs, published, monkeypatch):
+    """It owns no table, and still needs no owner beside it to train."""
+    monkeypatch.setattr(store, "HNSW_ABOVE", 100)
+    with roles_lock():
+        create_roles(database)
+        ingest = create_engine(database.url, connect_args={"options": "-c role=mkmed_ingest -c search_path=mkmed,ext"})
+        try:
+            run_id, _, _ = write(ingest, drugs, seed=7)
+            store.publish(ingest, run_id)
+            with pytest.raises(DBAPIError, match="is published"), ingest.begin() as connection:
+                connection.execute(text("CALL mkmed.drop_vector_tables(:r)"), {"r": run_id})
+            with pytest.raises(DBAPIError, match="there is no run"), ingest.begin() as connection:
+                connection.execute(text("CALL mkmed.make_vector_tables(gen_random_uuid(), ARRAY['fused'])"))
+            store.publish(ingest, published[0])
+            store.drop(ingest, run_id)
+        finally:
+            ingest.dispose()
+            with database.begin() as connection:
+                for role in ("mkmed_ingest", "mkmed_reader", "mkmed_nc"):
+                    connection.execute(text(f"DROP OWNED BY {role}"))
 
 
 @pytest.mark.parametrize("spoil", ["nan", "zero", "width", "unknown", "lacking", "rests_on"])

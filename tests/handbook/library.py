@@ -36,7 +36,7 @@ mkmed recsys train --recommender mkmed --set epochs=1 --set resamples=50
 
 def write_files(folder: Path) -> None:
     """Every file that a command on a page reads, small."""
-    data = ROOT / "demo" / "data"
+    data = ROOT / "mkmed" / "demo" / "data"
     (folder / "names.txt").write_text("\n".join(NAMES))
     (folder / "loose.csv").write_text("KEY,DRUGBANK\nmine-1,DB00331\n")
     (folder / "cids.txt").write_text("2244\n4091\n")
@@ -49,8 +49,9 @@ def write_files(folder: Path) -> None:
         archive.add(folder / "drkg.tsv", "drkg.tsv")
     (folder / "mimic-iii").symlink_to(data / "ehr_mimic3_demo")
     (folder / "mimic-iv").symlink_to(data / "ehr_mimic4_demo")
-    (folder / "demo").symlink_to(ROOT / "demo")
-    shutil.copy(ROOT / "demo" / "patient.json", folder)
+    (folder / "mkmed").mkdir()
+    (folder / "mkmed" / "demo").symlink_to(ROOT / "mkmed" / "demo")
+    shutil.copy(ROOT / "mkmed" / "demo" / "patient.json", folder)
     sample = ROOT / "tests" / "data" / "pubchem_bulk" / "Compound_sample.sdf.gz"
     shutil.copy(sample, folder / "Compound_000000001_000500000.sdf.gz")
     (folder / "export").mkdir()

@@ -17,7 +17,7 @@ from importlib import import_module
 
 IMPORTED = ("torch", "rdkit.Chem", "pandas", "sklearn", "matplotlib.figure", "sqlalchemy", "psycopg2", "transformers",
             "cli", "kb.commands", "kb.ingest.engine", "kb.doctor", "embed.commands", "embed.training.job", "embed.evaluation.run",
-            "embed.evaluation.ablation", "recsys.commands", "recsys.experiments.runs", "recsys.answers.recommend", "report.page", "demo.commands")
+            "embed.evaluation.ablation", "recsys.commands", "recsys.experiments.runs", "recsys.answers.recommend", "mkmed.report.page", "mkmed.demo.commands")
 
 
 def main(path: str, plugs: list[str]) -> None:

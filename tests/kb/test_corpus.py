@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from demo.paths import data_path
 from kb.bundle import Bundle
 from kb.errors import ContractViolation, NotFound
 from kb.identity.identifiers import Identifier
@@ -18,6 +17,7 @@ from kb.ledger.verify import verify
 from kb.query.read import availability, drugs, find_drug
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
+from mkmed.demo.paths import data_path
 
 
 def run(engine: Engine, source: str = "corpus", **options: object) -> Summary:

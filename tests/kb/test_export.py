@@ -25,7 +25,8 @@ from kb.errors import DataError, DiskFull, UsageError
 from kb.graph.load import Relation, encode_rows, load_triples
 from kb.ingest.records import ConformerRecord
 from kb.ingest.write import write_batch
-from kb.ledger.coverage import buckets, draw, save
+from kb.ledger.coverage import buckets, draw
+from kb.pictures import save
 from kb.query.export import TABLES, ExportFormat, export
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,6 +12,7 @@ import pytest
 
 import cli
 from kb.errors import DataError, SourceError, UsageError
+from kb.files import replace_file, require_place
 from kb.inputs import encoding_of, lines, open_plain, open_regular, read_text, require_text
 
 
@@ -111,3 +112,28 @@ def test_texts_are_decoded_or_their_encoding_is_named(tmp_path: Path) -> None:
     assert encoding_of(b"\xff\xfea\0") == "utf-16"
     with pytest.raises(DataError, match="UTF-16"):
         require_text("Name,SMILES\n".encode("utf-16-le"), "table.csv")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_an_output_replaces_files_only(tmp_path: Path, kind: str) -> None:
+    """Root once turned a device into a page: what is no file is refused, and stays what it is."""
+    path = tmp_path / "out.svg"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path = Path("/dev/null")
+    before = path.lstat()
+    for write in (lambda: replace_file(path, "x"), lambda: require_place(path)):
+        with pytest.raises(UsageError, match=r"device|folder"):
+            write()
+    assert path.lstat().st_ino == before.st_ino and path.lstat().st_mode == before.st_mode
+
+
+def test_a_link_in_the_place_of_an_output_is_replaced_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "out").symlink_to(tmp_path / "precious")
+    replace_file(tmp_path / "out", "new")
+    assert (tmp_path / "precious").read_text() == "kept" and (tmp_path / "out").read_text() == "new"
+    assert not (tmp_path / "out").is_symlink() and sorted(p.name for p in tmp_path.iterdir()) == ["out", "precious"]

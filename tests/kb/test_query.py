@@ -8,7 +8,8 @@ from sqlalchemy import text
 
 from kb.errors import NotFound
 from kb.ingest.write import write_batch
-from kb.ledger.coverage import bucket_rows, buckets, draw, save
+from kb.ledger.coverage import bucket_rows, buckets, draw
+from kb.pictures import save
 from kb.query import read as query
 from kb.query.show import describe, search, sources
 

@@ -185,8 +185,9 @@ def test_an_sdf_that_begins_with_its_delimiter_and_odd_records(tmp_path: Path) -
         except DataError as error:
             outcomes.append(error.message)
     assert outcomes == ["an empty record", "a", "a record that is not UTF-8", "b"]
-    with pytest.raises(DataError, match="NUL"):
-        sdf.read(sdf.Raw(1, RECORD.format("a").replace("M  END", "\0\nM  END").encode()))
+    for spoiled in ("M  END", "> <", "$$$$"):  # in the connection table, and in what follows it
+        with pytest.raises(DataError, match="NUL"):
+            sdf.read(sdf.Raw(1, (RECORD.format("a") + "> <x>\n1\n\n$$$$").replace(spoiled, f"\0\n{spoiled}").encode()))
 
 
 def test_bulk_files_that_are_cut_are_incomplete(fresh_database: Engine, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from recsys.formats.contract import Limits
 from recsys.formats.meds_writer import write_meds
 from recsys.orders.medications import Labels, MedicationMap, map_orders
 
-DATA = Path(__file__).parents[2] / "demo" / "data"
+DATA = Path(__file__).parents[2] / "mkmed" / "demo" / "data"
 DAY = 86_400
 
 

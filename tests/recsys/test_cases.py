@@ -202,7 +202,7 @@ def test_eicu_orders_are_named_by_their_number_and_cancelled_ones_left_out():
 
 
 def test_eicu_demo_loses_few_orders_as_nameless():
-    root = Path(__file__).parents[2] / "demo" / "data" / "ehr_eicu_demo"
+    root = Path(__file__).parents[2] / "mkmed" / "demo" / "data" / "ehr_eicu_demo"
     recorded = FORMATS["eicu"].read(root, {}, Limits())
     nameless = sum(rows for reason, rows in losses(recorded, "medication").items() if "name" in reason)
     assert nameless / recorded.ledger.rows["medication"] <= 0.12

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from demo.build import ehr
 from kb.errors import ContractViolation, NotFound
+from mkmed.demo.build import ehr
 
-DATA = Path(__file__).parents[2] / "demo" / "data"
+DATA = Path(__file__).parents[2] / "mkmed" / "demo" / "data"
 FOLDERS = sorted(DATA.glob("ehr_*"))
 
 

@@ -25,7 +25,7 @@ from recsys.formats.scan import Bounds, Careful, survey
 from recsys.formats.tables import MALFORMED, open_export
 from recsys.orders.medications import Labels, MedicationMap, map_orders
 
-DATA = Path(__file__).parents[2] / "demo" / "data"
+DATA = Path(__file__).parents[2] / "mkmed" / "demo" / "data"
 
 
 class Every(MedicationMap):

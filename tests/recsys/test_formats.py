@@ -27,7 +27,7 @@ from recsys.formats.rows import coded
 from recsys.formats.tables import open_export
 from recsys.orders.medications import Labels, MedicationMap, map_orders
 
-DATA = Path(__file__).parents[2] / "demo" / "data"
+DATA = Path(__file__).parents[2] / "mkmed" / "demo" / "data"
 FOLDERS = {
     "mimic3": "ehr_mimic3_demo", "mimic4": "ehr_mimic4_demo", "meds": "ehr_mimic4_demo_meds",
     "eicu": "ehr_eicu_demo", "synthea": "ehr_synthea", "omop": "ehr_omop_gibleed", "synthetic": "",

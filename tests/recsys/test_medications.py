@@ -20,7 +20,7 @@ from recsys.orders.medications import NO_ATC, TOO_COARSE, MedicationMap, map_ord
 from recsys.orders.own_map import OwnMap
 from recsys.orders.resolve import NO_DRUG, VEHICLE
 
-DATA = Path(__file__).parents[2] / "demo" / "data"
+DATA = Path(__file__).parents[2] / "mkmed" / "demo" / "data"
 DRUGS = {  # key: (name, synonyms, identifiers, ATC codes)
     "drugbank:DB00945": ("Aspirin", ("Acetylsalicylic acid",), ("rxcui:1191", "ndc:00536338101"), ("B01AC06", "N02BA01")),
     "drugbank:DB00682": ("Warfarin", (), ("rxcui:11289",), ("B01AA03",)),

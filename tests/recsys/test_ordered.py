@@ -16,7 +16,7 @@ from recsys.orders.medications import MedicationMap, map_orders
 from recsys.orders.ordered import ordered_interactions, shares
 from tests.bundled_drugs import resolver
 
-DATA = Path(__file__).parents[2] / "demo" / "data"
+DATA = Path(__file__).parents[2] / "mkmed" / "demo" / "data"
 A, B, C = "DRUG:a", "DRUG:b", "DRUG:c"
 PAIRS = (("ATC:X", A), ("ATC:X", B), ("ATC:Y", A), ("ATC:Y", C))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kb.errors import DataError, NotFound
+from kb.errors import DataError, UsageError
 from kb.names.words import canonical
 from recsys.formats.contract import CodePairs
 from recsys.orders.classes import added_codes, choose, is_combination, use_of
@@ -181,7 +181,7 @@ def test_the_user_s_own_map_wins(tmp_path):
     mixed = mine.resolve(order("house mix"))
     assert names(mixed) == ["acetylsalicylic acid"] and mixed.remarks == (LACKING,)
     assert len(own) == 4 and len(own.sha256) == 64 and OwnMap().sha256 == ""
-    with pytest.raises(NotFound, match="is not there"):
+    with pytest.raises(UsageError, match="does not exist"):
         read_map_file(tmp_path / "none.csv")
     with pytest.raises(DataError, match="columns a, b") as wrong:
         parse_map("a,b\n1,2\n", "x.csv")

@@ -47,7 +47,7 @@ class Corpus(Source):
 
     name = "corpus"
     title = "mkmed's bundled open corpus"
-    url = "demo/data"
+    url = "mkmed/demo/data"
     origin = "bundled"
     licences = OWN_LICENCES
     modalities = (Modality.text, Modality.graph)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from kb.ingest.engine import Job
 
 PARSER = "tabular/2"
-CHUNK = 1000
+CHUNK = 2000
 TOLD = 20
 """Of what is wrong in a chunk, so many are told as they come; all of it is stored."""
 PLAIN = ("key", "name", "synonym", "smiles", "inchikey", "text", "atc")

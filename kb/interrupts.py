@@ -1,0 +1,67 @@
+"""How the program ends when it is told to: SIGINT, SIGTERM and SIGHUP, before, during and after a command.
+
+Only what comes with Python is imported here, so that a signal during the program's own imports is answered, too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ORDERLY_SECONDS = 10.0
+"""How long a program that was told to stop may take over it before it can be told again."""
+
+
+class _Stopping:
+    """Whether this process was told to stop, and when."""
+
+    since: float | None = None
+    leaving = False
+
+
+def _leave_at_once(number: int, _frame: object) -> None:
+    """Nothing was begun: there is nothing to put in order."""
+    told = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+    os.write(2, f"error: {told}; nothing was begun\n".encode())
+    os._exit(128 + number)
+
+
+def _leave_in_order(number: int, _frame: object) -> None:
+    """Raise: transactions roll back, and the last user stops the embedded server.
+
+    A second signal within ``ORDERLY_SECONDS`` changes nothing: it would only tear that order apart.
+    """
+    now = time.monotonic()
+    if _Stopping.since is not None and now - _Stopping.since < ORDERLY_SECONDS:
+        return
+    again, _Stopping.since = _Stopping.since is not None, now
+    if _Stopping.leaving and again:
+        os._exit(128 + number)
+    if _Stopping.leaving:
+        return
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)
+
+
+def _handle(handler: signal._HANDLER) -> None:
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup keeps SIGHUP away, and so do we
+            signal.signal(number, handler)
+
+
+def while_loading() -> None:
+    """From here to ``while_running`` a signal ends the program at once, with a word and its exit code."""
+    _handle(_leave_at_once)
+
+
+def while_running() -> None:
+    """From here a signal raises KeyboardInterrupt or SystemExit in the main thread."""
+    _handle(_leave_in_order)
+
+
+def while_leaving() -> None:
+    """From here the program is ending by itself: a signal is told no more, and a second one after a while ends it."""
+    _Stopping.leaving = True
