@@ -294,8 +294,12 @@ def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted:
     scored = data.train.scored
     meta = {"run": folder.name, "cohort": report["cohort"], "task": config.task,
             "frequency": [round(float(f), 6) for f in data.train.frequency / max(int(scored.sum()), 1)],
-            "free": list(fitted.choices.free), "per_visit": report["per_visit"]}
+            "free": list(fitted.choices.free), "sets": [list(one) for one in fitted.choices.sets],
+            "per_visit": report["per_visit"]}
     vocabularies = fitted.recommender.forget_unseen_codes(input_vocabularies(data.encoded, TASKS[config.task]))
+    if data.knowledge.evidence is not None and data.knowledge.evidence.indications is not None:
+        kept = data.knowledge.evidence.indications.among(vocabularies["diagnosis"], data.knowledge.medications)
+        meta["indications"] = kept.as_json()
     save_recommender(folder / "best.pt", Trained(fitted.recommender, vocabularies, fitted.choices.safe,
                                                  fitted.choices.platt, meta, data.orders))
     write_sums(settings, folder, result.sums)
