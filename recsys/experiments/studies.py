@@ -147,9 +147,11 @@ def do(study: Study, job: Job, settings: Settings) -> Found:
         encoded = encoded_for(config, cohort, split)
         task = TASKS[config.task]
         parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
-        hidden = hidden_medications(parts["train"], parts["test"], job.seed) if study.kind == "coldstart" else []
-        names = encoded.vocabularies["medication"].codes
-        knowledge = knowledge_for(config, cohort, encoded, engine, settings, never_given=[names[m] for m in hidden])
+        hidden: list[str] = []
+        if study.kind == "coldstart":
+            names = encoded.vocabularies["medication"].codes
+            hidden = [names[m] for m in hidden_medications(parts["train"], parts["test"], job.seed).tolist()]
+        knowledge = knowledge_for(config, cohort, encoded, engine, settings, never_given=hidden)
         knowledge = altered(knowledge, job, encoded)
         data = Data(encoded, **parts, knowledge=knowledge, orders=None)
         return KINDS_OF_STUDY[study.kind](study, job, config, data)

@@ -83,7 +83,7 @@ def neighbour_weights(vectors: NDArray[np.float64] | None, sources: NDArray[np.b
     return (alike / np.maximum(alike.sum(0), 1e-12)).astype(np.float32)
 
 
-def pair_features(counts: Sequence[NDArray[np.floating]], scores: Floats, sources: NDArray[np.bool_],
+def pair_features(counts: Sequence[NDArray[Any]], scores: Floats, sources: NDArray[np.bool_],
                   neighbours: Floats, evidence: Sequence[tuple[Ragged, Floats]]) -> Floats:
     """float32[F, n, U]: counts of the visit [n] each, the others' mean score, the neighbours' above it, and evidence.
 
