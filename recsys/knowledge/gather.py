@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection, Engine
 
-from kb.errors import CheckpointError, DataError, NotFound
+from kb.errors import CheckpointError, DataError, NotFound, UsageError
 from kb.names.lexicon import read_bases
 from kb.output import say
 from kb.query import read as query
@@ -106,13 +106,13 @@ def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[st
     """The evidence by the published run's text tower; None, with a word why, where that cannot be had."""
     from embed.features.cache import FeatureCache
     from embed.runs import artefact
-    from embed.runs.embedder import Embedder
     from embed.runs.store import published_run, read
+    from embed.runs.textual import TextEmbedder
 
     try:
         run = published_run(engine)
-        trained = Embedder(artefact.load(runs / str(run)), FeatureCache(cache))
-    except (NotFound, CheckpointError) as error:
+        trained = TextEmbedder(artefact.load(runs / str(run)), FeatureCache(cache))
+    except (NotFound, CheckpointError, UsageError) as error:
         say(f"{error.message}: the titles of codes are not read")
         return None
     fused = read(engine, run)
