@@ -18,19 +18,21 @@ from numpy.typing import NDArray
 
 from embed import source
 from embed.config import PretrainConfig
-from embed.features import fingerprint, molecule
+from embed.features import fingerprint, minimol, molecule
 from embed.features.cache import FeatureCache
 from embed.features.fitted import Fitted
-from embed.features.frozen import FrozenModel
-from embed.features.packed import Packed, vectors
-from embed.registry import ANCHOR, TEXT_MODELS
+from embed.features.packed import Packed
+from embed.registry import ANCHOR
 from embed.runs import artefact
 from embed.runs.artefact import Artefact, OldArtefact
 from embed.runs.drugs import content_digests
-from embed.source import Corpus, Payloads
+from embed.runs.schema import PREDICTED
+from embed.source import Corpus
 from embed.training.data import make_table
 from embed.training.inputs import build_inputs
 from embed.training.model import AlignmentModel, embed_all, rebuild_model
+from embed.transfer import molecules
+from embed.transfer.head import Foretold, TransferHead
 from kb.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -125,6 +127,47 @@ class Embedder:
             out[rows] = fused.numpy() * present[rows].any(1, keepdims=True)
         return out
 
+    @cached_property
+    def transfer(self) -> TransferHead | None:
+        """What foretells a drug's vectors from its structure; None for a run that has no head.
+
+        Raises CheckpointError where the head needs MiniMol's weights, and others or none are installed.
+        """
+        head = TransferHead.of(self.artefact)
+        if head is not None and head.encoder is not None:
+            here = minimol.identity() if minimol.available() else None
+            if here is None or any(here[key] != head.encoder[key] for key in ("sha256", "featuriser")):
+                raise CheckpointError(
+                    f"run {self.artefact.folder.name[:8]} compares unseen molecules by {head.encoder['name']}"
+                    f" {head.encoder['release']}, which is not installed here", hint=minimol.INSTALL)
+        return head
+
+    def foretell(self, smiles: Sequence[str]) -> tuple[NDArray[np.int64], Foretold]:
+        """``(rows, foretold)``: the indices of the SMILES that can be read, and what the head foretells of them.
+
+        Raises UsageError for a run that has no head.
+        """
+        head = self.transfer
+        if head is None:
+            raise UsageError(f"run {self.artefact.folder.name[:8]} does not foretell from the structure alone",
+                             hint="mkmed embed pretrain makes a run that does")
+        rows, found = molecules.read(smiles, self.cache, bits=head.bits, network=head.network)
+        return rows, head.foretell(found)
+
+    def predicted(self, drugs: Corpus) -> dict[str, tuple[NDArray[np.int64], Vectors]]:
+        """``{"predicted": (drug ids, vectors)}`` of the drugs with a structure; nothing for a run that has no head."""
+        if self.transfer is None:
+            return {}
+        ids, parts = [], []
+        for start in range(0, len(drugs), CHUNK):
+            rows = [row for row in range(start, min(start + CHUNK, len(drugs))) if drugs.smiles[row]]
+            read, found = self.foretell([drugs.smiles[row] or "" for row in rows])
+            ids.append(drugs.drug_ids[np.asarray(rows, np.int64)[read]])
+            parts.append(found.wide)
+        if not ids:
+            return {}
+        return {PREDICTED: (np.concatenate(ids), np.concatenate(parts))}
+
     def contents(self, drugs: Corpus) -> NDArray[np.uint8]:
         """A digest (N, 32) of what each drug's vector is made of; zero for a drug that has nothing."""
         g = self.config.graph
@@ -145,39 +188,6 @@ class Embedder:
         if not all(text.strip() for text in texts):
             raise DataError("an empty text has no vector")
         return self.encode(source.texts(texts), ["text"]).z[:, self.names.index("text")]
-
-    @cached_property
-    def text_model(self) -> FrozenModel:
-        """The frozen sentence encoder, checked to be the run's own."""
-        self._needs("text")
-        model: FrozenModel = TEXT_MODELS[self.config.text.model](self.config.text, CPU)
-        self.fitted.identify("text", model.identity)
-        return model
-
-    def sentences(self, texts: Sequence[str]) -> Vectors:
-        """The frozen sentence encoder's vectors (n, F) of texts; those that the cache has are not computed again."""
-        return self.sentence_features(source.held(range(len(texts)), list(texts)))
-
-    def sentence_features(self, texts: Payloads) -> Vectors:
-        """The frozen sentence encoder's vectors (n, F) of the texts of drugs."""
-        model = self.text_model
-
-        def run(indices: list[int]) -> tuple[list[int], Packed]:
-            return indices, vectors(model.encode(texts.load(indices)))
-
-        position, found = self.cache.get(f"text-{model.name}", model.version, texts.keys(), run)
-        if found is None:
-            return np.zeros((0, 0), np.float32)
-        kept: Vectors = found.columns["vector"][position].astype(np.float32)
-        return kept
-
-    @torch.no_grad()
-    def aligned(self, sentences: Vectors) -> Vectors:
-        """The text tower's vectors (n, D) of the sentence encoder's."""
-        self._needs("text")
-        vector = torch.from_numpy(self.fitted.projections["text"].apply(sentences))
-        out: Vectors = self.model.encode("text", {"vector": vector}).numpy()
-        return out
 
     def smiles(self, smiles: Sequence[str]) -> Vectors:
         """The anchor's vectors (n, D); raises DataError, which names it, for a SMILES that is none."""

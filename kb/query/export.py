@@ -64,12 +64,16 @@ TABLES: dict[str, Table] = {
     "conformers": Table("conformers", "drug_id, source", indexes=("drug_id",), batch=500),
     "images": Table("images", "drug_id, source", _IMAGES, indexes=("drug_id",), batch=200),
     "interactions": Table("interactions", "drug_a, drug_b, provider", indexes=("drug_a", "drug_b")),
+    "indications": Table("indications", "drug_id, kind, disease, provider, source", indexes=("drug_id", "disease")),
     "atc": Table("atc", "drug_id, code, source", indexes=("drug_id", "code")),
     "atc_classes": Table("atc_classes", "code", key=("code",)),
     "relations": Table("relations", "relation, source, provider, licence_id, sha256", indexes=("relation",)),
     # Address and time of an edge stand in relations, once for every file, provider and licence.
     "triples": Table("triples", "", "head, relation, tail, provider, licence_id, source, sha256",
                      indexes=("head", "tail"), licences="SELECT DISTINCT licence_id FROM mkmed.relations"),
+    "edge_notes": Table("edge_notes", "head, relation, tail, source, provider, licence_id, sha256",
+                        "head, relation, tail, score, evidence, reference, properties::text AS properties, provider,"
+                        " licence_id, source, sha256", indexes=("head", "tail")),
     "drug_entities": Table("drug_entities", "drug_id, entity_id", indexes=("drug_id",)),
     "availability": Table("availability", "drug_id, modality, source", indexes=("drug_id",)),
     "provenance": Table("provenance", "drug_id, modality, source", indexes=("drug_id",)),

@@ -126,6 +126,21 @@ class Ragged:
         return cls.from_pairs(np.asarray(rows), np.asarray(values), len(lists))
 
 
+def time_order(patient: NDArray[np.integer], time: NDArray[np.integer]) -> Int64:
+    """The order of visits by patient and time; those of one time stay as they come."""
+    if not len(patient):
+        return np.empty(0, np.int64)
+    low, span = int(time.min()), int(time.max()) - int(time.min()) + 1
+    if (int(patient.max()) + 1) * span >= 1 << 62:
+        return np.lexsort((time, patient))
+    key = patient.astype(np.int64)  # both in one number
+    key *= span
+    key += time - low
+    if (key[1:] >= key[:-1]).all():
+        return np.arange(len(key))
+    return np.argsort(key, kind="stable")
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The codes of one kind, each with its index."""
@@ -385,6 +400,24 @@ def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None
         vocabularies[kind] = Vocabulary(tuple(names[i] for i in seen))
         unknown[kind] = np.bincount(rows[~known], minlength=cohort.visits).astype(np.int32)
     return Encoded(cohort, split, codes, vocabularies, unknown, rare)
+
+
+def encode_on(cohort: Cohort, split: Split, vocabularies: Mapping[str, Sequence[str]]) -> Encoded:
+    """The cohort on a stored recommender's input vocabularies, where what is known at the door follows diagnoses."""
+    heads = tuple(door_code(name, "") for name in KNOWN_AT_THE_DOOR)
+    wanted = {kind: [code for code in vocabularies[kind] if not code.startswith(heads)] for kind in KINDS}
+    wanted[DOOR] = [code for code in vocabularies["diagnosis"] if code.startswith(heads)]
+    codes, unknown = {}, {}
+    for kind, (table, names) in ({kind: (cohort.codes[kind], cohort.vocabularies[kind].codes) for kind in KINDS}
+                                 | {DOOR: door(cohort)}).items():
+        place = {code: number for number, code in enumerate(wanted[kind])}
+        new = np.array([place.get(name, -1) for name in names], np.int64)
+        rows = table.rows()
+        values = new[table.values] if len(new) else table.values.astype(np.int64)
+        known = values >= 0
+        codes[kind] = Ragged.from_pairs(rows[known], values[known], cohort.visits)
+        unknown[kind] = np.bincount(rows[~known], minlength=cohort.visits).astype(np.int32)
+    return Encoded(cohort, split, codes, {kind: Vocabulary(tuple(names)) for kind, names in wanted.items()}, unknown)
 
 
 def door(cohort: Cohort) -> tuple[Ragged, tuple[str, ...]]:
