@@ -125,27 +125,27 @@ def query(
     """List the drugs that a text or a molecule from outside names, is a form of, or is most like.
 
     sure is the cosine to expect between what the structure foretells and the truth. unusual is the share of the run's
-    training drugs, in per cent, that lie nearer to the others than the question does.
+    training drugs, in per cent, that lie nearer to the others than the question does; from 95 on it is far from all
+    that the run was trained on, and its neighbours mean little.
     """
     if (text is None) == (smiles is None):
         raise UsageError("give either --text or --smiles", hint='mkmed embed query --text "lowers blood glucose"')
     if to is not None and smiles is None:
         raise UsageError("--to goes with --smiles")
-    from embed.runs.found import open_embedder
+    from embed.runs.found import open_embedder, open_text_embedder
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
     settings = load_settings()
     engine = open_engine(settings)
-    run = open_embedder(engine, settings)
     if text is not None:
         from embed.search.texts import TextSearch
 
-        output.emit(TextSearch(engine, run).ask(text, k), form)
+        output.emit(TextSearch(engine, open_text_embedder(engine, settings)).ask(text, k), form)
     else:
         from embed.search.molecules import MoleculeSearch
 
-        search = MoleculeSearch(engine, run)
+        search = MoleculeSearch(engine, open_embedder(engine, settings))
         output.emit(search.ask(str(smiles), k) if to is None else search.across(str(smiles), to, k), form)
 
 
@@ -231,18 +231,24 @@ def import_(file: Annotated[Path, typer.Argument(help="What mkmed embed export w
 
 
 @app.command(epilog="Example: mkmed embed runs")
-def runs(form: FormatOption = Format.table) -> None:
+def runs(
+    columns: Annotated[str, typer.Option(help="Names with commas between.")] = "",
+    sort: Annotated[str, typer.Option(help="By this column; -name has the largest first.")] = "",
+    where: Annotated[list[str] | None, typer.Option(help="Only runs with name=value, also != < <= > >=.")] = None,
+    form: FormatOption = Format.table,
+) -> None:
     """List the embedding runs, newest first; one of them is published."""
     from embed.runs.store import list_runs
     from kb.db.engine import open_engine
+    from kb.listing import arrange, shortened
 
     with open_engine().connect() as connection:
         rows = list_runs(connection)
     for row in rows:
         row["score"] = (row["metrics"] or {}).get("score")
-    output.emit(
-        rows, form, columns=("run_id", "name", "published", "width", "precision", "drugs", "score", "created_at")
-    )
+    usual = ("run_id", "name", "published", "width", "precision", "drugs", "score", "created_at")
+    rows, shown = arrange(rows, usual, columns=columns, sort=sort, where=where or ())
+    output.emit(shortened(rows, "run_id") if form is Format.table else rows, form, columns=shown)
 
 
 @app.command(epilog="Example: mkmed embed publish 4f1c")
@@ -280,11 +286,16 @@ def evaluate(
     part: Annotated[
         str, typer.Option(help="retrieval, classes, interactions, indications, all of these, or questions.")
     ] = "all",
+    splits: Annotated[int, typer.Option(min=0, help="Train anew on so many splits, in all columns; 0: only RUN.")] = 0,
+    config: ConfigOption = None,
+    set_: SetOption = None,
     form: FormatOption = Format.table,
 ) -> None:
-    """Measure a run on held-out drugs beside chance, an untrained model and simple baselines.
+    """Measure a run on held-out drugs beside chance, the model before training and rivals that are not trained.
 
-    The part questions asks the judged questions of free-text search, among the drugs that are here now.
+    The part questions asks the judged questions of free-text search, among the drugs that are here now. With --splits
+    nothing is stored: each split is trained anew as it is, with class words left out of the texts, and without the
+    graph's treatment edges, and differences come with their interval over splits.
     """
     from embed.evaluation.run import evaluate as run_evaluate
     from embed.runs.found import load_run
@@ -297,12 +308,19 @@ def evaluate(
     engine, settings = open_engine(), load_settings()
     if part == "questions":
         from embed.evaluation.questions import question_rows
-        from embed.runs.found import open_embedder
+        from embed.runs.found import open_text_embedder
         from embed.search.texts import TextSearch
 
-        output.emit(question_rows(engine, TextSearch(engine, open_embedder(engine, settings, run))), form)
+        output.emit(question_rows(engine, TextSearch(engine, open_text_embedder(engine, settings, run))), form)
         return
-    report = run_evaluate(load_run(engine, settings, run))
+    if splits:
+        from embed.config import load_config
+        from embed.evaluation.splits import evaluate_splits
+
+        report = evaluate_splits(engine, settings, load_config(config, set_ or []), splits=range(splits),
+                                 on_training=lambda row: output.say(", ".join(f"{k} {v}" for k, v in row.items())))
+    else:
+        report = run_evaluate(load_run(engine, settings, run))
     for name in parts if part == "all" else (part,):
         output.emit(report[name], form, title=name)
 

@@ -71,12 +71,14 @@ def baselines(
     by_property = property_similarity(property_names, properties[rows])
     if by_property is not None:
         yield "8 properties", by_property
-    alone = {name: raw_similarity(raw, name, rows) for name in (ANCHOR, "text", "graph")}
-    titles = {ANCHOR: "ECFP4, Tanimoto", "text": "text encoder, mean over texts", "graph": "graph neighbourhoods, IDF"}
+    titles = {ANCHOR: "ECFP4, Tanimoto", "image": "pictures, principal components",
+              "property": "all properties, standardised", "text": "text encoder, mean over texts",
+              "graph": "graph neighbourhoods, IDF"}
+    alone = {name: raw_similarity(raw, name, rows) for name in titles}
     for name, similarity in alone.items():
         if similarity is not None:
             yield titles[name], similarity
-    parts = [standardised(s) for name, s in alone.items() if s is not None and name != "graph"]
+    parts = [standardised(s) for name, s in alone.items() if s is not None and name in (ANCHOR, "text")]
     if len(parts) == 2:
         yield "late fusion: ECFP4 + text", parts[0] + parts[1]
         if alone["graph"] is not None:

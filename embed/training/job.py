@@ -36,9 +36,10 @@ from embed.training import distributed
 from embed.training.foretell import chosen_encoder, take_head
 from embed.training.inputs import Inputs, build_inputs
 from embed.training.loop import Job, fit
-from embed.training.model import AlignmentModel, build_model, embed_all
+from embed.training.model import AlignmentModel, embed_all
 from embed.training.reference import take_reference
 from embed.training.split import DrugSplit, sides, split_corpus
+from embed.training.start import start_model
 from embed.transfer import head as transfer
 from kb.errors import CheckpointError, ConfigError, DataError, Interrupted, MkmedError, TrainingDiverged, UsageError
 from kb.ingest import runs
@@ -46,6 +47,9 @@ from kb.licences import SHARES
 from kb.output import plain, say
 from kb.query import read as query
 from kb.settings import Settings
+
+SCORED = 10_000
+"""Test drugs that retrieval is measured on at the end of a run: all pairs of them are compared."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,7 @@ def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uu
     with distributed.first_alone():
         prepared = prepare(engine, config, cache, device, begun)
     inputs, rows = prepared.inputs, training_rows(prepared, config)
-    model = build_model(config, inputs.data).to(device)
+    model = start_model(config, inputs.data, rows)
     if distributed.rank() == 0:
         say(f"{len(rows):,} drugs train, {len(prepared.split.validation):,} validate, {len(prepared.split.test):,} are "
             f"held out; {', '.join(model.names)}; {sum(p.numel() for p in model.parameters()):,} weights on {device}")
@@ -251,7 +255,7 @@ def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Pr
         begun.put_arrays(transfer.FILE, head.arrays(), head.meta())
     labels = read_labels(engine, corpus.drug_ids)
     begun.put_arrays("weights.safetensors", {k: v.cpu().numpy() for k, v in model.state_dict().items()}, model.kwargs)
-    snapshot = take_snapshot(begun, model, prepared, labels)
+    snapshot = take_snapshot(begun.config(), model, prepared, labels)
     begun.put_arrays("evaluation.safetensors", snapshot.arrays(), snapshot.meta())
     reference = take_reference(corpus, prepared.inputs, begun.config(), cache, prepared.split.train)
     begun.put_arrays(unusual.FILE, reference.arrays())
@@ -285,13 +289,13 @@ def vectors_of(model: AlignmentModel, prepared: Prepared,
     return store_form(model.names, data.drug_ids, z, fused, present)
 
 
-def take_snapshot(begun: Artefact, model: AlignmentModel, prepared: Prepared, labels: Labels) -> Snapshot:
-    """What the run will be measured on, with an untrained model of the same shape beside it."""
+def take_snapshot(config: PretrainConfig, model: AlignmentModel, prepared: Prepared, labels: Labels) -> Snapshot:
+    """What the run will be measured on, with the model as training began with it beside it."""
     data, corpus = prepared.inputs.data, prepared.corpus
     side = sides(prepared.split, len(corpus))
     rows = chosen_rows(data.present.cpu().numpy(), side, labels)
     z, fused, present = (part.numpy() for part in embed_all(model, data, rows))
-    fresh = build_model(begun.config(), data).to(data.group.device)
+    fresh = start_model(config, data, training_rows(prepared, config))
     untrained_z, untrained_fused, _ = (part.numpy() for part in embed_all(fresh, data, rows))
     raw = {}
     for name, (matrix, place) in prepared.inputs.raw.items():
@@ -320,8 +324,11 @@ def without(model: AlignmentModel, name: str, z: NDArray[np.float32],
 
 
 def score_held_out(model: AlignmentModel, prepared: Prepared, least: int = 20) -> dict[str, dict[str, float]]:
-    """Retrieval between every two towers on the test drugs that have both (at least ``least``), beside chance."""
-    data, test = prepared.inputs.data, prepared.split.test
+    """Retrieval between every two towers on the test drugs that have both (at least ``least``), beside chance.
+
+    Of more than ``SCORED`` test drugs so many are drawn."""
+    data = prepared.inputs.data
+    test = np.sort(np.random.default_rng(0).permutation(prepared.split.test)[:SCORED])
     z, _, present = (part.numpy() for part in embed_all(model, data, test))
     group = data.group.cpu().numpy()[test]
     out = {}

@@ -19,7 +19,7 @@ from embed.evaluation import run as evaluation
 from embed.features.cache import FeatureCache
 from embed.runs import artefact, store
 from embed.runs.embedder import Embedder
-from embed.runs.found import digest_at_hand, load_run, open_embedder
+from embed.runs.found import digest_at_hand, load_run, open_embedder, open_text_embedder
 from embed.runs.update import update
 from embed.search.batch import Columns, encode_file
 from embed.search.molecules import MoleculeSearch
@@ -338,7 +338,7 @@ def test_an_unrelated_molecule_is_told_from_a_drug(filled, place, finished):
 
 
 def test_a_name_comes_first_and_parts_are_joined(filled, place, finished):
-    search = TextSearch(filled, open_embedder(filled, place))
+    search = TextSearch(filled, open_text_embedder(filled, place))
     assert (search.ask("drug 3", 3)[0]["name"], search.ask("drug 3", 3)[0]["relation"]) == ("drug 3", "identical")
     found = search.ask("insulin: a large substance", 3)
     assert found[0]["name"] in NO_STRUCTURE and found[0]["relation"] == "" and found[0]["words"] == 1

@@ -117,6 +117,21 @@ def test_explain_without_a_structure_has_no_fragments(filled, home, finished):
         explain.draw(found)
 
 
+def test_no_explanation_says_nan(filled, home, finished, monkeypatch):
+    """Whatever two drugs lack, an unknown number is said to be unknown."""
+    from typer.testing import CliRunner
+
+    from embed import commands
+
+    monkeypatch.setattr("kb.db.engine.open_engine", lambda settings=None: filled)
+    monkeypatch.setattr("kb.settings.load_settings", lambda **k: home)
+    for pair in (("drug 0", NO_STRUCTURE[0]), NO_STRUCTURE, ("drug 1", "drug 2")):
+        for form in ("table", "json", "csv"):
+            told = CliRunner().invoke(commands.app, ["explain", *pair, "--format", form])
+            assert told.exit_code == 0, told.output
+            assert "nan" not in told.output.lower().replace("nanomol", "")
+
+
 def test_fragments_cover_the_molecule_once():
     molecule = Chem.MolFromSmiles("CC(=O)Oc1ccccc1C(=O)NCCN1CCOCC1")
     parts = explain.fragment_atoms(molecule)

@@ -103,7 +103,7 @@ def test_best_is_a_copy_and_rebuilds(tmp_path):
     tensors, meta = checkpoint.load(tmp_path / "best.pt")
     model = rebuild_model(meta["model"], tensors["model"])
     one.model.load_state_dict(tensors["model"])
-    assert validate(one)["score"] == at.best
+    assert validate(one.model, one)["score"] == at.best
     assert torch.equal(embed_all(model, one.data)[1], vectors(one))
 
 
