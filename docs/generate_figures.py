@@ -139,8 +139,14 @@ def vectors() -> str:
           b.get("ours − it") or ""] for a, b in zip(found["A"], found["B"], strict=True)])
 
 
-BLOCKS = {"figures": table, "embedding": lambda: classes(HELD),
-          "embedding without SMILES": lambda: classes("drugs without SMILES, among all"), "quality A": lambda: quality("A"), "quality B": lambda: quality("B"), "vectors": vectors}
+BLOCKS = {
+    "figures": table,
+    "embedding": lambda: classes(HELD),
+    "embedding without SMILES": lambda: classes("drugs without SMILES, among all"),
+    "quality A": lambda: quality("A"),
+    "quality B": lambda: quality("B"),
+    "vectors": vectors,
+}
 PAGES = ("README.md", "docs/results.md")
 
 

@@ -12,7 +12,7 @@ import platform
 import resource
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,8 +115,11 @@ def encoded_for(config: Config, cohort: Cohort, split: Split) -> Encoded:
 
 
 def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engine | None,
-                  settings: Settings) -> Knowledge:
-    """What the configuration's arm may know of the medications and, where it reads titles, of the codes."""
+                  settings: Settings, *, never_given: Sequence[str] = ()) -> Knowledge:
+    """What the configuration's arm may know of the medications and, where it reads titles, of the codes.
+
+    Of the medications ``never_given`` it does not say which ingredients their orders had.
+    """
     from recsys.knowledge.gather import bundled_knowledge, read_knowledge
 
     codes = encoded.vocabularies["medication"].codes
@@ -131,9 +134,10 @@ def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engi
         return bundled_knowledge(codes)
     if engine is None:
         raise ConfigError("this cohort's interactions lie in the database", hint="mkmed db start")
+    ordered = shares(cohort, encoded.visits_of("train"), config.least_patients)
+    known = {code: members for code, members in ordered.items() if code not in never_given}
     knowledge = read_knowledge(engine, codes, vectors=config.vectors != "learned", runs=pretrain_folder(settings),
-                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features",
-                               shares=shares(cohort, encoded.visits_of("train"), config.least_patients))
+                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features", shares=known)
     if synthetic:  # its generator was calibrated on the bundled matrix
         knowledge = replace(knowledge, interactions=bundled_knowledge(codes).interactions)
     return controlled(knowledge, config)
@@ -292,8 +296,12 @@ def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted:
     scored = data.train.scored
     meta = {"run": folder.name, "cohort": report["cohort"], "task": config.task,
             "frequency": [round(float(f), 6) for f in data.train.frequency / max(int(scored.sum()), 1)],
-            "free": list(fitted.choices.free), "per_visit": report["per_visit"]}
+            "free": list(fitted.choices.free), "sets": [list(one) for one in fitted.choices.sets],
+            "per_visit": report["per_visit"]}
     vocabularies = fitted.recommender.forget_unseen_codes(input_vocabularies(data.encoded, TASKS[config.task]))
+    if data.knowledge.evidence is not None and data.knowledge.evidence.indications is not None:
+        kept = data.knowledge.evidence.indications.among(vocabularies["diagnosis"], data.knowledge.medications)
+        meta["indications"] = kept.as_json()
     save_recommender(folder / "best.pt", Trained(fitted.recommender, vocabularies, fitted.choices.safe,
                                                  fitted.choices.platt, meta, data.orders))
     write_sums(settings, folder, result.sums)

@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from recsys.experiments.decode import select
 from recsys.experiments.evaluate import choose
 from recsys.experiments.metrics import visit_metrics
 from recsys.experiments.runs import Data, encoded_for, knowledge_for
+from recsys.knowledge.evidence import KINDS as EVIDENCE
 from recsys.knowledge.evidence import standardised
 from recsys.knowledge.table import Knowledge
 from recsys.registry import recommender_of
@@ -54,7 +56,8 @@ class Arm:
     name: str
     settings: Mapping[str, str] = field(default_factory=dict)
     knowledge: str = ""
-    """``oracle``, ``ecfp4``, ``no-evidence``, ``no-process``, ``neighbours``, or nothing."""
+    """``oracle``, ``ecfp4``, ``no-evidence``, ``no-process``, ``no-indications``, ``neighbours``, ``not-hidden``, or
+    nothing."""
 
 
 ARMS: tuple[Arm, ...] = (
@@ -73,11 +76,14 @@ COLD_ARMS: tuple[Arm, ...] = (
     Arm("neighbours", {}, "neighbours"),
     Arm("fused", {}, "no-evidence"),
     Arm("evidence", {}, "no-process"),
+    Arm("without indications", {}, "no-indications"),
     Arm("all"),
     Arm("shuffled", {"vectors": "shuffled"}),
+    Arm("not hidden", {}, "not-hidden"),
     Arm(ORACLE, knowledge="oracle"),
 )
-"""``null`` is the row of the number of codes: an unseen drug's score hangs on nothing else there."""
+"""``null`` is the row of the number of codes: an unseen drug's score hangs on nothing else there but on how much the
+other drugs are given. ``not hidden`` is the model trained with the drugs' prescriptions: what can be had at all."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,12 @@ def do(study: Study, job: Job, settings: Settings) -> Found:
         encoded = encoded_for(config, cohort, split)
         task = TASKS[config.task]
         parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
-        knowledge = altered(knowledge_for(config, cohort, encoded, engine, settings), job, encoded, engine)
+        hidden: list[str] = []
+        if study.kind == "coldstart":
+            names = encoded.vocabularies["medication"].codes
+            hidden = [names[m] for m in hidden_medications(parts["train"], parts["test"], job.seed).tolist()]
+        knowledge = knowledge_for(config, cohort, encoded, engine, settings, never_given=hidden)
+        knowledge = altered(knowledge, job, encoded)
         data = Data(encoded, **parts, knowledge=knowledge, orders=None)
         return KINDS_OF_STUDY[study.kind](study, job, config, data)
     finally:
@@ -203,7 +214,7 @@ def left_out(cohort: Cohort, attribute: str, seed: int) -> Split:
     return Split(train, held, tried, rule=f"{attribute} left out")
 
 
-def altered(knowledge: Knowledge, job: Job, encoded: Encoded, engine: Any) -> Knowledge:
+def altered(knowledge: Knowledge, job: Job, encoded: Encoded) -> Knowledge:
     """The knowledge that an arm may see."""
     if job.arm.knowledge == "oracle":
         if knowledge.evidence is None:
@@ -213,6 +224,13 @@ def altered(knowledge: Knowledge, job: Job, encoded: Encoded, engine: Any) -> Kn
         return replace(knowledge, evidence=knowledge.evidence.titles_alone())
     if job.arm.knowledge == "no-process":
         return replace(knowledge, known=np.zeros_like(knowledge.known))
+    if job.arm.knowledge == "no-indications":  # the graph speaks through the treats table and the fused vectors
+        if knowledge.evidence is None or knowledge.modality_vectors is None:
+            raise DataError("there is nothing to take indications from", hint="leave titles=on and vectors=published")
+        vectors = knowledge.modality_vectors[knowledge.modalities.index("text")]
+        text_only = np.array([kind == "text" for kind in EVIDENCE], np.float32)[:, None, None]
+        return replace(knowledge, vectors=vectors, known=np.linalg.norm(vectors, axis=1) > 0,
+                       evidence=replace(knowledge.evidence, tables=knowledge.evidence.tables * text_only))
     if job.arm.knowledge == "ecfp4":
         from recsys.knowledge.molecules import fingerprints
 
@@ -238,7 +256,8 @@ def taken(visits: Histories, patients: NDArray[np.int64]) -> Histories:
     rows = np.concatenate([np.arange(visits.starts[p], visits.starts[p + 1]) for p in patients])
     starts = np.concatenate(([0], np.cumsum(visits.lengths[patients]))).astype(np.int64)
     parts = {kind: getattr(visits, kind).take(rows) for kind in KINDS}
-    return replace(visits, starts=starts, scored=visits.scored[rows], unseen=visits.unseen[rows], **parts)
+    return replace(visits, starts=starts, scored=visits.scored[rows], unseen=visits.unseen[rows],
+                   available=None if visits.available is None else visits.available[rows], **parts)
 
 
 def _curve(study: Study, job: Job, config: Config, data: Data) -> Found:
@@ -268,30 +287,40 @@ LEAST = 5
 """Visits that a medication to be hidden must have, and lack."""
 
 
-def hidden_medications(data: Data, seed: int) -> NDArray[np.int64]:
+def hidden_medications(train: Histories, test: Histories, seed: int) -> NDArray[np.int64]:
     """A fifth of the medications that at least five test visits have and lack, and training visits have."""
-    count, visits = data.test.frequency, int(data.test.scored.sum())
-    able = np.flatnonzero((count >= LEAST) & (visits - count >= LEAST) & (data.train.frequency >= LEAST))
+    count, visits = test.frequency, int(test.scored.sum())
+    able = np.flatnonzero((count >= LEAST) & (visits - count >= LEAST) & (train.frequency >= LEAST))
     if not len(able):
         raise DataError("no medication is common enough to be hidden", hint="a larger cohort, or --level 3")
     return np.sort(np.random.default_rng([seed, 2]).choice(able, max(round(HIDDEN_SHARE * len(able)), 1), False))
 
 
 def stripped(visits: Histories, hidden: NDArray[np.int64], shots: int, generator: np.random.Generator) -> Histories:
-    """The histories as if the hidden medications had been ordered at ``shots`` visits each, and nowhere else."""
-    rows, values = visits.medication.rows(), visits.medication.values
-    keep = ~np.isin(values, hidden)
+    """The histories as if the hidden medications could be ordered only until ``shots`` visits each had them.
+
+    The visits at which one could be ordered are drawn in random order, so what they show is how often it is given; all
+    other visits say nothing of it, neither that it was given nor that it was not.
+    """
+    given = visits.target()
+    available = np.ones_like(given)
     for medication in hidden.tolist():
-        places = np.flatnonzero(values == medication)
-        keep[generator.permutation(places)[:shots]] = True
-    return replace(visits, medication=Ragged.from_pairs(rows[keep], values[keep], visits.visits))
+        order = generator.permutation(np.flatnonzero(visits.scored))
+        had = np.cumsum(given[order, medication])
+        available[:, medication] = False
+        available[order[:int(np.searchsorted(had, shots)) + 1] if shots else [], medication] = True
+    rows, values = visits.medication.rows(), visits.medication.values
+    keep = available[rows, values]
+    return replace(visits, medication=Ragged.from_pairs(rows[keep], values[keep], visits.visits), available=available)
 
 
 def _coldstart(study: Study, job: Job, config: Config, data: Data) -> Found:
-    hidden = hidden_medications(data, job.seed)
+    hidden = hidden_medications(data.train, data.test, job.seed)
     generator = np.random.default_rng([job.seed, 3])
     train = stripped(data.train, hidden, int(job.point), generator)
     validation = stripped(data.validation, hidden, 0, generator)
+    if job.arm.knowledge == "not-hidden":
+        train, validation = data.train, data.validation
     test = stripped(data.test, hidden, 0, generator)
     model = recommender_of(config)(data.sizes, data.knowledge, config)
     model.fit(train, validation)
@@ -336,10 +365,19 @@ KINDS_OF_STUDY: dict[str, Callable[[Study, Job, Config, Data], Found]] = {
 METRICS = {"curve": SHOWN, "coldstart": COLD_METRICS, "transfer": SHOWN}
 
 
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """SHA-256 of the modules of this room, so that no job of another version is taken for one of this."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def folder_of(study: Study, settings: Settings) -> Path:
     """Where the study's jobs lie: in the cohort's private folder."""
     patients = load_cohort(study.cohort, settings).fingerprint.sha256
-    what = json.dumps([study.kind, study.other, dict(study.settings), patients], sort_keys=True)
+    what = json.dumps([study.kind, study.other, dict(study.settings), patients, code_digest()], sort_keys=True)
     name = f"{study.kind}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
     folder = cohorts_folder(settings) / study.cohort / "studies" / name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

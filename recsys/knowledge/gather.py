@@ -83,7 +83,7 @@ def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: boo
     plain = no_knowledge(medications, interactions, names=names, smiles=smiles,
                          ingredients=ingredients, drug_interactions=known)
     gathered = _with_vectors(engine, plain, drugs, smiles_of, runs, encoder) if vectors else plain
-    evidence = _evidence(engine, runs, cache, codes, drugs) if codes and runs is not None else None
+    evidence = _evidence(engine, runs, cache, codes, drugs, medications) if codes and runs is not None else None
     return replace(gathered, evidence=evidence if vectors or evidence is None else evidence.titles_alone())
 
 
@@ -102,7 +102,7 @@ def cohort_interactions(engine: Engine, cohort: Cohort) -> OrderedInteractions:
 
 
 def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[str],
-              drugs: Sequence[Sequence[int]]) -> CodeEvidence | None:
+              drugs: Sequence[Sequence[int]], medications: Sequence[str]) -> CodeEvidence | None:
     """The evidence by the published run's text tower; None, with a word why, where that cannot be had."""
     from embed.features.cache import FeatureCache
     from embed.runs import artefact
@@ -118,7 +118,7 @@ def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[st
     fused = read(engine, run)
     with engine.connect() as connection:
         return read_evidence(connection, trained.sentences, trained.aligned, codes, drugs, fused.drug_ids,
-                             fused.matrix)
+                             fused.matrix, medications)
 
 
 def _name(code: str, drugs: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ def test_many_graphs_are_made_ready_in_parts(monkeypatch):
     from embed.features.packed import Packed
     from embed.training import data
 
-    done, items = featurise(["CCO", "c1ccccc1CC(=O)NC", "[Na+].[Cl-]", "C", "CC(=O)Oc1ccccc1C(=O)O"])
+    _, items = featurise(["CCO", "c1ccccc1CC(=O)NC", "[Na+].[Cl-]", "C", "CC(=O)Oc1ccccc1C(=O)O"])
     items = Packed(items.n, {**items.columns, "vector": np.arange(items.n)}, items.indptr)
     whole = data.both_directions(items)
     monkeypatch.setattr(data, "ITEMS", 2)

@@ -128,6 +128,41 @@ def test_a_medication_nobody_was_given_is_ranked_by_knowledge_and_not_by_shuffle
     assert np.mean(found) > 0.65 > np.mean(control) + 0.05
 
 
+def closed(visits: Histories, medications: np.ndarray, until: int = 0) -> Histories:
+    """The histories as if these medications could be ordered at the first ``until`` visits only."""
+    available = np.ones((visits.visits, visits.sizes.medication), bool)
+    available[until:, medications] = False
+    rows, values = visits.medication.rows(), visits.medication.values
+    keep = available[rows, values]
+    return replace(visits, medication=Ragged.from_pairs(rows[keep], values[keep], visits.visits), available=available)
+
+
+def test_a_medication_that_could_not_be_ordered_is_ranked_and_its_visits_teach() -> None:
+    encoded = make_encoded(patients=400, rates=(5, 2, 6))
+    knowledge = replace(make_knowledge(encoded, unknown=0), evidence=planted(encoded, strength=0.4))
+    train, validation, test = sides(encoded)
+    hidden = np.argsort(-train.frequency)[1:5]
+    found = {}
+    for until in (0, 120, train.visits - 1):
+        model = fitted(knowledge, closed(train, hidden, until), closed(validation, hidden))
+        assert model.unseen is not None and model.unseen.columns.tolist() == sorted(hidden)
+        score = model.predict_proba(closed(test, hidden))
+        found[until] = np.mean([ranking(score[:, k], test.target()[:, k]) for k in hidden])
+        assert (score[:, hidden].mean(0) > 0.05).all()  # a rate that nobody could be given says nothing
+    assert found[0] > 0.55 and found[train.visits - 1] > found[0] + 0.01 and found[120] > found[0] - 0.02
+
+
+def test_what_is_known_of_unseen_medications_is_stored() -> None:
+    encoded = make_encoded(patients=150, rates=(5, 2, 6))
+    knowledge = replace(make_knowledge(encoded, unknown=0), evidence=planted(encoded))
+    train, validation, test = sides(encoded)
+    hidden = np.argsort(-train.frequency)[1:3]
+    model = fitted(knowledge, closed(train, hidden, 30), closed(validation, hidden))
+    again = Pairs(train.sizes, knowledge, model.config)
+    again.restore({name: tensor.clone() for name, tensor in model.tensors().items()})
+    assert np.allclose(again.predict_proba(test), model.predict_proba(test), atol=2e-3)
+
+
 def test_titles_off_and_vectors_learned_know_nothing_of_codes_and_drugs() -> None:
     encoded = make_encoded()
     train, validation, _ = sides(encoded)

@@ -79,6 +79,21 @@ def test_a_hidden_medication_is_in_no_label_and_no_history_but_the_shots() -> No
     assert np.array_equal(few.target()[:, others], train.target()[:, others])
 
 
+def test_visits_outside_the_shots_say_nothing_of_the_hidden() -> None:
+    train, _, _ = sides(make_encoded(patients=120))
+    hidden = np.argsort(-train.frequency)[:3]
+    few = stripped(train, hidden, 4, np.random.default_rng(0))
+    assert few.available is not None and few.available[:, np.setdiff1d(np.arange(train.sizes.medication), hidden)].all()
+    open_ = few.available[:, hidden]
+    assert (few.target()[:, hidden] <= open_).all() and (open_.sum(0) < len(open_)).all()
+    assert np.array_equal(few.target()[:, hidden] & open_, train.target()[:, hidden] & open_)
+    assert (open_ & ~train.target()[:, hidden]).any()
+    assert not stripped(train, hidden, 0, np.random.default_rng(0)).available[:, hidden].any()  # type: ignore[index]
+    part = taken(few, np.array([1, 5]))
+    rows = np.concatenate([np.arange(few.starts[p], few.starts[p + 1]) for p in (1, 5)])
+    assert np.array_equal(part.available, few.available[rows])
+
+
 def test_some_patients_are_whole_patients() -> None:
     train, _, _ = sides(make_encoded())
     chosen = np.array([0, 3, 4])
