@@ -117,6 +117,28 @@ def build(
         output.write(as_json(found) if form is Format.json else as_markdown(found))
 
 
+@app.command(epilog="Example: mkmed kb check --source pubchem --live")
+def check(
+    source: Annotated[str, typer.Option("--source", "-s", help="The source to check; pubchem.")] = "pubchem",
+    live: Annotated[bool, typer.Option("--live", help="Ask the service itself, ten requests.")] = False,
+    form: FormatOption = Format.table,
+) -> None:
+    """Compare what a service answers with what the parser believes; exit 1 where they differ. Nothing is written."""
+    from kb.settings import load_settings
+    from kb.sources.pubchem.live import check_live
+
+    if source != "pubchem":
+        raise UsageError(f"there is no check of {source!r}", hint="--source pubchem")
+    if not live:
+        raise UsageError("the check asks the service itself", hint="mkmed kb check --source pubchem --live")
+    rows = check_live(load_settings())
+    output.emit(rows, form)
+    wrong = [row["asked"] for row in rows if not row["holds"]]
+    if wrong:
+        raise MkmedError(f"{len(wrong)} of {len(rows)} answers are not as believed: {', '.join(wrong)}",
+                         hint="the parser may need to follow a change of the service: report the table above")
+
+
 def _source(name: str | None, plugin: str | None) -> Source:
     """The source that was asked for, by name or as a file's class."""
     from kb.registry import load_file
