@@ -224,9 +224,10 @@ def runs(form: FormatOption = Format.table) -> None:
         rows = list_runs(connection)
     for row in rows:
         row["score"] = (row["metrics"] or {}).get("score")
-    output.emit(
-        rows, form, columns=("run_id", "name", "published", "width", "precision", "drugs", "score", "created_at")
-    )
+        cited = (row["metrics"] or {}).get("knowledge") or {}
+        row["knowledge"] = cited.get("snapshot") or cited.get("release")
+    columns = ("run_id", "name", "published", "width", "precision", "drugs", "score", "knowledge", "created_at")
+    output.emit(rows, form, columns=columns)
 
 
 @app.command(epilog="Example: mkmed embed publish 4f1c")

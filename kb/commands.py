@@ -45,6 +45,9 @@ def ingest(
     dataset: Annotated[
         str | None, typer.Option(help="For the user's own tables: the dataset's name; by default the file's.")
     ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="For the user's own tables: the licence (SPDX id); without one it is not open.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write a new version of a dataset without asking.")] = False,
     also: Annotated[list[str] | None, typer.Option(help="Further files by role, e.g. names=entities.tsv.")] = None,
     retry_failed: Annotated[bool, typer.Option(help="Try failed cells again.")] = False,
@@ -75,6 +78,7 @@ def ingest(
         also={role: Path(name) for role, name in _pairs(also, "--also").items()},
         modalities=tuple(modality) if modality else None,
         dataset=dataset,
+        licence=licence,
         yes=yes,
     )
     settings = load_settings()

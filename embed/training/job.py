@@ -42,6 +42,7 @@ from kb.ingest import runs
 from kb.licences import SHARES
 from kb.output import plain, say
 from kb.query import read as query
+from kb.query.snapshot import cite
 from kb.settings import Settings
 
 
@@ -220,7 +221,7 @@ def _begin(engine: Engine, folder: Path, config: PretrainConfig, model: Alignmen
     drugs = RunDrugs(prepared.lineage, prepared.corpus.drug_ids, identity_digests(prepared.corpus), contents,
                      sides(split, len(prepared.corpus)))
     with engine.connect() as connection:
-        licences = query.licences_used(connection)
+        licences, knowledge = query.licences_used(connection), cite(connection)
     used = [one for one in licences if one["modality"] in model.names]
     counts = {name: len(getattr(split, name)) for name in ("train", "validation", "test")}
     run = {
@@ -230,6 +231,7 @@ def _begin(engine: Engine, folder: Path, config: PretrainConfig, model: Alignmen
         "share": max((one["share"] for one in used), key=SHARES.index, default="unknown"),
         "corpus": {"drugs": int((drugs.side >= 0).sum()), **counts, "fingerprint": drugs.fingerprint(),
                    "lineage": prepared.lineage},
+        "knowledge": knowledge,
     }
     return artefact.begin(folder, config, plain(run), drugs, inputs.fitted)
 
@@ -254,6 +256,7 @@ def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Pr
     contents = content_digests(corpus, prepared.inputs.fitted, g.second_step, g.second_weight)
     has = np.isin(corpus.drug_ids, vectors["fused"][0])
     origin = store.Origin(begun.digest, corpus.drug_ids[has], contents[has])
+    metrics = {**metrics, "knowledge": begun.run.get("knowledge")}
     store.write_run(engine, begun.run_id, vectors, rests_on, metrics=metrics, origin=origin)
     with engine.begin() as connection:
         runs.finish_run(connection, begun.run_id, "complete", counts={k: len(v[0]) for k, v in vectors.items()})

@@ -115,7 +115,7 @@ def encode_rows(rows: Iterable[tuple[str, str, str]]) -> CodedTriples:
     ]
     table = np.asarray(codes, np.int64).reshape(-1, 3)
     names = list(entities)
-    return encode_codes([table.T], len(table), names, list(relations), names)
+    return encode_codes([list(table.T)], len(table), names, list(relations), names)
 
 
 def encode_table(table: pa.Table) -> CodedTriples:

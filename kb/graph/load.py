@@ -19,7 +19,7 @@ from kb.errors import DataError
 from kb.graph.encode import CodedTriples, TripleCounts, encode_rows, encode_table
 from kb.graph.link import LinkCounts, count_forms, relink
 from kb.graph.names import DRUG_TYPES, identifier_of, values
-from kb.graph.tables import Relation, write_entities, write_relations, write_triples
+from kb.graph.tables import GRAPH_LOCK, Relation, write_entities, write_relations, write_triples
 from kb.ingest.records import Batch, Document
 from kb.ingest.write import write_batch
 from kb.ledger.cells import write_lookup
@@ -38,9 +38,6 @@ __all__ = [
     "load_triples",
     "relink",
 ]
-
-GRAPH_LOCK = 0x6D6B6772
-"""Advisory transaction lock: one loader of triples at a time. Taken before the lock of identities, never after it."""
 
 _DIGEST = """
 SELECT (SELECT json_build_array(count(*), bit_xor(hashint8extended((head::bigint << 32) | tail,

@@ -25,6 +25,8 @@ from kb.graph.names import aliases_of
 from kb.ingest.records import Document
 from kb.schema.graph import kg_alias, kg_entity, kg_provenance, kg_relation, kg_triple
 
+GRAPH_LOCK = 0x6D6B6772
+"""Advisory transaction lock: one writer of triples at a time. Taken before the lock of identities, never after it."""
 REBUILD_FROM = 100_000
 """From so many new triples on (and a quarter of those that are there) keys are dropped and built again."""
 
@@ -186,7 +188,8 @@ def _write_provenances(
     relations: NDArray[np.int32],
 ) -> NDArray[np.int16]:
     """The provenance of each of the new triples, which are given by the ids of their relations."""
-    used = set(np.unique(relations).tolist())
+    counts = np.bincount(relations)
+    used = set(np.flatnonzero(counts).tolist())
     names = dict(zip(relation_ids.tolist(), triples.relation_names, strict=True))
     here = {r: n for r in used for n, artifact in known.get(r, ()) if artifact == document.id}
     start = (connection.scalar(text("SELECT max(id) FROM mkmed.kg_provenance")) or 0) + 1
@@ -209,7 +212,11 @@ def _write_provenances(
     ]
     if rows:
         connection.execute(insert(kg_provenance), rows)
-    number = np.zeros(int(relations.max()) + 1, np.int16)
+    connection.execute(
+        text("UPDATE mkmed.kg_provenance SET triples = triples + :count WHERE id = :id"),
+        [{"id": here[relation], "count": int(counts[relation])} for relation in sorted(used)],
+    )
+    number = np.zeros(len(counts), np.int16)
     number[list(here)] = list(here.values())
     return number[relations]
 

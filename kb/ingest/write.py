@@ -393,11 +393,12 @@ def _write_interactions(connection: Connection, source: str, batch: Batch, hung:
         statement, said = insert(interaction), ("severity", "description")
         old, new = interaction.c, statement.excluded
         anew = replace or batch.whole
+        relicensed = [new.licence_id != old.licence_id] if anew else []
         better = [new[n].is_distinct_from(old[n]) if anew else old[n].is_(None) & new[n].is_not(None) for n in said]
         told = {n: new[n] if anew else func.coalesce(old[n], new[n]) for n in said}
         upsert = statement.on_conflict_do_update(
             index_elements=[*place[:4], "source", "provider"],
             set_={**told, "licence_id": new.licence_id, "artifact": new.artifact},
-            where=or_(*better),
+            where=or_(*better, *relicensed),
         )
         insert_many(connection, upsert, [rows[key] for key in sorted(rows)])

@@ -42,6 +42,7 @@ class IngestOptions:
     also: dict[str, Path] = field(default_factory=dict)
     modalities: tuple[str, ...] | None = None
     dataset: str | None = None
+    licence: str | None = None
     yes: bool = False
 
     def given(self) -> list[str]:

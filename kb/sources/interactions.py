@@ -70,5 +70,5 @@ class Interactions(TableSource):
             return f"{row['drug_a']!r} with itself"
         provider = row["provider"] or document.url
         said = (row["severity"] or None, row["description"] or None)
-        batch.interactions.append(InteractionRecord(a, b, document, provider, USER.id, *said))
+        batch.interactions.append(InteractionRecord(a, b, document, provider, document.licence, *said))
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from kb.ingest.records import Batch, DrugRecord, Name, PropertyRecord, TextRecor
 from kb.ingest.retract import remove_named
 from kb.ingest.write import write_batch
 from kb.ledger.verify import verify
+from kb.query.export import ExportFormat, export
 from kb.query.read import find_drug, find_drugs
 from kb.query.show import describe
 from kb.query.snapshot import diff, take_snapshot
@@ -390,3 +392,30 @@ def test_a_killed_ingest_of_a_table_goes_on_and_ends(fresh_database: Engine, tmp
     assert read(fresh_database, path).counts["drugs"] == 3, "the same file needs no consent, and two rows are there"
     assert read(fresh_database, path).counts.get("rows", 0) == 0
     assert fetch(fresh_database, "SELECT count(*) FROM mkmed.drug_record") == [(5,)]
+
+
+def test_a_table_is_closed_until_its_licence_is_stated(fresh_database: Engine, tmp_path: Path) -> None:
+    path = table(tmp_path / "own.csv", row(1, "aspirin", "An NSAID.", 180.16))
+    open_texts = "SELECT count(*) FROM mkmed.text t WHERE mkmed.is_open(t.licence_id)"
+
+    def leaves(name: str) -> str:
+        export(fresh_database, tmp_path / name, ExportFormat.csv, open_only=True)
+        return "".join(f.read_text() for f in sorted((tmp_path / name).glob("*.csv")))
+
+    read(fresh_database, path)
+    assert "NSAID" not in leaves("a")
+    with pytest.raises(UsageError, match="no licence") as refused:
+        read(fresh_database, path, licence="CC-BY-4")
+    assert "CC-BY-4.0" in str(refused.value.hint)
+    with pytest.raises(UsageError, match="1 changed"):
+        read(fresh_database, path, licence="cc-by-4.0")
+    read(fresh_database, path, licence="cc-by-4.0", yes=True)
+    assert fetch(fresh_database, open_texts) == [(1,)]
+    left = leaves("b")
+    assert all(said in left for said in ("NSAID", "aspirin", "180.16"))
+    read(fresh_database, path, licence="CC-BY-NC-4.0", yes=True)
+    assert not {"NSAID", "aspirin"} & set(re.findall(r"\w+", leaves("c")))
+    with fresh_database.connect() as connection:
+        sound(connection)
+    with pytest.raises(UsageError, match="--licence is for a table of your own"):
+        run(fresh_database, "interactions", licence="CC0-1.0")

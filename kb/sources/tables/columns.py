@@ -24,6 +24,7 @@ from kb.sources.tables.dataset import (
     dataset_origin,
     read_dataset,
     require_consent,
+    stated_licence,
     version_of,
     write_version,
 )
@@ -38,7 +39,7 @@ SECONDS_A_ROW = 5e-4
 class TableSource(Source):
     """A source that writes facts about drugs that are known already, out of one table."""
 
-    options = frozenset({"path", "columns", "refresh_days", "dataset", "yes"})
+    options = frozenset({"path", "columns", "refresh_days", "dataset", "licence", "yes"})
     bundled_file: ClassVar[str]
     parser: ClassVar[str]
     roles: ClassVar[tuple[str, ...]]
@@ -83,7 +84,12 @@ class TableSource(Source):
 
     def read(self, job: Job) -> Iterator[Part]:
         """The bundled table or the user's; one that was written with as many known drugs is passed over."""
-        return self._from_bundle(job) if job.options.path is None else self._from_file(job)
+        if job.options.path is not None:
+            return self._from_file(job)
+        unused = [name for name in job.options.given() if name in ("--column", "--dataset", "--licence", "--yes")]
+        if unused:
+            raise UsageError(f"{unused[0]} is for a table of your own", hint="add --path FILE, or leave it out")
+        return self._from_bundle(job)
 
     def _from_bundle(self, job: Job) -> Iterator[Part]:
         bundle = Bundle.open()
@@ -109,8 +115,9 @@ class TableSource(Source):
     def _from_file(self, job: Job) -> Iterator[Part]:
         table = Table(self.path(job))
         dataset = dataset_name(job.options.dataset, table.path)
-        origin = dataset_origin(self.name, dataset, self.title)
-        columns, document = self._columns(job, table), file_document(table.path, origin.name, self.parser)
+        licence = stated_licence(job.options.licence)
+        origin = dataset_origin(self.name, dataset, self.title, licence)
+        columns, document = self._columns(job, table), file_document(table.path, origin.name, self.parser, licence)
         rows = {n: {role: cells.get(columns[role], "").strip() for role in self.roles} for n, cells in table.rows()}
         self.check(table, list(rows.values()))
         named = [row[role] for row in rows.values() for role in self.drug_roles]

@@ -21,7 +21,7 @@ from kb.errors import DataError, UsageError
 from kb.ingest.records import Document
 from kb.inputs import open_plain, open_regular
 from kb.ledger.cells import write_lookup
-from kb.licences import USER
+from kb.licences import USER, Licence
 from kb.modalities import State
 from kb.normalise import tidy
 from kb.schema.identity import drug_name, identifier
@@ -99,7 +99,7 @@ class Table:
             raise UsageError(f"{self.path.name} has no column {missing[0]!r}", hint=f"it has: {', '.join(header)}")
 
 
-def file_document(path: Path, source: str, parser: str) -> Document:
+def file_document(path: Path, source: str, parser: str, licence: Licence = USER) -> Document:
     """The user's file as a document, by its name and sha256; the bytes stay where they are."""
     with open_regular(path, "--path") as stream:
         digest = hashlib.file_digest(stream, "sha256").digest()
@@ -107,7 +107,7 @@ def file_document(path: Path, source: str, parser: str) -> Document:
         source=source,
         url=path.name,
         media_type="application/octet-stream",
-        licence=USER.id,
+        licence=licence.id,
         attribution="the user's own file",
         retrieved_at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
         parser=parser,

@@ -20,7 +20,6 @@ from kb.ingest.records import (
     PropertyRecord,
     TextRecord,
 )
-from kb.licences import USER
 from kb.normalise import too_long
 from kb.sources.tables.read import MOLBLOCK, Problem
 
@@ -144,7 +143,7 @@ def _payloads(batch: Batch, row: Row, molecule: Molecule | None, document: Docum
     problems: list[Problem] = []
     said, key = row.said, row.key
     if said.get("text"):
-        batch.payloads.append(TextRecord(key, document, document.url, said["text"], USER.id))
+        batch.payloads.append(TextRecord(key, document, document.url, said["text"], document.licence))
     values: dict[str, float] = {}
     for role, value in said.items():
         if role.startswith("property.") and value:

@@ -37,6 +37,7 @@ from kb.sources.tables.dataset import (
     read_dataset,
     require_consent,
     row_digest,
+    stated_licence,
     version_of,
     write_version,
 )
@@ -62,7 +63,7 @@ class Tabular(Source):
     origin = "user"
     licences: ClassVar[tuple[Licence, ...]] = (USER,)
     modalities = (Modality.text, Modality.property, Modality.structure)
-    options = frozenset({"path", "columns", "limit", "workers", "refresh_days", "dataset", "yes"})
+    options = frozenset({"path", "columns", "limit", "workers", "refresh_days", "dataset", "licence", "yes"})
 
     def plan(self, job: Job) -> Plan:
         """The rows of the file."""
@@ -76,8 +77,9 @@ class Tabular(Source):
         table = Table(self.path(job))
         columns = check_roles(job.options.columns, table)
         dataset = dataset_name(job.options.dataset, table.path)
-        origin = dataset_origin(self.name, dataset, self.title)
-        document = file_document(table.path, origin.name, PARSER)
+        licence = stated_licence(job.options.licence)
+        origin = dataset_origin(self.name, dataset, self.title, licence)
+        document = file_document(table.path, origin.name, PARSER, licence)
         version = version_of(document, columns, whole=False)
         job.transact(lambda c: register_source(c, origin))
         held = job.transact(lambda c: read_dataset(c, origin.name))
@@ -86,7 +88,7 @@ class Tabular(Source):
             return
         change = Change()
         if held.digests:
-            coming = {row.key: row.digest for row in read_rows(table, columns, dataset, job.options.limit)}
+            coming = {row.key: row.digest for row in read_rows(table, columns, document, dataset, job.options.limit)}
             whole = job.options.limit is None and not any(problem.cut for problem in table.problems)
             table.problems.clear()  # told when the rows are read again to be written
             change = compare(held.digests, coming, whole=whole)
@@ -95,7 +97,9 @@ class Tabular(Source):
         job.transact(lambda c: write_version(c, origin.name, dataset, version))
         due = {*change.added, *change.changed}
         rows = (
-            row for row in read_rows(table, columns, dataset, job.options.limit) if not held.digests or row.key in due
+            row
+            for row in read_rows(table, columns, document, dataset, job.options.limit)
+            if not held.digests or row.key in due
         )
         cut = False
         count = min(job.options.workers or job.settings.workers, 4)
@@ -180,7 +184,9 @@ def check_roles(columns: dict[str, str], table: Table) -> dict[str, str]:
     return columns
 
 
-def read_rows(table: Table, columns: Mapping[str, str], dataset: str, limit: int | None) -> Iterator[Row]:
+def read_rows(
+    table: Table, columns: Mapping[str, str], document: Document, dataset: str, limit: int | None
+) -> Iterator[Row]:
     """The rows up to the limit, each with its key; one that repeats the user's own key, or has no key, is a problem."""
     seen: dict[str, list[int]] = {}
     for number, cells in islice(table.rows(), limit):
@@ -198,7 +204,8 @@ def read_rows(table: Table, columns: Mapping[str, str], dataset: str, limit: int
         if len(places) > 1 and said.get("key"):
             table.problems.append(Problem(number, f"key {said['key']!r} is also in row {places[0]}"))
             continue
-        yield Row(number, key if len(places) == 1 else f"{key}#{len(places)}", row_digest(said, PARSER), said, cells)
+        own = key if len(places) == 1 else f"{key}#{len(places)}"
+        yield Row(number, own, row_digest(said, PARSER, document.licence), said, cells)
 
 
 def _structures(crew: Crew, rows: Sequence[Row]) -> Iterator[Row]:
