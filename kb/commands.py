@@ -148,7 +148,7 @@ def coverage(
     from kb.db.engine import open_engine
     from kb.ledger.cells import count_states
     from kb.ledger.coverage import bucket_rows, buckets, draw
-    from kb.pictures import save
+    from kb.pictures import save_figure
 
     with open_engine().connect() as connection:
         if by_source:
@@ -157,7 +157,7 @@ def coverage(
         found = buckets(connection)
     output.emit(bucket_rows(found), form)
     if plot:
-        save(draw(found), plot)
+        save_figure(draw(found), plot)
         output.say(f"drew {plot}")
 
 

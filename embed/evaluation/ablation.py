@@ -30,12 +30,12 @@ from embed.runs import checkpoint
 from embed.training.data import Dataset
 from embed.training.inputs import Inputs
 from embed.training.job import Prepared, prepare, training_rows
-from embed.training.loop import Job, fit
+from embed.training.loop import TrainingJob, fit
 from embed.training.model import build_model, embed_all
 from kb.errors import UsageError
 from kb.files import replace_file
 from kb.output import plain
-from kb.pictures import save
+from kb.pictures import save_figure
 from kb.settings import Settings
 
 Arm = tuple[str, tuple[str, ...]]
@@ -72,7 +72,7 @@ def train_arm(prepared: Prepared, config: PretrainConfig, labels: Labels) -> dic
     """The metrics of one training, in a folder that is thrown away."""
     with tempfile.TemporaryDirectory(prefix="mkmed-ablation-") as folder:
         model = build_model(config, prepared.inputs.data)
-        job = Job(
+        job = TrainingJob(
             model,
             prepared.inputs.data,
             config,
@@ -197,4 +197,4 @@ def draw(report: dict[str, Any], path: Path) -> None:
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=7, frameon=False)
-    save(figure, path)
+    save_figure(figure, path)

@@ -24,7 +24,7 @@ PLAIN = ("z", "fused", "untrained_z", "untrained_fused", "untrained_without_grap
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class EvaluationData:
     """N drugs: vectors ``z`` [N, 1 + M, D] and ``fused`` [N, D] of the trained and the untrained model, and the rest.
 
     ``side`` is 0 for train, 1 for validation, 2 for test; ``group`` numbers substances; ``bare`` marks drugs without a
@@ -72,7 +72,7 @@ class Snapshot:
         return {"names": list(self.names), "property_names": self.property_names}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Snapshot:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> EvaluationData:
         """The snapshot that ``arrays`` and ``meta`` described."""
         labels = Labels([own.split() for own in unpack_strings("codes", arrays)], arrays["interactions"],
                         arrays["indications"], arrays["core"])

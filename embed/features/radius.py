@@ -38,7 +38,7 @@ def _atoms(mol: Chem.Mol) -> NDArray[np.int16]:
     return np.minimum(np.array(rows, np.int16).reshape(-1, 5), np.array([43, 6, 6, 6, 1], np.int16))
 
 
-def conformers(blocks: Sequence[str], cutoff: float, most: int, hydrogens: bool) -> tuple[list[int], Packed]:
+def read_conformers(blocks: Sequence[str], cutoff: float, most: int, hydrogens: bool) -> tuple[list[int], Packed]:
     """``(done, items)``: ``atom.x`` (V, 5), ``atom.position`` (V, 3) Angstrom, centred, and ``edge.ends`` (E, 2).
 
     A block that does not parse, has no atom, is a flat drawing, or has all atoms in one place is left out.

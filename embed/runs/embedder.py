@@ -144,7 +144,7 @@ class Embedder:
         self._needs("text")
         if not all(text.strip() for text in texts):
             raise DataError("an empty text has no vector")
-        return self.encode(source.texts(texts), ["text"]).z[:, self.names.index("text")]
+        return self.encode(source.drug_texts(texts), ["text"]).z[:, self.names.index("text")]
 
     @cached_property
     def text_model(self) -> FrozenModel:

@@ -14,7 +14,7 @@ import torch
 from embed.config import PretrainConfig, from_json, to_json
 from kb.errors import NotFound
 from kb.files import hold, replace_file
-from kb.pictures import save
+from kb.pictures import save_figure
 from kb.settings import Settings
 
 PACKAGES = ("torch", "torch-geometric", "rdkit", "pykeen", "numpy", "scipy", "scikit-learn", "transformers", "mkmed")
@@ -100,6 +100,6 @@ def draw_curves(folder: Path) -> Path:
         if rows:
             axes.legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     path = folder / "curves.svg"
-    save(figure, path)
+    save_figure(figure, path)
     pyplot.close(figure)
     return path

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, select
 from embed.config import GraphConfig, PretrainConfig, to_json
 from embed.evaluation.labels import Labels, read_labels
 from embed.evaluation.retrieval import retrieve
-from embed.evaluation.snapshot import Snapshot, chosen_rows
+from embed.evaluation.snapshot import EvaluationData, chosen_rows
 from embed.features.cache import FeatureCache
 from embed.runs import artefact, checkpoint, store
 from embed.runs import card as card_of
@@ -33,7 +33,7 @@ from embed.search import unusual
 from embed.source import Corpus, read_corpus
 from embed.training import distributed
 from embed.training.inputs import Inputs, build_inputs
-from embed.training.loop import Job, fit
+from embed.training.loop import TrainingJob, fit
 from embed.training.model import AlignmentModel, build_model, embed_all
 from embed.training.reference import take_reference
 from embed.training.split import DrugSplit, sides, split_corpus
@@ -185,7 +185,8 @@ def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uu
         run_folder.write_environment(folder, device, inputs.fitted.identities)
         if begun is None:
             begun = _begin(engine, folder, config, model, prepared)
-    job = Job(model, inputs.data, config, rows, prepared.split.validation, folder, inputs.relations, on_epoch=on_epoch)
+    job = TrainingJob(model, inputs.data, config, rows, prepared.split.validation, folder, inputs.relations,
+                      on_epoch=on_epoch)
     at = fit(job, resume and (folder / "last.pt").exists())
     distributed.wait()
     if not (folder / "best.pt").exists():
@@ -243,7 +244,7 @@ def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Pr
     vectors, rests_on = vectors_of(model, prepared)
     labels = read_labels(engine, corpus.drug_ids)
     begun.put_arrays("weights.safetensors", {k: v.cpu().numpy() for k, v in model.state_dict().items()}, model.kwargs)
-    snapshot = take_snapshot(begun, model, prepared, labels)
+    snapshot = take_evaluation_data(begun, model, prepared, labels)
     begun.put_arrays("evaluation.safetensors", snapshot.arrays(), snapshot.meta())
     reference = take_reference(corpus, prepared.inputs, begun.config(), cache, prepared.split.train)
     begun.put_arrays(unusual.FILE, reference.arrays())
@@ -255,7 +256,7 @@ def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Pr
     remember_parents(corpus, cache)
     contents = content_digests(corpus, prepared.inputs.fitted, g.second_step, g.second_weight)
     has = np.isin(corpus.drug_ids, vectors["fused"][0])
-    origin = store.Origin(begun.digest, corpus.drug_ids[has], contents[has])
+    origin = store.VectorOrigin(begun.digest, corpus.drug_ids[has], contents[has])
     metrics = {**metrics, "knowledge": begun.run.get("knowledge")}
     store.write_run(engine, begun.run_id, vectors, rests_on, metrics=metrics, origin=origin)
     with engine.begin() as connection:
@@ -277,7 +278,7 @@ def vectors_of(model: AlignmentModel, prepared: Prepared,
     return store_form(model.names, data.drug_ids, z, fused, present)
 
 
-def take_snapshot(begun: Artefact, model: AlignmentModel, prepared: Prepared, labels: Labels) -> Snapshot:
+def take_evaluation_data(begun: Artefact, model: AlignmentModel, prepared: Prepared, labels: Labels) -> EvaluationData:
     """What the run will be measured on, with an untrained model of the same shape beside it."""
     data, corpus = prepared.inputs.data, prepared.corpus
     side = sides(prepared.split, len(corpus))
@@ -291,7 +292,7 @@ def take_snapshot(begun: Artefact, model: AlignmentModel, prepared: Prepared, la
         picked = matrix[at.clip(min=0)] if len(matrix) else np.zeros((len(rows), 0), np.float32)
         raw[name] = (np.where((at >= 0)[:, None], picked, 0).astype(matrix.dtype), at >= 0)
     values = (corpus.properties[rows] if corpus.properties.size else np.zeros((len(rows), 0))).astype(np.float32)
-    return Snapshot(
+    return EvaluationData(
         model.names, z, fused, untrained_z, untrained_fused, without(fresh, "graph", untrained_z, present),
         without(model, "graph", z, present), present, side[rows], data.group.cpu().numpy()[rows],
         np.array([not corpus.smiles[i] for i in rows], bool), corpus.drug_ids[rows], raw, list(corpus.property_names),

@@ -44,7 +44,7 @@ class Progress:
 
 
 @dataclass
-class Job:
+class TrainingJob:
     """All that one run needs, ready on one device."""
 
     model: AlignmentModel
@@ -62,7 +62,7 @@ def seed_of(*parts: int) -> int:
     return int(np.random.SeedSequence([p & 0xFFFFFFFF for p in parts]).generate_state(1, np.uint64)[0]) >> 1
 
 
-def fit(job: Job, resume: bool = False) -> Progress:
+def fit(job: TrainingJob, resume: bool = False) -> Progress:
     """Train until the epochs or the patience are spent; ``best.pt`` in the folder is the best validation epoch.
 
     Raises TrainingDiverged after ``bad_steps`` consecutive steps whose loss or gradient is not finite.
@@ -102,7 +102,7 @@ def fit(job: Job, resume: bool = False) -> Progress:
     return at
 
 
-def _batch_size(job: Job) -> int:
+def _batch_size(job: TrainingJob) -> int:
     """Drugs a step over all processes: the configured number, or all of a smaller set, a multiple of the processes."""
     world = distributed.world()
     return max(1, min(job.config.train.batch_size, len(job.train)) // world) * world
@@ -114,7 +114,7 @@ def learning_rate(config: PretrainConfig, step: int, total: int) -> float:
     return peak * min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * step / max(1, total))) + 1e-6
 
 
-def step(job: Job, optimizer: torch.optim.Optimizer, rows: Tensor, at: Progress) -> dict[str, float]:
+def step(job: TrainingJob, optimizer: torch.optim.Optimizer, rows: Tensor, at: Progress) -> dict[str, float]:
     """The loss terms of one optimiser step on the drugs at ``rows``; a step that is not finite changes nothing."""
     model, config = job.model, job.config
     device = job.data.group.device
@@ -155,7 +155,7 @@ def half_precision(config: PretrainConfig, device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def validate(job: Job) -> dict[str, Any]:
+def validate(job: TrainingJob) -> dict[str, Any]:
     """Retrieval between the molecule and each modality on the validation drugs, both ways, and their mean as score."""
     model, data = job.model, job.data
     model.eval()
@@ -180,7 +180,9 @@ def validate(job: Job) -> dict[str, Any]:
     return out
 
 
-def _keep(job: Job, optimizer: torch.optim.Optimizer, at: Progress, metrics: dict[str, Any], better: bool) -> None:
+def _keep(
+    job: TrainingJob, optimizer: torch.optim.Optimizer, at: Progress, metrics: dict[str, Any], better: bool
+) -> None:
     meta = {"model": job.model.kwargs, "config": to_json(job.config), "progress": vars(at)}
     weights = {"model": job.model.state_dict()}
     if better:
@@ -190,7 +192,7 @@ def _keep(job: Job, optimizer: torch.optim.Optimizer, at: Progress, metrics: dic
     checkpoint.save(job.folder / "last.pt", {**weights, "optimizer": optimizer.state_dict()}, meta)
 
 
-def _restore(job: Job, optimizer: torch.optim.Optimizer) -> Progress:
+def _restore(job: TrainingJob, optimizer: torch.optim.Optimizer) -> Progress:
     tensors, meta = checkpoint.load(job.folder / "last.pt")
     job.model.load_state_dict(tensors["model"])
     optimizer.load_state_dict(tensors["optimizer"])

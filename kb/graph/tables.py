@@ -35,7 +35,7 @@ MOST_PROVENANCES = 2**15 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class DescribedRelation:
     """What a file says of a relation: the types it connects, whose its triples are, and under which licence."""
 
     name: str
@@ -100,7 +100,7 @@ def _write_labels(connection: Connection, labels: Mapping[int, str], labelled: D
 
 
 def write_relations(
-    connection: Connection, triples: CodedTriples, described: Mapping[str, Relation]
+    connection: Connection, triples: CodedTriples, described: Mapping[str, DescribedRelation]
 ) -> NDArray[np.int32]:
     """The database id of each relation of the triples."""
     ids = {row.name: row.id for row in connection.execute(select(kg_relation.c.id, kg_relation.c.name))}
@@ -119,7 +119,7 @@ def write_relations(
 def write_triples(
     connection: Connection,
     triples: CodedTriples,
-    described: Mapping[str, Relation],
+    described: Mapping[str, DescribedRelation],
     document: Document,
     entity_ids: NDArray[np.int32],
     relation_ids: NDArray[np.int32],
@@ -160,7 +160,7 @@ Known = Mapping[int, Sequence[tuple[int, bytes]]]
 def _provenances(
     connection: Connection,
     triples: CodedTriples,
-    described: Mapping[str, Relation],
+    described: Mapping[str, DescribedRelation],
     document: Document,
     relation_ids: NDArray[np.int32],
 ) -> Known:
@@ -181,7 +181,7 @@ def _provenances(
 def _write_provenances(
     connection: Connection,
     triples: CodedTriples,
-    described: Mapping[str, Relation],
+    described: Mapping[str, DescribedRelation],
     document: Document,
     relation_ids: NDArray[np.int32],
     known: Known,

@@ -199,7 +199,7 @@ Record = DrugRecord | ImageRecord | TextRecord | ConformerRecord | PropertyRecor
 
 
 @dataclass(slots=True)
-class Batch:
+class RecordBatch:
     """Everything that one transaction writes; ``requests`` counts what was asked of the network.
 
     ``whole`` says that the ATC codes and interactions are all that the source says: others of it are taken back.

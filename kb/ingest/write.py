@@ -24,13 +24,13 @@ from kb.ingest.crash import crash_at
 from kb.ingest.records import (
     AtcClassRecord,
     AtcRecord,
-    Batch,
     ConformerRecord,
     Document,
     DrugRef,
     ImageRecord,
     Outcome,
     PropertyRecord,
+    RecordBatch,
     TextRecord,
 )
 from kb.ingest.refresh import PAYLOADS, forget
@@ -49,7 +49,7 @@ Record = tuple[str, str]
 
 
 def write_batch(
-    connection: Connection, run_id: uuid.UUID, source: str, batch: Batch, *, replace: bool = False
+    connection: Connection, run_id: uuid.UUID, source: str, batch: RecordBatch, *, replace: bool = False
 ) -> dict[str, int]:
     """The ``drug.id`` of every drug record's key in the batch, after everything in it was written."""
     _write_documents(connection, run_id, _documents(batch))
@@ -92,7 +92,7 @@ def _take_back(connection: Connection, source: str, keys: frozenset[str]) -> Non
 class _Hung:
     """Where everything in a batch hangs: the record and the drug of every reference."""
 
-    def __init__(self, connection: Connection, source: str, ids: Mapping[str, int], batch: Batch) -> None:
+    def __init__(self, connection: Connection, source: str, ids: Mapping[str, int], batch: RecordBatch) -> None:
         self._source, self._ids = source, ids
         asked = [(p.drug, str(_MODALITY[type(p)])) for p in batch.payloads if _computed(p) is None]
         asked += [(o.drug, o.modality) for o in batch.outcomes if not o.computed_from]
@@ -162,7 +162,7 @@ def _short(error: str | None) -> str | None:
     return clean(error)[:500] if error else None
 
 
-def _documents(batch: Batch) -> list[Document]:
+def _documents(batch: RecordBatch) -> list[Document]:
     """Every document that the batch's records rest on, each once, in a fixed order so that writers cannot deadlock."""
     found = {d.id: d for d in batch.documents}
     for record in (*batch.drugs, *batch.payloads, *batch.atc, *batch.atc_classes, *batch.interactions):
@@ -295,7 +295,7 @@ def ancestors(code: str) -> list[str]:
     return [code[:length] for length in ATC_LENGTH if length <= len(code)]
 
 
-def _write_atc(connection: Connection, source: str, batch: Batch, hung: _Hung, replace: bool) -> None:
+def _write_atc(connection: Connection, source: str, batch: RecordBatch, hung: _Hung, replace: bool) -> None:
     """Write classes with all their ancestors, then the drugs' codes; a class that has a name keeps it.
 
     Codes that the source does not give any more are taken back: of a ``whole`` batch all others, and of a refresh those
@@ -330,7 +330,7 @@ def _write_atc(connection: Connection, source: str, batch: Batch, hung: _Hung, r
         insert_many(connection, upsert, [rows[key] for key in sorted(rows)])
 
 
-def _write_classes(connection: Connection, source: str, batch: Batch) -> None:
+def _write_classes(connection: Connection, source: str, batch: RecordBatch) -> None:
     if not batch.atc and not batch.atc_classes:
         return
     names = {record.code: tidy(record.name) for record in batch.atc_classes}
@@ -356,7 +356,7 @@ def _write_classes(connection: Connection, source: str, batch: Batch) -> None:
     )
 
 
-def _write_interactions(connection: Connection, source: str, batch: Batch, hung: _Hung, replace: bool) -> None:
+def _write_interactions(connection: Connection, source: str, batch: RecordBatch, hung: _Hung, replace: bool) -> None:
     """Write the pairs; one that is known is told more of where nothing was said, and with ``replace`` said anew.
 
     Of a ``whole`` batch the pairs that the source does not state any more are taken back.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from kb.ingest.engine import Job
-    from kb.ingest.records import Batch
+    from kb.ingest.records import RecordBatch
 
 FLAGS = {"refresh_days": "--refresh", "columns": "--column", "modalities": "--modality"}
 """Options of the command line whose names are not those of the fields of ``IngestOptions``."""
@@ -87,7 +87,7 @@ class Part:
     ``then`` is called once, after the commit. ``size`` is how much of the progress it stands for.
     """
 
-    batch: Batch
+    batch: RecordBatch
     mark: str | None = None
     source: str | None = None
     also: Callable[[Connection, Mapping[str, int]], None] | None = None

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.cohorts.cohort import Cohort
-from recsys.generators.classes import atc_classes, class_interactions, relatedness
+from recsys.generators.classes import bundled_classes, class_interactions, relatedness
 from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, choose, zipf
 
 
@@ -81,7 +81,7 @@ def _emission(rng: np.random.Generator, conditions: int, codes: int, focus: floa
 def make_world(seed: int, shape: Shape, dials: Dials) -> World:
     """The latent structure: the same for every cohort of this seed, whatever its number of patients."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0]))
-    classes = atc_classes(shape.medications)
+    classes = bundled_classes(shape.medications)
     degree = class_interactions(classes).sum(1)
     near = relatedness(classes)
     C, K, S = dials.conditions, shape.medications, dials.conditions * dials.slots

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.cohorts.cohort import Cohort
-from recsys.generators.classes import atc_classes, class_interactions, relatedness
+from recsys.generators.classes import bundled_classes, class_interactions, relatedness
 from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, choose, zipf
 
 
@@ -74,7 +74,7 @@ class World:
 def make_world(seed: int, shape: Shape, dials: Dials) -> World:
     """The rules: the same for every cohort of this seed, whatever its number of patients."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 10]))
-    classes = atc_classes(shape.medications)
+    classes = bundled_classes(shape.medications)
     near, K, G = relatedness(classes), shape.medications, dials.diseases
     home = rng.permutation(np.resize(rng.permutation(K), G))
     interacts = class_interactions(classes)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kb.errors import UsageError
 from recsys.cohorts.cohort import KINDS, Cohort, Loss, Ragged, Vocabulary
-from recsys.generators.classes import atc_classes
+from recsys.generators.classes import bundled_classes
 
 BLOCK = 4096  # patients drawn together: bounds the memory whatever the size
 
@@ -103,7 +103,7 @@ def assemble(name: str, shape: Shape, seed: int, draw: Draw, design: str) -> Coh
     names = {
         "diagnosis": tuple(f"SYNDX:{i:04d}" for i in range(shape.diagnoses)),
         "procedure": tuple(f"SYNPX:{i:04d}" for i in range(shape.procedures)),
-        "medication": tuple(f"ATC:{code}" for code in atc_classes(shape.medications)),
+        "medication": tuple(f"ATC:{code}" for code in bundled_classes(shape.medications)),
     }
     codes = {kind: _complete(root, pieces[kind], shape.visits, sizes[kind]) for kind in KINDS}
     return Cohort(

@@ -67,7 +67,7 @@ def finished(filled, home):
 
 def test_evaluation_is_written_and_measures_held_out_drugs_only(filled, home, finished, monkeypatch):
     run = load_run(filled, home)
-    kept = evaluation.read_snapshot(run)
+    kept = evaluation.read_evaluation_data(run)
     everyone = replace(kept, labels=replace(kept.labels, core=np.ones(len(kept.side), bool)))
     monkeypatch.setattr(evaluation, "read_snapshot", lambda run: everyone)
     monkeypatch.setattr(evaluation.retrieval_rows, "__defaults__", (2,))

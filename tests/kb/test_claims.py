@@ -13,7 +13,7 @@ from kb.errors import Ambiguous, DataError, NotFound, UsageError
 from kb.identity.identifiers import Identifier
 from kb.identity.undo import list_conflicts, list_merges, undo_merge
 from kb.ingest.engine import Summary, ingest
-from kb.ingest.records import Batch, DrugRecord, Name, PropertyRecord, TextRecord
+from kb.ingest.records import DrugRecord, Name, PropertyRecord, RecordBatch, TextRecord
 from kb.ingest.retract import remove_named
 from kb.ingest.write import write_batch
 from kb.ledger.verify import verify
@@ -129,11 +129,11 @@ def test_what_was_computed_is_stale_when_its_input_changes(fresh_database: Engin
     imine, amine = "CN(C)C(=N)N=C(N)N", "CN(C)C(=N)NC(=N)N"
     with fresh_database.begin() as connection:
         begin_run = begin(connection)
-        write_batch(connection, begin_run, "other", Batch(drugs=[DrugRecord(
+        write_batch(connection, begin_run, "other", RecordBatch(drugs=[DrugRecord(
             "drugbank:DB00331", "Metformin", document("m", "other"), "small molecule", imine, METFORMIN)]))
     run(fresh_database, "rdkit", modalities=("property",))
     with fresh_database.begin() as connection:
-        write_batch(connection, begin(connection), "hand", Batch(drugs=[DrugRecord(
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[DrugRecord(
             "drugbank:DB00331", "Metformin", document("m"), "small molecule", amine, METFORMIN)]))
         assert connection.scalar(text("SELECT smiles FROM mkmed.drug")) == amine
         assert connection.scalar(text("SELECT count(*) FROM mkmed.property_set")) == 0
@@ -161,13 +161,13 @@ def state(connection: Connection) -> dict[str, list[str]]:
 
 def test_an_undone_merge_restores_exactly_what_was(fresh_database: Engine) -> None:
     with fresh_database.begin() as connection:
-        write_batch(connection, begin(connection), "other", Batch(drugs=[LOOSE], payloads=[
+        write_batch(connection, begin(connection), "other", RecordBatch(drugs=[LOOSE], payloads=[
             PropertyRecord("x:1", document("p", "other"), {"tpsa": 91.5}),
             TextRecord("x:1", document("t", "other"), "somebody", "A loose text.", "CC0-1.0")]))
     run(fresh_database, "rdkit", modalities=("property",))
     with fresh_database.begin() as connection:
         before = state(connection)
-        write_batch(connection, begin(connection), "hand", Batch(drugs=[metformin()]))
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[metformin()]))
         joined = state(connection)
         assert len({line.split(",")[0] for line in joined["drug_name"]}) == 1
         undo_merge(connection, list_merges(connection)[0]["id"], begin(connection))
@@ -189,12 +189,12 @@ def test_a_conflict_is_shown_and_goes_when_it_is_settled(fresh_database: Engine)
     salt = DrugRecord("s:1", "Metformin hydrochloride", document("salt"), "small molecule", "Cl.CN(C)C(=N)N=C(N)N",
                       "OETHQSJEHLVLGH-UHFFFAOYSA-N", identifiers=(Identifier("drugbank", "DB00331"),))
     with fresh_database.begin() as connection:
-        write_batch(connection, begin(connection), "hand", Batch(drugs=[metformin(), salt]))
-        write_batch(connection, begin(connection), "other", Batch(drugs=[LOOSE]))
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[metformin(), salt]))
+        write_batch(connection, begin(connection), "other", RecordBatch(drugs=[LOOSE]))
         (conflict,) = list_conflicts(connection)
         assert (conflict["identifier"], len(conflict["identities"])) == ("drugbank:DB00331", 2)
         salt = DrugRecord("s:1", salt.name, document("salt 2"), salt.kind, salt.smiles, salt.inchikey)
-        write_batch(connection, begin(connection), "hand", Batch(drugs=[salt]))
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[salt]))
         assert list_conflicts(connection) == []
         assert find_drug(connection, "Loose name") == find_drug(connection, METFORMIN)
         sound(connection)
@@ -202,10 +202,10 @@ def test_a_conflict_is_shown_and_goes_when_it_is_settled(fresh_database: Engine)
 
 def test_names_and_identifiers_are_taken_back_with_their_record(fresh_database: Engine) -> None:
     with fresh_database.begin() as connection:
-        write_batch(connection, begin(connection), "hand", Batch(drugs=[metformin()]))
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[metformin()]))
         fewer = DrugRecord("drugbank:DB00331", "Metformin", document("new"), "small molecule", "CN(C)C(=N)N=C(N)N", METFORMIN,
                            "C4H11N5", (Identifier("drugbank", "DB00331"),))
-        write_batch(connection, begin(connection), "hand", Batch(drugs=[fewer]))
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[fewer]))
         assert connection.scalars(text("SELECT name FROM mkmed.drug_name")).all() == ["Metformin"]
         assert connection.scalars(text("SELECT namespace FROM mkmed.identifier")).all() == ["drugbank"]
         assert connection.scalar(text("SELECT count(*) FROM mkmed.history WHERE until IS NOT NULL AND kind = 'drug_name'")) == 2
@@ -307,15 +307,15 @@ def test_what_is_too_much_to_relate_at_once_is_left_to_rdkit(
 def test_a_full_refresh_takes_back_what_the_bundle_does_not_have(fresh_database: Engine) -> None:
     from kb.bundle import Bundle
     from kb.ingest.engine import make_job
-    from kb.sources.corpus.source import Corpus
+    from kb.sources.corpus.source import CorpusSource
 
     run(fresh_database, "corpus", limit=3)
-    job = make_job(fresh_database, Settings(workers=1), Corpus(), IngestOptions(refresh_days=0.0))
+    job = make_job(fresh_database, Settings(workers=1), CorpusSource(), IngestOptions(refresh_days=0.0))
     with fresh_database.begin() as connection:
         job.run_id = begin(connection)
         old = DrugRecord("drugbank:DB99999", "Withdrawn", document("old"), identifiers=(Identifier("drugbank", "DB99999"),))
-        write_batch(connection, job.run_id, "corpus", Batch(drugs=[old]))
-        Corpus()._forget(job, Bundle.open())(connection, {})
+        write_batch(connection, job.run_id, "corpus", RecordBatch(drugs=[old]))
+        CorpusSource()._forget(job, Bundle.open())(connection, {})
         assert connection.scalar(text("SELECT count(*) FROM mkmed.drug_record WHERE source = 'corpus'")) == 3
         with pytest.raises(NotFound):
             find_drug(connection, "Withdrawn")

@@ -22,9 +22,9 @@ from kb.db import migrate
 from kb.db.address import bare
 from kb.errors import DataError
 from kb.graph.link import count_forms
-from kb.graph.load import GraphCounts, Relation, encode_rows, is_loaded, load_triples, relink
+from kb.graph.load import DescribedRelation, GraphCounts, encode_rows, is_loaded, load_triples, relink
 from kb.identity.identifiers import Identifier
-from kb.ingest.records import Batch, Document, DrugRecord
+from kb.ingest.records import Document, DrugRecord, RecordBatch
 from kb.ingest.retract import remove_named
 from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
@@ -32,7 +32,7 @@ from kb.ledger.verify import verify
 from kb.query.snapshot import cite, diff, take_snapshot
 from kb.schema.graph import kg_triple
 
-RELATIONS = {name: Relation(name, "Gene", "Biological Process", "test", "CC0-1.0") for name in ("GpBP", "DDI", "r")}
+RELATIONS = {name: DescribedRelation(name, "Gene", "Biological Process", "test", "CC0-1.0") for name in ("GpBP", "DDI", "r")}
 ASPIRIN, ASPIRIN_LIKE = "BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "BSYNRYMUTXBXSQ-GFCCVEGCSA-N"
 
 
@@ -65,7 +65,7 @@ def load(
     rows: Rows,
     content: bytes = b"x",
     *,
-    described: Mapping[str, Relation] = RELATIONS,
+    described: Mapping[str, DescribedRelation] = RELATIONS,
     licence: str = "CC0-1.0",
     **options: Any,
 ) -> GraphCounts:
@@ -80,7 +80,7 @@ def add_drugs(engine: Engine, *drugs: tuple[str, str | None, list[str]]) -> dict
         for key, inchikey, found in drugs
     ]
     with engine.begin() as connection:
-        return write_batch(connection, run(connection), "drugs", Batch(drugs=records))
+        return write_batch(connection, run(connection), "drugs", RecordBatch(drugs=records))
 
 
 def fetch(engine: Engine, query: str, **values: Any) -> list[tuple[Any, ...]]:
@@ -119,7 +119,7 @@ def test_keys_are_rebuilt_as_the_migrations_made_them(engine: Engine, monkeypatc
     load(engine, "one", TRIPLES)
     load(engine, "two", [("Gene::1", "r", "Gene::2"), *TRIPLES], b"y")
     assert fetch(engine, query) == before
-    assert migrate.check(engine) == []
+    assert migrate.schema_differences(engine) == []
     assert str(CreateTable(kg_triple)) == declared and declared.count("FOREIGN KEY") == 3
 
 

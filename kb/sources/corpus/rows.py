@@ -9,13 +9,13 @@ from sqlalchemy import Connection, select
 from kb.bundle import Bundle
 from kb.identity.identifiers import Identifier
 from kb.ingest.records import (
-    Batch,
     ConformerRecord,
     Document,
     DrugRecord,
     Name,
     Outcome,
     PropertyRecord,
+    RecordBatch,
     TextRecord,
 )
 from kb.licences import BY, BY_SA, CC0, LICENCES, NCBI, US_GOVERNMENT
@@ -34,7 +34,7 @@ PUBCHEM = Origin("pubchem", "PubChem", "https://pubchem.ncbi.nlm.nih.gov", "fetc
 CCD = Origin("ccd", "wwPDB Chemical Component Dictionary", "https://www.wwpdb.org/data/ccd", "bundled", (CC0,))
 
 
-def drugs(bundle: Bundle, document: Document) -> Iterator[DrugRecord]:
+def drug_records(bundle: Bundle, document: Document) -> Iterator[DrugRecord]:
     """Every drug of the corpus, the best described first."""
     for row in bundle.rows("drugs.tsv.gz"):
         yield DrugRecord(
@@ -68,10 +68,10 @@ def drug_ids(connection: Connection) -> dict[str, int]:
     return {key: drug_id for key, drug_id in connection.execute(query)}  # noqa: C416 - rows are not pairs to mypy
 
 
-def texts(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+def text_records(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
     """All descriptions, each with its provider and its own licence."""
     document = bundle.document("texts.tsv.gz", "corpus", PARSER)
-    return Batch(
+    return RecordBatch(
         payloads=[
             TextRecord(
                 drug=ids[row["key"]],
@@ -88,10 +88,10 @@ def texts(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
     )
 
 
-def pubchem_properties(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+def pubchem_properties(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
     """The properties that PubChem computed, as recorded."""
     document = bundle.document("properties_pubchem.tsv.gz", "pubchem", PARSER)
-    return Batch(
+    return RecordBatch(
         payloads=[
             PropertyRecord(
                 ids[row["key"]], document, {name: float(row[name]) for name in PROPERTIES if row.get(name)}
@@ -104,10 +104,10 @@ def pubchem_properties(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
 
 def _conformers(
     bundle: Bundle, file: str, source: str, ids: Mapping[str, int], computed: Mapping[str, str] | None = None
-) -> Batch:
+) -> RecordBatch:
     """The conformers of a file; ``computed`` has the SMILES, by key, that they were computed from."""
     document = bundle.document(file, source, PARSER)
-    batch = Batch()
+    batch = RecordBatch()
     for key, block, items in bundle.molecules(file):
         if key in ids:
             heavy = sum(line[31:34].strip() != "H" for line in _atom_lines(block))
@@ -125,7 +125,7 @@ def _atom_lines(block: str) -> list[str]:
     return lines[4 : 4 + int(lines[3][:3])]
 
 
-def ccd_conformers(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+def ccd_conformers(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
     """The coordinates of the Chemical Component Dictionary; drugs with a SMILES that is not in it are absent there."""
     batch = _conformers(bundle, "conformers_ccd.sdf.gz", "ccd", ids)
     document = bundle.document("conformers_ccd.sdf.gz", "ccd", PARSER)
@@ -140,15 +140,15 @@ def ccd_conformers(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
     return batch
 
 
-def rdkit_conformers(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+def rdkit_conformers(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
     """The conformers that were computed beforehand, by the method that the source ``rdkit`` uses."""
     smiles = {row["key"]: row["smiles"] for row in bundle.rows("drugs.tsv.gz") if row["smiles"]}
     return _conformers(bundle, "conformers_rdkit.sdf.gz", "rdkit", ids, smiles)
 
 
-Step = Callable[[Bundle, Mapping[str, int]], Batch]
+Step = Callable[[Bundle, Mapping[str, int]], RecordBatch]
 STEPS: tuple[tuple[str, str, Step], ...] = (
-    ("texts.tsv.gz", "corpus", texts),
+    ("texts.tsv.gz", "corpus", text_records),
     ("properties_pubchem.tsv.gz", "pubchem", pubchem_properties),
     ("conformers_ccd.sdf.gz", "ccd", ccd_conformers),
     ("conformers_rdkit.sdf.gz", "rdkit", rdkit_conformers),

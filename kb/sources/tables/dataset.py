@@ -97,7 +97,7 @@ def write_version(connection: Connection, name: str, dataset: str, version: Vers
     connection.execute(update(source).where(source.c.name == name).values(dataset=dataset, version=kept))
 
 
-def version_of(document: Document, columns: Mapping[str, str], *, whole: bool) -> Version:
+def table_version(document: Document, columns: Mapping[str, str], *, whole: bool) -> Version:
     """The version that a file is; a stated licence is a part of how it is read."""
     stated = {} if document.licence == USER.id else {"--licence": document.licence}
     return Version(document.sha256.hex(), {**columns, **stated}, whole)
@@ -124,7 +124,7 @@ class Change:
         return f"{len(self.added)} rows added, {len(self.changed)} changed, {len(self.removed)} removed"
 
 
-def compare(held: Mapping[str, bytes | None], coming: Mapping[str, bytes], *, whole: bool = True) -> Change:
+def compare_rows(held: Mapping[str, bytes | None], coming: Mapping[str, bytes], *, whole: bool = True) -> Change:
     """What ``coming`` changes of what is held; of a part of a file nothing is removed."""
     return Change(
         tuple(key for key in coming if key not in held),

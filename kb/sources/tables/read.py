@@ -45,7 +45,7 @@ class Problem:
 
 
 @dataclass(slots=True)
-class Table:
+class UserTable:
     """A file with named columns; ``problems`` fills while it is read."""
 
     path: Path
@@ -78,7 +78,7 @@ class Table:
         with open_plain(self.path) as stream:
             for raw in sdf.split(stream):
                 try:
-                    record = sdf.read(raw)
+                    record = sdf.parse_sd_record(raw)
                 except DataError as error:
                     name = tidy((raw.data or b"").split(b"\n", 1)[0].decode("utf-8", "replace"))[:60]
                     self.problems.append(Problem(raw.number, f"record {name!r}: {error.message}", cut=not raw.closed))
@@ -142,7 +142,7 @@ def _rows_of(document: Document) -> str:
     return f"row:{document.sha256.hex()[:16]}:"
 
 
-def find_drugs(connection: Connection, handles: Sequence[str]) -> dict[str, int]:
+def drugs_by_handle(connection: Connection, handles: Sequence[str]) -> dict[str, int]:
     """The drug of every handle (``namespace:value`` or a name, whatever its case) that means exactly one drug."""
     wanted = {handle.strip().lower() for handle in handles if handle.strip()}
     if not wanted:
