@@ -196,7 +196,7 @@ def export(
 
         found = load_run(open_engine(settings), settings)
     else:
-        found = artefact.load(run_folder.find_folder(settings, run))
+        found = artefact.load_artefact(run_folder.find_folder(settings, run))
     path = out or Path(f"mkmed-{found.folder.name[:8]}.tar.gz")
     artefact.export(found, path)
     output.write(str(path))

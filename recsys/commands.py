@@ -153,11 +153,11 @@ def train(
         output.write(json.dumps(values.as_json(), indent=1))
         return
     from recsys.experiments.evaluate import headline
-    from recsys.experiments.runs import plan, train_run
+    from recsys.experiments.runs import plan_run, train_run
 
     engine = _engine(settings, values)
     if dry_run:
-        output.emit([plan(values, settings, engine)], form)
+        output.emit([plan_run(values, settings, engine)], form)
         return
     with output.progress() as bar:
         follow = _Follow(bar, values)

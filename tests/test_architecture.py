@@ -124,3 +124,28 @@ def test_rules_can_fail(tmp_path: Path) -> None:
                       "if TYPE_CHECKING:\n    import c\ndef f():\n    from d import e\n")
     assert set(imports(sample, everywhere=False)) == {"a", "b", "typing.TYPE_CHECKING"}
     assert set(imports(sample, everywhere=True)) == {"a", "b", "typing.TYPE_CHECKING", "d.e"}
+
+
+PROTOCOLS = {
+    "Batch": "the rows that go through a network together",
+    "Dials": "the parameters of a generator", "World": "what a generator draws once", "generate": "a generator's entry",
+    "make_world": "a generator's first step", "diagnosed": "a format's rows of diagnoses", "ordered": "a format's orders",
+    "draw": "a Figure of what the module makes", "draw_curves": "a training's curves as a picture",
+    "find_folder": "a run's folder by the start of its id", "read_config": "a run's configuration",
+    "read_metrics": "a run's metrics", "load_run": "a finished run", "list_runs": "the runs of a stage",
+    "load_config": "a configuration from TOML and --set", "from_json": "a configuration from JSON",
+}
+"""Names that several modules define for their own kind of one and the same thing."""
+
+
+def test_no_two_classes_or_functions_share_a_name() -> None:
+    """Commands are called as what they call, so they do not count."""
+    found: dict[str, list[str]] = {}
+    for path in sources():
+        if module_name(path).partition(".")[0] in ("kb", "embed", "recsys") and path.name != "commands.py":
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                    found.setdefault(node.name, []).append(module_name(path))
+    shared = {name: where for name, where in found.items() if len(where) > 1}
+    assert {name: where for name, where in shared.items() if name not in PROTOCOLS} == {}
+    assert PROTOCOLS.keys() <= shared.keys(), "a name on the list is not shared any more"

@@ -23,14 +23,14 @@ from sqlalchemy import Engine
 from embed.config import PretrainConfig
 from embed.evaluation.classes import cosine, nearest_class
 from embed.evaluation.intervals import over_seeds
-from embed.evaluation.labels import Labels, read_labels
+from embed.evaluation.labels import EvaluationLabels, read_labels
 from embed.features.cache import FeatureCache
 from embed.registry import ANCHOR
 from embed.runs import checkpoint
 from embed.training.data import Dataset
 from embed.training.inputs import Inputs
-from embed.training.job import Prepared, prepare, training_rows
-from embed.training.loop import TrainingJob, fit
+from embed.training.job import PreparedTraining, prepare, training_rows
+from embed.training.loop import TrainingJob, train
 from embed.training.model import build_model, embed_all
 from kb.errors import UsageError
 from kb.files import replace_file
@@ -58,17 +58,17 @@ def arms(modalities: Sequence[str], subsets: str) -> Iterator[tuple[str, tuple[s
     yield "intersection", tuple(modalities)
 
 
-def restrict(prepared: Prepared, config: PretrainConfig) -> Prepared:
+def restrict(prepared: PreparedTraining, config: PretrainConfig) -> PreparedTraining:
     """The same inputs with only the configured modalities, in the tables and in the late fusion."""
     names = (ANCHOR, *config.modalities)
     inputs = prepared.inputs
     data = Dataset(inputs.data.drug_ids, {n: t for n, t in inputs.data.tables.items() if n in names}, inputs.data.group)
     taught = [n for n in config.loss.relation_of if n in inputs.raw and n in inputs.data.tables]
     relations = [r for n, r in zip(taught, inputs.relations, strict=True) if n in names]
-    return Prepared(prepared.corpus, prepared.split, Inputs(data, relations, inputs.fitted, inputs.raw))
+    return PreparedTraining(prepared.corpus, prepared.split, Inputs(data, relations, inputs.fitted, inputs.raw))
 
 
-def train_arm(prepared: Prepared, config: PretrainConfig, labels: Labels) -> dict[str, float]:
+def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: EvaluationLabels) -> dict[str, float]:
     """The metrics of one training, in a folder that is thrown away."""
     with tempfile.TemporaryDirectory(prefix="mkmed-ablation-") as folder:
         model = build_model(config, prepared.inputs.data)
@@ -81,8 +81,8 @@ def train_arm(prepared: Prepared, config: PretrainConfig, labels: Labels) -> dic
             Path(folder),
             prepared.inputs.relations,
         )
-        at = fit(job)
-        tensors, _ = checkpoint.load(Path(folder) / "best.pt")
+        at = train(job)
+        tensors, _ = checkpoint.load_checkpoint(Path(folder) / "best.pt")
     model.load_state_dict(tensors["model"])
     z, fused, present = (part.numpy() for part in embed_all(model, prepared.inputs.data))
     held = np.zeros(len(fused), bool)
@@ -114,7 +114,7 @@ def ablate(
         raise UsageError("an ablation needs at least one seed", hint="--seeds 5")
     cache, device = FeatureCache(settings.cache / "features"), torch.device("cpu")
     results: dict[Arm, list[dict[str, float]]] = {}
-    labels: Labels | None = None
+    labels: EvaluationLabels | None = None
     for seed in seeds:
         seeded = dataclasses.replace(config, seed=seed)
         whole = prepare(engine, seeded, cache, device)

@@ -24,7 +24,7 @@ EIGHT_PROPERTIES = (
 )
 
 
-def standardised(similarity: NDArray[np.floating]) -> NDArray[np.floating]:
+def standardised_similarity(similarity: NDArray[np.floating]) -> NDArray[np.floating]:
     """The similarities with mean 0 and spread 1 off the diagonal, so that different kinds can be added."""
     off = ~np.eye(len(similarity), dtype=bool)
     return (similarity - similarity[off].mean()) / max(float(similarity[off].std()), 1e-9)
@@ -76,8 +76,8 @@ def baselines(
     for name, similarity in alone.items():
         if similarity is not None:
             yield titles[name], similarity
-    parts = [standardised(s) for name, s in alone.items() if s is not None and name != "graph"]
+    parts = [standardised_similarity(s) for name, s in alone.items() if s is not None and name != "graph"]
     if len(parts) == 2:
         yield "late fusion: ECFP4 + text", parts[0] + parts[1]
         if alone["graph"] is not None:
-            yield "late fusion: ECFP4 + text + graph", parts[0] + parts[1] + standardised(alone["graph"])
+            yield "late fusion: ECFP4 + text + graph", parts[0] + parts[1] + standardised_similarity(alone["graph"])

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from embed.config import LossConfig
 from embed.evaluation.baselines import baselines
 from embed.evaluation.classes import ClassAccuracy, cosine, nearest_class
-from embed.evaluation.intervals import paired
-from embed.evaluation.labels import coded
+from embed.evaluation.intervals import paired_queries
+from embed.evaluation.labels import have_codes
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
 from embed.evaluation.retrieval import retrieve_both_ways
-from embed.evaluation.rivals import concatenation, reduced, teacher
+from embed.evaluation.rivals import concatenation, reduced, teacher_similarity
 from embed.evaluation.snapshot import EvaluationData
 from embed.registry import ANCHOR
 from embed.runs.artefact import Artefact
@@ -79,7 +79,7 @@ def retrieval_rows(kept: EvaluationData, least: int = 20) -> list[dict[str, Any]
 def class_rows(kept: EvaluationData, loss: LossConfig) -> list[dict[str, Any]]:
     """1-NN accuracy on ATC levels 1-3: core drugs, held-out core drugs, and drugs without SMILES."""
     labels, held, bare = kept.labels, kept.held, kept.bare
-    has_code = coded(labels.codes)
+    has_code = have_codes(labels.codes)
     rows: list[dict[str, Any]] = []
     core = np.flatnonzero(labels.core & has_code)
     groups = [("core drugs", core, None), ("held-out core drugs", core, held[core])]
@@ -98,7 +98,7 @@ def class_rows(kept: EvaluationData, loss: LossConfig) -> list[dict[str, Any]]:
             if "without SMILES" in title and ("ECFP4" in name or "properties" in name):
                 continue
             found = nearest_class(similarity, codes, blocks, queries=asked)
-            gain, low, high = paired(ours.hits[3], found.hits[3])
+            gain, low, high = paired_queries(ours.hits[3], found.hits[3])
             rows.append({**_class_row(name, title, found), "mkmed minus this": gain, "low": low, "high": high})
         rows.append({**_class_row("mkmed, fused", title, ours), "ours": True})
     return rows
@@ -111,7 +111,7 @@ def rival_similarities(kept: EvaluationData, loss: LossConfig,
     width = kept.fused.shape[1]
     yield f"untrained concatenation, {whole.shape[1]} numbers", cosine(whole[pool])
     yield f"its {width} principal components", cosine(reduced(whole, train, width)[pool])
-    taught = teacher(kept.raw, loss, pool)
+    taught = teacher_similarity(kept.raw, loss, pool)
     if taught is not None:
         yield "the teacher of the loss, untrained", taught
 

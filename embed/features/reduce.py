@@ -79,7 +79,7 @@ class Projection:
         }
 
 
-def from_state(state: Mapping[str, Any]) -> Projection:
+def projection_from_state(state: Mapping[str, Any]) -> Projection:
     """The projection that ``state`` described."""
     plain: dict[str, Any] = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in state.items()}
     return Projection(**plain)

@@ -128,7 +128,7 @@ class Artefact:
 
     def fitted(self) -> Fitted:
         """What was fitted on the training drugs."""
-        return fitted_state.from_state(*self.arrays("fitted.safetensors"))
+        return fitted_state.fitted_from_state(*self.arrays("fitted.safetensors"))
 
     def drugs(self) -> RunDrugs:
         """The drugs that the run was trained and measured on."""
@@ -177,7 +177,7 @@ def is_run(folder: Path) -> bool:
     return (folder / "best.pt").is_file()
 
 
-def load(folder: Path) -> Artefact:
+def load_artefact(folder: Path) -> Artefact:
     """The artefact in a run folder; raises CheckpointError or NotFound with the next step."""
     path = folder / MANIFEST
     if not path.is_file():
@@ -208,7 +208,7 @@ class OldArtefact(Artefact):
     def fitted(self) -> Fitted:
         """The projections; the graph's words and the properties' names were not kept."""
         states = self._tensors()[0].get("extra", {}).get("projections", {})
-        return Fitted({name: reduce.from_state(state) for name, state in states.items()}, closed=True,
+        return Fitted({name: reduce.projection_from_state(state) for name, state in states.items()}, closed=True,
                       identities=dict(self.run.get("encoders", {})))
 
     def drugs(self) -> RunDrugs:
@@ -269,7 +269,7 @@ def import_(path: Path, runs: Path) -> tuple[Artefact, bool]:
     folder = runs / name
     made = Artefact(folder, "sealed", dict(files))
     if (folder / MANIFEST).is_file() or (folder / "config.json").is_file():
-        there = load(folder)
+        there = load_artefact(folder)
         if there.digest != made.digest:
             raise UsageError(f"another run {name} lies in {folder}", hint="move it away first")
         return there, False
@@ -278,7 +278,7 @@ def import_(path: Path, runs: Path) -> tuple[Artefact, bool]:
             made.folder.mkdir(parents=True, exist_ok=True)
             replace_file(folder / file, contents[file])
     made.write("sealed")
-    return load(folder), True
+    return load_artefact(folder), True
 
 
 def _read_archive(path: Path) -> tuple[dict[str, bytes], str]:

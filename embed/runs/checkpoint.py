@@ -108,7 +108,7 @@ def load_exactly(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return tensors, meta
 
 
-def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """``(tensors, meta)`` of ``path``, or of the file before it if ``path`` is damaged; says so on stderr."""
     try:
         return load_exactly(path)

@@ -70,7 +70,7 @@ class Embedder:
     @classmethod
     def open(cls, folder: Path, cache: Path | None = None) -> Embedder:
         """The embedder of the run in a folder; ``cache`` is the folder of cached features."""
-        return cls(artefact.load(folder), FeatureCache(None if cache is None else cache / "features"))
+        return cls(artefact.load_artefact(folder), FeatureCache(None if cache is None else cache / "features"))
 
     @property
     def names(self) -> tuple[str, ...]:

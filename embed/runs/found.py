@@ -30,7 +30,7 @@ def load_run(engine: Engine, settings: Settings, wanted: str = "published") -> A
     if not folder.is_dir():
         raise NotFound(f"run {folder.name} is stored in the database, but its folder is not on this disk",
                        hint="mkmed embed export on the machine that has it, then mkmed embed import FILE here")
-    return artefact.load(folder)
+    return artefact.load_artefact(folder)
 
 
 def open_embedder(engine: Engine, settings: Settings, wanted: str = "published") -> Embedder:
@@ -44,7 +44,7 @@ def digest_at_hand(settings: Settings, run_id: uuid.UUID) -> str | None:
     if not artefact.is_run(folder):
         say(f"the folder of run {str(run_id)[:8]} is not on this disk: its weights are not compared with its vectors")
         return None
-    found = artefact.load(folder)
+    found = artefact.load_artefact(folder)
     if isinstance(found, artefact.OldArtefact):
         say(f"run {str(run_id)[:8]} is of release 0.1.0: its weights cannot be compared with its vectors")
         return None

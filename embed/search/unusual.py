@@ -51,7 +51,7 @@ class Reference:
         """How unusual a molecule with these packed bits is, in per cent; None where nothing was kept."""
         if not len(self.bits) or not len(self.near_molecule):
             return None
-        return share_nearer(self.near_molecule, float(tanimoto(bits[None], self.bits).max()))
+        return share_nearer(self.near_molecule, float(packed_tanimoto(bits[None], self.bits).max()))
 
     def text(self, vector: NDArray[np.float32]) -> float | None:
         """How unusual a text with this sentence vector is, in per cent; None where nothing was kept."""
@@ -79,7 +79,7 @@ def share_nearer(near: NDArray[np.float32], own: float) -> float:
 _COUNT = np.array([bin(k).count("1") for k in range(256)], np.uint8)
 
 
-def tanimoto(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:
+def packed_tanimoto(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The Tanimoto similarities [n, m] of packed bit vectors."""
     size_a, size_b = (_COUNT[x].sum(1, dtype=np.int32) for x in (a, b))
     both = np.stack([_COUNT[row & b].sum(1, dtype=np.int32) for row in a])
@@ -109,7 +109,7 @@ def make(bits: NDArray[np.uint8], bit_group: NDArray[np.int64], texts: NDArray[n
     ``texts`` that it is a part of (``owner``), which does not count.
     """
     rows = np.random.default_rng(0).permutation(len(bits))[:ASKED]
-    near = nearest_others(lambda part: tanimoto(bits[part], bits), np.sort(rows), bit_group)
+    near = nearest_others(lambda part: packed_tanimoto(bits[part], bits), np.sort(rows), bit_group)
     alone = np.asarray(owner, np.int64)
     close: NDArray[np.float32] = np.empty(0, np.float32)
     if len(sentences) and len(texts) > 1:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 
 from embed.config import GraphConfig, PretrainConfig, to_json
-from embed.evaluation.labels import Labels, read_labels
+from embed.evaluation.labels import EvaluationLabels, read_labels
 from embed.evaluation.retrieval import retrieve
 from embed.evaluation.snapshot import EvaluationData, chosen_rows
 from embed.features.cache import FeatureCache
@@ -33,7 +33,7 @@ from embed.search import unusual
 from embed.source import Corpus, read_corpus
 from embed.training import distributed
 from embed.training.inputs import Inputs, build_inputs
-from embed.training.loop import TrainingJob, fit
+from embed.training.loop import TrainingJob, train
 from embed.training.model import AlignmentModel, build_model, embed_all
 from embed.training.reference import take_reference
 from embed.training.split import DrugSplit, sides, split_corpus
@@ -57,7 +57,7 @@ class Pretrained:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTraining:
     """Everything before the first step: corpus, split, inputs, and the knowledge base that they are of."""
 
     corpus: Corpus
@@ -78,7 +78,7 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def prepare(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,
-            begun: Artefact | None = None) -> Prepared:
+            begun: Artefact | None = None) -> PreparedTraining:
     """The corpus of the knowledge base with its features, computed or from the cache, and its scaffold split.
 
     With ``begun``, a run that was started before, the split and everything fitted are that run's own.
@@ -95,10 +95,10 @@ def prepare(engine: Engine, config: PretrainConfig, cache: FeatureCache, device:
     else:
         split, fitted, names = begun.drugs().split(corpus, lineage), begun.fitted(), begun.run["modalities"]
     inputs = build_inputs(corpus, config, cache, device, split.train, fitted, names=names)
-    return Prepared(corpus, split.among(inputs.data.present.any(1).cpu().numpy()), inputs, lineage)
+    return PreparedTraining(corpus, split.among(inputs.data.present.any(1).cpu().numpy()), inputs, lineage)
 
 
-def training_rows(prepared: Prepared, config: PretrainConfig) -> NDArray[np.int64]:
+def training_rows(prepared: PreparedTraining, config: PretrainConfig) -> NDArray[np.int64]:
     """The training drugs of the arm: all that have anything, or only those that have every modality."""
     present = prepared.inputs.data.present.cpu().numpy()[prepared.split.train]
     return prepared.split.train[np.flatnonzero(present.all(1) if config.arm == "intersection" else present.any(1))]
@@ -120,7 +120,7 @@ def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resu
     device = pick_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    distributed.join(device)
+    distributed.join_group(device)
     try:
         if resume is None:
             run_id = distributed.agree(run_id)
@@ -187,7 +187,7 @@ def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uu
             begun = _begin(engine, folder, config, model, prepared)
     job = TrainingJob(model, inputs.data, config, rows, prepared.split.validation, folder, inputs.relations,
                       on_epoch=on_epoch)
-    at = fit(job, resume and (folder / "last.pt").exists())
+    at = train(job, resume and (folder / "last.pt").exists())
     distributed.wait()
     if not (folder / "best.pt").exists():
         raise TrainingDiverged("no epoch had a finite step", hint="nothing was published; lower train.learning_rate")
@@ -212,10 +212,12 @@ def _begun(folder: Path) -> Artefact | None:
             raise CheckpointError(f"run {folder.name[:8]} was begun by release 0.1.0, which did not keep its split",
                                   hint="mkmed embed pretrain starts one that can be resumed")
         return None
-    return artefact.load(folder)
+    return artefact.load_artefact(folder)
 
 
-def _begin(engine: Engine, folder: Path, config: PretrainConfig, model: AlignmentModel, prepared: Prepared) -> Artefact:
+def _begin(
+    engine: Engine, folder: Path, config: PretrainConfig, model: AlignmentModel, prepared: PreparedTraining
+) -> Artefact:
     """The run's artefact with everything that a resumed training must find again."""
     split, inputs, g = prepared.split, prepared.inputs, config.graph
     contents = content_digests(prepared.corpus, inputs.fitted, g.second_step, g.second_weight)
@@ -237,7 +239,7 @@ def _begin(engine: Engine, folder: Path, config: PretrainConfig, model: Alignmen
     return artefact.begin(folder, config, plain(run), drugs, inputs.fitted)
 
 
-def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Prepared,
+def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: PreparedTraining,
             metrics: dict[str, Any], cache: FeatureCache) -> None:
     """Seal the artefact and store the vectors that it gives."""
     corpus, g = prepared.corpus, model_graph(begun)
@@ -268,7 +270,7 @@ def model_graph(begun: Artefact) -> GraphConfig:
     return begun.config().graph
 
 
-def vectors_of(model: AlignmentModel, prepared: Prepared,
+def vectors_of(model: AlignmentModel, prepared: PreparedTraining,
                ) -> tuple[dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]], NDArray[np.bool_]]:
     """``({modality: (drug ids, matrix)}, rests_on)`` of every drug that has anything, as the store wants them."""
     data = prepared.inputs.data
@@ -278,7 +280,9 @@ def vectors_of(model: AlignmentModel, prepared: Prepared,
     return store_form(model.names, data.drug_ids, z, fused, present)
 
 
-def take_evaluation_data(begun: Artefact, model: AlignmentModel, prepared: Prepared, labels: Labels) -> EvaluationData:
+def take_evaluation_data(
+    begun: Artefact, model: AlignmentModel, prepared: PreparedTraining, labels: EvaluationLabels
+) -> EvaluationData:
     """What the run will be measured on, with an untrained model of the same shape beside it."""
     data, corpus = prepared.inputs.data, prepared.corpus
     side = sides(prepared.split, len(corpus))
@@ -312,7 +316,7 @@ def without(model: AlignmentModel, name: str, z: NDArray[np.float32],
     return out
 
 
-def score_held_out(model: AlignmentModel, prepared: Prepared, least: int = 20) -> dict[str, dict[str, float]]:
+def score_held_out(model: AlignmentModel, prepared: PreparedTraining, least: int = 20) -> dict[str, dict[str, float]]:
     """Retrieval between every two towers on the test drugs that have both (at least ``least``), beside chance."""
     data, test = prepared.inputs.data, prepared.split.test
     z, _, present = (part.numpy() for part in embed_all(model, data, test))

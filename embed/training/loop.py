@@ -62,7 +62,7 @@ def seed_of(*parts: int) -> int:
     return int(np.random.SeedSequence([p & 0xFFFFFFFF for p in parts]).generate_state(1, np.uint64)[0]) >> 1
 
 
-def fit(job: TrainingJob, resume: bool = False) -> Progress:
+def train(job: TrainingJob, resume: bool = False) -> Progress:
     """Train until the epochs or the patience are spent; ``best.pt`` in the folder is the best validation epoch.
 
     Raises TrainingDiverged after ``bad_steps`` consecutive steps whose loss or gradient is not finite.
@@ -193,7 +193,7 @@ def _keep(
 
 
 def _restore(job: TrainingJob, optimizer: torch.optim.Optimizer) -> Progress:
-    tensors, meta = checkpoint.load(job.folder / "last.pt")
+    tensors, meta = checkpoint.load_checkpoint(job.folder / "last.pt")
     job.model.load_state_dict(tensors["model"])
     optimizer.load_state_dict(tensors["optimizer"])
     at = Progress(**meta["progress"])

@@ -24,7 +24,7 @@ from recsys.cohorts.tasks import TASKS
 from recsys.experiments.checkpoint import Trained
 from recsys.experiments.decode import select
 from recsys.knowledge.codes import PATH_SYSTEMS, title
-from recsys.orders.codes import normalised
+from recsys.orders.codes import normalised_code
 from recsys.orders.stored import order_of, unpack
 
 if TYPE_CHECKING:
@@ -166,14 +166,14 @@ class RecommenderService:
         if kind == DOOR:
             return self._door(*text.split(": ", 1))
         known = self.vocabularies[kind]
-        for code in (normalised(text, kind), text):
+        for code in (normalised_code(text, kind), text):
             if code is not None and code in known:
                 return (known.index(code),)
         return self._medications(text) if kind == "medication" else ()
 
     def _medications(self, text: str) -> tuple[int, ...]:
         """The numbers of the medications that a finer ATC code, another code or a drug's name stands for."""
-        code, known = normalised(text, "medication") or "", self.vocabularies["medication"]
+        code, known = normalised_code(text, "medication") or "", self.vocabularies["medication"]
         if code.startswith("ATC:"):
             above = tuple(known.index(code[:end]) for end in (9, 8, 7, 5) if code[:end] in known and len(code) > end)
             if above:
@@ -190,7 +190,7 @@ class RecommenderService:
         """What a code as written means in words; empty where no table says it, and for codes that are words."""
         if kind == "medication":
             return ", ".join(self.knowledge.names[number] for number in self.numbers(kind, text))
-        code = normalised(text, kind) or ""
+        code = normalised_code(text, kind) or ""
         return "" if kind == DOOR or code.partition(":")[0] in PATH_SYSTEMS else title(code) or ""
 
     def histories(self, patients: Sequence[Patient]) -> tuple[Histories, list[Coverage]]:
@@ -272,7 +272,7 @@ class RecommenderService:
     def ingredients(self, text: str) -> tuple[str, ...]:
         """The keys of the ingredients of a medication as written; all those of a class."""
         known, vocabulary = self.knowledge.ingredients, self.vocabularies["medication"]
-        if text not in vocabulary and normalised(text, "medication") not in vocabulary and self.orders is not None:
+        if text not in vocabulary and normalised_code(text, "medication") not in vocabulary and self.orders is not None:
             resolved = self.orders.resolver.resolve(order_of(text))
             if resolved.ingredients:
                 return resolved.keys

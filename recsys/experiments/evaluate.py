@@ -33,7 +33,7 @@ class Choices:
     platt: Platt
 
 
-def choose(recommender: Recommender, validation: Histories) -> Choices:
+def choose_thresholds(recommender: Recommender, validation: Histories) -> Choices:
     """The threshold with the best Jaccard, the rule with the best Jaccard at the DDI target, and Platt's numbers."""
     keep = validation.scored
     if not keep.any():

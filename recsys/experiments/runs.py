@@ -32,7 +32,7 @@ from recsys.cohorts.files import load_cohort
 from recsys.cohorts.tasks import TASKS, split_cohort
 from recsys.experiments.checkpoint import Trained, save_recommender
 from recsys.experiments.config import Config, settled
-from recsys.experiments.evaluate import Choices, Evaluation, choose, evaluate
+from recsys.experiments.evaluate import Choices, Evaluation, choose_thresholds, evaluate
 from recsys.experiments.run_folders import (
     find_folder,
     forget_unsaved_epochs,
@@ -149,7 +149,7 @@ def controlled(knowledge: Knowledge, config: Config) -> Knowledge:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedRecommender:
     """A trained recommender with its choices, and how long it took."""
 
     recommender: Recommender
@@ -159,7 +159,7 @@ class Fitted:
 
 
 def fit(config: Config, data: Data, *, log: Log | None = None, folder: Path | None = None,
-        resume: bool = False) -> Fitted:
+        resume: bool = False) -> FittedRecommender:
     """The recommender that the configuration names, trained, with its choices on the validation patients."""
     rows: list[dict[str, Any]] = []
 
@@ -174,7 +174,7 @@ def fit(config: Config, data: Data, *, log: Log | None = None, folder: Path | No
     model = recommender_of(config)(data.sizes, data.knowledge, config)
     model.fit(data.train, data.validation, log=note, folder=folder, resume=resume)
     spent = time.process_time() - begun
-    return Fitted(model, choose(model, data.validation), rows, spent)
+    return FittedRecommender(model, choose_thresholds(model, data.validation), rows, spent)
 
 
 def fitted_batch(config: Config, patients: int) -> Config:
@@ -285,7 +285,7 @@ def subgroups(encoded: Encoded, side: str = "test") -> dict[str, np.ndarray]:
             if (attribute := encoded.cohort.attributes.get(name)) for place, level in enumerate(attribute.levels)}
 
 
-def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted: Fitted, result: Evaluation,
+def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted: FittedRecommender, result: Evaluation,
            report: Mapping[str, Any]) -> None:
     scored = data.train.scored
     meta = {"run": folder.name, "cohort": report["cohort"], "task": config.task,
@@ -301,7 +301,7 @@ def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted:
     draw_curves(read_metrics(folder), folder / "curves.svg")
 
 
-def plan(config: Config, settings: Settings, engine: Engine | None) -> dict[str, Any]:
+def plan_run(config: Config, settings: Settings, engine: Engine | None) -> dict[str, Any]:
     """What a run would do: sizes, steps and parameters, with everything loaded and nothing trained."""
     data = load_data(config, settings, engine)
     config = fitted_batch(settled(config, data.encoded.cohort), data.train.patients)

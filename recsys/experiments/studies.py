@@ -33,12 +33,12 @@ from recsys.cohorts.files import cohorts_folder, load_cohort
 from recsys.cohorts.tasks import TASKS
 from recsys.experiments.bootstrap import NAMES, patient_sums
 from recsys.experiments.config import Config, from_json, settled
-from recsys.experiments.crossed import Interval, Tests, difference, gather, holm
+from recsys.experiments.crossed import Interval, Tests, difference, gather_tests, holm
 from recsys.experiments.decode import select
-from recsys.experiments.evaluate import choose
+from recsys.experiments.evaluate import choose_thresholds
 from recsys.experiments.metrics import visit_metrics
 from recsys.experiments.runs import Data, encoded_for, knowledge_for
-from recsys.knowledge.evidence import standardised
+from recsys.knowledge.evidence import doubly_centred
 from recsys.knowledge.table import Knowledge
 from recsys.registry import recommender_of
 
@@ -157,7 +157,7 @@ def divide(study: Study, job: StudyJob, settings: Settings) -> tuple[Cohort, Spl
         return cohort, patient_split(cohort, job.seed)
     if study.other:
         return beside(cohort, load_cohort(study.other, settings), job.seed)
-    return cohort, left_out(cohort, job.point, job.seed)
+    return cohort, hold_out_sites(cohort, job.point, job.seed)
 
 
 def beside(first: Cohort, second: Cohort, seed: int) -> tuple[Cohort, Split]:
@@ -186,7 +186,7 @@ def beside(first: Cohort, second: Cohort, seed: int) -> tuple[Cohort, Split]:
     return joined, Split(np.sort(own[:cut]), np.sort(own[cut:]), test, rule=rule)
 
 
-def left_out(cohort: Cohort, attribute: str, seed: int) -> Split:
+def hold_out_sites(cohort: Cohort, attribute: str, seed: int) -> Split:
     """A split that tests on a sixth of the values of an attribute (hospitals) and validates on another sixth."""
     if attribute not in cohort.attributes:
         raise UsageError(f"cohort {cohort.name!r} does not know the {attribute} of a visit",
@@ -214,9 +214,9 @@ def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded, engine: Any) 
     if job.arm.knowledge == "no-process":
         return replace(knowledge, known=np.zeros_like(knowledge.known))
     if job.arm.knowledge == "ecfp4":
-        from recsys.knowledge.molecules import fingerprints
+        from recsys.knowledge.molecules import mean_fingerprints
 
-        vectors, known = fingerprints(knowledge.smiles)
+        vectors, known = mean_fingerprints(knowledge.smiles)
         titles = knowledge.evidence.titles_alone() if knowledge.evidence is not None else None
         return replace(knowledge, vectors=vectors, known=known, evidence=titles)
     return knowledge
@@ -229,7 +229,7 @@ def seen_after(encoded: Encoded) -> NDArray[np.float32]:
     count = (has.T @ given).toarray()
     expected = np.asarray(has.sum(0)).ravel()[:, None] * np.asarray(given.mean(0)).ravel()[None, :]
     table = np.log((count + 0.5) / (expected + 0.5)).astype(np.float32)
-    table = standardised(table, np.ones(len(table), bool), np.ones(table.shape[1], bool))
+    table = doubly_centred(table, np.ones(len(table), bool), np.ones(table.shape[1], bool))
     return np.stack([table] * 3)
 
 
@@ -252,7 +252,7 @@ def tested(config: Config, data: Data) -> Found:
     """The per-patient sums of a trained recommender's free rule on the test patients."""
     model = recommender_of(config)(data.sizes, data.knowledge, config)
     model.fit(data.train, data.validation)
-    decision, keep = choose(model, data.validation).free, data.test.scored
+    decision, keep = choose_thresholds(model, data.validation).free, data.test.scored
     probability, target = model.predict_proba(data.test)[keep], data.test.target(np.flatnonzero(keep))
     chosen = select(probability, decision, data.knowledge.interactions.matrix)
     table = visit_metrics(probability, chosen, target, data.knowledge.interactions.matrix, data.test.unseen[keep])
@@ -382,14 +382,14 @@ def table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> lis
     units = 1 + max(int(part[0].max(initial=0)) for parts in found.values() for part in parts)
     rows: list[dict[str, Any]] = []
     for point in study.points:
-        arms = {arm.name: gather(found[point, arm.name], units) for arm in study.arms}
+        arms = {arm.name: gather_tests(found[point, arm.name], units) for arm in study.arms}
         against = {name: difference(tests, arms[NULL]) for name, tests in arms.items() if name != NULL}
         corrected = holm({name: intervals[deciding(study)].p for name, intervals in against.items()})
         for name, tests in arms.items():
             row: dict[str, Any] = {"point": point, "arm": name, "seeds": len(study.seeds),
                                    "tests": int(tests.counts.sum()), **dict(zip(metrics, tests.means(), strict=True))}
             for metric, interval in zip(metrics, against.get(name, ()), strict=False):
-                row[f"{metric} − null"] = said(interval)
+                row[f"{metric} − null"] = interval_text(interval)
             row["p (Holm)"] = corrected.get(name)
             rows.append(row)
     return rows
@@ -400,7 +400,7 @@ def deciding(study: Study) -> int:
     return METRICS[study.kind].index("auroc" if study.kind == "coldstart" else "prauc")
 
 
-def said(interval: Interval) -> str:
+def interval_text(interval: Interval) -> str:
     """The difference and its interval, e.g. ``+0.012 (+0.004 to +0.020)``."""
     return f"{interval.difference:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
 
@@ -412,7 +412,7 @@ def verdicts(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> 
     names = {arm.name for arm in study.arms}
     rows = []
     for point in study.points if {NULL, "all", ORACLE} <= names else ():
-        arms = {arm.name: gather(found[point, arm.name], units) for arm in study.arms}
+        arms = {arm.name: gather_tests(found[point, arm.name], units) for arm in study.arms}
         control = difference(arms[ORACLE], arms[NULL])[metric]
         gain = difference(arms["all"], arms[NULL])[metric]
         beyond = difference(arms["all"], arms["shuffled"])[metric] if "shuffled" in arms else None
@@ -424,8 +424,9 @@ def verdicts(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> 
             text = "it helps, but shuffled knowledge helps as well"
         else:
             text = "no gain that the interval tells from zero"
-        rows.append({"point": point, "verdict": text, "all − null": said(gain),
-                     "all − shuffled": said(beyond) if beyond else "", "oracle − null": said(control)})
+        rows.append({"point": point, "verdict": text, "all − null": interval_text(gain),
+                     "all − shuffled": interval_text(beyond) if beyond else "",
+                     "oracle − null": interval_text(control)})
     return rows
 
 

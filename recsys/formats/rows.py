@@ -141,7 +141,7 @@ def read_codes(
         "CASE WHEN s.visit = '' THEN -2 ELSE coalesce(v.number, -1) END AS visit, s.key",
         first=f"whole(s.{visit_column}) AS visit, {cells(tuple(columns))} AS key",
         join=f"LEFT JOIN {visits.sql} v ON v.id = s.visit")
-    return coded(export, table, staged, code)
+    return code_rows(export, table, staged, code)
 
 
 def no_pairs(table: str) -> CodePairs:
@@ -150,7 +150,7 @@ def no_pairs(table: str) -> CodePairs:
     return CodePairs(table, empty, empty, empty, [])
 
 
-def coded(
+def code_rows(
     export: Export, table: str, staged: str, code: Callable[[tuple[str, ...]], Coded], *, kind: str = "",
     lost: Mapping[int, str] | None = None,
 ) -> CodePairs:

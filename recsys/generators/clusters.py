@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from recsys.cohorts.cohort import Cohort
 from recsys.generators.classes import bundled_classes, class_interactions, relatedness
-from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, choose, zipf
+from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, draw_choices, zipf
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _codes(patients: _Patients, kind: str, mean: float, active: NDArray[np.bool_
     first = np.searchsorted(members, np.arange(len(active)))
     source = conditions[first[rows] + (rng.random(len(rows)) * active.sum(1)[rows]).astype(np.int64)]
     source[rng.random(len(rows)) < world.dials.noise] = world.dials.conditions
-    return rows, choose(rng, world.emission[kind], source)
+    return rows, draw_choices(rng, world.emission[kind], source)
 
 
 def _draw(rng: np.random.Generator, counts: NDArray[np.int64], world: World) -> dict[str, Pairs]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from recsys.cohorts.cohort import Cohort
 from recsys.generators.classes import bundled_classes, class_interactions, relatedness
-from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, choose, zipf
+from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, draw_choices, zipf
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class _Course:
         known = counts[rows] > 0
         drawn = (rng.random(len(rows)) * counts[rows]).astype(np.int64)
         origin = classes[np.minimum(first[rows] + drawn, max(len(classes) - 1, 0))]
-        related = choose(rng, self.world.relatives, origin)
+        related = draw_choices(rng, self.world.relatives, origin)
         anything = rng.integers(given.shape[1], size=len(rows))
         given[rows, np.where(known & (rng.random(len(rows)) < dials.relatives), related, anything)] = True
         return given

@@ -77,7 +77,9 @@ def visit_times(rng: np.random.Generator, counts: NDArray[np.int64]) -> NDArray[
     return (running - np.repeat(before, counts)).astype(np.int64)
 
 
-def choose(rng: np.random.Generator, cumulative: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def draw_choices(
+    rng: np.random.Generator, cumulative: NDArray[np.float64], rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """One draw from each of the given rows of a table of cumulative probabilities [rows, choices]."""
     drawn = rng.random(len(rows))
     result = np.empty(len(rows), dtype=np.int64)

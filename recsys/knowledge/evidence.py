@@ -62,12 +62,12 @@ class CodeEvidence:
         return replace(self, tables=self.tables[:, order], titles=self.titles[order])
 
 
-def unit(rows: NDArray[np.floating]) -> Floats:
+def unit_rows(rows: NDArray[np.floating]) -> Floats:
     """The rows divided by their lengths; a row of zeros stays one."""
     return (rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-9)).astype(np.float32)
 
 
-def standardised(table: Floats, titled: NDArray[np.bool_], known: NDArray[np.bool_]) -> Floats:
+def doubly_centred(table: Floats, titled: NDArray[np.bool_], known: NDArray[np.bool_]) -> Floats:
     """A table [C, K] centred by medication, then by code, over the code's standard deviation; zero outside."""
     inside = titled[:, None] & known[None, :]
     table = np.where(inside, table - table[titled].mean(0, keepdims=True) if titled.any() else 0.0, 0.0)
@@ -85,7 +85,7 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
     """
     titles = [title(code) or "" for code in codes]
     titled = np.array([bool(text) for text in titles], bool)
-    sentences = unit(_encoded(encode, titles))
+    sentences = unit_rows(_encoded(encode, titles))
     wanted = {drug for members in drugs for drug in members}
     place = {int(drug): row for row, drug in enumerate(fused_ids)}
     texts = [(text.drug_id, text.text) for text in query.texts(connection) if text.drug_id in wanted]
@@ -93,12 +93,13 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
     names = sorted({name for _, name in treated})
     number = {name: row for row, name in enumerate(names)}
     tables = (
-        _table(unit(align(sentences)) @ unit(fused).T, {d: [place[d]] for d in wanted if d in place}, drugs),
-        _table(sentences @ unit(_encoded(encode, [text for _, text in texts])).T,
+        _table(unit_rows(align(sentences)) @ unit_rows(fused).T, {d: [place[d]] for d in wanted if d in place}, drugs),
+        _table(sentences @ unit_rows(_encoded(encode, [text for _, text in texts])).T,
                _grouped((drug, row) for row, (drug, _) in enumerate(texts)), drugs),
-        _table(sentences @ unit(_encoded(encode, names)).T, _grouped((d, number[name]) for d, name in treated), drugs),
+        _table(sentences @ unit_rows(_encoded(encode, names)).T, _grouped((d, number[name]) for d, name in treated),
+               drugs),
     )
-    return CodeEvidence(tuple(codes), np.stack([standardised(table, titled, known) for table, known in tables]),
+    return CodeEvidence(tuple(codes), np.stack([doubly_centred(table, titled, known) for table, known in tables]),
                         sentences * titled[:, None])
 
 

@@ -111,7 +111,7 @@ def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[st
 
     try:
         run = published_run(engine)
-        trained = Embedder(artefact.load(runs / str(run)), FeatureCache(cache))
+        trained = Embedder(artefact.load_artefact(runs / str(run)), FeatureCache(cache))
     except (NotFound, CheckpointError) as error:
         say(f"{error.message}: the titles of codes are not read")
         return None

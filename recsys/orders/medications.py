@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 
 from kb.errors import UsageError
 from recsys.formats.contract import CodePairs
-from recsys.orders.classes import LEVELS, ambiguous, choose, is_combination
+from recsys.orders.classes import LEVELS, ambiguous, choose_code, is_combination
 from recsys.orders.order import Order
 from recsys.orders.own_map import OwnMap
 from recsys.orders.resolve import Resolved, Resolver, empty_resolver, read_resolver
@@ -55,7 +55,7 @@ def check_protocol(protocol: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class OrderLabels:
     """The labels of one order, each with the ingredient behind it, or the reason why there are none."""
 
     pairs: tuple[tuple[str, str], ...] = ()
@@ -84,21 +84,21 @@ class MedicationMap:
         labels = self.label(Order.parse(key))
         return labels.reason or labels.labels
 
-    def label(self, order: Order) -> Labels:
+    def label(self, order: Order) -> OrderLabels:
         """The labels of an order."""
         resolved = self.resolver.resolve(order)
         how = tuple(dict.fromkeys(one.how for one in resolved.ingredients)) or (("class",) if resolved.product else ())
         if not resolved.found:
-            return Labels(reason=resolved.reason, remarks=resolved.remarks)
+            return OrderLabels(reason=resolved.reason, remarks=resolved.remarks)
         if self.level == INGREDIENT:
-            return Labels(tuple((key, key) for key in resolved.keys), how=how, remarks=resolved.remarks)
+            return OrderLabels(tuple((key, key) for key in resolved.keys), how=how, remarks=resolved.remarks)
         remarks = list(resolved.remarks)
         pairs = self._every(resolved, order) if self.protocol == "literature" else self._one(resolved, order, remarks)
         length = LEVELS[self.level]
         fine = tuple(dict.fromkeys((f"ATC:{code[:length]}", key) for code, key in pairs if len(code) >= length))
         if fine:
-            return Labels(fine, how=how, remarks=tuple(remarks))
-        return Labels(reason=TOO_COARSE if any(code for code, _ in pairs) else NO_ATC, remarks=tuple(remarks))
+            return OrderLabels(fine, how=how, remarks=tuple(remarks))
+        return OrderLabels(reason=TOO_COARSE if any(code for code, _ in pairs) else NO_ATC, remarks=tuple(remarks))
 
     def _one(self, resolved: Resolved, order: Order, remarks: list[str]) -> list[tuple[str, str]]:
         """(ATC code, ingredient): one code for each ingredient, or the source's code of the combination for all."""
@@ -107,14 +107,14 @@ class MedicationMap:
         mixed = [code for code in order.atc if is_combination(code)]
         length = LEVELS[self.level]
         if mixed and len(resolved.ingredients) > 1:
-            code = choose(mixed, resolved.route, resolved.texts, least=length)
+            code = choose_code(mixed, resolved.route, resolved.texts, least=length)
             return pairs + [(code, one.key) for one in resolved.ingredients]
         milligrams = max((float(n) for text in resolved.texts for n in _MILLIGRAMS.findall(text.lower())), default=0.0)
         for one in resolved.ingredients:
             own = self.resolver.codes(one.drug)
             said = [code for code in order.atc if not own or any(known.startswith(code[:5]) for known in own)]
             codes = said if said and alone else own
-            code = choose(codes, resolved.route, resolved.texts, milligrams=milligrams, least=length)
+            code = choose_code(codes, resolved.route, resolved.texts, milligrams=milligrams, least=length)
             if ambiguous(codes, resolved.route, resolved.texts, length, milligrams=milligrams):
                 remarks.append(SEVERAL_FIT)
             pairs.append((code, one.key))

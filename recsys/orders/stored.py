@@ -12,7 +12,7 @@ import zlib
 from typing import Any
 
 from kb.names.lexicon import Lexicon, Meaning
-from recsys.orders.codes import MEDICATION, normalised
+from recsys.orders.codes import MEDICATION, normalised_code
 from recsys.orders.medications import MedicationMap
 from recsys.orders.order import Order
 from recsys.orders.resolve import Resolver
@@ -61,7 +61,7 @@ def _long(short: int | list[Any]) -> Meaning:
 
 def order_of(text: str) -> Order:
     """The order that a text stands for: a code with its system, or a name as ordered."""
-    code = normalised(text, MEDICATION) or ""
+    code = normalised_code(text, MEDICATION) or ""
     system, _, value = code.partition(":")
     if system == "ATC":
         return Order(atc=(value,))

@@ -141,7 +141,7 @@ def test_resume_goes_on_with_the_split_that_the_run_began_with(fresh_database, h
     with pytest.raises(Interrupted):
         job.pretrain(fresh_database, home, load_config(sets=QUICK), on_epoch=stop)
     folder = next((home.runs / "pretrain").glob("*"))
-    begun = artefact.load(folder)
+    begun = artefact.load_artefact(folder)
     assert begun.state == "open"
     with pytest.raises(CheckpointError, match="not finished"):
         begun.weights()
@@ -164,7 +164,7 @@ def test_resume_goes_on_with_the_split_that_the_run_began_with(fresh_database, h
     here = set(names_of(fresh_database))
     assert seen["train"] == {i for i, s in side.items() if s == 0 and i in here}
     assert seen["held"] == {i for i, s in side.items() if s == 1 and i in here}
-    sealed = artefact.load(done.folder)
+    sealed = artefact.load_artefact(done.folder)
     assert sealed.sealed and sealed.bytes_of("fitted.safetensors") == fitted
     kept = evaluation.read_evaluation_data(sealed)
     assert {int(i) for i in kept.drug_id[kept.side == 2]} == {i for i, s in side.items() if s == 2 and i in here}
@@ -188,7 +188,7 @@ def finished(filled, place):
 
 
 def test_the_folder_is_hashed_and_says_what_went_in(finished):
-    run = artefact.load(finished.folder)
+    run = artefact.load_artefact(finished.folder)
     assert run.sealed and not [name for name in run.files if name.endswith(".pt")]
     card = run.json("card.json")
     assert card["licences"] and {one["licence"] for one in card["licences"]} == {"CC0-1.0"} and card["share"] == "open"
@@ -214,7 +214,7 @@ def test_an_altered_file_is_refused_and_never_replaced(filled, place, finished, 
 
 
 def test_a_run_travels_as_one_file_and_needs_no_database(finished, tmp_path, monkeypatch):
-    run = artefact.load(finished.folder)
+    run = artefact.load_artefact(finished.folder)
     artefact.export(run, tmp_path / "run.tar.gz")
     artefact.export(run, tmp_path / "again.tar.gz")
     assert (tmp_path / "run.tar.gz").read_bytes() == (tmp_path / "again.tar.gz").read_bytes()
@@ -230,7 +230,7 @@ def test_a_run_travels_as_one_file_and_needs_no_database(finished, tmp_path, mon
 @pytest.mark.parametrize("harm", ["byte", "outside", "link", "cut", "other"])
 def test_a_file_that_is_no_exported_run_leaves_nothing(finished, tmp_path, harm):
     path = tmp_path / "run.tar.gz"
-    artefact.export(artefact.load(finished.folder), path)
+    artefact.export(artefact.load_artefact(finished.folder), path)
     inside = tmp_path / "open"
     with tarfile.open(path) as archive:
         archive.extractall(inside, filter="data")
@@ -255,7 +255,7 @@ def test_a_file_that_is_no_exported_run_leaves_nothing(finished, tmp_path, harm)
 
 
 def test_an_imported_run_gets_vectors_for_the_drugs_that_are_here(filled, place, finished, fresh_database, tmp_path):
-    artefact.export(artefact.load(finished.folder), tmp_path / "run.tar.gz")
+    artefact.export(artefact.load_artefact(finished.folder), tmp_path / "run.tar.gz")
     brought, _ = artefact.import_(tmp_path / "run.tar.gz", tmp_path / "runs")
     fill(fresh_database)
     add(fresh_database, new_drugs(3))
@@ -276,7 +276,7 @@ def as_old(folder: Path, to: Path) -> Path:
     old = to / folder.name
     shutil.copytree(folder, old)
     tensors, meta = checkpoint.load_exactly(old / "best.pt")
-    fitted = artefact.load(folder).fitted()
+    fitted = artefact.load_artefact(folder).fitted()
     states = {name: one.state() for name, one in fitted.projections.items()}
     for path in old.iterdir():
         if path.suffix == ".safetensors" or path.name in ("artefact.json", "run.json", "card.json", "card.md"):

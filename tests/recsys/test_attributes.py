@@ -11,11 +11,11 @@ from kb.errors import DataError, UsageError
 from kb.settings import load_settings
 from recsys.cohorts.cohort import UNKNOWN_TIME, Attribute, Cohort
 from recsys.cohorts.files import load_cohort, private_cohorts_folder, save_cohort
-from recsys.cohorts.prepare import choose, prepare
+from recsys.cohorts.prepare import choose_visits, prepare
 from recsys.formats import FORMATS
 from recsys.formats.contract import Limits
 from recsys.formats.meds_writer import write_meds
-from recsys.orders.medications import Labels, MedicationMap, map_orders
+from recsys.orders.medications import MedicationMap, OrderLabels, map_orders
 
 DATA = Path(__file__).parents[2] / "mkmed" / "demo" / "data"
 DAY = 86_400
@@ -25,12 +25,12 @@ class Classes(MedicationMap):
     """Spreads orders over a few ATC classes, so that a cohort has codes that MEDS can carry."""
 
     def label(self, order):
-        return Labels(((f"ATC:{'ABCD'[len(order.key) % 4]}{len(order.key) % 90 + 10}A", ""),))
+        return OrderLabels(((f"ATC:{'ABCD'[len(order.key) % 4]}{len(order.key) % 90 + 10}A", ""),))
 
 
 def made(name, folder, min_visits=1):
     recorded = FORMATS[name].read(DATA / folder, {}, Limits())
-    return choose(name, recorded, map_orders(recorded.pairs["medication"], Classes("3")), ("diagnosis",), min_visits)
+    return choose_visits(name, recorded, map_orders(recorded.pairs["medication"], Classes("3")), ("diagnosis",), min_visits)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_cohort_written_as_meds_is_read_back(mimic4, tmp_path):
     codes = pq.read_table(tmp_path / "out" / meds.code_metadata_filepath)["code"].to_pylist()
     assert len(codes) == sum(len(v) for v in mimic4.vocabularies.values())
     recorded = FORMATS["meds"].read(tmp_path / "out", {}, Limits())
-    again = choose("meds", recorded, map_orders(recorded.pairs["medication"], MedicationMap("3")), ("diagnosis",), 1)
+    again = choose_visits("meds", recorded, map_orders(recorded.pairs["medication"], MedicationMap("3")), ("diagnosis",), 1)
     assert again.vocabularies == mimic4.vocabularies and again.codes == mimic4.codes
     assert np.array_equal(again.visit_time, mimic4.visit_time) and np.array_equal(again.visit_patient, mimic4.visit_patient)
     assert again.attributes["sex"].levels == mimic4.attributes["sex"].levels

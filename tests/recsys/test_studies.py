@@ -14,7 +14,7 @@ from kb.errors import DataError, UsageError
 from kb.settings import load_settings
 from recsys.cohorts.cohort import KINDS, Attribute, Cohort, Vocabulary
 from recsys.cohorts.files import save_cohort
-from recsys.experiments.crossed import difference, gather, holm
+from recsys.experiments.crossed import difference, gather_tests, holm
 from recsys.experiments.studies import (
     ARMS,
     COLD_ARMS,
@@ -22,7 +22,7 @@ from recsys.experiments.studies import (
     beside,
     curve_points,
     folder_of,
-    left_out,
+    hold_out_sites,
     run_study,
     stripped,
     table,
@@ -43,7 +43,7 @@ def found(values: np.ndarray, seeds: int = 4, units: int = 30, share: float = 0.
 
 def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
     base = np.random.default_rng(1).random(30)
-    first, second = gather(found(base + 0.1), 30), gather(found(base), 30)
+    first, second = gather_tests(found(base + 0.1), 30), gather_tests(found(base), 30)
     interval = difference(first, second)[0]
     assert interval.low == pytest.approx(0.1) and interval.high == pytest.approx(0.1) and interval.p < 0.01
 
@@ -51,15 +51,15 @@ def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
 def test_seeds_that_test_the_same_patients_again_do_not_make_the_interval_narrow() -> None:
     rng = np.random.default_rng(2)
     noise = rng.standard_normal(30)
-    once = difference(gather(found(noise, seeds=1, share=1.0), 30), gather(found(noise * 0, seeds=1, share=1.0), 30))[0]
-    many = difference(gather(found(noise, seeds=16, share=1.0), 30), gather(found(noise * 0, seeds=16, share=1.0), 30))[0]
+    once = difference(gather_tests(found(noise, seeds=1, share=1.0), 30), gather_tests(found(noise * 0, seeds=1, share=1.0), 30))[0]
+    many = difference(gather_tests(found(noise, seeds=16, share=1.0), 30), gather_tests(found(noise * 0, seeds=16, share=1.0), 30))[0]
     assert many.high - many.low > 0.8 * (once.high - once.low)
 
 
 def test_arms_that_were_tested_on_other_patients_are_not_compared() -> None:
     values = np.ones(30)
     with pytest.raises(DataError, match="not tested on the same"):
-        difference(gather(found(values, seed=0), 30), gather(found(values, seed=1), 30))
+        difference(gather_tests(found(values, seed=0), 30), gather_tests(found(values, seed=1), 30))
 
 
 def test_holm_is_that_of_the_textbook() -> None:
@@ -95,13 +95,13 @@ def test_a_hospital_is_on_one_side_only() -> None:
     cohort = make_cohort(patients=90)
     places = np.array([f"hospital {p % 9}" for p in cohort.visit_patient])
     cohort = replace(cohort, attributes={"hospital": Attribute.from_texts(list(places))})
-    split = left_out(cohort, "hospital", 0)
+    split = hold_out_sites(cohort, "hospital", 0)
     of = places[cohort.patient_indptr[:-1]]
     train, validation, test = (set(of[side]) for side in (split.train, split.validation, split.test))
     assert train and validation and test
     assert not (train & test or train & validation or validation & test)
     with pytest.raises(UsageError, match="does not know the ward"):
-        left_out(cohort, "ward", 0)
+        hold_out_sites(cohort, "ward", 0)
 
 
 def test_two_cohorts_beside_one_another_keep_their_codes() -> None:
