@@ -198,7 +198,7 @@ def export(
     else:
         found = artefact.load_artefact(run_folder.find_folder(settings, run))
     path = out or Path(f"mkmed-{found.folder.name[:8]}.tar.gz")
-    artefact.export(found, path)
+    artefact.export_artefact(found, path)
     output.write(str(path))
 
 

@@ -133,6 +133,7 @@ PROTOCOLS = {
     "draw": "a Figure of what the module makes", "draw_curves": "a training's curves as a picture",
     "find_folder": "a run's folder by the start of its id", "read_config": "a run's configuration",
     "read_metrics": "a run's metrics", "load_run": "a finished run", "list_runs": "the runs of a stage",
+    "evaluate": "how good a run is", "explain": "why an answer is what it is",
     "load_config": "a configuration from TOML and --set", "from_json": "a configuration from JSON",
 }
 """Names that several modules define for their own kind of one and the same thing."""

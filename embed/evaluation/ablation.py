@@ -29,7 +29,7 @@ from embed.registry import ANCHOR
 from embed.runs import checkpoint
 from embed.training.data import Dataset
 from embed.training.inputs import Inputs
-from embed.training.job import PreparedTraining, prepare, training_rows
+from embed.training.job import PreparedTraining, prepare_training, training_rows
 from embed.training.loop import TrainingJob, train
 from embed.training.model import build_model, embed_all
 from kb.errors import UsageError
@@ -117,7 +117,7 @@ def ablate(
     labels: EvaluationLabels | None = None
     for seed in seeds:
         seeded = dataclasses.replace(config, seed=seed)
-        whole = prepare(engine, seeded, cache, device)
+        whole = prepare_training(engine, seeded, cache, device)
         labels = labels or read_labels(engine, whole.corpus.drug_ids)
         known = [m for m in config.modalities if m in whole.inputs.data.tables]
         for arm, chosen in arms(known, subsets):

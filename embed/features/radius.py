@@ -20,7 +20,7 @@ ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 34, 35, 53, 3, 11, 19, 12, 20, 38,
 _INDEX = {number: k for k, number in enumerate(ELEMENTS)}
 
 
-def neighbours(position: NDArray[np.float32], cutoff: float, most: int) -> NDArray[np.int64]:
+def radius_neighbours(position: NDArray[np.float32], cutoff: float, most: int) -> NDArray[np.int64]:
     """Directed pairs (E, 2), (near atom, atom), sorted by atom: its nearest ``most`` within the cutoff."""
     n = len(position)
     if n < 2:
@@ -59,7 +59,7 @@ def read_conformers(blocks: Sequence[str], cutoff: float, most: int, hydrogens: 
         done.append(index)
         x.append(_atoms(mol))
         positions.append(position)
-        edges.append(neighbours(position, cutoff, most))
+        edges.append(radius_neighbours(position, cutoff, most))
     if not done:
         shapes = {"atom.x": 5, "atom.position": 3, "edge.ends": 2}
         empty: dict[str, NDArray[Any]] = {name: np.zeros((0, width), np.int16) for name, width in shapes.items()}

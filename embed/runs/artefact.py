@@ -231,7 +231,7 @@ def _load_old(folder: Path) -> OldArtefact:
     return OldArtefact(folder, "sealed", {}, {"release": "0.1.0", "encoders": facts.get("encoders", {})})
 
 
-def export(artefact: Artefact, path: Path) -> None:
+def export_artefact(artefact: Artefact, path: Path) -> None:
     """Write a finished run as one file (.tar.gz), the same bytes each time; a damaged one raises CheckpointError."""
     if isinstance(artefact, OldArtefact) or not artefact.sealed:
         raise UsageError(f"run {artefact.folder.name[:8]} is not finished, or of a release before 0.2.0",

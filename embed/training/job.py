@@ -77,7 +77,7 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def prepare(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,
+def prepare_training(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,
             begun: Artefact | None = None) -> PreparedTraining:
     """The corpus of the knowledge base with its features, computed or from the cache, and its scaffold split.
 
@@ -176,7 +176,7 @@ def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uu
     cache = FeatureCache(settings.cache / "features")
     begun = _begun(folder) if resume else None
     with distributed.first_alone():
-        prepared = prepare(engine, config, cache, device, begun)
+        prepared = prepare_training(engine, config, cache, device, begun)
     inputs, rows = prepared.inputs, training_rows(prepared, config)
     model = build_model(config, inputs.data).to(device)
     if distributed.rank() == 0:

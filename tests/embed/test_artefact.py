@@ -215,8 +215,8 @@ def test_an_altered_file_is_refused_and_never_replaced(filled, place, finished, 
 
 def test_a_run_travels_as_one_file_and_needs_no_database(finished, tmp_path, monkeypatch):
     run = artefact.load_artefact(finished.folder)
-    artefact.export(run, tmp_path / "run.tar.gz")
-    artefact.export(run, tmp_path / "again.tar.gz")
+    artefact.export_artefact(run, tmp_path / "run.tar.gz")
+    artefact.export_artefact(run, tmp_path / "again.tar.gz")
     assert (tmp_path / "run.tar.gz").read_bytes() == (tmp_path / "again.tar.gz").read_bytes()
     brought, new = artefact.import_(tmp_path / "run.tar.gz", tmp_path / "elsewhere")
     assert new and brought.digest == run.digest
@@ -230,7 +230,7 @@ def test_a_run_travels_as_one_file_and_needs_no_database(finished, tmp_path, mon
 @pytest.mark.parametrize("harm", ["byte", "outside", "link", "cut", "other"])
 def test_a_file_that_is_no_exported_run_leaves_nothing(finished, tmp_path, harm):
     path = tmp_path / "run.tar.gz"
-    artefact.export(artefact.load_artefact(finished.folder), path)
+    artefact.export_artefact(artefact.load_artefact(finished.folder), path)
     inside = tmp_path / "open"
     with tarfile.open(path) as archive:
         archive.extractall(inside, filter="data")
@@ -255,7 +255,7 @@ def test_a_file_that_is_no_exported_run_leaves_nothing(finished, tmp_path, harm)
 
 
 def test_an_imported_run_gets_vectors_for_the_drugs_that_are_here(filled, place, finished, fresh_database, tmp_path):
-    artefact.export(artefact.load_artefact(finished.folder), tmp_path / "run.tar.gz")
+    artefact.export_artefact(artefact.load_artefact(finished.folder), tmp_path / "run.tar.gz")
     brought, _ = artefact.import_(tmp_path / "run.tar.gz", tmp_path / "runs")
     fill(fresh_database)
     add(fresh_database, new_drugs(3))
@@ -296,7 +296,7 @@ def test_a_run_of_the_first_release_is_read_as_far_as_it_goes(finished, tmp_path
     with pytest.raises(CheckpointError):
         evaluation.evaluate(old.artefact)
     with pytest.raises(UsageError):
-        artefact.export(old.artefact, tmp_path / "x.tar.gz")
+        artefact.export_artefact(old.artefact, tmp_path / "x.tar.gz")
 
 
 def test_every_known_molecule_finds_itself_first_and_forms_of_it_are_told(filled, place, finished):

@@ -13,7 +13,7 @@ from embed.encoders.molecule import FragmentAttention, MoleculeEncoder
 from embed.encoders.property import PropertyEncoder
 from embed.encoders.structure import GvpMessage
 from embed.features.packed import Packed, vectors
-from embed.features.radius import neighbours, read_conformers
+from embed.features.radius import radius_neighbours, read_conformers
 from embed.registry import ANCHOR, ENCODERS
 from embed.training.data import make_table
 from kb.modalities import MODALITIES
@@ -178,7 +178,7 @@ def test_neighbours_by_brute_force():
     distance = np.linalg.norm(position[:, None] - position[None], axis=-1)
     np.fill_diagonal(distance, np.inf)
     expected = {(int(j), i) for i in range(30) for j in np.argsort(distance[i])[:5] if distance[i, j] <= 4.5}
-    assert {(int(a), int(b)) for a, b in neighbours(position, 4.5, 5)} == expected
+    assert {(int(a), int(b)) for a, b in radius_neighbours(position, 4.5, 5)} == expected
 
 
 def test_bad_conformers_are_left_out():
