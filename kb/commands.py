@@ -234,6 +234,34 @@ def search(
 
 
 @app.command(
+    epilog='Example: mkmed kb find "lowers blood glucose"   ·   mkmed kb find --similar "CN(C)C(=N)N=C(N)N"   ·   '
+    'mkmed kb find --substructure "c1ccccc1C(=O)N" -k 5'
+)
+def find(
+    text: Annotated[str | None, typer.Argument(help='Words of names and texts; "quoted", or, -without.')] = None,
+    similar: Annotated[str | None, typer.Option(help="A SMILES: the drugs with the most similar structure.")] = None,
+    substructure: Annotated[str | None, typer.Option(help="A SMARTS: the drugs whose structure has this part.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=10000, help="At most this many.")] = 20,
+    at_least: Annotated[float, typer.Option(min=0, max=1, help="With --similar: at least this Tanimoto.")] = 0.0,
+    form: FormatOption = Format.table,
+) -> None:
+    """Find drugs by words in names and texts, by a similar structure, or by a part of a structure."""
+    from kb.db.engine import open_engine
+    from kb.query import find as finding
+
+    if sum(given is not None for given in (text, similar, substructure)) != 1:
+        raise UsageError("give a text, --similar or --substructure", hint='mkmed kb find "lowers blood glucose"')
+    engine = open_engine()
+    if similar is not None:
+        output.emit(finding.similar(engine, similar, k, at_least=at_least), form, columns=finding.SIMILAR_COLUMNS)
+    elif substructure is not None:
+        output.emit(finding.substructure(engine, substructure, k), form, columns=finding.PART_COLUMNS)
+    else:
+        with engine.connect() as connection:
+            output.emit(finding.search_text(connection, text or "", k), form, columns=finding.TEXT_COLUMNS)
+
+
+@app.command(
     epilog="Example: mkmed kb export --as sqlite --out mkmed.sqlite   ·   mkmed kb export --as parquet --out dump"
 )
 def export(

@@ -14,13 +14,15 @@ from migrations.declared import SCHEMA, declared
 
 PARTITION = re.compile(r"embedding_[0-9a-f]{32}(_\w+)?")
 """The partitions that hold one run's vectors come and go with the runs."""
+MADE_LATER = ("ix_fingerprint_morgan",)
+"""Indexes that are built when a table has grown (``kb/identity/fingerprints.py``)."""
 
 
 def ours(name: str | None, kind: str, _parents: object) -> bool:
     """Whether Alembic compares this schema, table or other thing of the database."""
     if kind == "schema":
         return name == SCHEMA
-    return not (kind == "table" and PARTITION.fullmatch(name or ""))
+    return not (kind == "table" and PARTITION.fullmatch(name or "")) and not (kind == "index" and name in MADE_LATER)
 
 
 def prepare(connection: Connection) -> None:

@@ -94,7 +94,7 @@ def _settings(assignments: list[str] | None) -> dict[str, str]:
 def _run(study: Study, workers: int, out: Path | None, form: Format) -> None:
     from kb.db.engine import open_engine
     from kb.settings import load_settings
-    from recsys.experiments.studies import run_study, save_study, table, verdicts
+    from recsys.experiments.studies import run_study, save_study, study_table, verdicts
 
     settings = load_settings()
     open_engine(settings).dispose()  # the server is up before the workers ask for it
@@ -102,7 +102,7 @@ def _run(study: Study, workers: int, out: Path | None, form: Format) -> None:
         task = bar.add_task(study.kind, total=None, note="")
         found = run_study(study, settings, workers=workers,
                           told=lambda done, total: bar.update(task, completed=done, total=total))
-    rows, said = table(study, found), verdicts(study, found)
+    rows, said = study_table(study, found), verdicts(study, found)
     if out is not None:
         save_study(study, rows, said, out, settings)
         output.say(f"in {out}")

@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Engine, text
 from embed.runs import store
 from kb.db.roles import create_roles
 from kb.graph.load import DescribedRelation, encode_rows, load_triples, relink
+from kb.identity.fingerprints import renew
 from kb.identity.identifiers import Identifier
 from kb.ingest.engine import register_source
 from kb.ingest.records import (
@@ -50,12 +51,12 @@ from tests.databases import roles_lock
 
 CLOSED = {"nc": "CC-BY-NC-4.0", "nd": "CC-BY-ND-4.0", "terms": "LicenseRef-provider-terms", "unknown": "LicenseRef-unstated"}
 OPEN = {"cc0": "CC0-1.0", "sa": "CC-BY-SA-4.0"}
-SMILES = {"open": "CCCCCCCCCCCCCCCCO", "nc": "FCCCCCCCCCCl", "nd": "FCCCCCCCCCBr", "terms": "FCCCCCCCCCI",
+SMILES = {"open": "CCCCCCCCCCCCCCCCO", "open too": "CCCCCCCCCCCCCCCO", "nc": "FCCCCCCCCCCl", "nd": "FCCCCCCCCCBr", "terms": "FCCCCCCCCCI",
           "unknown": "FCCCCCCCCCS", "computed": "FCCCCCCCCCN"}
 NUMBER = {"open": 77123.0, "closed": 88123.0}
 ATC = {"cc0": "X77XX77", "sa": "X66XX66", "nc": "Z81ZZ88", "nd": "Z82ZZ88", "terms": "Z83ZZ88", "unknown": "Z84ZZ88"}
 SHUT = re.compile(r"shut-|88123|SHUT|Z8\dZ?Z?|"
-                  + "|".join(re.escape(c) for k, s in SMILES.items() if k != "open" for c in (
+                  + "|".join(re.escape(c) for k, s in SMILES.items() if not k.startswith("open") for c in (
                       Chem.CanonSmiles(s), Chem.MolToInchiKey(Chem.MolFromSmiles(s)))))
 """What must never be seen."""
 MOLBLOCK = "{}\n  test  3D\n\n  1  0  0  0  0  0  0  0  0  0999 V2000\n    0.0000    0.0000    0.1000 C   0  0\nM  END\n"
@@ -114,7 +115,8 @@ def fill(engine: Engine) -> None:
                 DrugRecord("chembl:CHEMBL77123", f"open-{mark}-drug", paper, "small molecule", **structure("open"),
                            formula="OPENFORMULA", identifiers=(Identifier("chembl", "CHEMBL77123"),),
                            names=(Name(f"open-{mark}-synonym"),)),
-                DrugRecord("chembl:CHEMBL1", f"open-{mark}-partner", paper, identifiers=(Identifier("chembl", "CHEMBL1"),)),
+                DrugRecord("chembl:CHEMBL1", f"open-{mark}-partner", paper, identifiers=(Identifier("chembl", "CHEMBL1"),),
+                           **structure("open too")),
                 *(DrugRecord(f"chembl:CHEMBL9{n}", f"open-{mark}-shared-{n}", paper,
                              identifiers=(Identifier("chembl", f"CHEMBL9{n}"),)) for n in range(len(CLOSED))),
             ]
@@ -148,6 +150,7 @@ def fill(engine: Engine) -> None:
         finish_run(connection, run_id, "failed", error="shut-error at /home/SHUT")
         ids = np.asarray(connection.scalars(text("SELECT id FROM mkmed.drug ORDER BY id")).all(), np.int64)
         pretrain = start_run(connection, "pretrain", name="shut-run")
+        renew(connection)
     vectors = np.random.default_rng(0).normal(size=(len(ids), 8)).astype(np.float32)
     store.write_run(engine, pretrain, {"fused": (ids, vectors), "text": (ids, vectors)}, np.ones((len(ids), 6), bool))
     store.publish(engine, pretrain)
@@ -221,12 +224,17 @@ CALLS = {
     "nearest": ["SELECT * FROM mkmed.nearest('[1,1,1,1,1,1,1,1]', 100, 'fused', NULL, NULL, NULL)"],
     "candidates": ["SELECT d.* FROM mkmed.drugs d WHERE d.drug_id = ANY (mkmed.candidates('Z', NULL))",
                    "SELECT d.* FROM mkmed.drugs d WHERE d.drug_id = ANY (mkmed.candidates(NULL, '{image,text}'))"],
+    "search_text": [f"SELECT * FROM mkmed.search_text('{h}')" for h in
+                    ("open", "shut", "content", "drug", "synonym", "shut-nc-content", *HANDLES[:8])],
+    "similar_structures": [f"SELECT * FROM mkmed.similar_structures('{h}', 100)" for h in HANDLES],
+    "similar_to_bits": [f"SELECT * FROM mkmed.similar_to_bits(B'{'1' * 2048}', 100)"],
     "is_open": [f"SELECT mkmed.is_open('{licence}')" for licence in CLOSED.values()],
     "is_open_share": ["SELECT mkmed.is_open_share('unknown')"],
     "may_read_closed": ["SELECT mkmed.may_read_closed()"],
     "modality_names": ["SELECT mkmed.modality_names(63::smallint)"],
 }
-DENIED = {"add_reader", "artifact_id", "build_triple_keys", "drop_triple_keys", "retire"}
+DENIED = {"add_reader", "artifact_id", "attach_vector_tables", "build_triple_keys", "drop_triple_keys", "drop_vector_tables",
+          "index_vector_table", "make_vector_tables", "retire"}
 """Routines that a reader may not call."""
 
 

@@ -342,7 +342,7 @@ def read(engine: Engine, run_id: uuid.UUID, modality: str = FUSED) -> Vectors:
 def published_run(engine: Engine) -> uuid.UUID:
     """The id of the published run; raises NotFound before the first publication."""
     with engine.connect() as connection:
-        run_id = connection.scalar(select(published.c.run_id))
+        run_id: uuid.UUID | None = connection.scalar(text("SELECT run_id FROM mkmed.published_run"))  # readers may, too
     if run_id is None:
         raise NotFound("no embedding run is published", hint="mkmed embed pretrain, or mkmed embed publish RUN")
     return run_id

@@ -23,6 +23,8 @@ CONFLICTS = {"40001", "40P01", "55P03", "57014"}
 LOST = {"57P01", "57P02", "57P03", "57P05", "08000", "08001", "08003", "08006", "25P03", "25P04"}
 """The session or the server went away."""
 DISK_FULL = {"53100"}
+FORBIDDEN = {"42501", "25006"}
+"""No right to it, or a session that only reads."""
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -48,10 +50,13 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def translate(error: BaseException) -> MkmedError | None:
-    """The mkmed error for a full disk or a lost connection; None for everything else."""
+    """The mkmed error for a full disk, a missing right or a lost connection; None for everything else."""
     if sqlstate(error) in DISK_FULL or "No space left on device" in str(error):
         return DiskFull("the disk of the database is full; everything committed is kept",
                         hint="free space, then run the same command again")
+    if sqlstate(error) in FORBIDDEN:
+        return DatabaseError(f"this login may not do that: {first_line(error)}",
+                         hint="connect as the owner of the database or as a member of mkmed_ingest")
     if is_lost(error):
         return ConnectionLost(f"the connection to PostgreSQL was lost: {first_line(error)}",
                               hint="run the same command again; mkmed doctor shows what is wrong")

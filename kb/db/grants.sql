@@ -5,12 +5,12 @@ DO $grants$
 DECLARE
     public_views constant text[] := ARRAY[
         'atc', 'atc_classes', 'availability', 'bucket', 'conformers', 'documents', 'drug_entities', 'drug_vector', 'drugs',
-        'entities', 'history', 'identifiers', 'images', 'interactions', 'licences', 'modality_vector', 'names', 'properties',
+        'entities', 'fingerprints', 'history', 'identifiers', 'images', 'interactions', 'licences', 'modality_vector', 'names', 'properties',
         'provenance', 'published_run', 'published_vector', 'readable_relation', 'records', 'relations', 'runs',
         'schema_version', 'sources', 'substance_relations', 'texts', 'triples'];
     public_functions constant text[] := ARRAY[
         'candidates', 'find_drug', 'find_drugs', 'is_open', 'is_open_share', 'may_read_closed', 'modality_names', 'nearest',
-        'similar_across', 'similar_drugs', 'similar_to', 'vector_of'];
+        'search_text', 'similar_across', 'similar_drugs', 'similar_structures', 'similar_to', 'similar_to_bits', 'vector_of'];
     target record;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'mkmed_reader') THEN

@@ -21,6 +21,7 @@ from kb.db.failures import with_retry
 from kb.db.space import require_space
 from kb.errors import Incomplete, Interrupted, MkmedError
 from kb.graph.link import relink
+from kb.identity.fingerprints import renew
 from kb.identity.relations import relate
 from kb.ingest.crash import crash_at
 from kb.ingest.runs import finish_run, start_run
@@ -233,8 +234,9 @@ def _run(job: Job) -> None:
 
 
 def _relate(connection: Connection, job: Job) -> None:
-    """Bring the relations between substances, and the links of drugs to the graph, in line with what is known."""
+    """Bring relations between substances, bits of structures and links to the graph in line with what is known."""
     relate(connection)
+    renew(connection)
     relink(connection, job.run_id)
 
 

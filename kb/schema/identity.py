@@ -16,8 +16,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import BIT, JSONB
 
 from kb.schema.base import (
     METADATA,
@@ -111,6 +112,16 @@ drug_name = Table(
     follows("source", "key", "drug_id"),
     Index("ix_drug_name_drug_id", "drug_id"),
     Index("ix_drug_name_name_key", "name_key"),
+    Index("ix_drug_name_words", text("to_tsvector('simple'::regconfig, name)"), postgresql_using="gin"),
+)
+
+fingerprint = Table(
+    "fingerprint",
+    METADATA,
+    references("drug_id", "drug.id", BigInteger, primary_key=True, cascade=True),
+    Column("morgan", BIT(2048), nullable=False, comment="RDKit's Morgan bits of radius 2"),
+    Column("pattern", BIT(2048), nullable=False, comment="RDKit's pattern bits: a part's are among the whole's"),
+    input_column(),
 )
 
 identifier = Table(

@@ -258,7 +258,6 @@ def test_killed_while_writing_leaves_no_trace(database, drugs, published):
     script = textwrap.dedent(f"""
         import os, signal, uuid, numpy as np
         from embed.runs import store
-from kb.db.roles import create_roles
         from kb.db.engine import engine_for
         from sqlalchemy import make_url
         engine = engine_for(make_url({database.url.render_as_string(hide_password=False)!r}))

@@ -15,10 +15,12 @@ from sqlalchemy import Engine, text
 from kb.db import migrate
 from kb.db.engine import engine_for
 from kb.db.roles import create_roles
+from kb.errors import DatabaseError
 from kb.graph.load import DescribedRelation, encode_rows, load_triples
 from kb.ingest.records import Document
 from kb.ingest.runs import start_run
 from kb.ledger.coverage import buckets
+from kb.query import export
 from kb.query.show import describe, search, sources
 from kb.query.status import take_stock
 from kb.settings import Settings
@@ -96,7 +98,6 @@ def closing_engine(engine: Engine) -> Iterator[Engine]:
 
 
 def test_a_reader_verifies_nothing_instead_of_something_false(readers) -> None:
-    from kb.errors import DatabaseError
     from kb.ledger.verify import verify
 
     engine, plain, _ = readers
@@ -289,3 +290,19 @@ def test_the_ingest_role_can_load_a_graph(readers: tuple[Engine, str, str], monk
         for rows in ([("Gene::1", "r", "Gene::2")], [("Gene::2", "r", "Gene::3"), ("Gene::3", "r", "Gene::4")]):
             assert load_triples(connection, run_id, document, encode_rows(rows), {"r": relation}).new_triples == len(rows)
         connection.rollback()
+
+
+def test_a_reader_is_told_which_login_may(readers: tuple[Engine, str, str]) -> None:
+    engine, plain, _ = readers
+    with closing_engine(engine_for(engine.url.set(username=plain))) as reader:
+        for statement in ("SELECT * FROM mkmed.drug", "CREATE TABLE mkmed.mine (a int)"):
+            with pytest.raises(DatabaseError, match="this login may not") as caught, reader.connect() as connection:
+                connection.execute(text(statement))
+            assert "mkmed_ingest" in (caught.value.hint or "")
+
+
+def test_a_reader_may_take_as_long_as_an_export_needs(readers: tuple[Engine, str, str]) -> None:
+    """Its limits are for questions: an export lifts them for its own transaction."""
+    engine, plain, _ = readers
+    with closing_engine(engine_for(engine.url.set(username=plain))) as reader, export._snapshot(reader, False) as connection:
+        assert [connection.scalar(text(f"SHOW {name}_timeout")) for name in ("statement", "transaction")] == ["0", "0"]

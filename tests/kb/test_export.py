@@ -141,7 +141,7 @@ def test_all_tables_are_of_one_moment(fresh_database: Engine, tmp_path: Path, mo
 CHILD = """
 import sys, time
 from pathlib import Path
-from kb.db.address import parse
+from kb.db.address import parse_url
 from kb.db.engine import engine_for
 from kb.query import export as module
 read = module._Rows.batches

@@ -307,11 +307,11 @@ def test_a_drug_in_one_graph_is_absent_from_the_other(engine: Engine) -> None:
 CHILD = """
 import sys
 from sqlalchemy import text
-from kb.db.address import parse
+from kb.db.address import parse_url
 from kb.db.engine import engine_for
 from kb.graph import load as graph
 from kb.graph import tables as graph_tables
-from kb.graph.load import Relation, encode_rows, load_triples
+from kb.graph.load import DescribedRelation, encode_rows, load_triples
 sys.path.insert(0, sys.argv[2])
 from test_graph import document, run
 graph_tables.REBUILD_FROM = 1
@@ -324,7 +324,7 @@ def pause(*arguments, **options):
 setattr(graph if stop in ("relink", "_write_step") else graph_tables, stop, pause)
 rows = [(f"Gene::{i}", "r", f"Gene::{i + 1}") for i in range(2000)]
 relations = {"r": Relation("r", "Gene", "Gene", "test", "CC0-1.0")}
-with engine_for(parse(sys.argv[1])).begin() as connection:
+with engine_for(parse_url(sys.argv[1])).begin() as connection:
     load_triples(connection, run(connection), document("two", b"z"), encode_rows(rows), relations)
 """
 

@@ -25,7 +25,7 @@ from recsys.experiments.studies import (
     hold_out_sites,
     run_study,
     stripped,
-    table,
+    study_table,
     taken,
     verdicts,
 )
@@ -141,8 +141,8 @@ def test_a_study_goes_on_where_it_was_and_keeps_its_finds_with_the_patients(
     done.clear()
     again = run_study(study, settings, told=lambda now, total: done.append((now, total)))
     assert done == [(1, 1)]
-    assert table(study, again) == table(study, first)
-    rows = {(row["point"], row["arm"]): row for row in table(study, first)}
+    assert study_table(study, again) == study_table(study, first)
+    rows = {(row["point"], row["arm"]): row for row in study_table(study, first)}
     assert rows["all", "null"]["prauc"] > rows["25", "null"]["prauc"] - 0.05
     assert "prauc − null" in rows["all", "logistic_history"] and rows["all", "null"]["p (Holm)"] is None
     assert verdicts(study, first) == []
@@ -154,5 +154,5 @@ def test_cold_start_needs_no_knowledge_to_run_and_says_nothing_without_an_oracle
     save_cohort(cohort, settings)
     arms = tuple(arm for arm in COLD_ARMS if arm.name == "null")
     study = Study("coldstart", "cold", ("0", "10"), (0, 1), arms, {"vectors": "learned"})
-    rows = table(study, run_study(study, settings))
+    rows = study_table(study, run_study(study, settings))
     assert [row["point"] for row in rows] == ["0", "10"] and all(0 < row["auroc"] < 1 for row in rows)

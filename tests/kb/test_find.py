@@ -1,0 +1,122 @@
+"""Search: words, likeness and substructures, against plain loops over the same drugs, and by a reader."""
+
+from __future__ import annotations
+
+import pytest
+from rdkit import Chem, DataStructs
+from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
+from sqlalchemy import Engine, text
+
+from kb.db.roles import create_roles
+from kb.errors import DataError, UsageError
+from kb.identity import fingerprints
+from kb.query import find
+from tests.databases import roles_lock
+from tests.few_drugs import DRUGS, fill
+
+
+@pytest.fixture(scope="module")
+def filled(database: Engine) -> Engine:
+    """The few drugs."""
+    fill(database)
+    return database
+
+
+def names(rows: list[dict[str, object]]) -> list[str]:
+    return [str(row["name"]) for row in rows]
+
+
+def test_words_in_names_and_texts(filled: Engine) -> None:
+    with filled.connect() as connection:
+        found = find.search_text(connection, "metformin")
+        assert (found[0]["name"], found[0]["how"], found[0]["found"]) == ("Metformin", "name", "«Metformin»")
+        assert names(find.search_text(connection, "metf")) == ["Metformin"]
+        assert names(find.search_text(connection, "sodium"))[:2] == ["Sodium chloride", "Sodium salicylate"]
+        lowering = find.search_text(connection, "lowering of glucose")
+        assert set(names(lowering)) == {"Metformin", "Heparin"} and lowering[0]["how"] == "text"
+        assert "«glucose»" in str(lowering[0]["found"]) and lowering[0]["provider"] == "Hand book"
+        assert names(find.search_text(connection, "glucose -anticoagulant")) == ["Metformin"]
+        assert names(find.search_text(connection, '"thins blood"')) == ["Aspirin"]
+        assert find.search_text(connection, "hydrate") and len(find.search_text(connection, "hydrate", 3)) == 3
+        assert find.search_text(connection, "the") == []  # a word that says nothing, and the name of nothing
+        for strange in ("100%_\\", "a & | ! ( b", "' OR 1=1 --", "\U0001f48a" * 50):
+            find.search_text(connection, strange)
+        for nothing in ("", "  ", "a\0b"):
+            with pytest.raises(UsageError):
+                find.search_text(connection, nothing)
+        with pytest.raises(UsageError):
+            find.search_text(connection, "x", 0)
+
+
+def test_likeness_is_tanimoto_of_morgan_bits(filled: Engine) -> None:
+    generator = GetMorganGenerator(radius=2, fpSize=2048)
+    asked = Chem.MolFromSmiles("OC(=O)c1ccccc1O")
+    own = generator.GetFingerprint(asked)
+    wanted = {name: DataStructs.TanimotoSimilarity(own, generator.GetFingerprint(Chem.MolFromSmiles(smiles)))
+              for name, smiles in DRUGS.items() if smiles}
+    found = find.similar(filled, "OC(=O)c1ccccc1O", 100)
+    assert {row["name"]: pytest.approx(row["similarity"], abs=1e-6) for row in found} == wanted
+    assert [row["similarity"] for row in found] == sorted((row["similarity"] for row in found), reverse=True)
+    assert len(find.similar(filled, "OC(=O)c1ccccc1O", 2)) == 2
+    assert {row["name"] for row in find.similar(filled, "OC(=O)c1ccccc1O", at_least=0.3)} == {
+        name for name, value in wanted.items() if value >= 0.3}
+    with pytest.raises(DataError):
+        find.similar(filled, "no molecule")
+
+
+@pytest.mark.parametrize("smarts", ["c1ccccc1", "C(=O)[N;H2]", "[Na+]", "C(=O)[O;H1,-]", "[#7]", "N~C~N", "*", "[!#6;!#1]"])
+def test_a_substructure_is_what_rdkit_says(filled: Engine, smarts: str) -> None:
+    """The screening loses nothing: the same answer as a loop over every structure."""
+    pattern = Chem.MolFromSmarts(smarts)
+    wanted = [name for name, smiles in DRUGS.items() if smiles and Chem.MolFromSmiles(smiles).HasSubstructMatch(pattern)]
+    found = find.substructure(filled, smarts)
+    assert sorted(names(found)) == sorted(wanted)
+    for row in found:
+        assert len(row["atoms"]) == pattern.GetNumAtoms()
+    assert len(find.substructure(filled, smarts, 1)) == 1
+
+
+def test_what_is_no_smarts_is_refused(filled: Engine) -> None:
+    for smarts in ("", "((", "C" * 3000, "c1ccccc"):
+        with pytest.raises(DataError):
+            find.substructure(filled, smarts)
+
+
+def test_a_changed_structure_gets_new_bits(filled: Engine) -> None:
+    find.bring_up_to_date(filled)
+    assert find.bring_up_to_date(filled) == 0
+    try:
+        with filled.begin() as connection:
+            connection.execute(text("UPDATE mkmed.drug SET smiles = 'CCO' WHERE name = 'Benzene'"))
+            assert "Benzene" not in connection.scalars(text("SELECT name FROM mkmed.fingerprints")).all()
+        assert names(find.similar(filled, "OCC", 1)) == ["Benzene"]
+    finally:
+        with filled.begin() as connection:
+            connection.execute(text("UPDATE mkmed.drug SET smiles = 'c1ccccc1' WHERE name = 'Benzene'"))
+
+
+def test_many_structures_get_an_index_that_is_used(filled: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "INDEX_ABOVE", 3)
+    with filled.begin() as connection:
+        connection.execute(text("DELETE FROM mkmed.fingerprint"))
+        assert fingerprints.renew(connection) == 7
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = connection.scalars(text("EXPLAIN SELECT drug_id FROM mkmed.fingerprint ORDER BY morgan <%> CAST(:b AS bit(2048))"
+                                       " LIMIT 2"), {"b": "0" * 2047 + "1"}).all()
+        assert any("ix_fingerprint_morgan" in line for line in plan)
+        connection.execute(text("DROP INDEX mkmed.ix_fingerprint_morgan"))
+
+
+def test_a_reader_searches_and_writes_nothing(filled: Engine) -> None:
+    with roles_lock():
+        create_roles(filled)
+        try:
+            with filled.connect() as connection:
+                connection.execute(text("SET ROLE mkmed_reader"))
+                assert not connection.scalar(find.MAY_WRITE)
+                assert names(find.search_text(connection, "glucose"))
+                assert connection.scalar(text("SELECT count(*) FROM mkmed.similar_structures('aspirin', 3)")) == 3
+        finally:
+            with filled.begin() as connection:
+                for role in ("mkmed_ingest", "mkmed_reader", "mkmed_nc"):
+                    connection.execute(text(f"DROP OWNED BY {role}"))
