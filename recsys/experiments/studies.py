@@ -228,9 +228,9 @@ def seen_after(encoded: Encoded) -> NDArray[np.float32]:
     given = encoded.codes["medication"].sparse(len(encoded.vocabularies["medication"]))
     count = (has.T @ given).toarray()
     expected = np.asarray(has.sum(0)).ravel()[:, None] * np.asarray(given.mean(0)).ravel()[None, :]
-    study_table = np.log((count + 0.5) / (expected + 0.5)).astype(np.float32)
-    study_table = doubly_centred(study_table, np.ones(len(study_table), bool), np.ones(study_table.shape[1], bool))
-    return np.stack([study_table] * 3)
+    table = np.log((count + 0.5) / (expected + 0.5)).astype(np.float32)
+    table = doubly_centred(table, np.ones(len(table), bool), np.ones(table.shape[1], bool))
+    return np.stack([table] * 3)
 
 
 def taken(visits: Histories, patients: NDArray[np.int64]) -> Histories:
@@ -255,9 +255,9 @@ def tested(config: Config, data: Data) -> Found:
     decision, keep = choose_thresholds(model, data.validation).free, data.test.scored
     probability, target = model.predict_proba(data.test)[keep], data.test.target(np.flatnonzero(keep))
     chosen = select(probability, decision, data.knowledge.interactions.matrix)
-    study_table = visit_metrics(probability, chosen, target, data.knowledge.interactions.matrix, data.test.unseen[keep])
+    table = visit_metrics(probability, chosen, target, data.knowledge.interactions.matrix, data.test.unseen[keep])
     of = data.test.patient_of[keep]
-    sums = patient_sums(study_table, of)
+    sums = patient_sums(table, of)
     wanted = [NAMES.index(name) for name in SHOWN]
     return data.encoded.split.test[np.unique(of)].astype(np.int64), sums.sums[:, wanted], sums.visits
 
