@@ -149,18 +149,18 @@ def test_resume_goes_on_with_the_split_that_the_run_began_with(fresh_database, h
     fitted = begun.bytes_of("fitted.safetensors")
     grow(fresh_database)
     seen = {}
-    real = job.fit
+    real = job.train
 
     def watched(job_, resume):
         seen["train"] = set(job_.data.drug_ids[job_.train].tolist())
         seen["held"] = set(job_.data.drug_ids[job_.validation].tolist())
         return real(job_, resume)
 
-    job.fit = watched
+    job.train = watched
     try:
         done = job.pretrain(fresh_database, home, load_config(), resume="last")
     finally:
-        job.fit = real
+        job.train = real
     here = set(names_of(fresh_database))
     assert seen["train"] == {i for i, s in side.items() if s == 0 and i in here}
     assert seen["held"] == {i for i, s in side.items() if s == 1 and i in here}
