@@ -10,14 +10,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from kb.errors import ConfigError
-from kb.inputs import read_text
+from kb.inputs import read_toml
 from kb.modalities import MODALITIES
 
 ALL = tuple(str(m) for m in MODALITIES)
@@ -240,10 +239,7 @@ def load_config(path: Path | None = None, sets: Iterable[str] = (),
     """The configuration: defaults (or ``base``), then the TOML file, then every ``key=value`` of ``sets``."""
     config = base or PretrainConfig()
     if path is not None:
-        try:
-            config = _apply(config, tomllib.loads(read_text(path, "--config")))
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise ConfigError(f"{path} is not TOML: {error}") from None
+        config = _apply(config, read_toml(path, "--config"))
     for item in sets:
         key, sign, value = item.partition("=")
         if not sign:

@@ -13,13 +13,14 @@ import io
 import os
 import stat
 import tarfile
+import tomllib
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from kb.errors import DataError, SourceError, UsageError
+from kb.errors import ConfigError, DataError, SourceError, UsageError
 
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError)
 """What Python raises for an archive that is cut off or altered."""
@@ -83,6 +84,14 @@ def read_text(path: Path, what: str, limit: int = SMALL) -> str:
         return data.decode(encoding_of(data[:4]))
     except UnicodeDecodeError as error:
         raise UsageError(f"{what}: {path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from None
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The table of a TOML file; raises UsageError for what is no regular file, ConfigError for what is no TOML."""
+    try:
+        return tomllib.loads(read_text(path, what))
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a bare ValueError
+        raise ConfigError(f"{path} is not TOML: {error}", hint="a line reads name = value, text in quotes") from None
 
 
 def encoding_of(head: bytes) -> str:

@@ -11,7 +11,6 @@ import unicodedata
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from tomllib import TOMLDecodeError
 from typing import Any
 
 import platformdirs
@@ -129,8 +128,6 @@ def _load(_environment: tuple[tuple[str, str], ...]) -> Settings:
         return Settings()  # type: ignore[call-arg]
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}", hint="check its permissions") from None
-    except (TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{file} is not TOML: {error}", hint="a line reads name = value, text in quotes") from None
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -143,6 +140,8 @@ def _load(_environment: tuple[tuple[str, str], ...]) -> Settings:
             f"setting {field!r} is wrong: {first['msg'].removeprefix('Value error, ')}",
             hint=f"set MKMED_{field.upper()}{place}",
         ) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}", hint="a line reads name = value, text in quotes") from None
 
 
 def load_settings(**overrides: Any) -> Settings:

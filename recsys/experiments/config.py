@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from kb.errors import ConfigError
-from kb.inputs import read_text
+from kb.inputs import read_toml
 from recsys.cohorts.cohort import LEAST, Cohort
 
 SMALL = 7500
@@ -126,10 +125,7 @@ def load_config(path: Path | None = None, assignments: Sequence[str] = (), base:
     """The configuration from a TOML file, with ``key=value`` assignments on top; raises ConfigError."""
     values: dict[str, Any] = {}
     if path is not None:
-        try:
-            values.update(tomllib.loads(read_text(path, "--config")))
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise ConfigError(f"{path} is not TOML: {error}") from None
+        values.update(read_toml(path, "--config"))
     for assignment in assignments:
         name, mark, value = assignment.partition("=")
         if not mark:

@@ -13,7 +13,7 @@ import pytest
 import cli
 from kb.errors import DataError, SourceError, UsageError
 from kb.files import replace_file, require_place
-from kb.inputs import encoding_of, open_plain, open_regular, read_lines, read_text, require_text
+from kb.inputs import encoding_of, open_plain, open_regular, read_lines, read_text, read_toml, require_text
 
 
 def pipe(folder: Path) -> Path:
@@ -137,3 +137,10 @@ def test_a_link_in_the_place_of_an_output_is_replaced_not_followed(tmp_path: Pat
     replace_file(tmp_path / "out", "new")
     assert (tmp_path / "precious").read_text() == "kept" and (tmp_path / "out").read_text() == "new"
     assert not (tmp_path / "out").is_symlink() and sorted(p.name for p in tmp_path.iterdir()) == ["out", "precious"]
+
+
+@pytest.mark.parametrize("content", ["a = " + "9" * 5000, "a = " + "[" * 5000, "a = 1\nb", 'a = "\xff"'])
+def test_what_is_no_toml_is_a_usage_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "c.toml").write_bytes(content.encode("latin-1"))
+    with pytest.raises(UsageError, match=r"TOML|UTF-8"):
+        read_toml(tmp_path / "c.toml", "--config")

@@ -114,10 +114,14 @@ def test_what_is_no_list_of_cids(said: str) -> None:
         parse_cids(b'{"IdentifierList": {"CID": %s}}' % said.encode())
 
 
-def test_a_record_that_pubchempy_cannot_read() -> None:
+@pytest.mark.parametrize("coords", [
+    [{"type": [1], "aid": [1]}], [{"aid": [1], "conformers": [{"x": [0.0], "y": [0.0]}]}], [], {}, [[1]], 7,
+    [{"aid": [{}], "conformers": [{"x": [0.0], "y": [0.0]}]}], [{"aid": None, "conformers": None}],
+])
+def test_a_record_that_pubchempy_cannot_read(coords: object) -> None:
     record = catalogue.record(2244)
     assert record is not None
-    record["PC_Compounds"][0]["coords"] = [{"type": [1], "aid": [1]}]
+    record["PC_Compounds"][0]["coords"] = coords
     refused = parse_record(json.dumps(record).encode(), frozenset({2244})).refused
     assert "PubChemPy" in refused[2244]
 

@@ -125,7 +125,7 @@ def _read_record(record: Any) -> Compound:
     try:
         compound = pubchempy.Compound(record)
         said = {tag: getattr(compound, attribute) for tag, attribute in _ATTRIBUTES.items()}
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (pubchempy.PubChemPyError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ContentError(f"a record that PubChemPy cannot read: {type(error).__name__}") from None
     row = {"CID": cid, **{tag: value for tag, value in said.items() if value not in (None, "")}}
     return prove(compound_of(schema.validated(schema.PropertyRow, row, "a record")))
