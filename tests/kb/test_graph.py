@@ -323,7 +323,7 @@ def pause(*arguments, **options):
     return original(*arguments, **options)
 setattr(graph if stop in ("relink", "_write_step") else graph_tables, stop, pause)
 rows = [(f"Gene::{i}", "r", f"Gene::{i + 1}") for i in range(2000)]
-relations = {"r": Relation("r", "Gene", "Gene", "test", "CC0-1.0")}
+relations = {"r": DescribedRelation("r", "Gene", "Gene", "test", "CC0-1.0")}
 with engine_for(parse_url(sys.argv[1])).begin() as connection:
     load_triples(connection, run(connection), document("two", b"z"), encode_rows(rows), relations)
 """
