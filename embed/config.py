@@ -144,6 +144,15 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class TransferConfig:
+    """What the run learns to foretell of a drug of which only the structure is known."""
+
+    width: int = doc(256, "width of the predicted vector; 0: no transfer head")
+    encoder: str = doc("auto", "auto: MiniMol's fingerprint where it is installed; minimol; none")
+    penalty: float = doc(0.0, "of the kernel ridge regression; 0: the best on validation drugs of .1, .3 and 1")
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
     """A pretraining run."""
 
@@ -162,6 +171,7 @@ class PretrainConfig:
     graph: GraphConfig = field(default_factory=GraphConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
 
     def __post_init__(self) -> None:
         _choice("arm", self.arm, ("all", "intersection"))

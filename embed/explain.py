@@ -2,6 +2,7 @@
 
 A modality's share is the fused similarity minus the one without it (in both drugs). A fragment's share is the
 similarity of the two molecules minus the one after the fragment's atoms were deleted. Shares need not add up.
+Of a molecule that nobody described, ``explain_structure`` tells which known drugs carry what is foretold of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from sqlalchemy import Engine
 from embed.runs import store
 from embed.runs.embedder import Embedder
 from embed.runs.found import open_embedder
-from kb.errors import NotFound
+from embed.runs.schema import FUSED
+from embed.transfer.carriers import Carrier, carriers, kept
+from kb.chemistry import read_smiles
+from kb.errors import DataError, NotFound
 from kb.query import read as query
 from kb.settings import Settings
 
@@ -76,6 +80,43 @@ def explain(engine: Engine, settings: Settings, first: str, second: str) -> Like
         name: _share(run, z, present, column, fused) for column, name in enumerate(names) if present[:, column].any()
     }
     return Likeness(*titles, fused, modalities, _fragments(run, titles, smiles), smiles)
+
+
+@dataclass(frozen=True)
+class Foretelling:
+    """Why a structure is foretold what it is: its nearest known drugs, their shares, and those of its fragments.
+
+    ``sure`` has the cosine to expect between each kind's prediction and the truth; ``carriers`` maps a kind to the
+    training drugs that carry it. A fragment's share is the part of the prediction's move from the mean that is lost
+    without it; shares of fragments need not add up.
+    """
+
+    smiles: str
+    sure: dict[str, float]
+    carriers: dict[str, list[Carrier]]
+    fragments: list[Fragment]
+
+
+def explain_structure(engine: Engine, settings: Settings, smiles: str) -> Foretelling:
+    """What carries the predictions for a molecule under the published run; raises DataError for what is no molecule."""
+    run = open_embedder(engine, settings)
+    molecule = read_smiles(smiles)
+    settled = str(Chem.MolToSmiles(molecule))
+    molecule = Chem.MolFromSmiles(settled)
+    read, whole = run.foretell([settled])
+    head = run.transfer
+    if head is None or not len(read):
+        raise DataError("nothing is foretold of this molecule")
+    parts = fragment_atoms(molecule)
+    rests = [(atoms, rest) for atoms in parts if (rest := without_atoms(molecule, atoms)) is not None]
+    found, left = run.foretell([rest for _, rest in rests])
+    kinds = [name for name in head.targets if name != FUSED] or list(head.targets)
+    shares = np.mean([1 - kept(head, whole, left, kind) for kind in kinds], axis=0) if len(found) else ()
+    fragments = [Fragment("", Chem.MolFragmentToSmiles(molecule, list(rests[k][0])), rests[k][0], float(share))
+                 for k, share in zip(found, shares, strict=True)]
+    return Foretelling(settled, {kind: float(whole.agreement[kind][0]) for kind in kinds},
+                       {kind: carriers(head, whole, kind) for kind in kinds},
+                       sorted(fragments, key=lambda fragment: -fragment.share))
 
 
 def fused_similarity(run: Embedder, z: NDArray[np.float32], present: NDArray[np.bool_]) -> float:

@@ -55,6 +55,7 @@ SMILES = {"open": "CCCCCCCCCCCCCCCCO", "open too": "CCCCCCCCCCCCCCCO", "nc": "FC
           "unknown": "FCCCCCCCCCS", "computed": "FCCCCCCCCCN"}
 NUMBER = {"open": 77123.0, "closed": 88123.0}
 ATC = {"cc0": "X77XX77", "sa": "X66XX66", "nc": "Z81ZZ88", "nd": "Z82ZZ88", "terms": "Z83ZZ88", "unknown": "Z84ZZ88"}
+TARGET, USE = "DrugCentral::target::Compound:Gene", "Hetionet::CtD::Compound:Disease"
 SHUT = re.compile(r"shut-|88123|SHUT|Z8\dZ?Z?|"
                   + "|".join(re.escape(c) for k, s in SMILES.items() if not k.startswith("open") for c in (
                       Chem.CanonSmiles(s), Chem.MolToInchiKey(Chem.MolFromSmiles(s)))))
@@ -172,12 +173,16 @@ def graph(connection: Connection, run_id: uuid.UUID) -> None:
         paper = document(word, licence, f"{word}-graph")
         described = {name: DescribedRelation(name, "Gene", "Gene", f"{word}-provider", licence, f"{word}-description")
                      for name in ("binds", f"{word}-relation")}
+        described |= {name: DescribedRelation(name, "Compound", tail, f"{word}-provider", licence, f"{word}-description")
+                      for name, tail in ((TARGET, "Gene"), (USE, "Disease"))}
         rows = [("Gene::1", "binds", f"Gene::{word}"), (f"Gene::{word}-a", f"{word}-relation", f"Gene::{word}-b"),
                 ("Gene::1", "binds", "Gene::2"), ("Compound::CHEMBL77123", "binds", f"Gene::{word}")]
+        rows += [("Compound::CHEMBL77123", TARGET, f"Gene::{word}"), ("Compound::CHEMBL77123", USE, f"Disease::{word}")]
         if mark in CLOSED:
             rows.append((f"Compound::DB88{list(CLOSED).index(mark)}23", "binds", f"Gene::{word}"))
         load_triples(connection, run_id, paper, encode_rows(rows), described, labels={
-            "Gene::1": f"{word}-label", f"Gene::{word}": f"{word}-label", "Gene::2": f"{word}-label-2"})
+            "Gene::1": f"{word}-label", f"Gene::{word}": f"{word}-label", "Gene::2": f"{word}-label-2",
+            f"Disease::{word}": f"{word}-disease"})
 
 
 def mixed(connection: Connection, run_id: uuid.UUID) -> None:
@@ -216,7 +221,13 @@ CALLS = {
     "find_drug": [f"SELECT d.* FROM mkmed.drugs d WHERE d.drug_id = mkmed.find_drug('{h}')" for h in HANDLES],
     "find_drugs": [f"SELECT * FROM mkmed.find_drugs('{h}')" for h in HANDLES],
     "vector_of": [f"SELECT mkmed.vector_of('{h}')" for h in HANDLES],
-    "similar_drugs": [f"SELECT * FROM mkmed.similar_drugs('{h}', 100)" for h in HANDLES],
+    "similar_drugs": [f"SELECT * FROM mkmed.similar_drugs('{h}', {how}100)" for h in HANDLES
+                      for how in ("", "'mechanism', ", "'use', ", "'structure', ", "'late', ")],
+    "facet_features": [f"SELECT * FROM mkmed.facet_features('{facet}')" for facet in ("mechanism", "use")],
+    "late_fusion": ["SELECT f.*, d.name FROM mkmed.drugs w, mkmed.late_fusion(w.drug_id, '{text,molecule}') f"
+                    " JOIN mkmed.drugs d USING (drug_id)"],
+    "action_of": ["SELECT mkmed.action_of('DGIDB::AGONIST::Gene:Compound')"],
+    "says_use": ["SELECT mkmed.says_use('Hetionet::CtD::Compound:Disease')"],
     "similar_across": [f"SELECT * FROM mkmed.similar_across('{h}', 'text', 'fused', 100)" for h in HANDLES],
     "similar_to": ["SELECT * FROM mkmed.similar_to('[1,1,1,1,1,1,1,1]', 100)",
                    "SELECT * FROM mkmed.similar_to('[1,1,1,1,1,1,1,1]', 100, atc => 'Z')",

@@ -34,6 +34,13 @@ def filled(database):
             "INSERT INTO mkmed.kg_relation VALUES (0, 'r', 'Compound', 'Gene')",
             "INSERT INTO mkmed.kg_provenance VALUES (0, 0, 'p', NULL, 'CC0-1.0', 'hand', :artifact)",
             "INSERT INTO mkmed.kg_triple VALUES (0, 0, 1, 0)",
+            "INSERT INTO mkmed.kg_entity (id, name, type, label) VALUES (2, 'Compound::DB00945', 'Compound', 'Aspirin')",
+            "INSERT INTO mkmed.kg_relation VALUES (1, 'DGIDB::ACTIVATOR::Gene:Compound', 'Gene', 'Compound')",
+            "INSERT INTO mkmed.kg_provenance VALUES (1, 1, 'p', NULL, 'CC0-1.0', 'hand', :artifact)",
+            "INSERT INTO mkmed.kg_triple VALUES (1, 1, 0, 1), (1, 1, 2, 1)",
+            "INSERT INTO mkmed.drug_entity (drug_id, entity_id, method, via, weak)"
+            " SELECT d.id, e.id, 'name', e.label, length(:artifact) = 0 FROM mkmed.drug d JOIN mkmed.kg_entity e ON e.label = d.name"
+            " WHERE e.type = 'Compound' ON CONFLICT DO NOTHING",
             "INSERT INTO mkmed.drug_atc (drug_id, code, source, record_source, record_key, artifact)"
             " SELECT drug_id, 'A10', source, source, key, :artifact FROM mkmed.drug_record ON CONFLICT DO NOTHING",
             "INSERT INTO mkmed.substance_relation (drug_id, relation, inchikey)"

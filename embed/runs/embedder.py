@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from embed import source
 from embed.config import PretrainConfig
-from embed.features import fingerprint, molecule
+from embed.features import fingerprint, minimol, molecule
 from embed.features.cache import FeatureCache
 from embed.features.fitted import Fitted
 from embed.features.frozen import FrozenModel
@@ -27,10 +27,13 @@ from embed.registry import ANCHOR, TEXT_MODELS
 from embed.runs import artefact
 from embed.runs.artefact import Artefact, OldArtefact
 from embed.runs.drugs import content_digests
+from embed.runs.schema import PREDICTED
 from embed.source import Corpus, Payloads
 from embed.training.data import make_table
 from embed.training.inputs import build_inputs
 from embed.training.model import AlignmentModel, embed_all, rebuild_model
+from embed.transfer import molecules
+from embed.transfer.head import Foretold, TransferHead
 from kb.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -124,6 +127,47 @@ class Embedder:
             fused: Tensor = self.model.fusion(torch.from_numpy(z[rows]), torch.from_numpy(present[rows]))
             out[rows] = fused.numpy() * present[rows].any(1, keepdims=True)
         return out
+
+    @cached_property
+    def transfer(self) -> TransferHead | None:
+        """What foretells a drug's vectors from its structure; None for a run that has no head.
+
+        Raises CheckpointError where the head needs MiniMol's weights, and others or none are installed.
+        """
+        head = TransferHead.of(self.artefact)
+        if head is not None and head.encoder is not None:
+            here = minimol.identity() if minimol.available() else None
+            if here is None or any(here[key] != head.encoder[key] for key in ("sha256", "featuriser")):
+                raise CheckpointError(
+                    f"run {self.artefact.folder.name[:8]} compares unseen molecules by {head.encoder['name']}"
+                    f" {head.encoder['release']}, which is not installed here", hint=minimol.INSTALL)
+        return head
+
+    def foretell(self, smiles: Sequence[str]) -> tuple[NDArray[np.int64], Foretold]:
+        """``(rows, foretold)``: the indices of the SMILES that can be read, and what the head foretells of them.
+
+        Raises UsageError for a run that has no head.
+        """
+        head = self.transfer
+        if head is None:
+            raise UsageError(f"run {self.artefact.folder.name[:8]} does not foretell from the structure alone",
+                             hint="mkmed embed pretrain makes a run that does")
+        rows, found = molecules.read(smiles, self.cache, bits=head.bits, network=head.network)
+        return rows, head.foretell(found)
+
+    def predicted(self, drugs: Corpus) -> dict[str, tuple[NDArray[np.int64], Vectors]]:
+        """``{"predicted": (drug ids, vectors)}`` of the drugs with a structure; nothing for a run that has no head."""
+        if self.transfer is None:
+            return {}
+        ids, parts = [], []
+        for start in range(0, len(drugs), CHUNK):
+            rows = [row for row in range(start, min(start + CHUNK, len(drugs))) if drugs.smiles[row]]
+            read, found = self.foretell([drugs.smiles[row] or "" for row in rows])
+            ids.append(drugs.drug_ids[np.asarray(rows, np.int64)[read]])
+            parts.append(found.wide)
+        if not ids:
+            return {}
+        return {PREDICTED: (np.concatenate(ids), np.concatenate(parts))}
 
     def contents(self, drugs: Corpus) -> NDArray[np.uint8]:
         """A digest (N, 32) of what each drug's vector is made of; zero for a drug that has nothing."""

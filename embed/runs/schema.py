@@ -24,8 +24,11 @@ from kb.schema.base import METADATA, moment, one_of, references
 
 ANCHOR = "molecule"
 FUSED = "fused"
-VECTOR_KINDS: tuple[str, ...] = (*MODALITIES, ANCHOR, FUSED)
-"""What a vector can be of. The position of a name among the first six is its bit in ``rests_on``."""
+PREDICTED = "predicted"
+RESTS_ON: tuple[str, ...] = (*MODALITIES, ANCHOR)
+"""What a vector can rest on. The position of a name is its bit in ``rests_on``."""
+VECTOR_KINDS: tuple[str, ...] = (*RESTS_ON, FUSED, PREDICTED)
+"""What a vector can be of. All have the run's width but ``predicted``, what the structure alone foretells."""
 
 embedding_run = Table(
     "embedding_run",

@@ -21,7 +21,16 @@ from psycopg2 import errors
 from sqlalchemy import Connection, Engine, delete, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from embed.runs.schema import FUSED, VECTOR_KINDS, embedding_content, embedding_run, published
+from embed.runs.schema import (
+    ANCHOR,
+    FUSED,
+    PREDICTED,
+    RESTS_ON,
+    VECTOR_KINDS,
+    embedding_content,
+    embedding_run,
+    published,
+)
 from kb.db.copy import copy_arrays, copy_out
 from kb.errors import Busy, DataError, NotFound, UsageError
 from kb.output import plain
@@ -35,14 +44,14 @@ LOCK = "mkmed embedding store"
 LOCK_MS = 40
 """A statement that would make readers wait gives up its turn after this long, and tries again."""
 TRIES = 500
-_BITS = np.array([1 << bit for bit in range(len(VECTOR_KINDS) - 1)], dtype=np.int16)
+_BITS = np.array([1 << bit for bit in range(len(RESTS_ON))], dtype=np.int16)
 
 ModalityVectors = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """The vectors of one run and modality: ``matrix`` is [N, D]; ``rests_on`` is [N, 6], in ``VECTOR_KINDS``' order."""
+    """The vectors of one run and modality: ``matrix`` is [N, D]; ``rests_on`` is [N, 6], in ``RESTS_ON``'s order."""
 
     run_id: uuid.UUID
     modality: str
@@ -67,9 +76,9 @@ def store_form(names: Sequence[str], drug_ids: NDArray[np.int64], z: NDArray[np.
     vectors = {name: (drug_ids[present[:, m]], z[present[:, m], m]) for m, name in enumerate(names)}
     any_of = present.any(1)
     vectors[FUSED] = (drug_ids[any_of], fused[any_of])
-    rests_on = np.zeros((int(any_of.sum()), len(VECTOR_KINDS) - 1), bool)
+    rests_on = np.zeros((int(any_of.sum()), len(RESTS_ON)), bool)
     for m, name in enumerate(names):
-        rests_on[:, VECTOR_KINDS.index(name)] = present[any_of, m]
+        rests_on[:, RESTS_ON.index(name)] = present[any_of, m]
     return vectors, rests_on
 
 
@@ -93,10 +102,10 @@ def write_run(
 ) -> None:
     """Store all vectors of a run, or none.
 
-    ``vectors`` maps names of ``VECTOR_KINDS`` to (drug ids [N], matrix [N, D]) with one D for all; "fused" must be
-    there. ``rests_on`` [N, 6] says for each fused vector which modalities it was made from. The run's row must exist
-    (``kb.ingest.runs.start_run``). Raises DataError for vectors that are not finite, of norm near zero, or of another
-    width.
+    ``vectors`` maps names of ``VECTOR_KINDS`` to (drug ids [N], matrix [N, D]) with one D for all but "predicted";
+    "fused" must be there. ``rests_on`` [N, 6] says for each fused vector which modalities it was made from. The run's
+    row must exist (``kb.ingest.runs.start_run``). Raises DataError for vectors that are not finite, of norm near zero,
+    or of another width.
     """
     width = _checked_width(vectors, rests_on)
     with engine.begin() as connection:
@@ -131,17 +140,19 @@ def _write_contents(connection: Connection, run_id: uuid.UUID, origin: VectorOri
 
 
 def _own_bit(modality: str) -> int:
-    return 1 << VECTOR_KINDS.index(modality)
+    return 1 << RESTS_ON.index(ANCHOR if modality == PREDICTED else modality)
 
 
 def _checked_width(vectors: ModalityVectors, rests_on: NDArray[np.bool_]) -> int:
-    """The one width of all vectors; raises DataError for anything that must not be stored."""
+    """The width of all vectors but ``predicted``; raises DataError for anything that must not be stored."""
     unknown = set(vectors) - set(VECTOR_KINDS)
     if unknown or FUSED not in vectors:
         raise DataError(f"vectors must be of {', '.join(VECTOR_KINDS)} and include {FUSED!r}, not {sorted(vectors)}")
-    widths = {matrix.shape[1] for _, matrix in vectors.values()}
+    widths = {matrix.shape[1] for name, (_, matrix) in vectors.items() if name != PREDICTED}
     if len(widths) != 1 or not 1 <= (width := widths.pop()) <= 2000:
         raise DataError("all vectors of a run have one width of at most 2,000", hint="set width in the config")
+    if PREDICTED in vectors and not 1 <= vectors[PREDICTED][1].shape[1] <= 2000:
+        raise DataError("predicted vectors have at most 2,000 numbers", hint="set transfer.width in the config")
     if len(rests_on) != len(vectors[FUSED][0]):
         raise DataError("rests_on needs one row for each fused vector")
     for modality, (ids, matrix) in vectors.items():
@@ -201,7 +212,8 @@ def _require_sound(connection: Connection, row: Mapping[str, Any], artefact: str
         text("SELECT modality, count(*) AS rows, min(vector_dims(embedding)) AS low,"
              " max(vector_dims(embedding)) AS high"
              " FROM mkmed.embedding WHERE run_id = :run GROUP BY modality"), {"run": run_id}).mappings().all()
-    wrong = [c["modality"] for c in counted if (c["low"], c["high"]) != (row["width"], row["width"])]
+    wrong = [c["modality"] for c in counted
+             if c["low"] != c["high"] or (c["modality"] != PREDICTED and c["low"] != row["width"])]
     there = {c["modality"]: c["rows"] for c in counted}
     if wrong or not set(there) <= set(row["modalities"]) or not there.get(FUSED):
         raise UsageError(f"the stored vectors of run {run_id} are not what its row says",

@@ -74,7 +74,7 @@ def _encoded(run: Embedder, corpus: Corpus, rows: NDArray[np.int64],
     fused = np.concatenate([np.zeros((0, run.width), np.float32), *(one.fused for _, one in parts)])
     present = np.concatenate([np.zeros(shape[:2], bool), *(one.present for _, one in parts)])
     vectors, rests_on = store_form(run.names, corpus.drug_ids[rows], z, fused, present)
-    return vectors, rests_on, rows[present.any(1)]
+    return {**vectors, **run.predicted(corpus.take(rows))}, rests_on, rows[present.any(1)]
 
 
 def _store_all(engine: Engine, run: Embedder, corpus: Corpus, contents: NDArray[np.uint8],

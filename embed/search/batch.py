@@ -21,6 +21,7 @@ from embed.features.parents import forms
 from embed.registry import ANCHOR
 from embed.runs.embedder import Embedded, Embedder
 from embed.search.molecules import MoleculeSearch
+from embed.search.predicted import Predictions
 from kb.chemistry import read_molblock, read_smiles
 from kb.errors import DataError, Incomplete, NotFound, UsageError
 from kb.files import written
@@ -78,7 +79,8 @@ def encode_file(engine: Engine, run: Embedder, source: Path, target: Path, colum
     if columns.text is not None and "text" not in run.able:
         raise UsageError("this run has no text tower", hint=f"it has: {', '.join(run.names)}")
     search, done = MoleculeSearch(engine, run), Done()
-    with written(target, mode=None) as temporary, pa.parquet.ParquetWriter(temporary, _schema(run.width)) as writer:
+    schema = _schema(run.width, search.predictions.head.wide.width if search.predictions else 0)
+    with written(target, mode=None) as temporary, pa.parquet.ParquetWriter(temporary, schema) as writer:
         for rows in _in_batches(_read(source, columns), batch):
             table = _encode(run, search, rows, nearest, skip)
             done.rows += len(rows)
@@ -88,7 +90,7 @@ def encode_file(engine: Engine, run: Embedder, source: Path, target: Path, colum
                                 hint="--on-error keep writes it with its reason, skip leaves it out")
             kept = [one for one in table if on_error == KEEP or one["status"] == "ok"]
             if kept:
-                writer.write_table(pa.Table.from_pylist(kept, schema=_schema(run.width)))
+                writer.write_table(pa.Table.from_pylist(kept, schema=schema))
     done.encoded = done.rows - done.failed
     return done
 
@@ -99,13 +101,14 @@ def raise_if_incomplete(done: Done) -> None:
         raise Incomplete(f"{done.failed:,} of {done.rows:,} rows have no vector", hint="column error says why")
 
 
-def _schema(width: int) -> Any:
+def _schema(width: int, wide: int) -> Any:
     near = pa.struct([("drug", pa.string()), ("name", pa.string()), ("similarity", pa.float32())])
     return pa.schema([
         ("row", pa.int64()), ("id", pa.string()), ("status", pa.string()), ("error", pa.string()),
         ("inchikey", pa.string()), ("relation", pa.string()), ("matched_drug", pa.string()),
         ("matched_name", pa.string()), ("rests_on", pa.list_(pa.string())), ("unusual", pa.float32()),
         ("vector", pa.list_(pa.float32(), width)), ("nearest", pa.list_(near)),
+        *([("predicted", pa.list_(pa.float32(), wide)), ("sure", pa.float32())] if wide else []),
     ])
 
 
@@ -187,7 +190,31 @@ def _encode(run: Embedder, search: MoleculeSearch, rows: list[Row], nearest: int
     for k, row in enumerate(good):
         if not found.present[k].any():
             row.error = "nothing that the run has a tower for"
-    return [_told(search, row, found, place.get(id(row)), nearest) for row in rows]
+    told = [_told(search, row, found, place.get(id(row)), nearest) for row in rows]
+    if search.predictions is not None:
+        _add_predictions(search, search.predictions, rows, told, nearest)
+    return told
+
+
+def _add_predictions(search: MoleculeSearch, predictions: Predictions, rows: list[Row], told: list[dict[str, Any]],
+                     nearest: int) -> None:
+    """What the structures of the rows foretell; a row without a text has its nearest drugs by that."""
+    drugs = search.known.drugs
+    asked = [k for k, row in enumerate(rows) if row.smiles and not row.error]
+    read, foretold = search.run.foretell([rows[k].smiles for k in asked])
+    for place, at in enumerate(read.tolist()):
+        number = asked[at]
+        own = told[number]
+        own |= {"predicted": foretold.wide[place].tolist(), "sure": predictions.sure(foretold, place)}
+        if rows[number].text:
+            continue
+        near = []
+        for k, similarity in zip(*predictions.nearest(foretold.wide[place], nearest), strict=True):
+            known = search.known.row.get(int(predictions.stored.drug_ids[k]))
+            if known is not None:
+                near.append({"drug": drugs.identities[known], "name": drugs.names[known],
+                             "similarity": float(similarity)})
+        own["nearest"] = near
 
 
 def _told(search: MoleculeSearch, row: Row, found: Embedded, at: int | None, nearest: int) -> dict[str, Any]:

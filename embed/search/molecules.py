@@ -1,8 +1,9 @@
 """Molecules from outside: first who they are, then what they are like.
 
 A molecule that the knowledge base knows is named (``identical``); so are its salts, charged and stereo forms and
-tautomers (``parent``). For the rest it is completed by what RDKit derives from it, and compared like with like: with
-the vectors that the run's fusion gives the known drugs from the same kinds of knowledge.
+tautomers (``parent``). The rest is compared by what the run foretells from the structure (``embed.search.predicted``).
+By a run that foretells nothing it is completed by what RDKit derives from it, and compared like with like: with the
+vectors that the run's fusion gives the known drugs from the same kinds of knowledge.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from embed.features.work import molecule_chunks
 from embed.registry import ANCHOR
 from embed.runs import store
 from embed.runs.embedder import Embedded, Embedder
+from embed.search.predicted import BASIS, Predictions
 from embed.search.unusual import Reference
 from kb.chemistry import read_smiles
+from kb.errors import DataError
 from kb.query import read as query
 
 CHUNK = 65_536
@@ -144,6 +147,7 @@ class MoleculeSearch:
     def __init__(self, engine: Engine, run: Embedder) -> None:
         self.run, self.known, self.library = run, Known(engine, run), Library(engine, run)
         self.reference = Reference.of(run.artefact)
+        self.predictions = Predictions.of(engine, run)
 
     def encode(self, smiles: Sequence[str], skip: Sequence[str] = ()) -> Embedded:
         """The vectors of readable molecules, completed by what RDKit derives and the run can encode."""
@@ -153,12 +157,16 @@ class MoleculeSearch:
     def ask(self, smiles: str, k: int = 10) -> list[dict[str, Any]]:
         """The ``k`` drugs that the molecule is, is a form of, or is most like, in this order.
 
-        Each row has ``drug_id``, ``name``, ``relation``, ``similarity``, ``compared_by`` and ``unusual``: the share of
-        the run's training drugs (per cent) that have a nearer training drug than the molecule has. Raises DataError
-        for what is no molecule.
+        Each row has ``drug_id``, ``name``, ``relation``, ``similarity``, ``rests_on``, ``sure`` (the cosine to expect
+        between what was foretold and the truth) and ``unusual``: the share of the run's training drugs (per cent) that
+        have a nearer training drug than the molecule has. Raises DataError for what is no molecule.
         """
         mol = read_smiles(smiles)
         settled = Chem.MolToSmiles(mol)
+        if self.predictions is not None:
+            answer = self._ask_predictions(self.predictions, mol, settled, k)
+            if answer is not None:
+                return answer
         found = self.encode([settled])
         names = tuple(name for name, has in zip(found.names, found.present[0], strict=True) if has)
         matches = {match.drug_id: match.relation for match in self.known.matches(forms(mol))}
@@ -174,8 +182,46 @@ class MoleculeSearch:
         order = sorted(told, key=lambda i: (rank.get(matches.get(i, ""), 2), -told[i] if told[i] == told[i] else 0))
         return [{
             "drug_id": i, "name": self.known.drugs.names[self.known.row[i]], "relation": matches.get(i, ""),
-            "similarity": told[i] if told[i] == told[i] else None, "compared_by": list(names), "unusual": unusual,
+            "similarity": told[i] if told[i] == told[i] else None, "rests_on": list(names), "sure": None,
+            "unusual": unusual,
         } for i in order[:k] if i in self.known.row]
+
+    def _ask_predictions(self, predictions: Predictions, mol: Chem.Mol, settled: str,
+                         k: int) -> list[dict[str, Any]] | None:
+        """``ask`` by what the structure foretells; None for a molecule that a featuriser cannot read."""
+        read, foretold = self.run.foretell([settled])
+        if not len(read):
+            return None
+        matches = {match.drug_id: match.relation for match in self.known.matches(forms(mol))}
+        stored = predictions.stored
+        rows, similarity = predictions.nearest(foretold.wide[0], k + len(matches))
+        told = dict(zip(stored.drug_ids[rows].tolist(), similarity.tolist(), strict=True))
+        for drug_id in matches:
+            row = int(np.searchsorted(stored.drug_ids, drug_id))
+            if row < len(stored.drug_ids) and stored.drug_ids[row] == drug_id:
+                told.setdefault(drug_id, float(stored.matrix[row] @ foretold.wide[0]))
+        first = [drug_id for relation in (IDENTICAL, PARENT) for drug_id in matches if matches[drug_id] == relation]
+        order = [*first, *(drug_id for drug_id in told if drug_id not in matches)]
+        sure, unusual = predictions.sure(foretold), self.unusual(settled)
+        return [{
+            "drug_id": i, "name": self.known.drugs.names[self.known.row[i]], "relation": matches.get(i, ""),
+            "similarity": told.get(i), "rests_on": [BASIS], "sure": sure, "unusual": unusual,
+        } for i in order[:k] if i in self.known.row]
+
+    def across(self, smiles: str, kind: str, k: int = 10) -> list[dict[str, Any]]:
+        """The ``k`` drugs whose ``kind`` (text, graph) fits best what the structure of a molecule foretells of it.
+
+        Raises DataError for what is no molecule, and UsageError for a run that foretells nothing of the kind.
+        """
+        settled = Chem.MolToSmiles(read_smiles(smiles))
+        read, foretold = self.run.foretell([settled])
+        if self.predictions is None or not len(read):
+            raise DataError("nothing is foretold of this molecule", hint="mkmed embed update stores what is foretold")
+        ids, match = self.predictions.across(foretold, kind, k)
+        sure = round(float(foretold.agreement[kind][0]), 3)
+        return [{"drug_id": i, "name": self.known.drugs.names[self.known.row[i]], "match": score,
+                 "rests_on": [f"{kind}, {BASIS}"], "sure": sure}
+                for i, score in zip(ids.tolist(), match.tolist(), strict=True) if i in self.known.row]
 
     def unusual(self, smiles: str) -> float | None:
         """How unusual a readable molecule is, in per cent; None for a run that did not keep what to compare with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from embed.runs import store
-from kb.errors import DatabaseError, NotFound
+from kb.errors import DatabaseError, NotFound, UsageError
+from kb.modalities import MODALITIES
 from kb.query.read import find_drug
 
 
@@ -24,10 +26,22 @@ def neighbours(
     to: str | None = None,
     atc: str | None = None,
     has: Sequence[str] | None = None,
+    by: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The ``k`` drugs most like a drug, nearest first; ``to`` searches among another modality's vectors."""
+    """The ``k`` drugs most like a drug, nearest first; ``to`` searches among another modality's vectors.
+
+    ``by`` compares by one facet instead: mechanism, structure, use, or late (all kinds of vectors at once).
+    Raises UsageError for a modality in ``has`` that there is not.
+    """
+    if strange := [name for name in has or () if name not in set(MODALITIES)]:
+        near = difflib.get_close_matches(strange[0], MODALITIES, n=1, cutoff=0.4)
+        raise UsageError(f"{strange[0]!r} is no modality",
+                         hint=f"{f'did you mean {near[0]}? ' if near else ''}known: {', '.join(MODALITIES)}")
     with engine.connect() as connection:
         find_drug(connection, drug)
+    if by is not None:
+        return _ask(engine, "mkmed.similar_drugs(:drug, CAST(:by AS text), :k, :atc, CAST(:has AS text[]))", drug=drug,
+                    by=by, k=k, atc=atc, has=list(has) if has else None)
     store.published_run(engine)  # with none, say so rather than that this drug has no vector
     if to is not None:
         return _ask(engine, "mkmed.similar_across(:drug, :modality, :to, :k)", drug=drug, modality=modality, to=to, k=k)

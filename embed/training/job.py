@@ -26,17 +26,20 @@ from embed.runs import card as card_of
 from embed.runs import folder as run_folder
 from embed.runs.artefact import Artefact
 from embed.runs.drugs import RunDrugs, content_digests, identity_digests
+from embed.runs.embedder import Embedder
 from embed.runs.schema import embedding_run
 from embed.runs.store import store_form
 from embed.runs.update import remember_parents
 from embed.search import unusual
 from embed.source import Corpus, read_corpus
 from embed.training import distributed
+from embed.training.foretell import chosen_encoder, take_head
 from embed.training.inputs import Inputs, build_inputs
 from embed.training.loop import TrainingJob, train
 from embed.training.model import AlignmentModel, build_model, embed_all
 from embed.training.reference import take_reference
 from embed.training.split import DrugSplit, sides, split_corpus
+from embed.transfer import head as transfer
 from kb.errors import CheckpointError, ConfigError, DataError, Interrupted, MkmedError, TrainingDiverged, UsageError
 from kb.ingest import runs
 from kb.licences import SHARES
@@ -174,6 +177,7 @@ def _close_run(engine: Engine, run_id: uuid.UUID, status: str, error: str) -> No
 def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uuid.UUID, folder: Path,
           device: torch.device, resume: bool, publish: bool, on_epoch: Callable[[dict[str, Any]], None]) -> Pretrained:
     cache = FeatureCache(settings.cache / "features")
+    chosen_encoder(config.transfer)  # what is missing is said before training, not after it
     begun = _begun(folder) if resume else None
     with distributed.first_alone():
         prepared = prepare_training(engine, config, cache, device, begun)
@@ -244,6 +248,12 @@ def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Pr
     """Seal the artefact and store the vectors that it gives."""
     corpus, g = prepared.corpus, model_graph(begun)
     vectors, rests_on = vectors_of(model, prepared)
+    fused = np.zeros((len(corpus), model.width), np.float32)
+    fused[np.searchsorted(corpus.drug_ids, vectors["fused"][0])] = vectors["fused"][1]
+    side = sides(prepared.split, len(corpus))
+    head = take_head(corpus, prepared.inputs, fused, side, begun.config().transfer, cache, begun.config().seed)
+    if head is not None:
+        begun.put_arrays(transfer.FILE, head.arrays(), head.meta())
     labels = read_labels(engine, corpus.drug_ids)
     begun.put_arrays("weights.safetensors", {k: v.cpu().numpy() for k, v in model.state_dict().items()}, model.kwargs)
     snapshot = take_evaluation_data(begun, model, prepared, labels)
@@ -255,6 +265,7 @@ def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Pr
     begun.put_json("card.json", card)
     begun.put("card.md", card_of.markdown(card).encode())
     begun.write("sealed")
+    vectors |= Embedder(begun, cache).predicted(corpus)
     remember_parents(corpus, cache)
     contents = content_digests(corpus, prepared.inputs.fitted, g.second_step, g.second_weight)
     has = np.isin(corpus.drug_ids, vectors["fused"][0])

@@ -126,6 +126,21 @@ class Ragged:
         return cls.from_pairs(np.asarray(rows), np.asarray(values), len(lists))
 
 
+def time_order(patient: NDArray[np.integer], time: NDArray[np.integer]) -> Int64:
+    """The order of visits by patient and time; those of one time stay as they come."""
+    if not len(patient):
+        return np.empty(0, np.int64)
+    low, span = int(time.min()), int(time.max()) - int(time.min()) + 1
+    if (int(patient.max()) + 1) * span >= 1 << 62:
+        return np.lexsort((time, patient))
+    key = patient.astype(np.int64)  # both in one number
+    key *= span
+    key += time - low
+    if (key[1:] >= key[:-1]).all():
+        return np.arange(len(key))
+    return np.argsort(key, kind="stable")
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The codes of one kind, each with its index."""

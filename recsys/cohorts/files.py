@@ -6,7 +6,6 @@ import io
 import json
 import re
 import shutil
-import tempfile
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ import psutil
 
 from kb.duck import SPILL_PREFIX
 from kb.errors import DataError, NotFound, UsageError
-from kb.files import replace_file
+from kb.files import replace_file, written
 from kb.output import plain
 from kb.settings import Settings, load_settings
 from recsys.cohorts.cohort import KINDS, Attribute, Cohort, Loss, Ragged, Vocabulary
@@ -68,10 +67,8 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
         arrays["visit_end"] = cohort.visit_end
     for name, attribute in cohort.attributes.items():
         arrays[f"attribute_{name}"] = attribute.values
-    with tempfile.TemporaryFile(dir=folder) as buffer:
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        buffer.seek(0)
-        replace_file(folder / "cohort.npz", buffer.read())
+    with written(folder / "cohort.npz") as path, path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # packing would take longer than reading the export
     document = {
         "name": cohort.name,
         "fingerprint": asdict(cohort.fingerprint),

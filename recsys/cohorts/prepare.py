@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from kb.errors import ContractViolation, DataError, UsageError
 from kb.query.snapshot import cite
 from kb.settings import Settings
-from recsys.cohorts.cohort import KINDS, LEAST, Cohort, Ragged, Vocabulary
+from recsys.cohorts.cohort import KINDS, LEAST, Cohort, Ragged, Vocabulary, time_order
 from recsys.cohorts.files import private_cohorts_folder, save_cohort
 from recsys.formats import FORMATS
 from recsys.formats.contract import Check, CodePairs, Limits, Recorded, check_counts
@@ -209,7 +209,7 @@ def _cohort(
 ) -> Cohort:
     """The chosen visits in (patient, time) order, codes in the order of their names."""
     order = np.flatnonzero(keep)
-    order = order[np.lexsort((order, recorded.visit_time[order], recorded.visit_patient[order]))]
+    order = order[time_order(recorded.visit_patient[order], recorded.visit_time[order])]
     place = np.full(len(keep), -1)
     place[order] = np.arange(len(order))
     codes: dict[str, Ragged] = {}

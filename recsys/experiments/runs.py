@@ -94,6 +94,7 @@ def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data
 def _orders(cohort: Cohort, engine: Engine | None) -> bytes | None:
     """The map from orders to the cohort's medications, for answers; None without a knowledge base."""
     from recsys.orders.medications import read_map
+    from recsys.orders.own_map import OwnMap
     from recsys.orders.stored import pack
 
     if engine is None:
@@ -101,6 +102,7 @@ def _orders(cohort: Cohort, engine: Engine | None) -> bytes | None:
     made = cohort.provenance
     with engine.connect() as connection:
         return pack(read_map(connection, str(made.get("level", "3")), protocol=str(made.get("protocol", "one")),
+                             own_map=OwnMap(dict(made.get("own_map") or {})),
                              keep_vehicles=bool(made.get("keep_vehicles"))))
 
 

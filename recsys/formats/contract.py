@@ -60,6 +60,16 @@ class Ledger:
         if rows:
             self.notes[table, remark] += int(rows)
 
+    def copy(self) -> Ledger:
+        """The counts so far."""
+        other = Ledger()
+        other.restore(self)
+        return other
+
+    def restore(self, other: Ledger) -> None:
+        """Take the counts of another."""
+        self.rows, self.losses, self.notes = other.rows.copy(), other.losses.copy(), other.notes.copy()
+
     def settled(self, kept: Mapping[str, int]) -> tuple[Loss, ...]:
         """The accounting; raises DataError unless every row that was read is kept or lost, once."""
         lines: list[Loss] = []

@@ -30,7 +30,7 @@ from recsys.formats.contract import (
     Limits,
     Recorded,
 )
-from recsys.formats.rows import People, Visits, code_rows, read_visits, recorded
+from recsys.formats.rows import AGE_AT_START, People, Visits, code_rows, read_visits, recorded
 from recsys.formats.tables import Export, open_export
 from recsys.formats.written import order_key
 from recsys.orders.codes import DIAGNOSIS, MEDICATION, PROCEDURE, icd, prefixed, system_of
@@ -236,7 +236,7 @@ def _static(export: Export, events: str) -> tuple[People, dict[str, str]]:
         " subject")
     return People(name), {
         ADMISSION: "v.admitted", DISCHARGE: "v.discharged", SEX: "p.sex", RACE: "p.race",
-        AGE: "age_band((v.start - p.birth) / 31556952)",
+        AGE: AGE_AT_START,
         DIED: "CASE WHEN upper(v.discharged) IN ('DIED', 'EXPIRED', 'DEAD/EXPIRED', 'HOSPICE-EXPIRED') OR p.death"
               " BETWEEN v.start"
               " AND v.stop THEN 'yes' WHEN v.stop IS NOT NULL THEN 'no' END"}

@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from recsys.formats.contract import ADMISSION, ADMITTED_FOR, AGE, DIED, DISCHARGE, RACE, SEX, Ledger, Limits, Recorded
-from recsys.formats.rows import NO_PEOPLE, Coded, People, Visits, read_codes, read_people, read_visits, recorded
+from recsys.formats.rows import (
+    AGE_AT_START,
+    NO_PEOPLE,
+    Coded,
+    Listing,
+    People,
+    Visits,
+    read_codes,
+    read_people,
+    read_visits,
+    recorded,
+)
 from recsys.formats.tables import Export, open_export
 from recsys.formats.written import NO_DRUG, order_key
 from recsys.orders.codes import prefixed
@@ -55,26 +66,26 @@ def read_patients(export: Export) -> People:
 
 
 def read_admissions(export: Export, people: People, age: str) -> Visits:
-    """The admissions of MIMIC; ``age`` is SQL for years over ``v`` (an admission) and ``p`` (a patient)."""
+    """The admissions of MIMIC; ``age`` is SQL over ``v`` (an admission) and ``p`` (a patient)."""
     export.need("admissions")
     wanted = {"hadm_id": True, "subject_id": True, "admittime": True, "dischtime": False, "deathtime": False,
               "admission_type": False, "discharge_location": False, "hospital_expire_flag": False, "ethnicity": False,
               "race": False, "diagnosis": False}
     alive = "'no'" if "deathtime" in export.columns("admissions") else "NULL"
     # MIMIC-III calls it ethnicity, MIMIC-IV race; both hold both.
-    staged = export.stage("admissions", wanted, "whole(s.hadm_id) AS id, whole(s.subject_id) AS patient,"
+    listed = Listing("admissions", wanted, "whole(s.hadm_id) AS id, whole(s.subject_id) AS patient,"
                           " moment(s.admittime) AS start, moment(s.dischtime) AS stop, year_of(s.admittime) AS year,"
                           " said(s.admission_type) AS admission, said(s.discharge_location) AS discharged,"
                           " coalesce(said(s.race), said(s.ethnicity)) AS race,"
                           " lower(said(s.diagnosis)) AS admitted_for, CASE WHEN"
                           " whole(s.hospital_expire_flag) = '1' OR moment(s.deathtime) IS NOT NULL THEN 'yes' WHEN"
                           " whole(s.hospital_expire_flag) = '0' THEN 'no'"
-                          f" ELSE {alive} END AS died")
+                          f" ELSE {alive} END AS died", ("hadm_id", "subject_id"))
     attributes = {ADMISSION: "v.admission", DISCHARGE: "v.discharged", RACE: "v.race", DIED: "v.died",
                   ADMITTED_FOR: "v.admitted_for"}
     if people.sql:
-        attributes |= {SEX: "p.sex", AGE: f"age_band({age})"}
-    return read_visits(export, "admissions", staged, people, attributes)
+        attributes |= {SEX: "p.sex", AGE: age}
+    return read_visits(export, "admissions", listed, people, attributes)
 
 
 class Mimic3:
@@ -97,7 +108,7 @@ class Mimic3:
         with open_export(root, limits, Ledger()) as export:
             for table in ("admissions", "diagnoses_icd", "procedures_icd", "prescriptions"):
                 export.need(table)
-            visits = read_admissions(export, read_patients(export), "(v.start - p.birth) / 31556952")
+            visits = read_admissions(export, read_patients(export), AGE_AT_START)
             icd = {"icd9_code": True}
             pairs = {
                 "diagnosis": read_codes(export, "diagnoses_icd", "hadm_id", icd, one_code("ICD9CM"), visits),

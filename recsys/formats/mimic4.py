@@ -52,7 +52,7 @@ class Mimic4:
             for table in ("admissions", "diagnoses_icd", "procedures_icd", "prescriptions"):
                 export.need(table)
             # The age at an admission, from the age in the year that stands for the patient's first years.
-            visits = read_admissions(export, read_patients(export), "p.anchor_age + v.year - p.anchor_year")
+            visits = read_admissions(export, read_patients(export), "age_band(p.anchor_age + v.year - p.anchor_year)")
             coded = {"icd_code": True, "icd_version": True}
             pairs = {
                 "diagnosis": read_codes(export, "diagnoses_icd", "hadm_id", coded, versioned(procedure=False), visits),

@@ -17,10 +17,12 @@ its route, and the NDC where the source value or source concept is one. Spec: OH
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from kb.duck import literal
 from kb.errors import NotFound, UsageError
@@ -34,20 +36,27 @@ from recsys.formats.contract import (
     RACE,
     SEX,
     VISIT_TYPE,
-    CodePairs,
+    Int64,
     Ledger,
     Limits,
     Recorded,
 )
 from recsys.formats.rows import (
-    CELL,
+    AGE_AT_START,
     NO_PEOPLE,
+    NO_VISIT,
+    STRANGE_VISIT,
     Coded,
+    Collected,
+    Listing,
     People,
+    TextIdentifiers,
+    VisitRows,
     Visits,
-    cells,
-    code_rows,
-    no_pairs,
+    as_arrow,
+    numbered,
+    places,
+    ranks,
     read_people,
     read_visits,
     recorded,
@@ -57,6 +66,7 @@ from recsys.formats.written import cell_text, order_key
 from recsys.orders.codes import prefixed
 
 VISITS = "visit_occurrence"
+NOTES = ("visits that only events name", "visits made of days with events")
 UNMAPPED = "concept 0: not mapped in the source"
 NOWHERE = "no visit identifier, and no visit of the patient spans its date"
 
@@ -96,7 +106,8 @@ EVENTS = {
 def _cases(of: str, names: Mapping[str, str]) -> str:
     """SQL that names a concept id; ``OMOP:<id>`` for one without a name here, NULL for 0."""
     cases = " ".join(f"WHEN {literal(number)} THEN {literal(name)}" for number, name in names.items())
-    return f"CASE whole({of}) {cases} WHEN '0' THEN NULL WHEN '' THEN NULL ELSE 'OMOP:' || whole({of}) END"
+    cases += " WHEN '0' THEN NULL WHEN '' THEN NULL"
+    return f"CASE {of} {cases} ELSE CASE whole({of}) {cases} ELSE 'OMOP:' || whole({of}) END END"
 
 
 def _known(number: str) -> bool:
@@ -148,14 +159,14 @@ def _source_ndc(value: str, mapped: bool) -> str:
     return normalise_ndc(value) or ""
 
 
-def _vocabulary(export: Export, staged: Mapping[str, str]) -> _Vocabulary:
-    """The concepts that occur in the staged events, and the ATC classes and ingredients above the drugs."""
+def _vocabulary(export: Export, collected: Mapping[str, Collected]) -> _Vocabulary:
+    """The concepts that occur in the events, and the ATC classes and ingredients above the drugs."""
     needed: set[str] = set()
     drugs: set[str] = set()
-    for kind, table in staged.items():
+    for kind, rows in collected.items():
         width = 3 if kind == "medication" else 2
-        for key, in export.fetch(f"SELECT DISTINCT key FROM {table}"):
-            concepts = [cell.strip().removesuffix(".0") for cell in key.split(CELL)[:width]]
+        for row in rows.cells():
+            concepts = [cell.removesuffix(".0") for cell in row[:width]]
             needed.update(concepts)
             if kind == "medication":
                 drugs.add(concepts[0])
@@ -218,71 +229,124 @@ def _people(export: Export) -> People:
     return People(name, ("death",))
 
 
-def _stage_events(export: Export, kind: str) -> str:
-    """A kind's events with ``visit`` (an identifier or empty), ``person``, ``since`` (seconds) and ``key``."""
-    event = EVENTS[kind]
-    columns = {name: i == 0 for i, name in enumerate(event.columns)}
-    return export.stage(
-        event.table, {"person_id": True, event.day: True, "visit_occurrence_id": False, **columns},
-        "CASE whole(s.visit_occurrence_id) WHEN '0' THEN '' ELSE whole(s.visit_occurrence_id) END AS visit,"
-        f" whole(s.person_id) AS person, moment(s.{event.day}) AS since, {cells(event.columns)} AS key")
-
-
-def _stage_visits(export: Export, events: Mapping[str, str]) -> tuple[str, dict[str, int]]:
-    """The visits: those recorded, those that only events name, those made for persons without any."""
-    wanted = {"visit_occurrence_id": True, "person_id": True, "visit_start_date": True, **dict.fromkeys((
+VISIT = "CASE WHEN whole(s.visit_occurrence_id) = '0' THEN '' ELSE whole(s.visit_occurrence_id) END"
+LISTED = Listing(
+    VISITS,
+    {"visit_occurrence_id": True, "person_id": True, "visit_start_date": True, **dict.fromkeys((
         "visit_start_datetime", "visit_end_date", "visit_end_datetime", "visit_concept_id",
         "discharged_to_source_value", "discharge_to_source_value", "discharged_to_concept_id",
-        "discharge_to_concept_id", "admitted_from_source_value", "admitting_source_value"), False)}
-    select = (
-        "whole(s.visit_occurrence_id) AS id, whole(s.person_id) AS patient,"
-        " coalesce(moment(s.visit_start_datetime), moment(s.visit_start_date)) AS start,"
-        # A visit that ends on a day without an hour ends with that day.
-        " coalesce(moment(s.visit_end_datetime), moment(s.visit_end_date) + 86399) AS stop,"
-        f" {_cases('s.visit_concept_id', VISIT_TYPES)} AS kind,"
-        " coalesce(said(s.discharged_to_source_value), said(s.discharge_to_source_value),"
-        f" {_cases('s.discharged_to_concept_id', {})}, {_cases('s.discharge_to_concept_id', {})}) AS discharged,"
-        " coalesce(said(s.admitted_from_source_value), said(s.admitting_source_value)) AS admitted")
-    if export.has(VISITS):
-        visits = export.stage(VISITS, wanted, select)
-    else:
-        visits = export.load(("id", "patient"), [])
-        export.run(f"CREATE OR REPLACE TEMP TABLE {visits} (id VARCHAR, patient VARCHAR, start BIGINT, stop BIGINT,"
-                   " kind VARCHAR, discharged VARCHAR, admitted VARCHAR)")
-        export.ledger.read(VISITS, 0)
-    every = " UNION ALL ".join(f"SELECT visit, person, since FROM {table}" for table in events.values())
+        "discharge_to_concept_id", "admitted_from_source_value", "admitting_source_value"), False)},
+    "whole(s.visit_occurrence_id) AS id, whole(s.person_id) AS patient,"
+    " coalesce(moment(s.visit_start_datetime), moment(s.visit_start_date)) AS start,"
+    # A visit that ends on a day without an hour ends with that day.
+    " coalesce(moment(s.visit_end_datetime), moment(s.visit_end_date) + 86399) AS stop,"
+    f" {_cases('s.visit_concept_id', VISIT_TYPES)} AS kind,"
+    " coalesce(said(s.discharged_to_source_value), said(s.discharge_to_source_value),"
+    f" {_cases('s.discharged_to_concept_id', {})}, {_cases('s.discharge_to_concept_id', {})}) AS discharged,"
+    " coalesce(said(s.admitted_from_source_value), said(s.admitting_source_value)) AS admitted",
+    ("visit_occurrence_id", "person_id"))
+
+
+@dataclass(frozen=True)
+class _Events:
+    """The events of each kind: those of known visits, and tables of the others."""
+
+    collected: dict[str, Collected]
+    others: dict[str, str]
+    """Temporary tables of the events whose visit is not listed: ``visit`` (an identifier or empty), ``person``,
+    ``since`` (seconds), and the columns of the kind."""
+
+
+def _wanted(event: Event) -> dict[str, bool]:
+    columns = {name: i == 0 for i, name in enumerate(event.columns)}
+    return {"person_id": True, event.day: True, "visit_occurrence_id": False, **columns}
+
+
+def _stage(export: Export, event: Event, where: str = "") -> str:
+    """A table of events, all or with ``where`` some of them."""
+    columns = ", ".join(f"s.{name}" for name in event.columns)
+    return export.stage(event.table, _wanted(event), f"{VISIT} AS visit, whole(s.person_id) AS person,"
+                        f" moment(s.{event.day}) AS since, {columns}", where=where)
+
+
+def _collected(export: Export, event: Event) -> Collected:
+    return Collected(export, event.table, {NO_VISIT: NOWHERE}, columns=event.columns)
+
+
+def _read_events(export: Export, keys: Int64) -> _Events:
+    """The events; those of listed visits (``keys``) are read once and never leave the engine as texts.
+
+    Raises TextIdentifiers where an event names a visit by what is no number.
+    """
+    found = _Events({}, {})
+    known = ""
+    for kind, event in EVENTS.items():
+        if not export.has(event.table):
+            continue
+        collected = found.collected[kind] = _collected(export, event)
+        select = f"SELECT {numbered('s.visit_occurrence_id')} AS visit, {collected.select('s')} FROM ({{}}) s"
+        others = 0
+        for batch in export.rows(event.table, _wanted(event), select.format):
+            visit = batch.column(0).to_numpy()
+            place = np.where(visit == 0, np.int32(-1), ranks(keys, visit))  # visit 0 is none
+            if missing := int((place < 0).sum()):
+                others += missing
+                batch, place = batch.take(as_arrow(np.flatnonzero(place >= 0))), place[place >= 0]
+            collected.add(place, batch.column(1).to_numpy(), batch.columns[2:])
+        if others:
+            known = known or export.take({"id": keys})
+            number = f"plain_number({VISIT})"
+            table = found.others[kind] = _stage(
+                export, event, f"coalesce({number}, 0) = 0 OR {number} NOT IN (SELECT id FROM {known})")
+            if export.count(f"SELECT count(*) FROM {table} WHERE visit <> '' AND plain_number(visit) IS NULL"):
+                raise TextIdentifiers
+    return found
+
+
+def _more_visits(export: Export, others: Mapping[str, str], visits: str) -> tuple[str, dict[str, int]]:
+    """A table of the visits that only events name, and of those made for persons without any; how many of each.
+
+    ``visits`` is a table of the listed ones.
+    """
+    more = export.fresh("more")
+    export.run(f"CREATE TEMP TABLE {more} (id VARCHAR, patient VARCHAR, start BIGINT, stop BIGINT, kind VARCHAR,"
+               " discharged VARCHAR, admitted VARCHAR)")
+    if not others:
+        return more, dict.fromkeys(NOTES, 0)
+    every = " UNION ALL ".join(f"SELECT visit, person, since FROM {table}" for table in others.values())
     good = f"SELECT id FROM {visits} WHERE id <> '' AND patient <> '' AND start IS NOT NULL"
-    before = export.count(f"SELECT count(*) FROM {visits}")
-    export.run(f"INSERT INTO {visits} (id, patient, start) SELECT visit, arg_min(person, (since, person)),"
+    export.run(f"INSERT INTO {more} (id, patient, start) SELECT visit, arg_min(person, (since, person)),"
                f" min(since) FROM ({every}) WHERE visit <> '' AND person <> '' AND since IS NOT NULL AND visit NOT"
                f" IN ({good}) GROUP BY visit")
-    named = export.count(f"SELECT count(*) FROM {visits}") - before
-    # Runs of days on which a person without any visit has events.
+    named = export.count(f"SELECT count(*) FROM {more}")
+    # Runs of days on which a person without any visit has events; they come after all other visits.
+    last = export.count(f"SELECT max(TRY_CAST(id AS BIGINT)) FROM (SELECT id FROM {visits} UNION ALL SELECT id FROM"
+                        f" {more})")
+    seen = " UNION ALL ".join(f"SELECT patient FROM {table} WHERE start IS NOT NULL" for table in (visits, more))
     export.run(
-        f"INSERT INTO {visits} (id, patient, start, stop) SELECT 'days ' || person || ' ' || min(day), person,"
-        " min(day) * 86400, max(day) * 86400 + 86399 FROM (SELECT person, day, sum(new) OVER (PARTITION BY person"
-        " ORDER BY day) AS run FROM (SELECT person, day, CASE WHEN day <= lag(day) OVER (PARTITION BY person ORDER BY"
-        f" day) + 1 THEN 0 ELSE 1 END AS new FROM (SELECT DISTINCT person, since // 86400 AS day FROM ({every}) WHERE"
-        f" visit = '' AND since IS NOT NULL AND person <> '' AND person NOT IN (SELECT patient FROM {visits} WHERE"
-        " start IS NOT NULL)))) GROUP BY person,"
-        f" run")
-    made = export.count(f"SELECT count(*) FROM {visits}") - before - named
-    export.ledger.read(VISITS, named + made)
-    return visits, {"visits that only events name": named, "visits made of days with events": made}
+        f"INSERT INTO {more} (id, patient, start, stop) SELECT CAST({last} + row_number() OVER (ORDER BY person || ' '"
+        " || min(day)) AS VARCHAR), person, min(day) * 86400, max(day) * 86400 + 86399 FROM (SELECT person, day,"
+        " sum(new) OVER (PARTITION BY person ORDER BY day) AS run FROM (SELECT person, day, CASE WHEN day <= lag(day)"
+        " OVER (PARTITION BY person ORDER BY day) + 1 THEN 0 ELSE 1 END AS new FROM (SELECT DISTINCT person, since //"
+        f" 86400 AS day FROM ({every}) WHERE visit = '' AND since IS NOT NULL AND person <> '' AND person NOT IN"
+        f" ({seen})))) GROUP BY person, run")
+    made = export.count(f"SELECT count(*) FROM {more}") - named
+    return more, dict(zip(NOTES, (named, made), strict=True))
 
 
-def _place(export: Export, table: str, events: str, visits: str) -> str:
+def _place(export: Export, table: str, events: str, visits: Sequence[str]) -> str:
     """The events, those without a visit in the one that spans their date, the last begun, where there is one."""
     if not export.count(f"SELECT count(*) FROM {events} WHERE visit = ''"):
         return events
     found, placed = export.fresh("found"), export.fresh("placed")
+    spans = " UNION ALL ".join(f"SELECT id, patient, start, stop FROM {one}" for one in visits)
     export.run(
-        f"CREATE TEMP TABLE {found} AS SELECT e.rowid AS row, arg_max(v.id, (v.start, v.id)) AS visit FROM {events} e"
-        f" JOIN {visits} v ON v.patient = e.person AND v.id <> '' AND e.since // 86400 >= v.start // 86400"
-        " AND e.since // 86400 <= greatest(coalesce(v.stop, v.start), v.start) // 86400 WHERE e.visit = '' GROUP BY"
-        " e.rowid")
+        f"CREATE TEMP TABLE {found} AS SELECT e.rowid AS row, arg_max(v.id, (v.start, TRY_CAST(v.id AS BIGINT), v.id))"
+        f" AS visit FROM {events} e JOIN ({spans}) v ON v.patient = e.person AND v.id <> '' AND e.since // 86400 >="
+        " v.start // 86400 AND e.since // 86400 <= greatest(coalesce(v.stop, v.start), v.start) // 86400 WHERE e.visit"
+        " = '' GROUP BY e.rowid")
     export.run(f"CREATE TEMP TABLE {placed} AS SELECT CASE WHEN e.visit = '' THEN coalesce(f.visit, '') ELSE e.visit"
-               f" END AS visit, e.key FROM {events} e LEFT JOIN {found} f ON f.row = e.rowid")
+               f" END AS visit, e.* EXCLUDE visit FROM {events} e LEFT JOIN {found} f ON f.row = e.rowid")
     export.ledger.note(table, "rows without a visit, placed by date", export.count(f"SELECT count(*) FROM {found}"))
     export.drop(events, found)
     return placed
@@ -291,7 +355,7 @@ def _place(export: Export, table: str, events: str, visits: str) -> str:
 def _visit_attributes(people: People) -> dict[str, str]:
     attributes = {VISIT_TYPE: "v.kind", DISCHARGE: "v.discharged", ADMISSION: "v.admitted"}
     if people.sql:
-        attributes |= {AGE: "age_band((v.start - p.birth) / 31556952)", SEX: "p.sex", RACE: "p.race",
+        attributes |= {AGE: AGE_AT_START, SEX: "p.sex", RACE: "p.race",
                        ETHNICITY: "p.ethnicity"}
     if "death" in people.columns:
         inpatient = ", ".join(map(literal, INPATIENT))
@@ -322,24 +386,58 @@ class Omop:
                     hint="put Athena's CONCEPT.csv beside the other tables; --option vocabulary=none keeps concepts as"
                          " numbers and takes NDCs of source values alone")
             people = _people(export)
-            events = {kind: _stage_events(export, kind) for kind in EVENTS if export.has(EVENTS[kind].table)}
-            vocabulary = _vocabulary(export, events)
-            staged, notes = _stage_visits(export, events)
-            events = {kind: _place(export, EVENTS[kind].table, name, staged) for kind, name in events.items()}
             inpatient = ", ".join(map(literal, INPATIENT))
-            visits = read_visits(export, VISITS, staged, people, _visit_attributes(people),
-                                 readmission=f"coalesce(v.kind IN ({inpatient}), false)")
-            pairs = {kind: self._pairs(export, kind, events[kind], visits, vocabulary) if kind in events
-                     else no_pairs(EVENTS[kind].table) for kind in EVENTS}
+            counts = f"coalesce(v.kind IN ({inpatient}), false)"
+            attributes = _visit_attributes(people)
+            before = export.ledger.copy()
+            try:
+                rows = VisitRows(export, people, attributes, counts)
+                if export.has(VISITS):
+                    rows.take(LISTED)
+                keys = rows.keys()
+                events = _read_events(export, keys)
+                spans = [rows.table()] if events.others else []
+                more, notes = _more_visits(export, events.others, spans[0] if spans else "")
+                rows.take(Listing(more))
+                visits = rows.arranged(VISITS)
+                place = ranks(visits.keys if visits.keys is not None else keys, keys)
+            except TextIdentifiers:
+                export.ledger.restore(before)
+                keys = np.empty(0, np.int64)
+                tables = {kind: event for kind, event in EVENTS.items() if export.has(event.table)}
+                events = _Events({kind: _collected(export, event) for kind, event in tables.items()},
+                                 {kind: _stage(export, event) for kind, event in tables.items()})
+                spans = [export.stage(VISITS, LISTED.wanted, LISTED.select) if export.has(VISITS) else
+                         _more_visits(export, {}, "")[0]]
+                more, notes = _more_visits(export, events.others, spans[0])
+                every = export.fresh("every")
+                export.run(f"CREATE TEMP TABLE {every} AS SELECT * FROM {spans[0]} UNION ALL BY NAME SELECT * FROM"
+                           f" {more}")
+                visits = read_visits(export, VISITS, every, people, attributes, readmission=counts)
+                place = np.empty(0, np.int32)
+            export.ledger.read(VISITS, sum(notes.values()))
+            for kind, collected in events.collected.items():
+                collected.renumber(place)
+                if kind in events.others:
+                    self._add(export, EVENTS[kind], collected, visits,
+                              _place(export, EVENTS[kind].table, events.others[kind], [*spans, more]))
+            vocabulary = _vocabulary(export, events.collected)
+            coders = {"medication": vocabulary.medication}
+            pairs = {kind: collected.pairs(coders.get(kind, vocabulary.code))
+                     for kind, collected in events.collected.items()}
             return recorded(export, visits, pairs, notes)
 
-    def _pairs(self, export: Export, kind: str, events: str, visits: Visits, vocabulary: _Vocabulary) -> CodePairs:
-        staged = export.fresh("staged")
-        export.run(f"CREATE TEMP TABLE {staged} AS SELECT CASE WHEN e.visit = '' THEN -2 ELSE coalesce(v.number, -1)"
-                   f" END AS visit, e.key FROM {events} e LEFT JOIN {visits.sql} v ON v.id = e.visit")
-        export.drop(events)
-        code: Callable[[tuple[str, ...]], Coded] = vocabulary.medication if kind == "medication" else vocabulary.code
-        return code_rows(export, EVENTS[kind].table, staged, code, lost={-2: NOWHERE})
+    def _add(self, export: Export, event: Event, collected: Collected, visits: Visits, placed: str) -> None:
+        """Add events that were placed in visits, or nowhere."""
+        number, join = numbered("e.visit"), ""
+        if visits.keys is None:
+            join = f"LEFT JOIN {visits.sql} v ON v.id = e.visit"
+            number = f"CASE WHEN e.visit = '' THEN {NO_VISIT} ELSE coalesce(v.number, {STRANGE_VISIT}) END"
+        for batch in export.batches(f"SELECT {number}, {collected.select('e')} FROM {placed} e {join}"):
+            found = batch.column(0).to_numpy()
+            collected.add(found if visits.keys is None else places(visits.keys, found), batch.column(1).to_numpy(),
+                          batch.columns[2:])
+        export.drop(placed)
 
 
 FORMAT = Omop()

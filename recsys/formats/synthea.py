@@ -13,7 +13,18 @@ from typing import Any
 
 from recsys.formats.contract import AGE, DIED, ETHNICITY, RACE, SEX, VISIT_TYPE, Ledger, Limits, Recorded
 from recsys.formats.mimic3 import one_code
-from recsys.formats.rows import NO_PEOPLE, Coded, People, Visits, read_codes, read_people, read_visits, recorded
+from recsys.formats.rows import (
+    AGE_AT_START,
+    NO_PEOPLE,
+    Coded,
+    Listing,
+    People,
+    Visits,
+    read_codes,
+    read_people,
+    read_visits,
+    recorded,
+)
 from recsys.formats.tables import Export, open_export
 from recsys.formats.written import NO_DRUG, order_key
 
@@ -39,16 +50,16 @@ def _people(export: Export) -> People:
 def _encounters(export: Export, people: People) -> Visits:
     start = "start" if "start" in export.columns("encounters") else "date"
     wanted = {"id": True, "patient": True, start: True, "stop": False, "encounterclass": False}
-    staged = export.stage("encounters", wanted, f"trim(s.id) AS id, trim(s.patient) AS patient, moment(s.{start}) AS"
+    listed = Listing("encounters", wanted, f"trim(s.id) AS id, trim(s.patient) AS patient, moment(s.{start}) AS"
                                                 f" start,"
                           " moment(s.stop) AS stop, lower(said(s.encounterclass)) AS kind")
     attributes = {VISIT_TYPE: "v.kind"}
     if people.sql:
-        attributes |= {AGE: "age_band((v.start - p.birth) / 31556952)", SEX: "p.sex", RACE: "p.race",
+        attributes |= {AGE: AGE_AT_START, SEX: "p.sex", RACE: "p.race",
                        ETHNICITY: "p.ethnicity",
                        DIED: "CASE WHEN v.kind = 'inpatient' THEN CASE WHEN p.death BETWEEN v.start AND v.stop + 86400"
                              " THEN 'yes' ELSE 'no' END END"}
-    return read_visits(export, "encounters", staged, people, attributes, readmission="coalesce(v.kind = 'inpatient',"
+    return read_visits(export, "encounters", listed, people, attributes, readmission="coalesce(v.kind = 'inpatient',"
                                                                                      " false)")
 
 

@@ -7,8 +7,8 @@ content ever enters a message: a malformed row is counted, a missing column is n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,8 +44,13 @@ MACROS = (
     "CREATE TEMP MACRO year_of(x) AS TRY_CAST(left(trim(x), 4) AS INT)",
     # An identifier without the ``.0`` that a numeric export gives it.
     "CREATE TEMP MACRO whole(x) AS CASE WHEN suffix(trim(x), '.0') THEN trim(x)[:-3] ELSE trim(x) END",
+    # The number that a text is the usual form of; NULL for 007, 1e3 and whatever else is written otherwise.
+    "CREATE TEMP MACRO plain_number(x) AS CASE WHEN CAST(TRY_CAST(x AS BIGINT) AS VARCHAR) = x THEN TRY_CAST(x AS"
+    " BIGINT) END",
+    "CREATE TEMP MACRO number_of(x) AS coalesce(plain_number(x), plain_number(whole(x)))",
     # Seconds since 1970 of a date or time (ISO 8601); NULL where it is none. Without an offset it is taken as UTC.
-    "CREATE TEMP MACRO moment(x) AS CASE WHEN length(x) <= 19 THEN CAST(floor(epoch(TRY_CAST(x AS TIMESTAMP))) AS"
+    "CREATE TEMP MACRO moment(x) AS CASE WHEN length(x) = 10 THEN CAST(TRY_CAST(x AS DATE) - DATE '1970-01-01' AS"
+    " BIGINT) * 86400 WHEN length(x) <= 19 THEN CAST(floor(epoch(TRY_CAST(x AS TIMESTAMP))) AS"
     " BIGINT) ELSE CAST(floor(epoch(TRY_CAST(x AS TIMESTAMPTZ))) AS BIGINT) END",
 )
 
@@ -106,6 +111,44 @@ class Shard:
         return {name: there[name] for name in wanted if name in there}
 
 
+@dataclass(frozen=True)
+class Scan:
+    """A part of a table about to be read; ``expected`` is the number of its records where it is known."""
+
+    ledger: Ledger
+    table: str
+    file: str
+    sql: str
+    expected: int | None
+    careful: Careful | None
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While the SQL runs: what the engine cannot parse is a DataError that names the file."""
+        import duckdb
+
+        try:
+            yield
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error:
+            raise DataError(f"{self.file} cannot be read", hint="is it complete, and of the form that its name says?"
+                                                                " compare its checksum with the publisher's") from None
+
+    def settle(self, kept: int) -> None:
+        """Count the part's rows, of which ``kept`` were parsed; raises DataError where that is more than there are."""
+        expected = self.expected
+        if self.careful is not None:
+            expected = kept + self.careful.malformed
+            self.ledger.note(self.table, "line of its first malformed row", self.careful.first)
+        lost = expected - kept if expected is not None else 0
+        if lost < 0:
+            raise DataError(f"{self.file}: {kept} rows were parsed out of {expected} lines",
+                            hint="its quotes or line breaks are irregular: export it as CSV by RFC 4180")
+        self.ledger.read(self.table, kept + lost)
+        self.ledger.lose(self.table, MALFORMED, lost)
+
+
 class Export:
     """An export opened for reading: its tables by name, and a connection to work on them."""
 
@@ -116,6 +159,7 @@ class Export:
         self.root, self.connection, self.limits, self.ledger = root, connection, limits, ledger
         self._spill, self._folders, self._database = spill, folders, database
         self._links: dict[Path, Path] = {}
+        self._layouts: dict[Path, Layout] = {}
         self._tables: dict[str, list[Shard]] = {}
         self._made = 0
 
@@ -173,6 +217,10 @@ class Export:
         names = [{name.strip().lower() for name in part.columns} for part in self.parts(table)]
         return set.intersection(*names) if names else set()
 
+    def somewhere(self, table: str) -> set[str]:
+        """The columns that some part of a table has, in lower case."""
+        return {name.strip().lower() for part in self.parts(table) for name in part.columns}
+
     def need(self, table: str) -> None:
         """Raise NotFound unless the export has the table."""
         if not self.has(table):
@@ -198,48 +246,49 @@ class Export:
         self._made += 1
         return f"{stem}_{self._made}"
 
+    def scans(self, table: str, wanted: Mapping[str, bool]) -> Iterator[Scan]:
+        """The parts of a table, each as SQL of the wanted columns, which are texts and never NULL.
+
+        ``wanted[column]`` tells whether the column must be there; one that is not comes as an empty text. A part that
+        was read is settled (``Scan.settle``) before the next is asked for. Raises DataError where a column is missing.
+        """
+        for part in self.parts(table):
+            source, expected, careful = self._source(part, table, wanted)
+            yield Scan(self.ledger, table, part.path.name, source, expected, careful)
+
     def stage(
-        self, table: str, wanted: Mapping[str, bool], select: str | None = None, *, join: str = "",
-        first: str = "", name: str | None = None, where: str = "",
+        self, table: str, wanted: Mapping[str, bool], select: str | None = None, *, name: str | None = None,
+        where: str = "",
     ) -> str:
         """Read a table's wanted columns into a temporary table, every row of it, and count them in the ledger.
 
-        ``wanted[column]`` tells whether the column must be there; one that is not comes as an empty text. ``select`` is
-        SQL over the columns of ``s``, all of them texts that are never NULL, or over what ``first`` makes of them
-        before a join. ``join`` follows ``FROM … s`` and must keep every row once. With ``where`` only some rows of a
-        vocabulary are taken, and nothing is counted. Raises DataError where a column is missing or a file cannot be
-        parsed.
+        ``wanted`` is that of ``scans``; ``select`` is SQL over the columns of ``s``. With ``where`` only some rows are
+        taken, and nothing is counted. Raises DataError where a column is missing or a file cannot be parsed.
         """
-        import duckdb
-
         name = name or self.fresh("staged")
         select = select or ", ".join(f"s.{column}" for column in wanted)
-        for i, part in enumerate(self.parts(table)):
-            source, expected, careful = self._source(part, table, wanted)
+        for i, scan in enumerate(self.scans(table, wanted)):
             head = f"CREATE TEMP TABLE {name} AS" if i == 0 else f"INSERT INTO {name}"
             before = self.count(f"SELECT count(*) FROM {name}") if i else 0
-            source = f"SELECT {first} FROM ({source}) s" if first else source
-            try:
-                self.run(f"{head} SELECT {select} FROM ({source}) s {join} {where and f'WHERE {where}'}")
-            except duckdb.OutOfMemoryException:
-                raise
-            except duckdb.Error:
-                raise DataError(f"{part.path.name} cannot be read", hint="is it complete, and of the form that its"
-                                                                         " name "
-                                "says? compare its checksum with the publisher's") from None
-            if where:
-                continue
-            kept = self.count(f"SELECT count(*) FROM {name}") - before
-            if careful is not None:
-                expected = kept + careful.malformed
-                self.ledger.note(table, "line of its first malformed row", careful.first)
-            lost = expected - kept if expected is not None else 0
-            if lost < 0:
-                raise DataError(f"{part.path.name}: {kept} rows were parsed out of {expected} lines",
-                                hint="its quotes or line breaks are irregular: export it as CSV by RFC 4180")
-            self.ledger.read(table, kept + lost)
-            self.ledger.lose(table, MALFORMED, lost)
+            with scan.reading():
+                self.run(f"{head} SELECT {select} FROM ({scan.sql}) s {where and f'WHERE {where}'}")
+            if not where:
+                scan.settle(self.count(f"SELECT count(*) FROM {name}") - before)
         return name
+
+    def rows(self, table: str, wanted: Mapping[str, bool], query: Callable[[str], str]) -> Generator[Any, None, None]:
+        """What a query makes of a table's rows, as Arrow record batches; every row is counted in the ledger.
+
+        ``query`` is given SQL of the wanted columns (``scans``) and must keep every row once. Raises DataError where a
+        column is missing or a file cannot be parsed.
+        """
+        for scan in self.scans(table, wanted):
+            kept = 0
+            with scan.reading(), closing(self.batches(query(scan.sql))) as batches:
+                for batch in batches:
+                    kept += batch.num_rows
+                    yield batch
+            scan.settle(kept)
 
     def _source(
         self, part: Shard, table: str, wanted: Mapping[str, bool]
@@ -251,7 +300,9 @@ class Export:
         if part.path.name.lower().endswith(".parquet"):
             cells = {n: identifier(part.columns[i]) for n, i in at.items()}
             return _cast(cells, wanted, f"read_parquet({self.link(part.path)})"), None, None
-        layout = survey(part.path, self.limits.bounds)
+        if part.path not in self._layouts:
+            self._layouts[part.path] = survey(part.path, self.limits.bounds)
+        layout = self._layouts[part.path]
         if layout.encoding != "utf-8":
             self.ledger.note(table, "rows of a file that is not UTF-8, taken as Latin-1", layout.records)
         if layout.regular:
@@ -279,6 +330,16 @@ class Export:
         sink.flush()
         return sink.name
 
+    def take(self, columns: Mapping[str, Any]) -> str:
+        """A temporary table of numpy arrays of one length, by name."""
+        import pyarrow as pa
+
+        name = self.fresh("taken")
+        self.connection.register("arrow_arrays", pa.table(dict(columns)))
+        self.run(f"CREATE TEMP TABLE {name} AS SELECT * FROM arrow_arrays")
+        self.connection.unregister("arrow_arrays")
+        return name
+
     def sink(self, columns: Sequence[str], name: str | None = None) -> Sink:
         """A new temporary table of texts that takes rows of Python one by one."""
         name = name or self.fresh("loaded")
@@ -290,9 +351,13 @@ class Export:
         for name in names:
             self.run(f"DROP TABLE IF EXISTS {name}")
 
-    def batches(self, query: str, size: int = 200_000) -> Iterator[Any]:
+    def batches(self, query: str, size: int = 200_000) -> Generator[Any, None, None]:
         """The rows of a query as Arrow record batches."""
-        yield from self.connection.sql(query).to_arrow_reader(size)
+        reader = self.connection.sql(query).to_arrow_reader(size)
+        try:
+            yield from reader
+        finally:
+            reader.close()  # the connection answers one query at a time
 
 
 class Sink:

@@ -194,6 +194,11 @@ def _spread(orders: CodePairs, lists: Sequence[Sequence[int]], names: list[str])
     """The pairs of (visit, order) as pairs of (visit, code), where each order has the codes of its list."""
     lengths = np.asarray([len(codes) for codes in lists], np.int64)
     flat = np.asarray([code for codes in lists for code in codes], np.int64)
+    if lengths.max(initial=0) <= 1:
+        code = np.full(len(lengths), -1, np.int32)
+        code[lengths == 1] = flat
+        has = lengths[orders.codes] == 1
+        return CodePairs(orders.table, orders.visits[has], code[orders.codes[has]], orders.rows[has], names)
     repeat = lengths[orders.codes]
     offset = np.arange(repeat.sum()) - np.repeat(np.cumsum(repeat) - repeat, repeat)
     start = np.repeat((np.cumsum(lengths) - lengths)[orders.codes], repeat)

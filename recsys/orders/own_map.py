@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from kb.normalise import tidy
 from recsys.orders.order import Order
 
 _CODES = ("ndc", "gsn", "hicl", "rxcui", "atc", "code")
+_REMEMBERED = 10_000  # hashes kept, so that an order asked for again is not hashed again
 FIRST_LINE = "the first line must be order,means; a row is e.g. hydrocerin,ATC:D02A"
 
 
 @dataclass(frozen=True)
 class OwnMap:
-    """What a user says orders mean; stored with the cohort, and in no model, since its texts may be a patient's."""
+    """What a user says orders mean; stored with the cohort as it is, with a model as a ``SealedMap``."""
 
     rows: Mapping[str, str] = field(default_factory=dict)
     """What an order means, by its text in lower case or by its code."""
@@ -42,14 +43,51 @@ class OwnMap:
 
     def find(self, order: Order) -> str | None:
         """What the map says of an order: by its codes, then by its names; None where it says nothing."""
+        return next((self.rows[key] for key in _keys(order) if key in self.rows), None) if self.rows else None
+
+
+Meant = str | tuple[int, ...]
+"""What an order means: as a map says it, or base drugs."""
+
+
+@dataclass(frozen=True)
+class SealedMap:
+    """A user's map whose texts cannot be read: what an order means, by a salted scrypt hash of its text or code.
+
+    A text may be a patient's. To learn whether one is in the map it has to be guessed, at about 2 ms a guess.
+    """
+
+    salt: bytes = b""
+    rows: Mapping[str, Meant] = field(default_factory=dict)
+    _seen: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def seal(self, key: str) -> str:
+        """The hash of a text or code."""
+        if key not in self._seen:
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            found = hashlib.scrypt(key.encode("utf-8", "surrogatepass"), salt=self.salt, n=1 << 10, r=8, p=1, dklen=16)
+            self._seen[key] = found.hex()
+        return self._seen[key]
+
+    def find(self, order: Order) -> Meant | None:
+        """What the map says of an order: by its codes, then by its names; None where it says nothing."""
         if not self.rows:
             return None
-        for name in _CODES:
-            value = getattr(order, name)
-            for one in value if isinstance(value, tuple) else (value,) if value else ():
-                if (means := self.rows.get(_code(name, one))) is not None:
-                    return means
-        return next((self.rows[text] for name in order.name if (text := tidy(name).lower()) in self.rows), None)
+        return next((self.rows[sealed] for key in _keys(order) if (sealed := self.seal(key)) in self.rows), None)
+
+
+def _keys(order: Order) -> Iterator[str]:
+    """The keys that a map may have an order under, those that win first."""
+    for name in _CODES:
+        value = getattr(order, name)
+        for one in value if isinstance(value, tuple) else (value,) if value else ():
+            yield _code(name, one)
+    for name in order.name:
+        yield tidy(name).lower()
 
 
 def _code(namespace: str, value: str) -> str:

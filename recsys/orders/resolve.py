@@ -34,7 +34,7 @@ from kb.names.words import canonical_name, without_salt
 from kb.query import read as query
 from recsys.orders.classes import added_codes, is_combination
 from recsys.orders.order import Order
-from recsys.orders.own_map import OwnMap
+from recsys.orders.own_map import Meant, OwnMap, SealedMap
 from recsys.orders.routes import millilitres, route_of
 
 NO_NAME = "no name or code"
@@ -63,6 +63,7 @@ _FLUSH = re.compile(r"\bflush|\block\b|bacteriostatic|diluent|sterile water for 
 _STRONG_SUGAR = re.compile(r"\bd(?:50|25|20)w?\b")
 _LOCAL = ("eye", "nasal", "inhaled", "skin", "oral", "ear", "mouth", "irrigation")
 _EATEN = re.compile(r"\bgel\b|\btabs?\b|chew")
+_CLASS = re.compile(r"ATC:\s*[A-Z](?:\d\d(?:[A-Z](?:[A-Z](?:\d\d)?)?)?)?", re.IGNORECASE)
 _BOLUS = re.compile(r"bolus|maintenance")
 
 
@@ -136,7 +137,7 @@ class Resolver:
     """Base drugs by namespace and value."""
     atc: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """ATC codes of base drugs, those of their salts included."""
-    own_map: OwnMap = field(default_factory=OwnMap)
+    own_map: OwnMap | SealedMap = field(default_factory=OwnMap)
     keep_vehicles: bool = False
     _learned: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _read: dict[str, Reading] = field(default_factory=dict)
@@ -225,7 +226,9 @@ class Resolver:
         return tuple(Ingredient(drug, self.key(drug), self.lexicon.names.get(drug, ""), how)
                      for drug in dict.fromkeys(drugs))
 
-    def _mapped(self, means: str, empty: Resolved) -> Resolved:
+    def _mapped(self, means: Meant, empty: Resolved) -> Resolved:
+        if not isinstance(means, str):
+            return replace(empty, ingredients=self._ingredients(means, "map"), reason="" if means else NO_DRUG)
         if means.lower() == "none":
             return replace(empty, reason=MAPPED_AWAY)
         if means.upper().startswith("ATC:"):
@@ -235,6 +238,12 @@ class Resolver:
         lacking = any(meaning is None or not meaning.drugs for meaning in meanings)
         return replace(empty, ingredients=self._ingredients(drugs, "map"), reason="" if drugs else NO_DRUG,
                        remarks=(LACKING,) if lacking else ())
+
+    def meant(self, means: str) -> Meant:
+        """What a map says, without its words: ``none``, an ATC class, or the base drugs that it names."""
+        if means.lower() == "none" or _CLASS.fullmatch(means):
+            return means
+        return tuple(one.drug for one in self._mapped(means, Resolved()).ingredients)
 
     def _coded(self, order: Order) -> tuple[tuple[int, ...], str]:
         """The drugs of the codes that name ingredients, and which code it was."""

@@ -314,7 +314,7 @@ def test_every_known_molecule_finds_itself_first_and_forms_of_it_are_told(filled
         assert (told["drug_id"], told["relation"]) == (aspirin, "parent"), form
     other = search.ask("FC(F)(F)c1nnc2n1CCNC2", 3)
     assert [row["relation"] for row in other] == ["", "", ""]
-    assert {"molecule", "property"} <= set(other[0]["compared_by"]) and "text" not in other[0]["compared_by"]
+    assert other[0]["rests_on"] == ["predicted from structure"] and -1 <= other[0]["sure"] <= 1
     with pytest.raises(DataError):
         search.ask("nonsense", 3)
 

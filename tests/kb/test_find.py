@@ -116,6 +116,10 @@ def test_a_reader_searches_and_writes_nothing(filled: Engine) -> None:
                 assert not connection.scalar(find.MAY_WRITE)
                 assert names(find.search_text(connection, "glucose"))
                 assert connection.scalar(text("SELECT count(*) FROM mkmed.similar_structures('aspirin', 3)")) == 3
+                connection.execute(text("RESET ROLE; GRANT mkmed_nc TO mkmed_reader; SET ROLE mkmed_reader"))
+                assert connection.scalar(text("SELECT mkmed.may_read_closed()"))
+                assert names(find.search_text(connection, "glucose"))
+                assert connection.scalar(text("SELECT count(*) FROM mkmed.similar_structures('aspirin', 3)")) == 3
         finally:
             with filled.begin() as connection:
                 for role in ("mkmed_ingest", "mkmed_reader", "mkmed_nc"):

@@ -1,7 +1,7 @@
 """A history of what graphs stated, and the licences of texts that release 0.1.0 filed, read again.
 
-Revision ID: 0012
-Revises: 0011
+Revision ID: 0014
+Revises: 0013
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from importlib.resources import files
 from alembic import op
 from sqlalchemy import text
 
-revision = "0012"
-down_revision: str | None = "0011"
+revision = "0014"
+down_revision: str | None = "0013"
 branch_labels = None
 depends_on = None
 
@@ -32,7 +32,7 @@ def upgrade() -> None:
     """Keep statements' history; correct licences by the answers that are kept, or close what cannot be read."""
     from kb.sources.pubchem.again import read_licences_again
 
-    _run((files("migrations") / "sql" / "0012_statements.sql").read_text())
+    _run((files("migrations") / "sql" / "0014_statements.sql").read_text())
     read_licences_again(op.get_bind())
 
 

@@ -1,0 +1,246 @@
+"""What carries over to drugs of unseen scaffolds when only their structure is known, over splits.
+
+    python benchmarks/bench_transfer.py                 # six scaffold splits on the knowledge base of MKMED_HOME
+    python benchmarks/bench_transfer.py --splits 2
+
+Needs ``mkmed kb ingest --source corpus`` first, and is better with the extra ``minimol``. Everything is chosen on
+validation drugs; figures are of test drugs. Intervals are Student's t over splits of the paired difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from record import report
+
+Matrix = NDArray[Any]
+NEIGHBOURS = (5, 10, 20)
+POWERS = (2, 4)
+WIDTH = 256
+
+
+def ranks_of(score: Matrix, group: Matrix) -> Matrix:
+    """The rank of each row's own column among columns of other substances, in both directions."""
+    rival = group[:, None] != group[None, :]
+    return np.concatenate([1 + (~(s < np.diag(s)[:, None]) & rival).sum(1) for s in (score, score.T)])
+
+
+def recall(a: Matrix, b: Matrix, group: Matrix, hubs: tuple[Matrix, Matrix] | None = None) -> float:
+    """Recall@10 of unit vectors ``b`` from predictions ``a`` and back; ``hubs`` are training (truths, predictions)."""
+    from embed.features.reduce import unit
+    from embed.transfer.head import csls, hubness
+
+    a, b = unit(a), unit(b)
+    score = a @ b.T
+    if hubs is not None:
+        score = csls(score, hubness(a, unit(hubs[0])), hubness(b, unit(hubs[1])))
+    return float((ranks_of(score, group) <= 10).mean())
+
+
+def by_neighbours(similarity: Matrix, train: Matrix, truth: Matrix, k: int, power: int, own: bool = False) -> Matrix:
+    """Every drug's vector: the weighted mean of its ``k`` nearest training drugs'; ``own`` leaves itself out."""
+    table = similarity[:, train].copy()
+    if own:
+        table[train, np.arange(len(train))] = -1
+    at = np.argpartition(-table, k, 1)[:, :k]
+    weight = np.maximum(np.take_along_axis(table, at, 1), 0) ** power + 1e-9
+    out: Matrix = np.einsum("nk,nkd->nd", weight / weight.sum(1, keepdims=True), truth[train][at])
+    return out
+
+
+def probe(features: Matrix, labels: Matrix, side: Matrix) -> float:
+    """Macro AUROC on test drugs of a linear (ridge) probe a label; its penalty is chosen on validation drugs."""
+    from sklearn.metrics import roc_auc_score
+
+    train = side == 0
+    mean, spread = features[train].mean(0), features[train].std(0).mean() + 1e-9
+    x = (features - mean) / spread
+    gram, right = x[train].T @ x[train], x[train].T @ (labels[train] - labels[train].mean(0))
+
+    def score(weights: Matrix, part: int) -> float:
+        rows = side == part
+        kept = [k for k in range(labels.shape[1]) if 0 < labels[rows, k].sum() < rows.sum()]
+        return float(np.mean([roc_auc_score(labels[rows, k], x[rows] @ weights[:, k]) for k in kept]))
+
+    tried = [np.linalg.solve(gram + penalty * np.eye(len(gram)), right) for penalty in (10.0, 100.0, 1000.0)]
+    return score(max(tried, key=lambda weights: score(weights, 1)), 2)
+
+
+def one_split(seed: int, shared: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """All figures of one scaffold split."""
+    import torch
+
+    from embed.evaluation.baselines import standardised_similarity
+    from embed.evaluation.classes import cosine, nearest_class
+    from embed.evaluation.pairs import interaction_auroc
+    from embed.features.reduce import unit
+    from embed.training.foretell import take_head
+    from embed.training.job import prepare_training
+    from embed.training.split import sides
+    from embed.transfer.kernel import bit_tanimoto, count_tanimoto
+
+    config = replace(shared["config"], seed=seed)
+    prepared = prepare_training(shared["engine"], config, shared["cache"], torch.device("cpu"))
+    corpus, rows, mols = prepared.corpus, shared["rows"], shared["molecules"]
+    whole = sides(prepared.split, len(corpus))
+    side, group = whole[rows], prepared.inputs.data.group.numpy()[rows]
+    nothing = np.zeros((len(corpus), 2), np.float32)
+    head = take_head(corpus, prepared.inputs, nothing, whole, config.transfer, shared["cache"], seed)
+    assert head is not None
+    start = time.process_time()
+    foretold = head.foretell(mols)
+    out: dict[tuple[str, str], float] = {("speed", "molecules a CPU second"): len(mols) / (time.process_time() - start)}
+    counted, bits = count_tanimoto(mols.counts, mols.counts), bit_tanimoto(mols.counts, mols.counts)
+    for kind in ("text", "graph"):
+        matrix, place = prepared.inputs.raw[kind]
+        at = place[rows]
+        truth = unit(np.where((at >= 0)[:, None], matrix[at.clip(min=0)], 0).astype(np.float32))
+        train, valid, test = (np.flatnonzero((side == k) & (at >= 0)) for k in range(3))
+        near = {(k, p): by_neighbours(counted, train, truth, k, p, own=True) for k in NEIGHBOURS for p in POWERS}
+        best = max(near, key=lambda key: recall(near[key][valid], truth[valid], group[valid]))
+        ours, part = foretold.vectors[kind], group[test]
+        for name, made in (("nearest drugs' mean (kNN regression)", near[best]), ("transfer head", ours)):
+            out[f"molecule → {kind}", name] = recall(made[test], truth[test], part)
+            hubs = (truth[train], made[train])
+            out[f"molecule → {kind}", f"{name}, hubs corrected"] = recall(made[test], truth[test], part, hubs)
+        agree = (unit(ours[test]) * truth[test]).sum(1)
+        from scipy.stats import spearmanr
+
+        out["how sure", f"{kind}: rank correlation of sure and cosine"] = float(
+            spearmanr(foretold.agreement[kind][test], agree)[0])
+        out["how sure", f"{kind}: mean of sure minus mean cosine"] = float(
+            foretold.agreement[kind][test].mean() - agree.mean())
+    _classes(out, shared, side, group, foretold, bits, head, standardised_similarity, cosine, nearest_class)
+    held = side == 2
+    parts = {"ECFP4": components(unit(_dense_bits(mols)), side), "predicted vector": foretold.wide}
+    if head.network:
+        parts["minimol"] = components(head.kernel.network.apply(mols.network), side)
+        parts["ECFP4 and minimol"] = components(np.concatenate([
+            unit(_dense_bits(mols)), unit(head.kernel.network.apply(mols.network))], 1), side)
+    for name, features in parts.items():
+        out["targets, linear probe, AUROC", name] = probe(features, shared["targets"], side)
+        if seed < shared["pairs_of"]:
+            score = interaction_auroc(features, shared["interactions"], held, seed, matched=True)
+            out["interactions, degree-matched, AUROC", name] = score.auroc
+    return out
+
+
+def _dense_bits(mols: Any) -> Matrix:
+    return (mols.counts.toarray() > 0).astype(np.float32)
+
+
+def components(matrix: Matrix, side: Matrix) -> Matrix:
+    """The leading ``WIDTH`` principal components of the training rows, for all rows."""
+    from embed.evaluation.rivals import reduced
+
+    return reduced(matrix.astype(np.float32), np.flatnonzero(side == 0), WIDTH)
+
+
+def _classes(out: dict[tuple[str, str], float], shared: dict[str, Any], side: Matrix, group: Matrix, foretold: Any,
+             bits: Matrix, head: Any, standardised_similarity: Any, cosine: Any, nearest_class: Any) -> None:
+    codes = shared["codes"]
+    pool = np.flatnonzero(shared["core"] & np.array([bool(own) for own in codes]) & (side >= 0))
+    square = np.ix_(pool, pool)
+    alike = {"ECFP4": bits[square]}
+    if head.network:
+        alike["minimol"] = cosine(head.kernel.network.apply(shared["molecules"].network[pool]))
+    for kind in ("text", "graph"):
+        alike[kind] = cosine(foretold.vectors[kind][pool] - head.targets[kind].mean)
+    sums = {"ECFP4": ("ECFP4",), "foretold text and graph": ("text", "graph")}
+    if head.network:
+        sums |= {"minimol": ("minimol",), "ECFP4 and minimol": ("ECFP4", "minimol"),
+                 "ECFP4, minimol, foretold text and graph": ("ECFP4", "minimol", "text", "graph")}
+    tables = {name: sum(standardised_similarity(alike[part]) for part in parts) for name, parts in sums.items()}
+    tables["predicted vector"] = cosine(foretold.wide[pool])
+    for name, table in tables.items():
+        found = nearest_class(table, [codes[i] for i in pool], [str(g) for g in group[pool]], queries=side[pool] == 2)
+        out["1-NN, ATC level 3", name] = found.accuracy[3]
+
+
+def target_labels(engine: Any, drug_ids: Matrix, least: int = 15) -> Matrix:
+    """Which drugs [N] have which DrugCentral targets [T]; targets of at least ``least`` drugs."""
+    from sqlalchemy import text
+
+    with engine.connect() as connection:
+        told = connection.execute(text("SELECT DISTINCT drug_id, target FROM mkmed.drug_targets"
+                                       " WHERE relation = 'DrugCentral::target::Compound:Gene'")).all()
+    place = {int(i): k for k, i in enumerate(drug_ids)}
+    members: dict[str, list[int]] = defaultdict(list)
+    for drug_id, target in told:
+        if drug_id in place:
+            members[target].append(place[drug_id])
+    kept = sorted(t for t, own in members.items() if len(own) >= least)
+    out = np.zeros((len(drug_ids), len(kept)), np.float32)
+    for k, target in enumerate(kept):
+        out[members[target], k] = 1
+    return out
+
+
+def summarise(found: Sequence[dict[tuple[str, str], float]]) -> list[dict[str, Any]]:
+    """One row a figure: mean and interval over splits, and the paired difference to the part's baseline."""
+    from embed.evaluation.intervals import over_seeds
+
+    rows = []
+    for part, name in found[0]:
+        members = [one for one in found if (part, name) in one]
+        base = {"molecule → text": "nearest drugs' mean (kNN regression)",
+                "molecule → graph": "nearest drugs' mean (kNN regression)"}.get(part, "ECFP4")
+        if "hubs" in name:
+            base += ", hubs corrected"
+        mean, low, high = over_seeds([one[part, name] for one in members])
+        row = {"part": part, "what": name, "splits": len(members), "mean": mean, "low": low, "high": high}
+        if (part, base) in found[0] and name != base:
+            row["against"] = base
+            row["gain"], row["gain low"], row["gain high"] = over_seeds(
+                [one[part, name] - one[part, base] for one in members])
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    """Measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--splits", type=int, default=6)
+    parser.add_argument("--pairs", type=int, default=5, help="splits in which interactions are probed")
+    parser.add_argument("--name", default="transfer", help="of the file under benchmarks/results")
+    arguments = parser.parse_args()
+
+    from embed.config import load_config
+    from embed.evaluation.labels import read_labels
+    from embed.features.cache import FeatureCache
+    from embed.source import read_corpus
+    from embed.training.foretell import BITS, chosen_encoder
+    from embed.transfer import molecules
+    from kb.db.engine import open_engine
+    from kb.output import say
+    from kb.settings import load_settings
+
+    settings = load_settings()
+    engine, cache = open_engine(settings), FeatureCache(settings.cache / "features")
+    config = load_config(None, ["modalities=text,graph", "graph.features=neighbourhood", "loss.relation=0"])
+    corpus = read_corpus(engine, exclude_types=config.graph.exclude_types, exclude_relations=config.graph.exclude)
+    rows = np.array([row for row, text in enumerate(corpus.smiles) if text], np.int64)
+    encoder = chosen_encoder(config.transfer)
+    texts = [corpus.smiles[row] or "" for row in rows]
+    read, mols = molecules.read(texts, cache, bits=BITS, network=encoder is not None)
+    rows = rows[read]
+    labels = read_labels(engine, corpus.drug_ids).take(rows)
+    shared = {"engine": engine, "cache": cache, "config": config, "rows": rows, "molecules": mols, "core": labels.core,
+              "codes": labels.codes, "interactions": labels.interactions, "pairs_of": arguments.pairs,
+              "targets": target_labels(engine, corpus.drug_ids[rows])}
+    found = []
+    for seed in range(arguments.splits):
+        found.append(one_split(seed, shared))
+        say(f"split {seed} is done")
+    report(arguments.name, summarise(found), encoder=encoder, molecules=len(mols), targets=shared["targets"].shape[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""The fitted head: from molecules to the text, graph and fused vectors that their drugs would have, and how sure.
+
+Kernel ridge regression on the training drugs. A molecule that is a training drug's is predicted without that drug, by
+the closed form of leaving one out: what is compared with an unseen molecule is itself the prediction of an unseen one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.features.packed import pack_strings, unpack_strings
+from embed.features.reduce import one_thread, unit
+from embed.transfer.kernel import Kernel, bit_tanimoto
+from embed.transfer.molecules import Matrix, Molecules
+
+if TYPE_CHECKING:
+    from embed.runs.artefact import Artefact
+
+FILE = "transfer.safetensors"
+SAME = 1 - 1e-5
+"""Above this similarity a molecule is a landmark's own."""
+NEAR = 10
+"""Nearest training vectors that say how much of a hub a vector is."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What predicts one kind of vector: ``mean`` (D,), ``alpha`` (m, D), zero for landmarks that have none.
+
+    ``shift`` (m,) is what leaving a landmark out changes, as a factor of its ``alpha``. ``truth`` (t, D) are the unit
+    vectors of the training drugs and ``foretold`` (t, D) the unit predictions of each from the others. ``far`` and
+    ``agrees`` are the points of a rising function, fitted on validation drugs, from how far a prediction is from the
+    mean (it stays there when nothing is alike) to the cosine between prediction and truth.
+    """
+
+    mean: Matrix
+    alpha: Matrix
+    shift: Matrix
+    truth: Matrix
+    foretold: Matrix
+    far: Matrix
+    agrees: Matrix
+
+
+@dataclass(frozen=True)
+class Wide:
+    """The vector of a structure: four parts, each centred, to length 1 and weighted, on W principal components.
+
+    The parts are the Tanimoto kernel's principal components (``tanimoto`` (m, r) takes similarities there), MiniMol's
+    fingerprint, and the foretold text and graph vectors.
+    """
+
+    tanimoto: Matrix
+    parts: list[str]
+    mean: dict[str, Matrix]
+    weight: dict[str, float]
+    centre: Matrix
+    components: Matrix
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return int(self.components.shape[1])
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """n molecules: predicted vectors by kind (n, D), the cosine with the truth to expect of each, and ``wide`` (n, W).
+
+    ``landmark`` (n, m) are the similarities to the training drugs, which say who carries the prediction.
+    """
+
+    vectors: dict[str, Matrix]
+    agreement: dict[str, Matrix]
+    wide: Matrix
+    landmark: Matrix
+
+
+class TransferHead:
+    """A fitted head, made by ``embed.transfer.fit`` and kept with the run."""
+
+    def __init__(self, kernel: Kernel, targets: Mapping[str, Target], wide: Wide, names: list[str],
+                 encoder: dict[str, Any] | None, chosen: Mapping[str, Any]) -> None:
+        self.kernel, self.targets, self.wide = kernel, dict(targets), wide
+        self.names, self.encoder, self.chosen = names, encoder, dict(chosen)
+
+    @property
+    def bits(self) -> int:
+        """The length of the counted fingerprint."""
+        return int(self.kernel.landmarks.counts.shape[1])
+
+    @property
+    def network(self) -> bool:
+        """Whether molecules need MiniMol's fingerprint."""
+        return self.kernel.network is not None
+
+    @one_thread
+    def foretell(self, molecules: Molecules) -> Foretold:
+        """The predictions for molecules."""
+        similarity = self.kernel(molecules)
+        own = similarity.argmax(1)
+        same = similarity[np.arange(len(own)), own] > SAME
+        vectors, agreement = {}, {}
+        for name, target in self.targets.items():
+            out = similarity @ target.alpha + target.mean
+            out[same] += target.alpha[own[same]] * target.shift[own[same], None]
+            vectors[name] = out.astype(np.float32)
+            far = np.linalg.norm(out - target.mean, axis=1)
+            agreement[name] = np.interp(far, target.far, target.agrees).astype(np.float32)
+        return Foretold(vectors, agreement, self._wide(molecules, vectors), similarity)
+
+    def _wide(self, molecules: Molecules, vectors: Mapping[str, Matrix]) -> Matrix:
+        moved: Matrix = wide_parts(self, molecules, vectors) - self.wide.centre
+        return unit(moved @ self.wide.components)
+
+    def match(self, kind: str, foretold: Matrix, candidates: Matrix) -> Matrix:
+        """How well predictions (n, D) fit true vectors (c, D) of one kind, hubs corrected (CSLS, Conneau et al. 2018).
+
+        A hub is near to everything: each vector's mean similarity to its nearest training vectors is taken off.
+        """
+        target, a, b = self.targets[kind], unit(foretold), unit(candidates)
+        return csls(a @ b.T, hubness(a, target.truth), hubness(b, target.foretold))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The head as arrays."""
+        out = {**self.kernel.arrays(), "wide.tanimoto": self.wide.tanimoto, "wide.centre": self.wide.centre,
+               "wide.components": self.wide.components, **pack_strings("names", self.names)}
+        out |= {f"wide.mean.{name}": value for name, value in self.wide.mean.items()}
+        for name, target in self.targets.items():
+            for part in ("mean", "alpha", "shift", "far", "agrees"):
+                out[f"target.{name}.{part}"] = getattr(target, part)
+            for part in ("truth", "foretold"):
+                out[f"target.{name}.{part}"] = getattr(target, part).astype(np.float16)
+        return out
+
+    def meta(self) -> dict[str, Any]:
+        """What goes with the arrays as JSON."""
+        return {"targets": list(self.targets), "encoder": self.encoder, "chosen": self.chosen,
+                "wide": {"parts": self.wide.parts, "weight": self.wide.weight}}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> TransferHead:
+        """The head that ``arrays`` and ``meta`` described."""
+        targets = {name: Target(**{part: arrays[f"target.{name}.{part}"].astype(np.float32)
+                                   for part in Target.__dataclass_fields__}) for name in meta["targets"]}
+        parts = list(meta["wide"]["parts"])
+        wide = Wide(arrays["wide.tanimoto"], parts, {name: arrays[f"wide.mean.{name}"] for name in parts},
+                    dict(meta["wide"]["weight"]), arrays["wide.centre"], arrays["wide.components"])
+        return cls(Kernel.from_arrays(dict(arrays)), targets, wide, unpack_strings("names", arrays), meta["encoder"],
+                   meta["chosen"])
+
+    @classmethod
+    def of(cls, run: Artefact) -> TransferHead | None:
+        """The head that a run kept; None for a run that has none."""
+        return cls.from_arrays(*run.arrays(FILE)) if run.has(FILE) else None
+
+
+def wide_parts(head: TransferHead, molecules: Molecules, vectors: Mapping[str, Matrix]) -> Matrix:
+    """The weighted parts of the wide vector side by side, (n, sum of their widths)."""
+    wide, raw = head.wide, {}
+    if "tanimoto" in wide.parts:
+        raw["tanimoto"] = bit_tanimoto(molecules.counts, head.kernel.landmarks.counts) @ wide.tanimoto
+    if head.kernel.network is not None:
+        raw["network"] = head.kernel.network.apply(molecules.network)
+    raw |= dict(vectors)
+    return np.concatenate([wide.weight[name] * unit(raw[name] - wide.mean[name]) for name in wide.parts], 1)
+
+
+def csls(similarity: Matrix, a: Matrix, b: Matrix) -> Matrix:
+    """Similarities (n, c) with the hubness of both sides, (n,) and (c,), taken off."""
+    out: Matrix = 2 * similarity - a[:, None] - b[None, :]
+    return out
+
+
+@one_thread
+def hubness(vectors: Matrix, reference: Matrix) -> Matrix:
+    """The mean similarity of unit vectors (n, D) to the ``NEAR`` nearest of the reference's."""
+    if not len(reference):
+        return np.zeros(len(vectors), np.float32)
+    similarity, k = vectors @ reference.T, min(NEAR, len(reference))
+    out: Matrix = np.partition(similarity, -k, axis=1)[:, -k:].mean(1).astype(np.float32)
+    return out

