@@ -35,7 +35,7 @@ from kb.settings import Settings, load_settings
 from mkmed.demo.paths import data_path
 from recsys.cohorts.cohort import Cohort
 from recsys.cohorts.prepare import prepare
-from recsys.experiments.bootstrap import NAMES, PatientSums, intervals, paired_patients
+from recsys.experiments.bootstrap import NAMES, PatientSums, intervals, paired
 from recsys.experiments.config import from_json
 from recsys.experiments.evaluate import evaluate
 from recsys.experiments.runs import Data, fit, load_data
@@ -118,7 +118,7 @@ def rows(form: str, cohort: Cohort, seeds: int, tested: dict[str, PatientSums]) 
                "ddi_rate": round(float(means[name][place["ddi_rate"]]), 3),
                "a visit": round(float(means[name][place["medications"]]), 1)}
         if name != RECOMMENDERS[0]:
-            gap = paired_patients(tested[RECOMMENDERS[0]], sums)["jaccard"]
+            gap = paired(tested[RECOMMENDERS[0]], sums)["jaccard"]
             row["ours − it"] = f"{gap['difference']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})"
         found.append(row)
     return found

@@ -33,7 +33,7 @@ from recsys_data import bare_knowledge, make_cohort, make_data
 from kb.output import emit, say
 from recsys.cohorts.cohort import Cohort, encode
 from recsys.cohorts.tasks import patient_split
-from recsys.experiments.bootstrap import PatientSums, paired_patients, together
+from recsys.experiments.bootstrap import PatientSums, paired, together
 from recsys.experiments.config import from_json
 from recsys.experiments.evaluate import evaluate
 from recsys.experiments.runs import fit
@@ -101,7 +101,7 @@ def summarise(results: list[dict[str, Any]], reference: str = "mkmed") -> list[d
             shared = {r["seed"] for r in mine} & {r["seed"] for r in some}
             if name != reference and shared:
                 first, second = ([r for r in group if r["seed"] in shared] for group in (mine, some))
-                gap = paired_patients(pooled(first, rule), pooled(second, rule))["jaccard"]
+                gap = paired(pooled(first, rule), pooled(second, rule))["jaccard"]
                 row["ours − it"] = f"{gap['difference']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
             rows.append(row)
     return rows

@@ -77,17 +77,17 @@ def one_split(seed: int, shared: dict[str, Any]) -> dict[tuple[str, str], float]
     """All figures of one scaffold split."""
     import torch
 
-    from embed.evaluation.baselines import standardised_similarity
+    from embed.evaluation.baselines import standardised
     from embed.evaluation.classes import cosine, nearest_class
     from embed.evaluation.pairs import interaction_auroc
     from embed.features.reduce import unit
     from embed.training.foretell import take_head
-    from embed.training.job import prepare_training
+    from embed.training.job import prepare
     from embed.training.split import sides
     from embed.transfer.kernel import bit_tanimoto, count_tanimoto
 
     config = replace(shared["config"], seed=seed)
-    prepared = prepare_training(shared["engine"], config, shared["cache"], torch.device("cpu"))
+    prepared = prepare(shared["engine"], config, shared["cache"], torch.device("cpu"))
     corpus, rows, mols = prepared.corpus, shared["rows"], shared["molecules"]
     whole = sides(prepared.split, len(corpus))
     side, group = whole[rows], prepared.inputs.data.group.numpy()[rows]
@@ -117,7 +117,7 @@ def one_split(seed: int, shared: dict[str, Any]) -> dict[tuple[str, str], float]
             spearmanr(foretold.agreement[kind][test], agree)[0])
         out["how sure", f"{kind}: mean of sure minus mean cosine"] = float(
             foretold.agreement[kind][test].mean() - agree.mean())
-    _classes(out, shared, side, group, foretold, bits, head, standardised_similarity, cosine, nearest_class)
+    _classes(out, shared, side, group, foretold, bits, head, standardised, cosine, nearest_class)
     held = side == 2
     parts = {"ECFP4": components(unit(_dense_bits(mols)), side), "predicted vector": foretold.wide}
     if head.network:
@@ -144,7 +144,7 @@ def components(matrix: Matrix, side: Matrix) -> Matrix:
 
 
 def _classes(out: dict[tuple[str, str], float], shared: dict[str, Any], side: Matrix, group: Matrix, foretold: Any,
-             bits: Matrix, head: Any, standardised_similarity: Any, cosine: Any, nearest_class: Any) -> None:
+             bits: Matrix, head: Any, standardised: Any, cosine: Any, nearest_class: Any) -> None:
     codes = shared["codes"]
     pool = np.flatnonzero(shared["core"] & np.array([bool(own) for own in codes]) & (side >= 0))
     square = np.ix_(pool, pool)
@@ -157,7 +157,7 @@ def _classes(out: dict[tuple[str, str], float], shared: dict[str, Any], side: Ma
     if head.network:
         sums |= {"minimol": ("minimol",), "ECFP4 and minimol": ("ECFP4", "minimol"),
                  "ECFP4, minimol, foretold text and graph": ("ECFP4", "minimol", "text", "graph")}
-    tables = {name: sum(standardised_similarity(alike[part]) for part in parts) for name, parts in sums.items()}
+    tables = {name: sum(standardised(alike[part]) for part in parts) for name, parts in sums.items()}
     tables["predicted vector"] = cosine(foretold.wide[pool])
     for name, table in tables.items():
         found = nearest_class(table, [codes[i] for i in pool], [str(g) for g in group[pool]], queries=side[pool] == 2)

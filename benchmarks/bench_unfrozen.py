@@ -28,7 +28,7 @@ from kb.output import say
 from kb.settings import load_settings
 from recsys.cohorts.cohort import Cohort, encode
 from recsys.cohorts.tasks import patient_split
-from recsys.experiments.bootstrap import PatientSums, paired_patients
+from recsys.experiments.bootstrap import PatientSums, paired
 from recsys.experiments.config import from_json
 from recsys.experiments.evaluate import evaluate
 from recsys.experiments.runs import Data, fit
@@ -86,7 +86,7 @@ def table(found: dict[str, list[tuple[float, float, PatientSums]]]) -> list[dict
     floor = float(np.mean([seconds for seconds, *_ in found["frozen"]]))
     for arm, results in found.items():
         sums, seconds = pooled(arm), float(np.mean([seconds for seconds, *_ in results]))
-        gap = paired_patients(sums, base)["jaccard"]
+        gap = paired(sums, base)["jaccard"]
         rows.append({"arm": arm, "seeds": len(results), "epoch_s": round(seconds, 2),
                      "ratio": round(seconds / floor, 1),
                      "fit_s": round(float(np.mean([fit_s for _, fit_s, _ in results])), 1),

@@ -49,6 +49,7 @@ class TextConfig:
     revision: str = doc("main", "for transformers: the commit or tag; what was loaded is recorded with its sha256")
     window: int = doc(128, "tokens per window; a long text is the mean over its windows, never cut")
     notes: bool = doc(True, "use texts that are marked as indexing notes")
+    mask: bool = doc(False, "leave out words that name a therapeutic class, to see what a run owes to them")
 
 
 @dataclass(frozen=True)
@@ -129,15 +130,19 @@ class TrainConfig:
 
     epochs: int = doc(30, "at most")
     patience: int = doc(10, "epochs without a better validation retrieval before stopping")
+    epoch_steps: int = doc(0, "optimiser steps an epoch; 0: as many as go once over the training drugs")
+    start: str = doc("components", "components: linear paths begin as regressions onto principal components; random")
     batch_size: int = doc(256, "drugs a step, over all processes")
-    learning_rate: float = doc(4e-3, "peak, after warm-up, before cosine decay")
+    learning_rate: float = doc(1e-3, "peak, after warm-up, before cosine decay")
     warmup: int = doc(50, "steps")
     weight_decay: float = doc(0.01, "AdamW")
     clip: float = doc(5.0, "norm to which gradients are clipped")
+    average: float = doc(0.98, "decay a step of the moving average of the weights, which is what is kept")
     hidden: int = doc(256, "hidden width of the vector towers")
     dropout: float = doc(0.2, "in the vector towers")
     modality_dropout: float = doc(0.15, "chance that a modality is hidden from the fusion")
     fusion: str = doc("gated", "weighted, gated or mixed")
+    split: int = doc(0, "which scaffolds are held out: another number, another split")
     validation: float = doc(0.1, "share of drugs for early stopping, by scaffold")
     test: float = doc(0.2, "share of drugs never seen, by scaffold")
     bad_steps: int = doc(3, "consecutive steps with NaN or infinity before the run is given up")
@@ -157,7 +162,7 @@ class PretrainConfig:
     """A pretraining run."""
 
     width: int = doc(64, "D, the width of every vector")
-    seed: int = doc(0, "of everything random")
+    seed: int = doc(0, "of the drugs' order and of what is dropped; features and first weights do not hang on it")
     arm: str = doc("all", "all: every drug with what it has; intersection: train only on drugs that have everything")
     modalities: tuple[str, ...] = doc(ALL, "the modalities aligned to the molecule")
     device: str = doc("auto", "auto, cpu or cuda")
@@ -181,6 +186,7 @@ class PretrainConfig:
             raise ConfigError("modalities is empty", hint=f"choose from {', '.join(ALL)}")
         for name in self.modalities:
             _choice("modalities", name, ALL)
+        _choice("train.start", self.train.start, ("components", "random"))
         for name in self.graph.features:
             _choice("graph.features", name, ("neighbourhood", "transe"))
         if not 1 <= self.width <= 2000:
@@ -199,7 +205,7 @@ def paper(**changes: Any) -> PretrainConfig:
         structure=StructureConfig(scalars=64, vectors=8, depth=3, neighbours=32),
         graph=GraphConfig(features=("transe",)),
         loss=LossConfig(between=0.0, consistency=0.0, relation=0.0, relation_towers=0.0),
-        train=TrainConfig(epochs=20, learning_rate=5e-4),
+        train=TrainConfig(learning_rate=1e-3, start="random"),
     )
     return dataclasses.replace(base, **changes)
 

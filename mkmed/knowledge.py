@@ -229,9 +229,10 @@ class KnowledgeBase:
 
     @cached_property
     def _texts(self) -> TextSearch:
+        from embed.runs.found import open_text_embedder
         from embed.search.texts import TextSearch
 
-        return TextSearch(self.engine, self._embedder)
+        return TextSearch(self.engine, open_text_embedder(self.engine, self.settings))
 
     @cached_property
     def _molecules(self) -> MoleculeSearch:

@@ -153,11 +153,11 @@ def train(
         output.write(json.dumps(values.as_json(), indent=1))
         return
     from recsys.experiments.evaluate import headline
-    from recsys.experiments.runs import plan_run, train_run
+    from recsys.experiments.runs import plan, train_run
 
     engine = _engine(settings, values)
     if dry_run:
-        output.emit([plan_run(values, settings, engine)], form)
+        output.emit([plan(values, settings, engine)], form)
         return
     with output.progress() as bar:
         follow = _Follow(bar, values)
@@ -211,7 +211,7 @@ class _Follow:
 @app.command(epilog="Example: mkmed recsys evaluate --by rarity")
 def evaluate(
     run: RunOption = "",
-    by: Annotated[str, typer.Option(help="summary, visits, subgroup, rarity, bucket, calibration or "
+    by: Annotated[str, typer.Option(help="summary, visits, subgroup, rarity, bucket, calibration, sets or "
                                        "literature.")] = "summary",
     form: FormatOption = Format.table,
 ) -> None:
@@ -264,7 +264,7 @@ def recommend(
     """Recommend medications for a visit, with reasons; research software, not a medical device."""
     from kb.settings import load_settings
     from recsys.answers.explain import draw, explain_with_fragments
-    from recsys.answers.listing import CSV_COLUMNS, avoided_rows, coverage_lines, csv_rows, recommended_rows
+    from recsys.answers.listing import CSV_COLUMNS, avoided_rows, coverage_lines, csv_rows, recommended_rows, set_lines
     from recsys.answers.patient import read_patient
     from recsys.answers.recommend import UNDERSTANDING, WARNING, RecommenderService
     from recsys.experiments.run_folders import private_files
@@ -294,6 +294,8 @@ def recommend(
     if form is not Format.table:
         return
     output.emit(recommended_rows(answer.recommended[:limit]), form, title=WARNING)
+    for line in set_lines(answer):
+        output.say(line)
     if answer.avoided:
         output.emit(avoided_rows(answer.avoided), form, title="left out because of interactions")
     if answer.alerts:
@@ -302,6 +304,9 @@ def recommend(
         left = len(answer.alerts) - len(shown)
         more = f"; {left} more, and all texts: --format json" if left else ""
         output.emit(shown, form, title=f"interactions, gravest first{more}")
+    if answer.indications:
+        output.emit([{"medication": one.code, "indication": one.path} for one in answer.indications[:limit]], form,
+                    title="what the graph says they are given for")
     if reasons:
         output.emit([row for reason in reasons for row in reason.rows()], form, title=f"reasons: {reasons[0].method}")
 

@@ -1,4 +1,7 @@
-"""``mkmed recsys curve``, ``coldstart`` and ``transfer``: where knowledge helps, measured so that it can be refuted."""
+"""``mkmed recsys curve``, ``coldstart`` and ``transfer``: where knowledge helps, measured so that it can be refuted.
+
+``mkmed recsys outcomes`` sets what became of visits beside how far they agree with a run.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: mkmed recsys coldstart --cohort eicu --shots 0,1,3,10,30")(coldstart)
     app.command(epilog="Example: mkmed recsys transfer --cohort eicu --other mimic4   ·   "
                        "mkmed recsys transfer --cohort eicu --leave hospital")(transfer)
+    app.command(epilog="Example: mkmed recsys outcomes --format json")(outcomes)
 
 
 def curve(
@@ -84,6 +88,20 @@ def transfer(
                _settings(settings_), other=other), workers, out, form)
 
 
+def outcomes(
+    run: Annotated[str, typer.Option(help="Run id or its beginning; the latest by default.")] = "",
+    draws: Annotated[int, typer.Option(min=50, help="Bootstrap draws over patients.")] = 200,
+    form: FormatOption = Format.table,
+) -> None:
+    """Outcomes of test visits whose prescriptions agree more or less with the run; this proves no effect of it."""
+    from kb.settings import load_settings
+    from recsys.experiments.outcomes import beside, read_visits
+
+    visits = read_visits(load_settings(), run)
+    output.say(f"weighted by {len(visits.names)} covariates; what this cannot prove: docs/outcomes.md")
+    output.emit(beside(visits, draws=draws), form, title="visits that agree more and less with the recommendation")
+
+
 def _settings(assignments: list[str] | None) -> dict[str, str]:
     pairs = [item.partition("=") for item in assignments or []]
     if bad := [name for name, mark, _ in pairs if not mark]:
@@ -94,7 +112,7 @@ def _settings(assignments: list[str] | None) -> dict[str, str]:
 def _run(study: Study, workers: int, out: Path | None, form: Format) -> None:
     from kb.db.engine import open_engine
     from kb.settings import load_settings
-    from recsys.experiments.studies import run_study, save_study, study_table, verdicts
+    from recsys.experiments.studies import run_study, save_study, table, verdicts
 
     settings = load_settings()
     open_engine(settings).dispose()  # the server is up before the workers ask for it
@@ -102,7 +120,7 @@ def _run(study: Study, workers: int, out: Path | None, form: Format) -> None:
         task = bar.add_task(study.kind, total=None, note="")
         found = run_study(study, settings, workers=workers,
                           told=lambda done, total: bar.update(task, completed=done, total=total))
-    rows, said = study_table(study, found), verdicts(study, found)
+    rows, said = table(study, found), verdicts(study, found)
     if out is not None:
         save_study(study, rows, said, out, settings)
         output.say(f"in {out}")

@@ -72,7 +72,7 @@ def test_a_tower_learns_and_comes_back_from_its_checkpoint(plug_in, tmp_path):
     from embed.config import PretrainConfig, TrainConfig
     from embed.registry import ENCODERS
     from embed.runs import checkpoint
-    from embed.training.loop import TrainingJob, train
+    from embed.training.loop import TrainingJob, fit
     from embed.training.model import build_model, embed_all, rebuild_model
 
     plug_in("straight", ENCODERS)
@@ -83,9 +83,9 @@ def test_a_tower_learns_and_comes_back_from_its_checkpoint(plug_in, tmp_path):
     tower = job.model.towers["text"]
     assert type(tower).__name__ == "StraightText"
     before = tower.head.weight.detach().clone()
-    train(job)
+    fit(job)
     assert not torch.equal(before, tower.head.weight), "the training does not reach the tower"
-    tensors, facts = checkpoint.load_checkpoint(tmp_path / "last.pt")
+    tensors, facts = checkpoint.load(tmp_path / "last.pt")
     again = rebuild_model(facts["model"], tensors["model"])
     assert torch.equal(embed_all(again, data)[1], embed_all(job.model, data)[1])
 

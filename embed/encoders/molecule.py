@@ -11,9 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import GINEConv
-from torch_geometric.utils import scatter, softmax
 
+from embed.encoders import segments
 from embed.encoders.base import Inputs, OffsetEmbedding
 from embed.features.molecule import ATOM_SIZES, BOND_SIZES
 
@@ -25,8 +24,7 @@ class Gin(nn.Module):
         super().__init__()
         self.bonds = nn.ModuleList(OffsetEmbedding(BOND_SIZES, hidden) for _ in range(depth))
         self.layers = nn.ModuleList(
-            GINEConv(nn.Sequential(nn.Linear(hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, hidden)),
-                     train_eps=True)
+            segments.Gine(nn.Sequential(nn.Linear(hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, hidden)))
             for _ in range(depth)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(depth))
@@ -58,8 +56,8 @@ class FragmentAttention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, into: Tensor, n: int) -> tuple[Tensor, Tensor]:
         score = (q * k).sum(-1) / q.shape[-1] ** 0.5
-        weight = softmax(score, into, num_nodes=n)
-        return scatter(weight[..., None] * v, into, 0, n, reduce="sum").flatten(1), weight.mean(-1)
+        weight = segments.softmax(score, into, n)
+        return segments.total(weight[..., None] * v, into, n).flatten(1), weight.mean(-1)
 
     def forward(self, g: Tensor, s: Tensor, molecule: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """``(message, weight)``: what each molecule takes from its fragments (B, H), and how much from each (F,).
@@ -106,12 +104,12 @@ class MoleculeEncoder(nn.Module):
         atom, edges, kinds = inputs["atom"], inputs["edges"], inputs["kinds"]
         molecule, n = inputs["molecule"], int(inputs["count"])
         h0 = self.atoms(atom)
-        g = scatter(self.gin(h0, edges, kinds), molecule, 0, n, reduce="mean")
+        g = segments.mean(self.gin(h0, edges, kinds), molecule, n)
         if self.attention is None or self.fragment_gin is None:
             return g, None
         kept = inputs["kept"]
         h = self.fragment_gin(h0, edges[:, kept], kinds[kept])
-        s = scatter(h, inputs["fragment"], 0, len(inputs["fragment_molecule"]), reduce="mean")
+        s = segments.mean(h, inputs["fragment"], len(inputs["fragment_molecule"]))
         message, weight = self.attention(g, s, inputs["fragment_molecule"], inputs["fragment_pairs"])
         return g + message, weight
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.utils import scatter
 
+from embed.encoders import segments
 from embed.encoders.base import Inputs
 
 NODE_SIZES = (44, 7, 7, 7, 1)
@@ -98,8 +98,8 @@ class GvpLayer(nn.Module):
         """The atoms' scalars and vectors after one round."""
         target = edges[1]
         ms, mv = self.message.messages(s, v, edges, edge_s, edge_v)
-        s = self.norm[0](s + scatter(ms, target, 0, len(s), reduce="mean"))
-        v = v + scatter(mv, target, 0, len(v), reduce="mean")
+        s = self.norm[0](s + segments.mean(ms, target, len(s)))
+        v = v + segments.mean(mv, target, len(v))
         ds, dv = self.update(s, v)
         return self.norm[1](s + ds), v + dv
 
@@ -129,7 +129,7 @@ class StructureEncoder(nn.Module):
         """The pooled scalars (mean and maximum), (B, 2S)."""
         edges, molecule, n = inputs["edges"], inputs["molecule"], int(inputs["count"])
         position = inputs["position"]
-        centre = scatter(position, molecule, 0, n, reduce="mean")
+        centre = segments.mean(position, molecule, n)
         shift = position.index_select(0, edges[0]) - position.index_select(0, edges[1])
         distance = torch.sqrt((shift * shift).sum(-1) + 1e-8)
         edge_s, edge_v = radial_basis(distance, self.cutoff), shift / distance[:, None]
@@ -137,7 +137,7 @@ class StructureEncoder(nn.Module):
         for layer in self.layers:
             s, v = layer(s, v, edges, edge_s, edge_v)
         s, _ = self.read(s, v)
-        return torch.cat([scatter(s, molecule, 0, n, reduce="mean"), scatter(s, molecule, 0, n, reduce="max")], -1)
+        return torch.cat([segments.mean(s, molecule, n), segments.largest(s, molecule, n)], -1)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """The unit vectors, (B, D)."""

@@ -1,7 +1,8 @@
 """The two questions of the bucket effect: do more modalities help, and does training on all drugs beat training only
 on those that have everything?
 
-Each arm is trained anew from the same features, several seeds each; every seed has its own split. What is compared is
+Each arm is trained anew from the same features, several seeds each; every seed has its own split. Arms are equal in
+steps, warm-up, patience and settings, however many drugs they train on. What is compared is
 measured on held-out drugs: the class of the nearest neighbour of the molecule's vector (what a recommender that knows
 only structures would use) and of the fused vector.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -24,14 +24,13 @@ from embed.config import PretrainConfig
 from embed.evaluation.classes import cosine, nearest_class
 from embed.evaluation.intervals import over_seeds
 from embed.evaluation.labels import EvaluationLabels, read_labels
+from embed.evaluation.training import trained
 from embed.features.cache import FeatureCache
 from embed.registry import ANCHOR
-from embed.runs import checkpoint
 from embed.training.data import Dataset
 from embed.training.inputs import Inputs
-from embed.training.job import PreparedTraining, prepare_training, training_rows
-from embed.training.loop import TrainingJob, train
-from embed.training.model import build_model, embed_all
+from embed.training.job import PreparedTraining, prepare, training_rows
+from embed.training.model import embed_all
 from kb.errors import UsageError
 from kb.files import replace_file
 from kb.output import plain
@@ -70,20 +69,7 @@ def restrict(prepared: PreparedTraining, config: PretrainConfig) -> PreparedTrai
 
 def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: EvaluationLabels) -> dict[str, float]:
     """The metrics of one training, in a folder that is thrown away."""
-    with tempfile.TemporaryDirectory(prefix="mkmed-ablation-") as folder:
-        model = build_model(config, prepared.inputs.data)
-        job = TrainingJob(
-            model,
-            prepared.inputs.data,
-            config,
-            training_rows(prepared, config),
-            prepared.split.validation,
-            Path(folder),
-            prepared.inputs.relations,
-        )
-        at = train(job)
-        tensors, _ = checkpoint.load_checkpoint(Path(folder) / "best.pt")
-    model.load_state_dict(tensors["model"])
+    model, at = trained(prepared, config)
     z, fused, present = (part.numpy() for part in embed_all(model, prepared.inputs.data))
     held = np.zeros(len(fused), bool)
     held[prepared.split.test] = True
@@ -96,7 +82,7 @@ def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: Evalua
         "fused level 3": by_fused.accuracy[3],
         "fused level 1": by_fused.accuracy[1],
         "score": at.best,
-        "train": float(len(job.train)),
+        "train": float(len(training_rows(prepared, config))),
     }
 
 
@@ -116,12 +102,14 @@ def ablate(
     results: dict[Arm, list[dict[str, float]]] = {}
     labels: EvaluationLabels | None = None
     for seed in seeds:
-        seeded = dataclasses.replace(config, seed=seed)
-        whole = prepare_training(engine, seeded, cache, device)
+        seeded = dataclasses.replace(config, seed=seed, train=dataclasses.replace(config.train, split=seed))
+        whole = prepare(engine, seeded, cache, device)
         labels = labels or read_labels(engine, whole.corpus.drug_ids)
         known = [m for m in config.modalities if m in whole.inputs.data.tables]
+        steps = max(1, len(whole.split.train) // config.train.batch_size)
+        equal = dataclasses.replace(seeded.train, epoch_steps=config.train.epoch_steps or steps)
         for arm, chosen in arms(known, subsets):
-            own = dataclasses.replace(seeded, modalities=chosen, arm=arm)
+            own = dataclasses.replace(seeded, modalities=chosen, arm=arm, train=equal)
             found = train_arm(restrict(whole, own), own, labels)
             results.setdefault((arm, chosen), []).append(found)
             on_arm({"seed": seed, "arm": arm, "modalities": ", ".join(chosen), **found})

@@ -24,7 +24,7 @@ EIGHT_PROPERTIES = (
 )
 
 
-def standardised_similarity(similarity: NDArray[np.floating]) -> NDArray[np.floating]:
+def standardised(similarity: NDArray[np.floating]) -> NDArray[np.floating]:
     """The similarities with mean 0 and spread 1 off the diagonal, so that different kinds can be added."""
     off = ~np.eye(len(similarity), dtype=bool)
     return (similarity - similarity[off].mean()) / max(float(similarity[off].std()), 1e-9)
@@ -71,13 +71,15 @@ def baselines(
     by_property = property_similarity(property_names, properties[rows])
     if by_property is not None:
         yield "8 properties", by_property
-    alone = {name: raw_similarity(raw, name, rows) for name in (ANCHOR, "text", "graph")}
-    titles = {ANCHOR: "ECFP4, Tanimoto", "text": "text encoder, mean over texts", "graph": "graph neighbourhoods, IDF"}
+    titles = {ANCHOR: "ECFP4, Tanimoto", "image": "pictures, principal components",
+              "property": "all properties, standardised", "text": "text encoder, mean over texts",
+              "graph": "graph neighbourhoods, IDF"}
+    alone = {name: raw_similarity(raw, name, rows) for name in titles}
     for name, similarity in alone.items():
         if similarity is not None:
             yield titles[name], similarity
-    parts = [standardised_similarity(s) for name, s in alone.items() if s is not None and name != "graph"]
+    parts = [standardised(s) for name, s in alone.items() if s is not None and name in (ANCHOR, "text")]
     if len(parts) == 2:
         yield "late fusion: ECFP4 + text", parts[0] + parts[1]
         if alone["graph"] is not None:
-            yield "late fusion: ECFP4 + text + graph", parts[0] + parts[1] + standardised_similarity(alone["graph"])
+            yield "late fusion: ECFP4 + text + graph", parts[0] + parts[1] + standardised(alone["graph"])

@@ -42,18 +42,21 @@ def nearest_class(
     substance: Sequence[str],
     *,
     queries: NDArray[np.bool_] | None = None,
+    candidates: NDArray[np.bool_] | None = None,
     levels: Sequence[int] = (1, 2, 3),
 ) -> ClassAccuracy:
     """1-NN accuracy of a similarity matrix [N, N], higher is nearer.
 
     A drug itself and others with the same ``substance`` (InChIKey first block, "" where there is none) are no
-    neighbours. ``queries`` chooses whose neighbours count; the neighbour may be any of the N. Ties go to the first.
+    neighbours. ``queries`` chooses whose neighbours count, ``candidates`` who may be one (of N). Ties go to the first.
     """
     if len(substance) < 2:
         return ClassAccuracy(0, dict.fromkeys(levels, float("nan")))
     names = np.asarray(substance)
     same = (names[:, None] == names[None, :]) & (names != "")[:, None]
     np.fill_diagonal(same, True)
+    if candidates is not None:
+        same |= ~candidates[None, :]
     nearest = np.where(same, -np.inf, similarity).argmax(axis=1)
     asked = np.flatnonzero(np.ones(len(names), bool) if queries is None else queries)
     hits = {level: shared_classes(codes, level)[asked, nearest[asked]] for level in levels}

@@ -23,7 +23,7 @@ def over_seeds(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     return mean, mean - half, mean + half
 
 
-def paired_queries(ours: NDArray[Any], theirs: NDArray[Any], draws: int = 2000) -> tuple[float, float, float]:
+def paired(ours: NDArray[Any], theirs: NDArray[Any], draws: int = 2000) -> tuple[float, float, float]:
     """Mean difference over the same queries, and the bounds of its 95 % bootstrap interval (queries drawn anew)."""
     gain = np.asarray(ours, float) - np.asarray(theirs, float)
     if not len(gain):

@@ -76,6 +76,6 @@ def _indications(connection: query.Connection, row: dict[int, int]) -> NDArray[n
     return np.array(sorted(pairs), np.int64).reshape(-1, 2)
 
 
-def have_codes(codes: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
+def coded(codes: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
     """Which drugs have an ATC code."""
     return np.array([bool(own) for own in codes], bool)

@@ -15,6 +15,8 @@ class PairScore:
     auroc: float
     positives: int
     negatives: int
+    matched: float = float("nan")
+    """The mean of the areas within each indication."""
 
 
 def _features(matrix: NDArray[np.floating], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.floating]:
@@ -98,17 +100,17 @@ def interaction_auroc(
 
 
 def indication_auroc(
-    matrix: NDArray[np.floating], pairs: NDArray[np.int64], held_out: NDArray[np.bool_], least: int = 3
+    matrix: NDArray[np.floating] | None, pairs: NDArray[np.int64], held_out: NDArray[np.bool_], least: int = 3
 ) -> PairScore:
     """AUROC of telling a held-out drug's indications by its likeness to the training drugs of each indication.
 
     ``pairs`` [E, 2] are (row, indication). A drug's score for an indication is its mean cosine with the three nearest
-    training drugs that have it; indications with fewer than ``least`` training drugs are left out. ``matrix`` must not
-    have been made from these pairs.
+    training drugs that have it (without a ``matrix``, how many have it); indications with fewer than ``least`` training
+    drugs are left out. ``matrix`` must not have been made from these pairs.
     """
     from sklearn.metrics import roc_auc_score
 
-    unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
+    unit = None if matrix is None else matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
     known = set(map(tuple, pairs.tolist()))
     asked = np.array(sorted({int(row) for row, _ in known if held_out[row]}), np.int64)
     scores, truth = [], []
@@ -116,10 +118,14 @@ def indication_auroc(
         train = np.array([row for row, i in known if i == indication and not held_out[row]], np.int64)
         if len(train) < least or not len(asked):
             continue
-        likeness = np.sort(unit[asked] @ unit[train].T, axis=1)[:, -3:].mean(axis=1)
+        likeness = (np.full(len(asked), float(len(train))) if unit is None
+                    else np.sort(unit[asked] @ unit[train].T, axis=1)[:, -3:].mean(axis=1))
         scores.append(likeness)
         truth.append(np.array([(row, indication) in known for row in asked.tolist()]))
     if not truth or not np.concatenate(truth).any():
         return PairScore(float("nan"), 0, 0)
     labels = np.concatenate(truth)
-    return PairScore(float(roc_auc_score(labels, np.concatenate(scores))), int(labels.sum()), int((~labels).sum()))
+    within = [roc_auc_score(own, score) for own, score in zip(truth, scores, strict=True)
+              if own.any() and not own.all()]
+    return PairScore(float(roc_auc_score(labels, np.concatenate(scores))), int(labels.sum()), int((~labels).sum()),
+                     float(np.mean(within)) if within else float("nan"))

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+CHUNK = 1024
+"""Queries whose similarities to all candidates are in memory at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
@@ -34,10 +37,13 @@ def ranks(a: NDArray[np.floating], b: NDArray[np.floating], substance: NDArray) 
     tie would hide that in a small set. Rows of the same substance (salts, duplicates) are neither right nor wrong and
     are left out.
     """
-    scores = a @ b.T
-    own = np.diag(scores)[:, None]
-    rival = substance[:, None] != substance[None, :]
-    found: NDArray[np.int64] = 1 + (~(scores < own) & rival).sum(axis=1)
+    found = np.empty(len(a), np.int64)
+    for start in range(0, len(a), CHUNK):
+        rows = slice(start, start + CHUNK)
+        scores = a[rows] @ b.T
+        own = scores[np.arange(len(scores)), start + np.arange(len(scores))][:, None]
+        rival = substance[rows, None] != substance[None, :]
+        found[rows] = 1 + (~(scores < own) & rival).sum(axis=1)
     return found
 
 
@@ -46,7 +52,8 @@ def _summary(found: NDArray[np.int64], groups: NDArray, ks: Sequence[int]) -> Re
     if len(groups) == 0:
         nothing = {k: float("nan") for k in ks}
         return Retrieval(0, nothing, float("nan"), nothing)
-    candidates = 1 + (groups[:, None] != groups[None, :]).sum(axis=1)
+    _, number, count = np.unique(groups, return_inverse=True, return_counts=True)
+    candidates = 1 + len(groups) - count[number]
     return Retrieval(
         drugs=len(groups),
         recall={k: float((found <= k).mean()) for k in ks},

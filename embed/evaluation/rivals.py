@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.config import LossConfig
-from embed.evaluation.baselines import Raw, raw_similarity, standardised_similarity
+from embed.evaluation.baselines import Raw, raw_similarity, standardised
 from embed.features.fingerprint import unpacked
 from embed.features.reduce import unit
 from embed.registry import ANCHOR
@@ -48,7 +48,7 @@ def reduced(matrix: NDArray[np.float32], train: NDArray[np.int64], width: int) -
     return out
 
 
-def teacher_similarity(raw: Raw, loss: LossConfig, rows: NDArray[np.int64]) -> NDArray[np.floating] | None:
+def teacher(raw: Raw, loss: LossConfig, rows: NDArray[np.int64]) -> NDArray[np.floating] | None:
     """The similarity [N, N] of the drugs at ``rows`` that training follows; None where none of its parts is there."""
     total = np.zeros((len(rows), len(rows)))
     count = np.zeros_like(total)
@@ -57,6 +57,6 @@ def teacher_similarity(raw: Raw, loss: LossConfig, rows: NDArray[np.int64]) -> N
         if similarity is not None:
             known = raw[name][1][rows]
             both = known[:, None] & known[None, :]
-            total += weight * both * standardised_similarity(similarity)
+            total += weight * both * standardised(similarity)
             count += weight * both
     return total / np.maximum(count + loss.relation_shrink, 1e-6) if count.any() else None

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from embed.config import LossConfig
 from embed.evaluation.baselines import baselines
 from embed.evaluation.classes import ClassAccuracy, cosine, nearest_class
-from embed.evaluation.intervals import paired_queries
-from embed.evaluation.labels import have_codes
+from embed.evaluation.intervals import paired
+from embed.evaluation.labels import coded
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
 from embed.evaluation.retrieval import retrieve_both_ways
-from embed.evaluation.rivals import concatenation, reduced, teacher_similarity
+from embed.evaluation.rivals import concatenation, reduced, teacher
 from embed.evaluation.snapshot import EvaluationData
 from embed.registry import ANCHOR
 from embed.runs.artefact import Artefact
@@ -29,14 +29,14 @@ from kb.files import replace_file
 from kb.output import plain
 
 
-def read_evaluation_data(run: Artefact) -> EvaluationData:
+def read_snapshot(run: Artefact) -> EvaluationData:
     """What the run is measured on; raises CheckpointError for a run that did not keep it."""
     return EvaluationData.from_arrays(*run.arrays("evaluation.safetensors"))
 
 
 def evaluate(run: Artefact) -> dict[str, Any]:
     """All figures of a run, also written to ``evaluation.json`` in its folder."""
-    kept = read_evaluation_data(run)
+    kept = read_snapshot(run)
     report = {
         "run": str(run.run_id),
         "seed": run.config().seed,
@@ -79,26 +79,30 @@ def retrieval_rows(kept: EvaluationData, least: int = 20) -> list[dict[str, Any]
 def class_rows(kept: EvaluationData, loss: LossConfig) -> list[dict[str, Any]]:
     """1-NN accuracy on ATC levels 1-3: core drugs, held-out core drugs, and drugs without SMILES."""
     labels, held, bare = kept.labels, kept.held, kept.bare
-    has_code = have_codes(labels.codes)
+    has_code = coded(labels.codes)
     rows: list[dict[str, Any]] = []
     core = np.flatnonzero(labels.core & has_code)
-    groups = [("core drugs", core, None), ("held-out core drugs", core, held[core])]
+    trained = kept.side == 0
     everyone = np.flatnonzero(has_code)
-    groups += [
-        ("drugs without SMILES, among all", everyone, bare[everyone]),
-        ("held-out drugs without SMILES, among all", everyone, (bare & held)[everyone]),
+    groups = [
+        ("core drugs", core, None, None),
+        ("held-out core drugs", core, held[core], None),
+        ("held-out core drugs, among those that trained", core, held[core], trained[core]),
+        ("drugs without SMILES, among all", everyone, bare[everyone], None),
+        ("held-out drugs without SMILES, among those that trained", everyone, (bare & held)[everyone],
+         trained[everyone]),
     ]
-    for title, pool, asked in groups:
+    for title, pool, asked, among in groups:
         if len(pool) < 20 or (asked is not None and asked.sum() < 10):
             continue
         codes, blocks = [labels.codes[i] for i in pool], [str(kept.group[i]) for i in pool]
-        ours = nearest_class(cosine(kept.fused[pool]), codes, blocks, queries=asked)
+        ours = nearest_class(cosine(kept.fused[pool]), codes, blocks, queries=asked, candidates=among)
         for name, similarity in (*baselines(kept.raw, kept.property_names, kept.properties, pool),
                                  *rival_similarities(kept, loss, pool)):
-            if "without SMILES" in title and ("ECFP4" in name or "properties" in name):
+            if "without SMILES" in title and ("ECFP4" in name or "properties" in name or "pictures" in name):
                 continue
-            found = nearest_class(similarity, codes, blocks, queries=asked)
-            gain, low, high = paired_queries(ours.hits[3], found.hits[3])
+            found = nearest_class(similarity, codes, blocks, queries=asked, candidates=among)
+            gain, low, high = paired(ours.hits[3], found.hits[3])
             rows.append({**_class_row(name, title, found), "mkmed minus this": gain, "low": low, "high": high})
         rows.append({**_class_row("mkmed, fused", title, ours), "ours": True})
     return rows
@@ -111,7 +115,7 @@ def rival_similarities(kept: EvaluationData, loss: LossConfig,
     width = kept.fused.shape[1]
     yield f"untrained concatenation, {whole.shape[1]} numbers", cosine(whole[pool])
     yield f"its {width} principal components", cosine(reduced(whole, train, width)[pool])
-    taught = teacher_similarity(kept.raw, loss, pool)
+    taught = teacher(kept.raw, loss, pool)
     if taught is not None:
         yield "the teacher of the loss, untrained", taught
 
@@ -140,12 +144,15 @@ def interaction_rows(kept: EvaluationData) -> list[dict[str, Any]]:
         plain_, matched = (interaction_auroc(matrix, kept.labels.interactions, kept.held, matched=m)
                            for m in (False, True))
         rows.append({"vectors": name, "auroc": plain_.auroc, "auroc, matched": matched.auroc,
-                     "positives": plain_.positives, "negatives": plain_.negatives})
+                     "positives": plain_.positives, "negatives": plain_.negatives, "ours": name.startswith("mkmed")})
     return rows
 
 
 def indication_rows(kept: EvaluationData) -> list[dict[str, Any]]:
-    """AUROC of indications of held-out drugs, from vectors fused without the graph, whose edges say the answer."""
+    """AUROC of indications of held-out drugs, from vectors fused without the graph, whose edges say the answer.
+
+    ``matched`` is the mean AUROC within one indication, so that being a common one says nothing.
+    """
     train = np.flatnonzero(kept.side == 0)
     rows = []
     for name, fused in (
@@ -153,7 +160,9 @@ def indication_rows(kept: EvaluationData) -> list[dict[str, Any]]:
         ("untrained, fused without graph", kept.untrained_without_graph),
         ("untrained concatenation without graph", concatenation(kept.raw, train, ("graph",))),
         ("texts alone, untrained", concatenation(kept.raw, train, ("graph", ANCHOR))),
+        ("how many drugs have the indication", None),
     ):
         score = indication_auroc(fused, kept.labels.indications, kept.held)
-        rows.append({"vectors": name, "auroc": score.auroc, "positives": score.positives, "negatives": score.negatives})
+        rows.append({"vectors": name, "auroc": score.auroc, "auroc, matched": score.matched,
+                     "positives": score.positives, "negatives": score.negatives, "ours": name.startswith("mkmed")})
     return rows

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.evaluation.labels import EvaluationLabels, have_codes
+from embed.evaluation.labels import EvaluationLabels, coded
 from embed.features.packed import pack_strings, unpack_strings
 
 MOST = 20_000
@@ -87,6 +87,6 @@ def chosen_rows(present: NDArray[np.bool_], side: NDArray[np.int8], labels: Eval
     rows = np.flatnonzero(present.any(1) & (side >= 0))
     if len(rows) <= MOST:
         return rows
-    told = have_codes(labels.codes)[rows] | labels.core[rows]
+    told = coded(labels.codes)[rows] | labels.core[rows]
     order = np.lexsort((rows, -side[rows], ~told))
     return np.sort(rows[order[:MOST]])

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embed.features.packed import Packed, concat
+from embed.features.packed import Packed, concat, joined
 from kb.errors import DataError
 from kb.output import say
 
@@ -86,7 +86,7 @@ class Features:
         """Every item, or None where there is none."""
         if isinstance(self._source, Packed) or self._source is None:
             return self._source
-        return concat([part for _, part in self.batches()]) if self.n else None
+        return joined([part for _, part in self.batches()]) if self.n else None
 
     def batches(self) -> Iterator[tuple[int, Packed]]:
         """(number of the first item, items) of batch after batch, in order."""

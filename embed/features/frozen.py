@@ -10,14 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from embed.features.cache import version_of
 from kb.errors import NotFound
+
+if TYPE_CHECKING:
+    import torch
 
 HUB = ("huggingface.co", 443)
 HUB_SECONDS = 3.0
@@ -35,16 +37,22 @@ class FrozenModel:
     """A model whose output is computed once. ``identity`` is what the run records: name, revision, sha256, settings.
 
     ``load`` brings the weights into memory and returns the function; a run whose features are all cached never calls
-    it.
+    it. ``load_few`` returns one that needs no torch, for a handful of inputs, where the model has such.
     """
 
     identity: dict[str, Any]
     load: Callable[[], Encode]
+    load_few: Callable[[], Encode] | None = None
 
     @cached_property
     def encode(self) -> Encode:
         """The function from inputs (texts, or PNG bytes) to (n, F)."""
         return self.load()
+
+    @cached_property
+    def encode_few(self) -> Encode:
+        """The same function for a handful of inputs; equal within 1e-5."""
+        return self.load_few() if self.load_few is not None else self.encode
 
     @property
     def name(self) -> str:
@@ -58,13 +66,15 @@ class FrozenModel:
 
 
 def in_parallel(work: Callable[[Item], NDArray[np.float32]], items: Sequence[Item],
-                device: torch.device) -> list[NDArray[np.float32]]:
+                device: torch.device | None) -> list[NDArray[np.float32]]:
     """``work`` of every item, in order: on a CPU several at once, each on one thread.
 
     Independent batches on single threads need no barrier between the layers, so they do not wait for each other where
     cores are shared; and a batch gives the same bits however many run beside it.
     """
-    if device.type != "cpu":
+    import torch
+
+    if device is not None and device.type != "cpu":
         return [work(item) for item in items]
     before = torch.get_num_threads()
     torch.set_num_threads(1)

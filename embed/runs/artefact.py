@@ -128,7 +128,7 @@ class Artefact:
 
     def fitted(self) -> Fitted:
         """What was fitted on the training drugs."""
-        return fitted_state.fitted_from_state(*self.arrays("fitted.safetensors"))
+        return fitted_state.from_state(*self.arrays("fitted.safetensors"))
 
     def drugs(self) -> RunDrugs:
         """The drugs that the run was trained and measured on."""
@@ -177,7 +177,7 @@ def is_run(folder: Path) -> bool:
     return (folder / "best.pt").is_file()
 
 
-def load_artefact(folder: Path) -> Artefact:
+def load(folder: Path) -> Artefact:
     """The artefact in a run folder; raises CheckpointError or NotFound with the next step."""
     path = folder / MANIFEST
     if not path.is_file():
@@ -208,7 +208,7 @@ class OldArtefact(Artefact):
     def fitted(self) -> Fitted:
         """The projections; the graph's words and the properties' names were not kept."""
         states = self._tensors()[0].get("extra", {}).get("projections", {})
-        return Fitted({name: reduce.projection_from_state(state) for name, state in states.items()}, closed=True,
+        return Fitted({name: reduce.from_state(state) for name, state in states.items()}, closed=True,
                       identities=dict(self.run.get("encoders", {})))
 
     def drugs(self) -> RunDrugs:
@@ -231,7 +231,7 @@ def _load_old(folder: Path) -> OldArtefact:
     return OldArtefact(folder, "sealed", {}, {"release": "0.1.0", "encoders": facts.get("encoders", {})})
 
 
-def export_artefact(artefact: Artefact, path: Path) -> None:
+def export(artefact: Artefact, path: Path) -> None:
     """Write a finished run as one file (.tar.gz), the same bytes each time; a damaged one raises CheckpointError."""
     if isinstance(artefact, OldArtefact) or not artefact.sealed:
         raise UsageError(f"run {artefact.folder.name[:8]} is not finished, or of a release before 0.2.0",
@@ -269,7 +269,7 @@ def import_(path: Path, runs: Path) -> tuple[Artefact, bool]:
     folder = runs / name
     made = Artefact(folder, "sealed", dict(files))
     if (folder / MANIFEST).is_file() or (folder / "config.json").is_file():
-        there = load_artefact(folder)
+        there = load(folder)
         if there.digest != made.digest:
             raise UsageError(f"another run {name} lies in {folder}", hint="move it away first")
         return there, False
@@ -278,7 +278,7 @@ def import_(path: Path, runs: Path) -> tuple[Artefact, bool]:
             made.folder.mkdir(parents=True, exist_ok=True)
             replace_file(folder / file, contents[file])
     made.write("sealed")
-    return load_artefact(folder), True
+    return load(folder), True
 
 
 def _read_archive(path: Path) -> tuple[dict[str, bytes], str]:

@@ -16,9 +16,6 @@ from pathlib import Path
 from pickle import UnpicklingError  # the name of the error that torch raises, nothing else
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from kb.errors import CheckpointError
 from kb.files import replace_file
 from kb.output import say
@@ -51,6 +48,8 @@ def save(path: Path, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> str
 
     ``tensors`` may be nested dicts and lists of tensors and numbers; ``meta`` must be JSON.
     """
+    import torch
+
     buffer = io.BytesIO()
     torch.save({"tensors": _copied(tensors), "meta": json.dumps(meta)}, buffer)
     data = buffer.getvalue()
@@ -78,7 +77,7 @@ def _digest_on_disk(path: Path, manifest: Mapping[str, list[str]]) -> list[str]:
 
 def _copied(value: Any) -> Any:
     """The same structure with tensors copied off the device: a checkpoint never aliases weights that still train."""
-    if isinstance(value, Tensor):
+    if hasattr(value, "detach"):
         return value.detach().cpu().clone()
     if isinstance(value, Mapping):
         return {key: _copied(item) for key, item in value.items()}
@@ -89,6 +88,8 @@ def _copied(value: Any) -> Any:
 
 def load_exactly(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """``(tensors, meta)`` of one file; raises CheckpointError, which names the file, if it is missing or altered."""
+    import torch
+
     if not path.exists():
         raise CheckpointError(f"checkpoint {path} does not exist")
     data = path.read_bytes()
@@ -108,7 +109,7 @@ def load_exactly(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return tensors, meta
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """``(tensors, meta)`` of ``path``, or of the file before it if ``path`` is damaged; says so on stderr."""
     try:
         return load_exactly(path)

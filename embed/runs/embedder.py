@@ -21,14 +21,13 @@ from embed.config import PretrainConfig
 from embed.features import fingerprint, minimol, molecule
 from embed.features.cache import FeatureCache
 from embed.features.fitted import Fitted
-from embed.features.frozen import FrozenModel
-from embed.features.packed import Packed, vectors
-from embed.registry import ANCHOR, TEXT_MODELS
+from embed.features.packed import Packed
+from embed.registry import ANCHOR
 from embed.runs import artefact
 from embed.runs.artefact import Artefact, OldArtefact
 from embed.runs.drugs import content_digests
 from embed.runs.schema import PREDICTED
-from embed.source import Corpus, Payloads
+from embed.source import Corpus
 from embed.training.data import make_table
 from embed.training.inputs import build_inputs
 from embed.training.model import AlignmentModel, embed_all, rebuild_model
@@ -73,7 +72,7 @@ class Embedder:
     @classmethod
     def open(cls, folder: Path, cache: Path | None = None) -> Embedder:
         """The embedder of the run in a folder; ``cache`` is the folder of cached features."""
-        return cls(artefact.load_artefact(folder), FeatureCache(None if cache is None else cache / "features"))
+        return cls(artefact.load(folder), FeatureCache(None if cache is None else cache / "features"))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -188,40 +187,7 @@ class Embedder:
         self._needs("text")
         if not all(text.strip() for text in texts):
             raise DataError("an empty text has no vector")
-        return self.encode(source.drug_texts(texts), ["text"]).z[:, self.names.index("text")]
-
-    @cached_property
-    def text_model(self) -> FrozenModel:
-        """The frozen sentence encoder, checked to be the run's own."""
-        self._needs("text")
-        model: FrozenModel = TEXT_MODELS[self.config.text.model](self.config.text, CPU)
-        self.fitted.identify("text", model.identity)
-        return model
-
-    def sentences(self, texts: Sequence[str]) -> Vectors:
-        """The frozen sentence encoder's vectors (n, F) of texts; those that the cache has are not computed again."""
-        return self.sentence_features(source.held(range(len(texts)), list(texts)))
-
-    def sentence_features(self, texts: Payloads) -> Vectors:
-        """The frozen sentence encoder's vectors (n, F) of the texts of drugs."""
-        model = self.text_model
-
-        def run(indices: list[int]) -> tuple[list[int], Packed]:
-            return indices, vectors(model.encode(texts.load(indices)))
-
-        position, found = self.cache.get(f"text-{model.name}", model.version, texts.keys(), run)
-        if found is None:
-            return np.zeros((0, 0), np.float32)
-        kept: Vectors = found.columns["vector"][position].astype(np.float32)
-        return kept
-
-    @torch.no_grad()
-    def aligned(self, sentences: Vectors) -> Vectors:
-        """The text tower's vectors (n, D) of the sentence encoder's."""
-        self._needs("text")
-        vector = torch.from_numpy(self.fitted.projections["text"].apply(sentences))
-        out: Vectors = self.model.encode("text", {"vector": vector}).numpy()
-        return out
+        return self.encode(source.texts(texts), ["text"]).z[:, self.names.index("text")]
 
     def smiles(self, smiles: Sequence[str]) -> Vectors:
         """The anchor's vectors (n, D); raises DataError, which names it, for a SMILES that is none."""

@@ -7,15 +7,16 @@ import platform
 from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from embed.config import PretrainConfig, from_json, to_json
 from kb.errors import NotFound
 from kb.files import hold, replace_file
 from kb.pictures import save_figure
 from kb.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "torch-geometric", "rdkit", "pykeen", "numpy", "scipy", "scikit-learn", "transformers", "mkmed")
 
@@ -57,6 +58,8 @@ def read_config(folder: Path) -> PretrainConfig:
 
 def write_environment(folder: Path, device: torch.device, identities: dict[str, Any]) -> None:
     """Keep what the run was made with: versions, device, threads, and which encoder each modality went through."""
+    import torch
+
     versions = {}
     for name in PACKAGES:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
@@ -11,10 +12,13 @@ from embed.features.cache import FeatureCache
 from embed.runs import artefact, store
 from embed.runs import folder as run_folder
 from embed.runs.artefact import Artefact
-from embed.runs.embedder import Embedder
+from embed.runs.textual import TextEmbedder
 from kb.errors import NotFound
 from kb.output import say
 from kb.settings import Settings
+
+if TYPE_CHECKING:
+    from embed.runs.embedder import Embedder
 
 
 def find_run_folder(engine: Engine, settings: Settings, wanted: str) -> Path:
@@ -30,12 +34,19 @@ def load_run(engine: Engine, settings: Settings, wanted: str = "published") -> A
     if not folder.is_dir():
         raise NotFound(f"run {folder.name} is stored in the database, but its folder is not on this disk",
                        hint="mkmed embed export on the machine that has it, then mkmed embed import FILE here")
-    return artefact.load_artefact(folder)
+    return artefact.load(folder)
 
 
 def open_embedder(engine: Engine, settings: Settings, wanted: str = "published") -> Embedder:
     """The embedder of a run, with the features that are cached here."""
+    from embed.runs.embedder import Embedder
+
     return Embedder(load_run(engine, settings, wanted), FeatureCache(settings.cache / "features"))
+
+
+def open_text_embedder(engine: Engine, settings: Settings, wanted: str = "published") -> TextEmbedder:
+    """The text part of a run, with the features that are cached here; it needs no torch."""
+    return TextEmbedder(load_run(engine, settings, wanted), FeatureCache(settings.cache / "features"))
 
 
 def digest_at_hand(settings: Settings, run_id: uuid.UUID) -> str | None:
@@ -44,7 +55,7 @@ def digest_at_hand(settings: Settings, run_id: uuid.UUID) -> str | None:
     if not artefact.is_run(folder):
         say(f"the folder of run {str(run_id)[:8]} is not on this disk: its weights are not compared with its vectors")
         return None
-    found = artefact.load_artefact(folder)
+    found = artefact.load(folder)
     if isinstance(found, artefact.OldArtefact):
         say(f"run {str(run_id)[:8]} is of release 0.1.0: its weights cannot be compared with its vectors")
         return None

@@ -28,7 +28,7 @@ from embed.registry import ANCHOR
 from embed.runs import store
 from embed.runs.embedder import Embedded, Embedder
 from embed.search.predicted import BASIS, Predictions
-from embed.search.unusual import Reference
+from embed.search.unusual import Reference, is_far
 from kb.chemistry import read_smiles
 from kb.errors import DataError
 from kb.query import read as query
@@ -183,7 +183,7 @@ class MoleculeSearch:
         return [{
             "drug_id": i, "name": self.known.drugs.names[self.known.row[i]], "relation": matches.get(i, ""),
             "similarity": told[i] if told[i] == told[i] else None, "rests_on": list(names), "sure": None,
-            "unusual": unusual,
+            "unusual": unusual, "far": is_far(unusual),
         } for i in order[:k] if i in self.known.row]
 
     def _ask_predictions(self, predictions: Predictions, mol: Chem.Mol, settled: str,
@@ -205,7 +205,7 @@ class MoleculeSearch:
         sure, unusual = predictions.sure(foretold), self.unusual(settled)
         return [{
             "drug_id": i, "name": self.known.drugs.names[self.known.row[i]], "relation": matches.get(i, ""),
-            "similarity": told.get(i), "rests_on": [BASIS], "sure": sure, "unusual": unusual,
+            "similarity": told.get(i), "rests_on": [BASIS], "sure": sure, "unusual": unusual, "far": is_far(unusual),
         } for i in order[:k] if i in self.known.row]
 
     def across(self, smiles: str, kind: str, k: int = 10) -> list[dict[str, Any]]:

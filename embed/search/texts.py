@@ -19,9 +19,9 @@ from sqlalchemy import Engine, func, select, text
 from embed import source
 from embed.features.reduce import unit
 from embed.runs import store
-from embed.runs.embedder import Embedder
-from embed.search.unusual import Reference
-from kb.errors import DataError, UsageError
+from embed.runs.textual import TextEmbedder
+from embed.search.unusual import Reference, is_far
+from kb.errors import DataError
 from kb.query import read as query
 
 PARTS = ("sentence", "words", "aligned")
@@ -46,9 +46,7 @@ WORDS = text("""
 class TextSearch:
     """Questions in words, to one run over one knowledge base."""
 
-    def __init__(self, engine: Engine, run: Embedder) -> None:
-        if "text" not in run.names:
-            raise UsageError("the published run has no text tower", hint=f"it has: {', '.join(run.names)}")
+    def __init__(self, engine: Engine, run: TextEmbedder) -> None:
         self.engine, self.run = engine, run
         self.reference = Reference.of(run.artefact)
 
@@ -82,7 +80,7 @@ class TextSearch:
     def ask(self, question: str, k: int = 10) -> list[dict[str, Any]]:
         """The ``k`` drugs that answer best; a drug with this very name comes first, marked ``identical``.
 
-        Each row has ``drug_id``, ``name``, ``relation``, ``score``, its rank in each part, and ``unusual``.
+        Each row has ``drug_id``, ``name``, ``relation``, ``score``, its rank in each part, ``unusual`` and ``far``.
         """
         found, sentence = self.rankings(question)
         score = fused_ranks(found, WEIGHTS)
@@ -94,9 +92,11 @@ class TextSearch:
         order = [int(own), *order] if own is not None else order
         place = {part: {drug: rank for rank, drug in enumerate(ids, 1)} for part, ids in found.items()}
         unusual = self.reference.text(sentence)
+        far = is_far(unusual)
         return [{
             "drug_id": i, "name": name[i], "relation": "identical" if i == own else "",
             "score": round(score.get(i, 0.0), 5), **{part: place[part].get(i) for part in PARTS}, "unusual": unusual,
+            "far": far,
         } for i in order[:k]]
 
 

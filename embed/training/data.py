@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embed.encoders.base import Inputs
-from embed.features.packed import Packed, ranges
+from embed.features.packed import Packed, joined, ranges
 
+ITEMS = 16_384
+"""Molecular graphs that are made ready at once."""
 Collate = Callable[["PackedTensors", Tensor], dict[str, Tensor]]
 
 
@@ -93,6 +95,13 @@ COLLATE: Mapping[str, Collate] = {"molecule": collate_molecules, "structure": co
 
 def both_directions(items: Packed) -> Packed:
     """Molecular graphs ready to batch: each bond in both directions, sorted by receiver, and all pairs of fragments."""
+    if items.n <= ITEMS:
+        return _both_directions(items)
+    rows = np.arange(items.n)
+    return joined([_both_directions(items.take(rows[start:start + ITEMS])) for start in range(0, items.n, ITEMS)])
+
+
+def _both_directions(items: Packed) -> Packed:
     atoms, bonds = items.indptr["atom"], items.indptr["bond"]
     ends = items.columns["bond.ends"].astype(np.int64)
     item = np.repeat(np.arange(items.n), np.diff(bonds))

@@ -22,6 +22,7 @@ from embed.features import descriptors, fingerprint, molecule, radius, reduce
 from embed.features.cache import FeatureCache, Features, in_chunks, sha256, version_of
 from embed.features.fitted import Fitted
 from embed.features.frozen import FrozenModel
+from embed.features.masking import masked
 from embed.features.neighbourhood import fit_vocabulary, neighbourhoods
 from embed.features.packed import Packed, vectors
 from embed.features.reduce import Matrix, Projection
@@ -34,7 +35,7 @@ from embed.training.data import Dataset, make_table, no_table
 Position = NDArray[np.int64]
 CPU = torch.device("cpu")
 FIT = 20_000
-"""Singular vectors are fitted on at most this many training drugs."""
+"""Statistics and singular vectors are fitted on at most this many training drugs."""
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Workshop:
         rows = position[self.train]
         rows = np.unique(rows[rows >= 0])
         if most and len(rows) > most:
-            rows = np.sort(np.random.default_rng(self.config.seed).permutation(rows)[:most])
+            rows = np.sort(np.random.default_rng(reduce.FIT_SEED).permutation(rows)[:most])
         return rows
 
     def smiles_features(self, encoder: str, version: str, function: str, settings: dict[str, Any]) -> Features:
@@ -94,8 +95,8 @@ def build_inputs(corpus: Corpus, config: PretrainConfig, cache: FeatureCache, de
     for name in (ANCHOR, *config.modalities) if names is None else names:
         built = BUILDERS[name](shop) if only is None or name in only else None
         if built is not None:
-            items, position = built
-            tables[name] = make_table(name, items, position, device)
+            tables[name] = make_table(name, *built, device)
+            del built  # or two modalities' items would be in memory at once
         elif names is not None:
             tables[name] = no_table(len(corpus), device)
     data = Dataset(corpus.drug_ids, tables, torch.from_numpy(substance_groups(corpus.blocks)).to(device))
@@ -127,11 +128,14 @@ def _molecule(shop: Workshop) -> tuple[Packed, Position] | None:
     rows = fingerprint.log_counts(whole, bits)
     count = shop.config.molecule.fingerprint_components
     fitted = shop.fitted.projection(
-        ANCHOR, lambda: reduce.singular(rows, shop.fit_rows(places, FIT), count, shop.config.seed))
+        ANCHOR, lambda: reduce.singular(rows, shop.fit_rows(places, FIT), count, reduce.FIT_SEED))
     reduced = fitted.apply(rows if fitted.sparse else fingerprint.counts(whole, bits))
-    vector = np.zeros((items.n, reduced.shape[1]), np.float32)
     has = position >= 0
-    vector[position[has]] = reduced[places[has]]
+    if np.array_equal(position, places):
+        vector = reduced
+    else:
+        vector = np.zeros((items.n, reduced.shape[1]), np.float32)
+        vector[position[has]] = reduced[places[has]]
     return Packed(items.n, {**items.columns, "vector": vector}, items.indptr), position
 
 
@@ -159,8 +163,9 @@ def frozen_text(shop: Workshop) -> FrozenModel:
 
 def mean_texts(shop: Workshop, model: FrozenModel) -> tuple[Matrix, Position]:
     """``(total, place)``: the sum of the directions of each drug's texts, and each drug's row in it or -1."""
-    features = encoded(shop, model, "text", shop.corpus.texts)
-    known, owner = np.unique(shop.corpus.texts.row, return_inverse=True)
+    texts = masked(shop.corpus.texts) if shop.config.text.mask else shop.corpus.texts
+    features = encoded(shop, model, "text", texts)
+    known, owner = np.unique(texts.row, return_inverse=True)
     order = np.argsort(features.position, kind="stable")
     place = np.full(len(shop.corpus), -1, np.int64)
     place[known] = np.arange(len(known))
@@ -183,7 +188,7 @@ def _text(shop: Workshop) -> tuple[Packed, Position] | None:
 
     def fit() -> Projection:
         if model.identity["trained"] == "from scratch":
-            return reduce.singular(total, shop.fit_rows(place, FIT), 256, shop.config.seed)
+            return reduce.singular(total, shop.fit_rows(place, FIT), 256, reduce.FIT_SEED)
         return reduce.centre(total, shop.fit_rows(place))
 
     vector = shop.fitted.projection("text", fit).apply(total)
@@ -207,8 +212,8 @@ def _image(shop: Workshop) -> tuple[Packed, Position] | None:
         rows = shop.fit_rows(place, FIT)
         sample = features.take(rows).columns["vector"].astype(np.float32)
         everything = np.arange(len(sample))
-        return (reduce.principal(sample, everything, settings.components, shop.config.seed) if settings.components
-                else reduce.standardise_columns(sample, everything))
+        return (reduce.principal(sample, everything, settings.components, reduce.FIT_SEED) if settings.components
+                else reduce.standardise(sample, everything))
 
     projection = shop.fitted.projection("image", fit)
     vector = np.empty((features.n, projection.width), np.float32)
@@ -222,7 +227,7 @@ def _structure(shop: Workshop) -> tuple[Packed, Position] | None:
     s, items = shop.config.structure, shop.corpus.conformers
     settings = {"cutoff": s.cutoff, "most": s.neighbours, "hydrogens": s.hydrogens}
     version = version_of(version=radius.VERSION, cutoff=s.cutoff, neighbours=s.neighbours, hydrogens=s.hydrogens)
-    chunks = molecule_chunks("embed.features.radius:read_conformers", settings,
+    chunks = molecule_chunks("embed.features.radius:conformers", settings,
                              lambda indices: [str(block) for block in items.load(indices)], count=shop.processes)
     features = shop.cache.open("radius-graph", version, items.keys(), chunks)
     found = features.all()
@@ -253,7 +258,7 @@ def _property(shop: Workshop) -> tuple[Packed, Position] | None:
     place[known] = np.arange(len(known))
     p = shop.config.property
     fitted = shop.fitted.projection(
-        "property", lambda: reduce.standardise_columns(table, shop.fit_rows(place), log=p.log, clip=p.clip))
+        "property", lambda: reduce.standardise(table, shop.fit_rows(place, FIT), log=p.log, clip=p.clip))
     shop.fitted.identify("property", {"name": "standardised", "columns": table.shape[1], "trained": "here",
                                       "featuriser": descriptors.VERSION if p.descriptors else "none"})
     vector = fitted.apply(table)
@@ -264,7 +269,7 @@ def _property(shop: Workshop) -> tuple[Packed, Position] | None:
 def _with_descriptors(shop: Workshop, table: Matrix, known: Position) -> Matrix:
     """The table with RDKit's descriptors beside it; NaN for a drug without a structure."""
     found = shop.smiles_features("descriptors", descriptors.VERSION, "embed.features.descriptors:descriptors", {})
-    out = np.full((len(table), table.shape[1] + len(descriptors.descriptor_names())), np.nan, np.float32)
+    out = np.full((len(table), table.shape[1] + len(descriptors.names())), np.nan, np.float32)
     out[:, :table.shape[1]] = table
     order = np.argsort(found.position[known], kind="stable")
     at = found.position[known][order]
@@ -285,7 +290,7 @@ def _graph(shop: Workshop) -> tuple[Packed, Position] | None:
         if fitted.closed and "graph" not in fitted.projections:
             return None  # the run saw no graph
         projection = fitted.projection(
-            "graph", lambda: reduce.singular(matrix, shop.fit_rows(position, FIT), g.components, shop.config.seed))
+            "graph", lambda: reduce.singular(matrix, shop.fit_rows(position, FIT), g.components, reduce.FIT_SEED))
         parts.append((projection.apply(matrix), position))
         fitted.identify("graph", {"name": "idf-neighbourhood", "features": matrix.shape[1], "trained": "here"})
     if "transe" in g.features:

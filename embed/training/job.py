@@ -35,10 +35,11 @@ from embed.source import Corpus, read_corpus
 from embed.training import distributed
 from embed.training.foretell import chosen_encoder, take_head
 from embed.training.inputs import Inputs, build_inputs
-from embed.training.loop import TrainingJob, train
-from embed.training.model import AlignmentModel, build_model, embed_all
+from embed.training.loop import TrainingJob, fit
+from embed.training.model import AlignmentModel, embed_all
 from embed.training.reference import take_reference
 from embed.training.split import DrugSplit, sides, split_corpus
+from embed.training.start import start_model
 from embed.transfer import head as transfer
 from kb.errors import CheckpointError, ConfigError, DataError, Interrupted, MkmedError, TrainingDiverged, UsageError
 from kb.ingest import runs
@@ -47,6 +48,9 @@ from kb.output import plain, say
 from kb.query import read as query
 from kb.query.snapshot import cite
 from kb.settings import Settings
+
+SCORED = 10_000
+"""Test drugs that retrieval is measured on at the end of a run: all pairs of them are compared."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def prepare_training(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,
+def prepare(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,
             begun: Artefact | None = None) -> PreparedTraining:
     """The corpus of the knowledge base with its features, computed or from the cache, and its scaffold split.
 
@@ -123,7 +127,7 @@ def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resu
     device = pick_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    distributed.join_group(device)
+    distributed.join(device)
     try:
         if resume is None:
             run_id = distributed.agree(run_id)
@@ -180,9 +184,9 @@ def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uu
     chosen_encoder(config.transfer)  # what is missing is said before training, not after it
     begun = _begun(folder) if resume else None
     with distributed.first_alone():
-        prepared = prepare_training(engine, config, cache, device, begun)
+        prepared = prepare(engine, config, cache, device, begun)
     inputs, rows = prepared.inputs, training_rows(prepared, config)
-    model = build_model(config, inputs.data).to(device)
+    model = start_model(config, inputs.data, rows)
     if distributed.rank() == 0:
         say(f"{len(rows):,} drugs train, {len(prepared.split.validation):,} validate, {len(prepared.split.test):,} are "
             f"held out; {', '.join(model.names)}; {sum(p.numel() for p in model.parameters()):,} weights on {device}")
@@ -191,7 +195,7 @@ def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uu
             begun = _begin(engine, folder, config, model, prepared)
     job = TrainingJob(model, inputs.data, config, rows, prepared.split.validation, folder, inputs.relations,
                       on_epoch=on_epoch)
-    at = train(job, resume and (folder / "last.pt").exists())
+    at = fit(job, resume and (folder / "last.pt").exists())
     distributed.wait()
     if not (folder / "best.pt").exists():
         raise TrainingDiverged("no epoch had a finite step", hint="nothing was published; lower train.learning_rate")
@@ -216,7 +220,7 @@ def _begun(folder: Path) -> Artefact | None:
             raise CheckpointError(f"run {folder.name[:8]} was begun by release 0.1.0, which did not keep its split",
                                   hint="mkmed embed pretrain starts one that can be resumed")
         return None
-    return artefact.load_artefact(folder)
+    return artefact.load(folder)
 
 
 def _begin(
@@ -256,7 +260,7 @@ def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Pr
         begun.put_arrays(transfer.FILE, head.arrays(), head.meta())
     labels = read_labels(engine, corpus.drug_ids)
     begun.put_arrays("weights.safetensors", {k: v.cpu().numpy() for k, v in model.state_dict().items()}, model.kwargs)
-    snapshot = take_evaluation_data(begun, model, prepared, labels)
+    snapshot = take_snapshot(begun.config(), model, prepared, labels)
     begun.put_arrays("evaluation.safetensors", snapshot.arrays(), snapshot.meta())
     reference = take_reference(corpus, prepared.inputs, begun.config(), cache, prepared.split.train)
     begun.put_arrays(unusual.FILE, reference.arrays())
@@ -291,15 +295,13 @@ def vectors_of(model: AlignmentModel, prepared: PreparedTraining,
     return store_form(model.names, data.drug_ids, z, fused, present)
 
 
-def take_evaluation_data(
-    begun: Artefact, model: AlignmentModel, prepared: PreparedTraining, labels: EvaluationLabels
-) -> EvaluationData:
-    """What the run will be measured on, with an untrained model of the same shape beside it."""
+def take_snapshot(config: PretrainConfig, model: AlignmentModel, prepared: PreparedTraining, labels: EvaluationLabels) -> EvaluationData:
+    """What the run will be measured on, with the model as training began with it beside it."""
     data, corpus = prepared.inputs.data, prepared.corpus
     side = sides(prepared.split, len(corpus))
     rows = chosen_rows(data.present.cpu().numpy(), side, labels)
     z, fused, present = (part.numpy() for part in embed_all(model, data, rows))
-    fresh = build_model(begun.config(), data).to(data.group.device)
+    fresh = start_model(config, data, training_rows(prepared, config))
     untrained_z, untrained_fused, _ = (part.numpy() for part in embed_all(fresh, data, rows))
     raw = {}
     for name, (matrix, place) in prepared.inputs.raw.items():
@@ -328,8 +330,11 @@ def without(model: AlignmentModel, name: str, z: NDArray[np.float32],
 
 
 def score_held_out(model: AlignmentModel, prepared: PreparedTraining, least: int = 20) -> dict[str, dict[str, float]]:
-    """Retrieval between every two towers on the test drugs that have both (at least ``least``), beside chance."""
-    data, test = prepared.inputs.data, prepared.split.test
+    """Retrieval between every two towers on the test drugs that have both (at least ``least``), beside chance.
+
+    Of more than ``SCORED`` test drugs so many are drawn."""
+    data = prepared.inputs.data
+    test = np.sort(np.random.default_rng(0).permutation(prepared.split.test)[:SCORED])
     z, _, present = (part.numpy() for part in embed_all(model, data, test))
     group = data.group.cpu().numpy()[test]
     out = {}

@@ -26,7 +26,7 @@ from embed.features.cache import version_of
 from embed.features.fitted import EntityVectors, mean_of
 from embed.features.frozen import file_sha256
 from embed.features.neighbourhood import Linked
-from embed.features.reduce import Matrix, unit
+from embed.features.reduce import FIT_SEED, Matrix, unit
 from kb.errors import ConfigError, DataError, TrainingDiverged
 from kb.files import replace_file
 from kb.output import say
@@ -131,7 +131,7 @@ def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path | None)
         return import_vectors(Path(g.vectors), triples.entities)
     rows = mapped(triples)
     digest = hashlib.sha256(np.ascontiguousarray(rows).tobytes() + "\n".join(triples.entities).encode()).hexdigest()
-    version = version_of(triples=digest, seed=config.seed, model=g.model, dimension=g.dimension, epochs=g.epochs,
+    version = version_of(triples=digest, seed=FIT_SEED, model=g.model, dimension=g.dimension, epochs=g.epochs,
                          batch=g.batch_size, rate=g.learning_rate, held_out=g.held_out, loss=g.loss,
                          negatives=g.negatives, torch=torch.__version__)
     folder = None if cache is None else cache / "kge" / version
@@ -139,13 +139,13 @@ def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path | None)
     if kept is not None:
         return kept
     say(f"{g.model} on {len(rows):,} triples, {g.epochs} epochs")
-    train, test = hold_out(rows, g.held_out, config.seed)
-    model = train_entities(train, len(triples.entities), len(triples.relations), g, config.seed)
+    train, test = hold_out(rows, g.held_out, FIT_SEED)
+    model = train_entities(train, len(triples.entities), len(triples.relations), g, FIT_SEED)
     matrix = model.entity_representations[0](indices=None).detach().cpu().numpy().astype(np.float32)
     if np.iscomplexobj(matrix) or matrix.ndim != 2:
         matrix = np.ascontiguousarray(matrix).reshape(len(matrix), -1).view(np.float32)
     identity = {"name": g.model, "version": version, "trained": "here", "triples": len(rows),
-                "held_out": link_prediction(model, train, test, config.seed)}
+                "held_out": link_prediction(model, train, test, FIT_SEED)}
     if folder is not None:
         _keep(folder, matrix, identity)
     return EntityVectors(list(triples.entities), matrix, identity)

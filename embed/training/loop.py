@@ -18,18 +18,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from embed.alignment.objective import Relation, objective, teacher
 from embed.config import PretrainConfig, to_json
 from embed.evaluation.retrieval import retrieve
 from embed.runs import checkpoint
 from embed.training import distributed
-from embed.training.data import Dataset
+from embed.training.data import Batch, Dataset
 from embed.training.model import AlignmentModel
 from kb.errors import DataError, TrainingDiverged
 from kb.files import replace_file
 
 LEAST_VALIDATION_PAIRS = 10
+VALIDATED = 2000
+"""Validation drugs that are looked at after an epoch: all pairs of them are compared."""
+NEAREST = 10
 
 
 @dataclass
@@ -62,8 +66,10 @@ def seed_of(*parts: int) -> int:
     return int(np.random.SeedSequence([p & 0xFFFFFFFF for p in parts]).generate_state(1, np.uint64)[0]) >> 1
 
 
-def train(job: TrainingJob, resume: bool = False) -> Progress:
+def fit(job: TrainingJob, resume: bool = False) -> Progress:
     """Train until the epochs or the patience are spent; ``best.pt`` in the folder is the best validation epoch.
+
+    What is validated and kept is the moving average of the weights, which hangs less on the last batches.
 
     Raises TrainingDiverged after ``bad_steps`` consecutive steps whose loss or gradient is not finite.
     """
@@ -71,13 +77,16 @@ def train(job: TrainingJob, resume: bool = False) -> Progress:
     if len(job.train) < 2:
         raise DataError(f"only {len(job.train)} drugs to train on", hint="ingest more drugs, or use --arm all")
     optimizer = torch.optim.AdamW(model.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay)
-    at = _restore(job, optimizer) if resume else Progress()
-    steps = max(1, len(job.train) // _batch_size(job))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.average))
+    averaged: AlignmentModel = average.module  # type: ignore[assignment]
+    at = _restore(job, optimizer, average) if resume else Progress()
+    steps = train.epoch_steps or max(1, len(job.train) // _batch_size(job))
+    passes = -(-steps * _batch_size(job) // len(job.train))
     while at.epoch < train.epochs and at.epoch - 1 - max(at.best_epoch, 0) < train.patience:
         started = time.perf_counter()
         torch.manual_seed(seed_of(config.seed, at.epoch))
         shuffle = torch.Generator().manual_seed(seed_of(config.seed, at.epoch, 1))
-        order = torch.randperm(len(job.train), generator=shuffle)
+        order = torch.cat([torch.randperm(len(job.train), generator=shuffle) for _ in range(passes)])
         model.train()
         sums: dict[str, float] = {}
         for number in range(steps):
@@ -87,17 +96,19 @@ def train(job: TrainingJob, resume: bool = False) -> Progress:
             terms = step(job, optimizer, rows, at)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value / steps
+            average.update_parameters(model)
             at.step += 1
         seconds = time.perf_counter() - started
         metrics = {"epoch": at.epoch, "loss": sum(sums.values()), **{f"loss.{k}": v for k, v in sums.items()},
-                   **validate(job), "seconds": seconds, "drugs_per_second": steps * _batch_size(job) / seconds}
+                   **validate(averaged, job), "seconds": seconds,
+                   "drugs_per_second": steps * _batch_size(job) / seconds}
         # An epoch of bad steps only has learned nothing; without validation pairs the last epoch is as good as any.
         better = bool(sums) and (metrics["score"] > at.best or not metrics["validated"])
         if better:
             at.best, at.best_epoch = metrics["score"], at.epoch
         at.epoch += 1
         if distributed.rank() == 0:
-            _keep(job, optimizer, at, metrics, better)
+            _keep(job, optimizer, average, at, metrics, better)
             job.on_epoch(metrics)
     return at
 
@@ -155,21 +166,27 @@ def half_precision(config: PretrainConfig, device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def validate(job: TrainingJob) -> dict[str, Any]:
-    """Retrieval between the molecule and each modality on the validation drugs, both ways, and their mean as score."""
-    model, data = job.model, job.data
+def validate(model: AlignmentModel, job: TrainingJob) -> dict[str, Any]:
+    """How well ``model`` does on (at most ``VALIDATED`` of) the validation drugs; ``score`` chooses the epoch.
+
+    It is the mean of what the towers are for, retrieval between the molecule and each modality both ways, and of what
+    the fused vector is for: the share of the ten nearest by the late fusion that are its ten nearest.
+    """
+    data = job.data
     model.eval()
-    batch = data.batch(torch.from_numpy(job.validation).to(data.group.device))
-    z, present, group = (part.cpu().numpy() for part in (model(batch), batch.present, batch.group))
+    rows = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(job.validation)[:VALIDATED]))
+    batch = data.batch(rows.to(data.group.device))
+    own = model(batch)
+    z, present, group = (part.cpu().numpy() for part in (own, batch.present, batch.group))
     out: dict[str, Any] = {}
     found = []
     for m, name in enumerate(model.names[1:], start=1):
-        rows = np.flatnonzero(present[:, 0] & present[:, m])
+        both = np.flatnonzero(present[:, 0] & present[:, m])
         out[f"temperature.{name}"] = 1.0 / float(model.scales[name]())
-        if len(rows) < LEAST_VALIDATION_PAIRS:
+        if len(both) < LEAST_VALIDATION_PAIRS:
             continue
         for a, b in ((0, m), (m, 0)):
-            scores = retrieve(z[rows, a], z[rows, b], group[rows]).figures()
+            scores = retrieve(z[both, a], z[both, b], group[both]).figures()
             found.append(scores)
             out[f"{model.names[a]}->{model.names[b]}"] = scores
     for key in ("recall@1", "recall@10", "mrr"):
@@ -177,24 +194,38 @@ def validate(job: TrainingJob) -> dict[str, Any]:
     out["validated"] = len(found)
     # Recall alone moves in steps of one drug; the reciprocal rank tells near ties apart.
     out["score"] = (out["recall@10"] + out["mrr"]) / 2
+    if job.relations and len(rows) > NEAREST + 1:
+        out[f"neighbours@{NEAREST}"] = _kept_neighbours(model, job, own, batch)
+        out["score"] = (out["score"] + out[f"neighbours@{NEAREST}"]) / 2
     return out
 
 
-def _keep(
-    job: TrainingJob, optimizer: torch.optim.Optimizer, at: Progress, metrics: dict[str, Any], better: bool
-) -> None:
+def _kept_neighbours(model: AlignmentModel, job: TrainingJob, z: Tensor, batch: Batch) -> float:
+    """The share of each drug's ``NEAREST`` neighbours by the late fusion that the fused vectors give it too."""
+    same = batch.group[:, None] == batch.group[None, :]
+    told = teacher(job.relations, batch.drugs, same, job.config.loss)
+    fused = model.fusion(z, batch.present)
+    found = (fused @ fused.T).masked_fill(same, -2.0)
+    first, second = (torch.zeros_like(told, dtype=torch.bool).scatter(1, table.topk(NEAREST, 1).indices, True)
+                     for table in (told, found))
+    return float((first & second).sum(1).float().mean()) / NEAREST
+
+
+def _keep(job: TrainingJob, optimizer: torch.optim.Optimizer, average: AveragedModel, at: Progress,
+          metrics: dict[str, Any], better: bool) -> None:
     meta = {"model": job.model.kwargs, "config": to_json(job.config), "progress": vars(at)}
-    weights = {"model": job.model.state_dict()}
+    weights = {"model": job.model.state_dict(), "average": average.state_dict()}
     if better:
-        checkpoint.save(job.folder / "best.pt", weights, meta)
+        checkpoint.save(job.folder / "best.pt", {"model": average.module.state_dict()}, meta)
     with (job.folder / "metrics.jsonl").open("a") as stream:
         stream.write(json.dumps(metrics) + "\n")
     checkpoint.save(job.folder / "last.pt", {**weights, "optimizer": optimizer.state_dict()}, meta)
 
 
-def _restore(job: TrainingJob, optimizer: torch.optim.Optimizer) -> Progress:
-    tensors, meta = checkpoint.load_checkpoint(job.folder / "last.pt")
+def _restore(job: TrainingJob, optimizer: torch.optim.Optimizer, average: AveragedModel) -> Progress:
+    tensors, meta = checkpoint.load(job.folder / "last.pt")
     job.model.load_state_dict(tensors["model"])
+    average.load_state_dict(tensors["average"])
     optimizer.load_state_dict(tensors["optimizer"])
     at = Progress(**meta["progress"])
     path = job.folder / "metrics.jsonl"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from embed.alignment.loss import LogitScale
 from embed.config import PretrainConfig
 from embed.encoders.base import Inputs
+from embed.features.reduce import FIT_SEED
 from embed.registry import ANCHOR, ENCODERS, FUSIONS
 from embed.training.data import Batch, Dataset
 
@@ -54,8 +55,8 @@ class AlignmentModel(nn.Module):
 
 
 def build_model(config: PretrainConfig, data: Dataset) -> AlignmentModel:
-    """A new model whose towers fit the tables of ``data``, initialised from ``config.seed``."""
-    torch.manual_seed(config.seed)
+    """A new model whose towers fit the tables of ``data``; the same numbers for every seed."""
+    torch.manual_seed(FIT_SEED)
     return AlignmentModel(config.width, {name: _kwargs(name, config, data) for name in data.tables},
                           config.train.fusion, config.loss.temperature)
 

@@ -128,7 +128,7 @@ def from_sides(side: NDArray[np.int8]) -> DrugSplit:
 
 
 def split_corpus(corpus: Corpus, config: PretrainConfig, cache: FeatureCache) -> DrugSplit:
-    """The scaffold split of a corpus under the configuration's seed and shares, of the drugs that have anything."""
+    """The scaffold split of a corpus under the configuration's split and shares, of the drugs that have anything."""
     rows = [row for row, text in enumerate(corpus.smiles) if text]
     texts = [corpus.smiles[row] or "" for row in rows]
     chunks = molecule_chunks("embed.training.split:scaffolds", {}, lambda indices: [texts[i] for i in indices])
@@ -142,4 +142,4 @@ def split_corpus(corpus: Corpus, config: PretrainConfig, cache: FeatureCache) ->
     identity = corpus.identities or [f"drug:{i}" for i in corpus.drug_ids]
     names = family_digests(family, scaffold, corpus.blocks, identity)
     share = config.train
-    return split_by_family(family, names, corpus.has_anything(), config.seed, share.validation, share.test)
+    return split_by_family(family, names, corpus.has_anything(), share.split, share.validation, share.test)

@@ -64,12 +64,17 @@ TABLES: dict[str, ExportedTable] = {
     "conformers": ExportedTable("conformers", "drug_id, source", indexes=("drug_id",), batch=500),
     "images": ExportedTable("images", "drug_id, source", _IMAGES, indexes=("drug_id",), batch=200),
     "interactions": ExportedTable("interactions", "drug_a, drug_b, provider", indexes=("drug_a", "drug_b")),
+    "indications": ExportedTable("indications", "drug_id, kind, disease, provider, source",
+                                 indexes=("drug_id", "disease")),
     "atc": ExportedTable("atc", "drug_id, code, source", indexes=("drug_id", "code")),
     "atc_classes": ExportedTable("atc_classes", "code", key=("code",)),
     "relations": ExportedTable("relations", "relation, source, provider, licence_id, sha256", indexes=("relation",)),
     # Address and time of an edge stand in relations, once for every file, provider and licence.
     "triples": ExportedTable("triples", "", "head, relation, tail, provider, licence_id, source, sha256",
                      indexes=("head", "tail"), licences="SELECT DISTINCT licence_id FROM mkmed.relations"),
+    "edge_notes": ExportedTable("edge_notes", "head, relation, tail, source, provider, licence_id, sha256",
+                        "head, relation, tail, score, evidence, reference, properties::text AS properties, provider,"
+                        " licence_id, source, sha256", indexes=("head", "tail")),
     "drug_entities": ExportedTable("drug_entities", "drug_id, entity_id", indexes=("drug_id",)),
     "availability": ExportedTable("availability", "drug_id, modality, source", indexes=("drug_id",)),
     "provenance": ExportedTable("provenance", "drug_id, modality, source", indexes=("drug_id",)),

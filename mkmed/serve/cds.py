@@ -118,7 +118,7 @@ def _orders(call: Call, service: RecommenderService) -> list[str]:
 
 def ordered(resource: Mapping[str, Any], service: RecommenderService) -> str:
     """An order as the recommender reads one: its name, where that is known, or the first of its codes that is."""
-    order = Order.parse(fhir.key_of_concept(resource.get("medicationCodeableConcept")))
+    order = Order.parse(fhir.order_of(resource.get("medicationCodeableConcept")))
     texts = [*order.name[:2], *(f"RXCUI:{code}" for code in order.rxcui), *(f"ATC:{code}" for code in order.atc),
              *([f"NDC:{order.ndc}"] if order.ndc else [])]
     return next((text for text in texts if service.ingredients(text)), texts[0] if texts else "")
@@ -167,7 +167,7 @@ def patient_of(prefetch: Mapping[str, Any], encounter: str | None, service: Reco
             facts.setdefault(str(resource.get("resourceType")), []).append(resource)
     current = f"Encounter/{encounter}" if encounter else ""
     begun = {f"Encounter/{e.get('id')}": fhir.seconds((e.get("period") or {}).get("start")) or 0
-             for e in facts.get("Encounter", []) if not fhir.reason_left_out("Encounter", e)}
+             for e in facts.get("Encounter", []) if not fhir.left_out("Encounter", e)}
     order = sorted((name for name in begun if name != current), key=lambda name: (begun[name], name))
     if not current and order:
         current = order.pop()
@@ -176,7 +176,7 @@ def patient_of(prefetch: Mapping[str, Any], encounter: str | None, service: Reco
     for kind, resource_type in (("diagnosis", "Condition"), ("procedure", "Procedure"),
                                 ("medication", "MedicationRequest")):
         for resource in facts.get(resource_type, []):
-            if fhir.reason_left_out(resource_type, resource):
+            if fhir.left_out(resource_type, resource):
                 continue
             where = place.get(fhir.reference(resource.get("encounter")), len(place) - 1)
             if kind == "medication":

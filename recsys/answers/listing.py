@@ -34,6 +34,21 @@ def coverage_lines(coverage: Coverage) -> list[str]:
                     for kind, codes in coverage.not_used.items()]
 
 
+SHOWN_COVERAGE = 0.9
+
+
+def set_lines(answer: Answer) -> list[str]:
+    """The set of ``SHOWN_COVERAGE`` in a sentence; all sets are in the JSON."""
+    recommended = {item.code for item in answer.recommended}
+    lines = []
+    for coverage, codes in answer.sets:
+        if coverage == SHOWN_COVERAGE:
+            others = [code for code in codes if code not in recommended]
+            lines.append(f"{coverage:.0%} of what is given to such patients is on average among {len(codes)} "
+                         f"medications; those not recommended: {', '.join(others) or 'none'}")
+    return lines
+
+
 def csv_rows(answer: Answer, reasons: Sequence[Explanation], limit: int | None = None) -> list[dict[str, Any]]:
     """Everything that the answer says, as lines with the columns CSV_COLUMNS; each carries the warning."""
     lines: list[dict[str, Any]] = []

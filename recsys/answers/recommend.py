@@ -24,7 +24,8 @@ from recsys.cohorts.tasks import TASKS
 from recsys.experiments.checkpoint import Trained
 from recsys.experiments.decode import select
 from recsys.knowledge.codes import PATH_SYSTEMS, title
-from recsys.orders.codes import normalised_code
+from recsys.knowledge.indications import Indications
+from recsys.orders.codes import normalised
 from recsys.orders.stored import order_of, unpack
 
 if TYPE_CHECKING:
@@ -62,6 +63,39 @@ class Avoided(NamedTuple):
     name: str
     probability: float
     because_of: tuple[str, ...]
+
+
+class Reason(NamedTuple):
+    """What the graph says a recommended medication is given for, set beside the patient's problems."""
+
+    code: str
+    """The medication."""
+    problem: str
+    """The code of the nearest problem; empty where none is near what the medication's drugs treat."""
+    title: str
+    drug: str
+    disease: str
+    """A disease that the graph says the drug treats."""
+    likeness: float
+    """Cosine of the problem's title and the disease's name."""
+
+    @property
+    def path(self) -> str:
+        """The way from the drug to the problem, or that there is none."""
+        if not self.problem:
+            return NO_INDICATION
+        return f"{self.drug} treats {self.disease}, as {self.problem} ({self.title}), {self.likeness:.2f}"
+
+
+NO_INDICATION = "no known indication among the patient's problems"
+
+
+class LikelySet(NamedTuple):
+    """The medications that hold on average this share of what patients like those of the cohort are given."""
+
+    coverage: float
+    codes: tuple[str, ...]
+    """The most probable first."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +143,10 @@ class Answer:
     run: str
     alerts: list[Alert] = field(default_factory=list)
     """Interactions of what is recommended, among itself and with what was given before or is taken at home."""
+    sets: list[LikelySet] = field(default_factory=list)
+    """Sets of stated coverage (``recsys.experiments.conformal``); the interactions are not weighed in them."""
+    indications: list[Reason] = field(default_factory=list)
+    """Of every recommended medication of which the graph knows what it treats."""
     refused: str | None = None
     """Why there are no scores: too little of the patient is understood."""
     warning: str = field(default=WARNING)
@@ -125,7 +163,9 @@ class Answer:
             return head | {"refused": self.refused}
         return head | {"recommended": [item._asdict() for item in self.recommended],
                        "avoided": [item._asdict() for item in self.avoided],
-                       "alerts": [alert.as_json() for alert in self.alerts]}
+                       "alerts": [alert.as_json() for alert in self.alerts],
+                       "indications": [{**one._asdict(), "path": one.path} for one in self.indications],
+                       "sets": [{"coverage": one.coverage, "medications": list(one.codes)} for one in self.sets]}
 
 
 class RecommenderService:
@@ -166,14 +206,14 @@ class RecommenderService:
         if kind == DOOR:
             return self._door(*text.split(": ", 1))
         known = self.vocabularies[kind]
-        for code in (normalised_code(text, kind), text):
+        for code in (normalised(text, kind), text):
             if code is not None and code in known:
                 return (known.index(code),)
         return self._medications(text) if kind == "medication" else ()
 
     def _medications(self, text: str) -> tuple[int, ...]:
         """The numbers of the medications that a finer ATC code, another code or a drug's name stands for."""
-        code, known = normalised_code(text, "medication") or "", self.vocabularies["medication"]
+        code, known = normalised(text, "medication") or "", self.vocabularies["medication"]
         if code.startswith("ATC:"):
             above = tuple(known.index(code[:end]) for end in (9, 8, 7, 5) if code[:end] in known and len(code) > end)
             if above:
@@ -190,7 +230,7 @@ class RecommenderService:
         """What a code as written means in words; empty where no table says it, and for codes that are words."""
         if kind == "medication":
             return ", ".join(self.knowledge.names[number] for number in self.numbers(kind, text))
-        code = normalised_code(text, kind) or ""
+        code = normalised(text, kind) or ""
         return "" if kind == DOOR or code.partition(":")[0] in PATH_SYSTEMS else title(code) or ""
 
     def histories(self, patients: Sequence[Patient]) -> tuple[Histories, list[Coverage]]:
@@ -266,13 +306,44 @@ class RecommenderService:
                 answers.append(Answer([], [], coverage, run, refused=refused))
                 continue
             answer = self._answer(visits, row, chosen[row], above[row], calibrated[row], coverage, run)
-            answers.append(replace(answer, alerts=self._alerts(answer, patients[row])))
+            answers.append(replace(answer, alerts=self._alerts(answer, patients[row]), sets=self._sets(raw[row]),
+                                   indications=self._reasons(answer, visits, row)))
         return answers
+
+    def _reasons(self, answer: Answer, visits: Histories, patient: int) -> list[Reason]:
+        """Why the graph would give each recommended medication, or that it would not."""
+        if self.indications is None:
+            return []
+        first, last = visits.diagnosis.indptr[visits.starts[patient:patient + 2]]
+        held = {self.vocabularies["diagnosis"].codes[i] for i in visits.diagnosis.values[first:last].tolist()}
+        reasons = []
+        for item in answer.recommended:
+            if item.code in self.indications.treating:
+                near = self.indications.nearest(item.code, held)
+                reasons.append(Reason(item.code, "", "", "", "", 0.0) if near is None else
+                               Reason(item.code, near.problem, title(near.problem) or "", near.drug, near.disease,
+                                      near.likeness))
+        return reasons
+
+    @cached_property
+    def indications(self) -> Indications | None:
+        """What the graph says the medications treat, as far as the recommender's diagnoses are near it."""
+        stored = self.trained.meta.get("indications")
+        return None if stored is None else Indications.from_json(stored)
+
+    def _sets(self, probability: np.ndarray) -> list[LikelySet]:
+        """The sets of stated coverage at one visit's raw probabilities."""
+        order = np.argsort(-probability, kind="stable")
+        codes, found = self.knowledge.medications, []
+        for coverage, threshold in self.trained.meta.get("sets", ()):
+            size = int((probability >= threshold).sum())
+            found.append(LikelySet(float(coverage), tuple(codes[m] for m in order[:size].tolist())))
+        return found
 
     def ingredients(self, text: str) -> tuple[str, ...]:
         """The keys of the ingredients of a medication as written; all those of a class."""
         known, vocabulary = self.knowledge.ingredients, self.vocabularies["medication"]
-        if text not in vocabulary and normalised_code(text, "medication") not in vocabulary and self.orders is not None:
+        if text not in vocabulary and normalised(text, "medication") not in vocabulary and self.orders is not None:
             resolved = self.orders.resolver.resolve(order_of(text))
             if resolved.ingredients:
                 return resolved.keys

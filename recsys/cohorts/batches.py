@@ -106,6 +106,8 @@ class Histories:
     """bool[N]: the visits for which a recommendation is asked; the others are only history."""
     unseen: np.ndarray
     """int64[N]: medications of the visit outside the vocabulary: every recall misses them."""
+    available: np.ndarray | None = None
+    """bool[N, K]: whether the medication could be ordered at the visit at all; None where all could."""
 
     @property
     def patients(self) -> int:

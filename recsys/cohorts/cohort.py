@@ -402,6 +402,24 @@ def encode(cohort: Cohort, split: Split, *, top: Mapping[str, int] | None = None
     return Encoded(cohort, split, codes, vocabularies, unknown, rare)
 
 
+def encode_on(cohort: Cohort, split: Split, vocabularies: Mapping[str, Sequence[str]]) -> Encoded:
+    """The cohort on a stored recommender's input vocabularies, where what is known at the door follows diagnoses."""
+    heads = tuple(door_code(name, "") for name in KNOWN_AT_THE_DOOR)
+    wanted = {kind: [code for code in vocabularies[kind] if not code.startswith(heads)] for kind in KINDS}
+    wanted[DOOR] = [code for code in vocabularies["diagnosis"] if code.startswith(heads)]
+    codes, unknown = {}, {}
+    for kind, (table, names) in ({kind: (cohort.codes[kind], cohort.vocabularies[kind].codes) for kind in KINDS}
+                                 | {DOOR: door(cohort)}).items():
+        place = {code: number for number, code in enumerate(wanted[kind])}
+        new = np.array([place.get(name, -1) for name in names], np.int64)
+        rows = table.rows()
+        values = new[table.values] if len(new) else table.values.astype(np.int64)
+        known = values >= 0
+        codes[kind] = Ragged.from_pairs(rows[known], values[known], cohort.visits)
+        unknown[kind] = np.bincount(rows[~known], minlength=cohort.visits).astype(np.int32)
+    return Encoded(cohort, split, codes, {kind: Vocabulary(tuple(names)) for kind, names in wanted.items()}, unknown)
+
+
 def door(cohort: Cohort) -> tuple[Ragged, tuple[str, ...]]:
     """What is known when a patient arrives, one row a visit, and its names: nothing where the source has nothing."""
     rows, values = [np.empty(0, np.int64)], [np.empty(0, np.int64)]

@@ -13,6 +13,7 @@ from recsys.cohorts.batches import Histories
 from recsys.cohorts.cohort import LEAST, shown
 from recsys.experiments.bootstrap import PatientSums, intervals, literature, patient_sums
 from recsys.experiments.calibration import Platt, brier, calibration_error, fit_platt, reliability
+from recsys.experiments.conformal import PredictionSet, covered, fit_sets
 from recsys.experiments.decode import Decision, rate_of, select, tune
 from recsys.experiments.metrics import average_precision, summary, visit_metrics
 from recsys.experiments.parts import by_rows
@@ -26,14 +27,16 @@ VISIT_GROUPS = {"first": (0, 0), "second": (1, 1), "third to fifth": (2, 4), "si
 
 @dataclass(frozen=True)
 class Choices:
-    """What was chosen on the validation patients: the free rule, the rule at the DDI target, and the calibration."""
+    """What was chosen on the validation patients: the free rule, the rule at the DDI target, calibration and sets."""
 
     free: Decision
     safe: Decision
     platt: Platt
+    sets: tuple[PredictionSet, ...] = ()
+    """The sets that hold a stated share of what is given."""
 
 
-def choose_thresholds(recommender: Recommender, validation: Histories) -> Choices:
+def choose(recommender: Recommender, validation: Histories) -> Choices:
     """The threshold with the best Jaccard, the rule with the best Jaccard at the DDI target, and Platt's numbers."""
     keep = validation.scored
     if not keep.any():
@@ -42,7 +45,8 @@ def choose_thresholds(recommender: Recommender, validation: Histories) -> Choice
     matrix = recommender.knowledge.interactions.matrix
     free = tune(probability, target, matrix)
     goal = MARGIN * recommender.config.ddi_target
-    return Choices(free, tune(probability, target, matrix, goal), fit_platt(probability, target))
+    return Choices(free, tune(probability, target, matrix, goal), fit_platt(probability, target),
+                   fit_sets(probability, target, validation.unseen[keep], validation.patient_of[keep]))
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def evaluate(recommender: Recommender, train: Histories, test: Histories, choice
         "calibration": {"error_raw": calibration_error(probability, target), "brier_raw": brier(probability, target),
                         "error": calibration_error(calibrated, target), "brier": brier(calibrated, target),
                         "reliability": [row for row in reliability(calibrated, target) if shown(int(row["count"]))]},
+        "sets": covered(choices.sets, probability, target, unseen, patient_of),
         "by_visits": by_visits(table, patient_of, past),
         "by_subgroup": by_subgroup(table, patient_of, {name: mask[keep] for name, mask in (subgroups or {}).items()},
                                    draws),

@@ -19,7 +19,7 @@ import numpy as np
 from kb.errors import NotFound
 from kb.settings import Settings
 from recsys.cohorts.files import list_cohorts, load_cohort
-from recsys.experiments.bootstrap import paired_patients, together
+from recsys.experiments.bootstrap import paired, together
 from recsys.experiments.config import Config, load_config, settled
 from recsys.experiments.run_folders import find_finished, read_sums
 
@@ -153,7 +153,7 @@ def _row(settings: Settings, arm: str, found: Sequence[Path], ours: Sequence[Pat
     row["± seeds"] = float(np.std(means["jaccard"]))
     row[f"{OURS} − it"] = None
     if arm != OURS and len(ours) == len(found):
-        gap = paired_patients(*(together([read_sums(settings, folder) for folder in part]) for part in (ours, found)),
+        gap = paired(*(together([read_sums(settings, folder) for folder in part]) for part in (ours, found)),
                      by="patient")["jaccard"]
         row[f"{OURS} − it"] = f"{gap['difference']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
     row["printed, unchecked"] = published

@@ -149,7 +149,7 @@ def list_run_folders(settings: Settings) -> list[dict[str, Any]]:
 def report_rows(report: Mapping[str, Any], by: str = "summary") -> list[dict[str, Any]]:
     """A report as the rows of one table.
 
-    ``by`` is summary, visits, subgroup, rarity, bucket, calibration or literature.
+    ``by`` is summary, visits, subgroup, rarity, bucket, calibration, sets or literature.
     """
     if by == "summary":
         rows = [{"mean over": "visits", **report["per_visit"]}, {"mean over": "patients", **report["per_patient"]},
@@ -157,12 +157,14 @@ def report_rows(report: Mapping[str, Any], by: str = "summary") -> list[dict[str
         return _with_intervals(report, rows)
     if by == "calibration":
         return list(report["calibration"]["reliability"])
+    if by == "sets":
+        return list(report.get("sets", []))
     if by == "literature":
         return [{"metric": name, "mean": mean, "std of 10 draws": std}
                 for name, (mean, std) in report["literature"].items()]
     if by not in ("visits", "subgroup", "rarity", "bucket"):
         raise UsageError(f"there is no table by {by!r}",
-                         hint="summary, visits, subgroup, rarity, bucket, calibration or literature")
+                         hint="summary, visits, subgroup, rarity, bucket, calibration, sets or literature")
     label = "visit number" if by == "visits" else by  # "visits" is a column of that table
     return [{label: name, **row} for name, row in report.get(f"by_{by}", {}).items()]
 

@@ -12,7 +12,7 @@ import platform
 import resource
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from recsys.cohorts.files import load_cohort
 from recsys.cohorts.tasks import TASKS, split_cohort
 from recsys.experiments.checkpoint import Trained, save_recommender
 from recsys.experiments.config import Config, settled
-from recsys.experiments.evaluate import Choices, Evaluation, choose_thresholds, evaluate
+from recsys.experiments.evaluate import Choices, Evaluation, choose, evaluate
 from recsys.experiments.run_folders import (
     find_folder,
     forget_unsaved_epochs,
@@ -115,8 +115,11 @@ def encoded_for(config: Config, cohort: Cohort, split: Split) -> Encoded:
 
 
 def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engine | None,
-                  settings: Settings) -> Knowledge:
-    """What the configuration's arm may know of the medications and, where it reads titles, of the codes."""
+                  settings: Settings, *, never_given: Sequence[str] = ()) -> Knowledge:
+    """What the configuration's arm may know of the medications and, where it reads titles, of the codes.
+
+    Of the medications ``never_given`` it does not say which ingredients their orders had.
+    """
     from recsys.knowledge.gather import bundled_knowledge, read_knowledge
 
     codes = encoded.vocabularies["medication"].codes
@@ -131,9 +134,10 @@ def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engi
         return bundled_knowledge(codes)
     if engine is None:
         raise ConfigError("this cohort's interactions lie in the database", hint="mkmed db start")
+    ordered = shares(cohort, encoded.visits_of("train"), config.least_patients)
+    known = {code: members for code, members in ordered.items() if code not in never_given}
     knowledge = read_knowledge(engine, codes, vectors=config.vectors != "learned", runs=pretrain_folder(settings),
-                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features",
-                               shares=shares(cohort, encoded.visits_of("train"), config.least_patients))
+                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features", shares=known)
     if synthetic:  # its generator was calibrated on the bundled matrix
         knowledge = replace(knowledge, interactions=bundled_knowledge(codes).interactions)
     return controlled(knowledge, config)
@@ -176,7 +180,7 @@ def fit(config: Config, data: Data, *, log: Log | None = None, folder: Path | No
     model = recommender_of(config)(data.sizes, data.knowledge, config)
     model.fit(data.train, data.validation, log=note, folder=folder, resume=resume)
     spent = time.process_time() - begun
-    return FittedRecommender(model, choose_thresholds(model, data.validation), rows, spent)
+    return FittedRecommender(model, choose(model, data.validation), rows, spent)
 
 
 def fitted_batch(config: Config, patients: int) -> Config:
@@ -292,8 +296,12 @@ def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted:
     scored = data.train.scored
     meta = {"run": folder.name, "cohort": report["cohort"], "task": config.task,
             "frequency": [round(float(f), 6) for f in data.train.frequency / max(int(scored.sum()), 1)],
-            "free": list(fitted.choices.free), "per_visit": report["per_visit"]}
+            "free": list(fitted.choices.free), "sets": [list(one) for one in fitted.choices.sets],
+            "per_visit": report["per_visit"]}
     vocabularies = fitted.recommender.forget_unseen_codes(input_vocabularies(data.encoded, TASKS[config.task]))
+    if data.knowledge.evidence is not None and data.knowledge.evidence.indications is not None:
+        kept = data.knowledge.evidence.indications.among(vocabularies["diagnosis"], data.knowledge.medications)
+        meta["indications"] = kept.as_json()
     save_recommender(folder / "best.pt", Trained(fitted.recommender, vocabularies, fitted.choices.safe,
                                                  fitted.choices.platt, meta, data.orders))
     write_sums(settings, folder, result.sums)
@@ -303,7 +311,7 @@ def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted:
     draw_curves(read_metrics(folder), folder / "curves.svg")
 
 
-def plan_run(config: Config, settings: Settings, engine: Engine | None) -> dict[str, Any]:
+def plan(config: Config, settings: Settings, engine: Engine | None) -> dict[str, Any]:
     """What a run would do: sizes, steps and parameters, with everything loaded and nothing trained."""
     data = load_data(config, settings, engine)
     config = fitted_batch(settled(config, data.encoded.cohort), data.train.patients)

@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,13 @@ from recsys.cohorts.files import cohorts_folder, load_cohort
 from recsys.cohorts.tasks import TASKS
 from recsys.experiments.bootstrap import NAMES, patient_sums
 from recsys.experiments.config import Config, from_json, settled
-from recsys.experiments.crossed import Interval, Tests, difference, gather_tests, holm
+from recsys.experiments.crossed import Interval, Tests, difference, gather, holm
 from recsys.experiments.decode import select
-from recsys.experiments.evaluate import choose_thresholds
+from recsys.experiments.evaluate import choose
 from recsys.experiments.metrics import visit_metrics
 from recsys.experiments.runs import Data, encoded_for, knowledge_for
-from recsys.knowledge.evidence import doubly_centred
+from recsys.knowledge.evidence import KINDS as EVIDENCE
+from recsys.knowledge.evidence import standardised
 from recsys.knowledge.table import Knowledge
 from recsys.registry import recommender_of
 
@@ -54,7 +56,8 @@ class Arm:
     name: str
     settings: Mapping[str, str] = field(default_factory=dict)
     knowledge: str = ""
-    """``oracle``, ``ecfp4``, ``no-evidence``, ``no-process``, ``neighbours``, or nothing."""
+    """``oracle``, ``ecfp4``, ``no-evidence``, ``no-process``, ``no-indications``, ``neighbours``, ``not-hidden``, or
+    nothing."""
 
 
 ARMS: tuple[Arm, ...] = (
@@ -73,11 +76,14 @@ COLD_ARMS: tuple[Arm, ...] = (
     Arm("neighbours", {}, "neighbours"),
     Arm("fused", {}, "no-evidence"),
     Arm("evidence", {}, "no-process"),
+    Arm("without indications", {}, "no-indications"),
     Arm("all"),
     Arm("shuffled", {"vectors": "shuffled"}),
+    Arm("not hidden", {}, "not-hidden"),
     Arm(ORACLE, knowledge="oracle"),
 )
-"""``null`` is the row of the number of codes: an unseen drug's score hangs on nothing else there."""
+"""``null`` is the row of the number of codes: an unseen drug's score hangs on nothing else there but on how much the
+other drugs are given. ``not hidden`` is the model trained with the drugs' prescriptions: what can be had at all."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,12 @@ def do(study: Study, job: StudyJob, settings: Settings) -> Found:
         encoded = encoded_for(config, cohort, split)
         task = TASKS[config.task]
         parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
-        knowledge = altered(knowledge_for(config, cohort, encoded, engine, settings), job, encoded, engine)
+        hidden: list[str] = []
+        if study.kind == "coldstart":
+            names = encoded.vocabularies["medication"].codes
+            hidden = [names[m] for m in hidden_medications(parts["train"], parts["test"], job.seed).tolist()]
+        knowledge = knowledge_for(config, cohort, encoded, engine, settings, never_given=hidden)
+        knowledge = altered(knowledge, job, encoded)
         data = Data(encoded, **parts, knowledge=knowledge, orders=None)
         return KINDS_OF_STUDY[study.kind](study, job, config, data)
     finally:
@@ -157,7 +168,7 @@ def divide(study: Study, job: StudyJob, settings: Settings) -> tuple[Cohort, Spl
         return cohort, patient_split(cohort, job.seed)
     if study.other:
         return beside(cohort, load_cohort(study.other, settings), job.seed)
-    return cohort, hold_out_sites(cohort, job.point, job.seed)
+    return cohort, left_out(cohort, job.point, job.seed)
 
 
 def beside(first: Cohort, second: Cohort, seed: int) -> tuple[Cohort, Split]:
@@ -186,7 +197,7 @@ def beside(first: Cohort, second: Cohort, seed: int) -> tuple[Cohort, Split]:
     return joined, Split(np.sort(own[:cut]), np.sort(own[cut:]), test, rule=rule)
 
 
-def hold_out_sites(cohort: Cohort, attribute: str, seed: int) -> Split:
+def left_out(cohort: Cohort, attribute: str, seed: int) -> Split:
     """A split that tests on a sixth of the values of an attribute (hospitals) and validates on another sixth."""
     if attribute not in cohort.attributes:
         raise UsageError(f"cohort {cohort.name!r} does not know the {attribute} of a visit",
@@ -203,7 +214,7 @@ def hold_out_sites(cohort: Cohort, attribute: str, seed: int) -> Split:
     return Split(train, held, tried, rule=f"{attribute} left out")
 
 
-def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded, engine: Any) -> Knowledge:
+def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded) -> Knowledge:
     """The knowledge that an arm may see."""
     if job.arm.knowledge == "oracle":
         if knowledge.evidence is None:
@@ -213,10 +224,17 @@ def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded, engine: Any) 
         return replace(knowledge, evidence=knowledge.evidence.titles_alone())
     if job.arm.knowledge == "no-process":
         return replace(knowledge, known=np.zeros_like(knowledge.known))
+    if job.arm.knowledge == "no-indications":  # the graph speaks through the treats table and the fused vectors
+        if knowledge.evidence is None or knowledge.modality_vectors is None:
+            raise DataError("there is nothing to take indications from", hint="leave titles=on and vectors=published")
+        vectors = knowledge.modality_vectors[knowledge.modalities.index("text")]
+        text_only = np.array([kind == "text" for kind in EVIDENCE], np.float32)[:, None, None]
+        return replace(knowledge, vectors=vectors, known=np.linalg.norm(vectors, axis=1) > 0,
+                       evidence=replace(knowledge.evidence, tables=knowledge.evidence.tables * text_only))
     if job.arm.knowledge == "ecfp4":
-        from recsys.knowledge.molecules import mean_fingerprints
+        from recsys.knowledge.molecules import fingerprints
 
-        vectors, known = mean_fingerprints(knowledge.smiles)
+        vectors, known = fingerprints(knowledge.smiles)
         titles = knowledge.evidence.titles_alone() if knowledge.evidence is not None else None
         return replace(knowledge, vectors=vectors, known=known, evidence=titles)
     return knowledge
@@ -229,7 +247,7 @@ def seen_after(encoded: Encoded) -> NDArray[np.float32]:
     count = (has.T @ given).toarray()
     expected = np.asarray(has.sum(0)).ravel()[:, None] * np.asarray(given.mean(0)).ravel()[None, :]
     table = np.log((count + 0.5) / (expected + 0.5)).astype(np.float32)
-    table = doubly_centred(table, np.ones(len(table), bool), np.ones(table.shape[1], bool))
+    table = standardised(table, np.ones(len(table), bool), np.ones(table.shape[1], bool))
     return np.stack([table] * 3)
 
 
@@ -238,7 +256,8 @@ def taken(visits: Histories, patients: NDArray[np.int64]) -> Histories:
     rows = np.concatenate([np.arange(visits.starts[p], visits.starts[p + 1]) for p in patients])
     starts = np.concatenate(([0], np.cumsum(visits.lengths[patients]))).astype(np.int64)
     parts = {kind: getattr(visits, kind).take(rows) for kind in KINDS}
-    return replace(visits, starts=starts, scored=visits.scored[rows], unseen=visits.unseen[rows], **parts)
+    return replace(visits, starts=starts, scored=visits.scored[rows], unseen=visits.unseen[rows],
+                   available=None if visits.available is None else visits.available[rows], **parts)
 
 
 def _curve(study: Study, job: StudyJob, config: Config, data: Data) -> Found:
@@ -252,7 +271,7 @@ def tested(config: Config, data: Data) -> Found:
     """The per-patient sums of a trained recommender's free rule on the test patients."""
     model = recommender_of(config)(data.sizes, data.knowledge, config)
     model.fit(data.train, data.validation)
-    decision, keep = choose_thresholds(model, data.validation).free, data.test.scored
+    decision, keep = choose(model, data.validation).free, data.test.scored
     probability, target = model.predict_proba(data.test)[keep], data.test.target(np.flatnonzero(keep))
     chosen = select(probability, decision, data.knowledge.interactions.matrix)
     table = visit_metrics(probability, chosen, target, data.knowledge.interactions.matrix, data.test.unseen[keep])
@@ -268,30 +287,40 @@ LEAST = 5
 """Visits that a medication to be hidden must have, and lack."""
 
 
-def hidden_medications(data: Data, seed: int) -> NDArray[np.int64]:
+def hidden_medications(train: Histories, test: Histories, seed: int) -> NDArray[np.int64]:
     """A fifth of the medications that at least five test visits have and lack, and training visits have."""
-    count, visits = data.test.frequency, int(data.test.scored.sum())
-    able = np.flatnonzero((count >= LEAST) & (visits - count >= LEAST) & (data.train.frequency >= LEAST))
+    count, visits = test.frequency, int(test.scored.sum())
+    able = np.flatnonzero((count >= LEAST) & (visits - count >= LEAST) & (train.frequency >= LEAST))
     if not len(able):
         raise DataError("no medication is common enough to be hidden", hint="a larger cohort, or --level 3")
     return np.sort(np.random.default_rng([seed, 2]).choice(able, max(round(HIDDEN_SHARE * len(able)), 1), False))
 
 
 def stripped(visits: Histories, hidden: NDArray[np.int64], shots: int, generator: np.random.Generator) -> Histories:
-    """The histories as if the hidden medications had been ordered at ``shots`` visits each, and nowhere else."""
-    rows, values = visits.medication.rows(), visits.medication.values
-    keep = ~np.isin(values, hidden)
+    """The histories as if the hidden medications could be ordered only until ``shots`` visits each had them.
+
+    The visits at which one could be ordered are drawn in random order, so what they show is how often it is given; all
+    other visits say nothing of it, neither that it was given nor that it was not.
+    """
+    given = visits.target()
+    available = np.ones_like(given)
     for medication in hidden.tolist():
-        places = np.flatnonzero(values == medication)
-        keep[generator.permutation(places)[:shots]] = True
-    return replace(visits, medication=Ragged.from_pairs(rows[keep], values[keep], visits.visits))
+        order = generator.permutation(np.flatnonzero(visits.scored))
+        had = np.cumsum(given[order, medication])
+        available[:, medication] = False
+        available[order[:int(np.searchsorted(had, shots)) + 1] if shots else [], medication] = True
+    rows, values = visits.medication.rows(), visits.medication.values
+    keep = available[rows, values]
+    return replace(visits, medication=Ragged.from_pairs(rows[keep], values[keep], visits.visits), available=available)
 
 
 def _coldstart(study: Study, job: StudyJob, config: Config, data: Data) -> Found:
-    hidden = hidden_medications(data, job.seed)
+    hidden = hidden_medications(data.train, data.test, job.seed)
     generator = np.random.default_rng([job.seed, 3])
     train = stripped(data.train, hidden, int(job.point), generator)
     validation = stripped(data.validation, hidden, 0, generator)
+    if job.arm.knowledge == "not-hidden":
+        train, validation = data.train, data.validation
     test = stripped(data.test, hidden, 0, generator)
     model = recommender_of(config)(data.sizes, data.knowledge, config)
     model.fit(train, validation)
@@ -336,10 +365,19 @@ KINDS_OF_STUDY: dict[str, Callable[[Study, StudyJob, Config, Data], Found]] = {
 METRICS = {"curve": SHOWN, "coldstart": COLD_METRICS, "transfer": SHOWN}
 
 
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """SHA-256 of the modules of this room, so that no job of another version is taken for one of this."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def folder_of(study: Study, settings: Settings) -> Path:
     """Where the study's jobs lie: in the cohort's private folder."""
     patients = load_cohort(study.cohort, settings).fingerprint.sha256
-    what = json.dumps([study.kind, study.other, dict(study.settings), patients], sort_keys=True)
+    what = json.dumps([study.kind, study.other, dict(study.settings), patients, code_digest()], sort_keys=True)
     name = f"{study.kind}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
     folder = cohorts_folder(settings) / study.cohort / "studies" / name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -376,20 +414,20 @@ def _do_and_keep(study: Study, job: StudyJob, settings: Settings, folder: Path) 
     unfinished.replace(folder / f"{job.key}.npz")
 
 
-def study_table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> list[dict[str, Any]]:
+def table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> list[dict[str, Any]]:
     """One row a (point, arm): means, and the paired differences from the null with intervals and Holm's p."""
     metrics = METRICS[study.kind]
     units = 1 + max(int(part[0].max(initial=0)) for parts in found.values() for part in parts)
     rows: list[dict[str, Any]] = []
     for point in study.points:
-        arms = {arm.name: gather_tests(found[point, arm.name], units) for arm in study.arms}
+        arms = {arm.name: gather(found[point, arm.name], units) for arm in study.arms}
         against = {name: difference(tests, arms[NULL]) for name, tests in arms.items() if name != NULL}
         corrected = holm({name: intervals[deciding(study)].p for name, intervals in against.items()})
         for name, tests in arms.items():
             row: dict[str, Any] = {"point": point, "arm": name, "seeds": len(study.seeds),
                                    "tests": int(tests.counts.sum()), **dict(zip(metrics, tests.means(), strict=True))}
             for metric, interval in zip(metrics, against.get(name, ()), strict=False):
-                row[f"{metric} − null"] = interval_text(interval)
+                row[f"{metric} − null"] = said(interval)
             row["p (Holm)"] = corrected.get(name)
             rows.append(row)
     return rows
@@ -400,7 +438,7 @@ def deciding(study: Study) -> int:
     return METRICS[study.kind].index("auroc" if study.kind == "coldstart" else "prauc")
 
 
-def interval_text(interval: Interval) -> str:
+def said(interval: Interval) -> str:
     """The difference and its interval, e.g. ``+0.012 (+0.004 to +0.020)``."""
     return f"{interval.difference:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
 
@@ -412,7 +450,7 @@ def verdicts(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> 
     names = {arm.name for arm in study.arms}
     rows = []
     for point in study.points if {NULL, "all", ORACLE} <= names else ():
-        arms = {arm.name: gather_tests(found[point, arm.name], units) for arm in study.arms}
+        arms = {arm.name: gather(found[point, arm.name], units) for arm in study.arms}
         control = difference(arms[ORACLE], arms[NULL])[metric]
         gain = difference(arms["all"], arms[NULL])[metric]
         beyond = difference(arms["all"], arms["shuffled"])[metric] if "shuffled" in arms else None
@@ -424,9 +462,8 @@ def verdicts(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> 
             text = "it helps, but shuffled knowledge helps as well"
         else:
             text = "no gain that the interval tells from zero"
-        rows.append({"point": point, "verdict": text, "all − null": interval_text(gain),
-                     "all − shuffled": interval_text(beyond) if beyond else "",
-                     "oracle − null": interval_text(control)})
+        rows.append({"point": point, "verdict": text, "all − null": said(gain),
+                     "all − shuffled": said(beyond) if beyond else "", "oracle − null": said(control)})
     return rows
 
 
@@ -463,5 +500,5 @@ def draw(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     save_figure(figure, path)
 
 
-__all__ = ["ARMS", "COLD_ARMS", "Arm", "Study", "StudyJob", "Tests", "curve_points", "run_study", "save_study",
-           "study_table", "verdicts"]
+__all__ = ["ARMS", "COLD_ARMS", "Arm", "Study", "StudyJob", "Tests", "curve_points", "run_study", "save_study", "table",
+           "verdicts"]

@@ -62,7 +62,7 @@ from recsys.formats.rows import (
     recorded,
 )
 from recsys.formats.tables import Export, open_export
-from recsys.formats.written import cell_text, order_key
+from recsys.formats.written import order_key, said
 from recsys.orders.codes import prefixed
 
 VISITS = "visit_occurrence"
@@ -123,7 +123,7 @@ class _Vocabulary:
 
     def code(self, row: tuple[str, ...]) -> Coded:
         """The prefixed code of a condition or procedure, or ``OMOP:<id>`` where the concept table lacks it."""
-        concept, source = (cell_text(text).removesuffix(".0") for text in row)
+        concept, source = (said(text).removesuffix(".0") for text in row)
         if not _known(concept) and source not in self.codes:
             return UNMAPPED
         number = concept if _known(concept) else source
@@ -132,7 +132,7 @@ class _Vocabulary:
 
     def medication(self, row: tuple[str, ...]) -> Coded:
         """The key of a drug exposure, a row of its event's columns."""
-        concept, source, route, value, route_text = (cell_text(text).removesuffix(".0") for text in row)
+        concept, source, route, value, route_text = (said(text).removesuffix(".0") for text in row)
         mapped = _known(concept)
         vocabulary, code, name = self.codes.get(concept if mapped else source, ("", "", ""))
         above = self.above.get(concept, []) if mapped else []

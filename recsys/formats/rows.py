@@ -586,7 +586,7 @@ def no_pairs(table: str) -> CodePairs:
     return CodePairs(table, empty, empty, empty, [])
 
 
-def code_rows(
+def coded(
     export: Export, table: str, staged: str, code: Callable[[tuple[str, ...]], Coded], *,
     lost: Mapping[int, str] | None = None,
 ) -> CodePairs:

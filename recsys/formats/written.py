@@ -17,7 +17,7 @@ _CONTAINERS = frozenset({"bag", "syringe", "vial", "bottle", "cassette", "contai
 """Rows of a prescription table that name what a drug comes in, and no drug."""
 
 
-def cell_text(text: str | None) -> str:
+def said(text: str | None) -> str:
     """A cell's text with single blanks and no tabs; empty where it is a word for a missing value."""
     plain = tidy((text or "").replace("\t", " "))
     return "" if plain.lower() in MISSING else plain
@@ -29,22 +29,22 @@ def order_key(
     strength: str = "",
 ) -> str:
     """The key of the order with these cells; empty where nothing identifies a drug."""
-    generic = cell_text(gsn).partition(" ")[0].removesuffix(".0")
-    number = cell_text(hicl).removesuffix(".0")
+    generic = said(gsn).partition(" ")[0].removesuffix(".0")
+    number = said(hicl).removesuffix(".0")
     order = Order(
-        atc=tuple(dict.fromkeys(filter(None, map(cell_text, atc)))),
+        atc=tuple(dict.fromkeys(filter(None, map(said, atc)))),
         ndc=(normalise_ndc(ndc) or None) if ndc else None,
-        rxcui=tuple(dict.fromkeys(filter(None, map(cell_text, rxcuis)))),
+        rxcui=tuple(dict.fromkeys(filter(None, map(said, rxcuis)))),
         gsn=generic.zfill(6) if generic.isdigit() and int(generic) else None,
         hicl=number if number.isdigit() and int(number) else None,
-        code=cell_text(code) or None,
-        name=tuple(dict.fromkeys(name for name in (cell_text(name).lower() for name in names)
+        code=said(code) or None,
+        name=tuple(dict.fromkeys(name for name in (said(name).lower() for name in names)
                                  if re.search(r"[^\W\d_]", name) and name not in _CONTAINERS)),
     )
     if not order.key:
         return ""
     return Order(
         atc=order.atc, ndc=order.ndc, rxcui=order.rxcui, gsn=order.gsn, hicl=order.hicl, code=order.code,
-        name=order.name, route=cell_text(route).upper() or None, form=cell_text(form).upper() or None,
-        kind=cell_text(kind).upper() or None, strength=cell_text(strength).lower() or None,
+        name=order.name, route=said(route).upper() or None, form=said(form).upper() or None,
+        kind=said(kind).upper() or None, strength=said(strength).lower() or None,
     ).key

@@ -58,7 +58,7 @@ def title(code: str) -> str | None:
     return _titles().get(code)
 
 
-def code_lineage(code: str) -> tuple[str, ...]:
+def lineage(code: str) -> tuple[str, ...]:
     """The code and everything above it, the nearest first: the nodes by which two codes are found to be related.
 
     An ICD-9-CM diagnosis stands below the ICD-10-CM codes that it is mapped to, so that both revisions meet; a
@@ -69,7 +69,7 @@ def code_lineage(code: str) -> tuple[str, ...]:
         parts = value.split("|")
         return tuple(f"{system}:{'|'.join(parts[:n])}" for n in range(len(parts), 0, -1))
     if system == "ICD9CM":
-        mapped = [node for new in _crosswalk().get(code, ()) for node in code_lineage(new)]
+        mapped = [node for new in _crosswalk().get(code, ()) for node in lineage(new)]
         return tuple(dict.fromkeys((*_prefixes(system, value, 3), *mapped)))
     if system == "ICD10CM":
         above = [node for first, last, node in _blocks() if _order(first) <= _order(value[:3]) <= _order(last)]
@@ -96,7 +96,7 @@ def ancestry(codes: Sequence[str]) -> sparse.csr_matrix:
     columns: list[int] = []
     weights: list[float] = []
     for row, code in enumerate(codes):
-        above = code_lineage(code)
+        above = lineage(code)
         for depth, node in enumerate(above):
             rows.append(row)
             columns.append(nodes.setdefault(node, len(nodes)))

@@ -91,7 +91,7 @@ class Composition:
     def vectors(self, present: np.ndarray | None = None) -> np.ndarray:
         """float32[K, D]: the medications' vectors; ``present`` bool[U, M] leaves out more than is missing."""
         z, has = torch.from_numpy(self.z), torch.from_numpy(self.present if present is None else present)
-        return fuse_drugs(self.module, z, has, torch.from_numpy(self.medication), torch.from_numpy(self.drug),
+        return join(self.module, z, has, torch.from_numpy(self.medication), torch.from_numpy(self.drug),
                     self.size).numpy()
 
     def without(self, name: str) -> np.ndarray:
@@ -119,14 +119,11 @@ class Composition:
         z = torch.from_numpy(self.z[own])
         z[np.searchsorted(own, drugs), self.names.index(ANCHOR)] += torch.from_numpy(changes)
         rows = torch.arange(len(own))
-        has = torch.from_numpy(self.present[own])
-        moved: np.ndarray = fuse_drugs(self.module, z, has, rows * 0, rows, 1)[0].numpy()
+        moved: np.ndarray = join(self.module, z, torch.from_numpy(self.present[own]), rows * 0, rows, 1)[0].numpy()
         return moved
 
 
-def fuse_drugs(
-    fusion: torch.nn.Module, z: Tensor, present: Tensor, medication: Tensor, drug: Tensor, size: int
-) -> Tensor:
+def join(fusion: torch.nn.Module, z: Tensor, present: Tensor, medication: Tensor, drug: Tensor, size: int) -> Tensor:
     """[K, D]: the normalised mean over each medication's drugs of their fused vectors; zero where none has any."""
     some = present.any(1)
     fused = fusion(z, present) * some[:, None]
@@ -144,7 +141,7 @@ def read_composition(engine: Engine, run: uuid.UUID, folder: Path, drugs: Sequen
     ``folder`` is the run's; ``published`` float32[K, D] is what the parts must give; ``encoder`` adds the tower.
     """
     try:
-        weights, arguments = artefact.load_artefact(folder).weights()
+        weights, arguments = artefact.load(folder).weights()
     except (CheckpointError, NotFound) as error:
         why = "is not on this disk" if isinstance(error, NotFound) else f"cannot be read ({error.message})"
         say(f"embedding run {str(run)[:8]} {why}: explanations will average its modalities instead of fusing them as it"

@@ -23,6 +23,7 @@ from sqlalchemy import Connection
 
 from kb.query import read as query
 from recsys.knowledge.codes import title
+from recsys.knowledge.indications import Indications, nearest_diseases
 
 KINDS = ("aligned", "text", "treats")
 Floats = NDArray[np.float32]
@@ -43,14 +44,16 @@ class CodeEvidence:
     """float32[kinds, C, K], in the order of ``KINDS``."""
     titles: Floats
     """float32[C, F]: unit vectors of the titles, zero where a code has none."""
+    indications: Indications | None = None
+    """Which codes' titles are near a disease that a medication treats; None where that was not asked for."""
 
     def titles_alone(self) -> CodeEvidence:
         """The titles without what they say of drugs."""
-        return replace(self, tables=self.tables[:0])
+        return replace(self, tables=self.tables[:0], indications=None)
 
     def of_medications(self, order: NDArray[np.int64]) -> CodeEvidence:
         """The evidence with the medications in another order."""
-        return replace(self, tables=self.tables[:, :, order])
+        return replace(self, tables=self.tables[:, :, order], indications=None)
 
     def shuffled_titles(self, seed: int) -> CodeEvidence:
         """The same titles given to other codes of the same system."""
@@ -59,15 +62,15 @@ class CodeEvidence:
         for system in sorted(set(systems)):
             inside = np.flatnonzero(systems == system)
             order[inside] = generator.permutation(inside)
-        return replace(self, tables=self.tables[:, order], titles=self.titles[order])
+        return replace(self, tables=self.tables[:, order], titles=self.titles[order], indications=None)
 
 
-def unit_rows(rows: NDArray[np.floating]) -> Floats:
+def unit(rows: NDArray[np.floating]) -> Floats:
     """The rows divided by their lengths; a row of zeros stays one."""
     return (rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-9)).astype(np.float32)
 
 
-def doubly_centred(table: Floats, titled: NDArray[np.bool_], known: NDArray[np.bool_]) -> Floats:
+def standardised(table: Floats, titled: NDArray[np.bool_], known: NDArray[np.bool_]) -> Floats:
     """A table [C, K] centred by medication, then by code, over the code's standard deviation; zero outside."""
     inside = titled[:, None] & known[None, :]
     table = np.where(inside, table - table[titled].mean(0, keepdims=True) if titled.any() else 0.0, 0.0)
@@ -78,29 +81,36 @@ def doubly_centred(table: Floats, titled: NDArray[np.bool_], known: NDArray[np.b
 
 
 def read_evidence(connection: Connection, encode: Encode, align: Align, codes: Sequence[str],
-                  drugs: Sequence[Sequence[int]], fused_ids: NDArray[np.int64], fused: Floats) -> CodeEvidence:
+                  drugs: Sequence[Sequence[int]], fused_ids: NDArray[np.int64], fused: Floats,
+                  medications: Sequence[str] = ()) -> CodeEvidence:
     """The evidence for ``codes`` and the medications whose drugs are ``drugs``, from what is known now.
 
-    ``fused`` float32[n, D] are the published vectors of ``fused_ids``.
+    ``fused`` float32[n, D] are the published vectors of ``fused_ids``. With the codes of the ``medications`` come
+    their indications.
     """
     titles = [title(code) or "" for code in codes]
     titled = np.array([bool(text) for text in titles], bool)
-    sentences = unit_rows(_encoded(encode, titles))
+    sentences = unit(_encoded(encode, titles))
     wanted = {drug for members in drugs for drug in members}
     place = {int(drug): row for row, drug in enumerate(fused_ids)}
     texts = [(text.drug_id, text.text) for text in query.texts(connection) if text.drug_id in wanted]
     treated = [(drug, name) for drug, name in query.treated_diseases(connection) if drug in wanted]
     names = sorted({name for _, name in treated})
     number = {name: row for row, name in enumerate(names)}
+    diseases = unit(_encoded(encode, names))
     tables = (
-        _table(unit_rows(align(sentences)) @ unit_rows(fused).T, {d: [place[d]] for d in wanted if d in place}, drugs),
-        _table(sentences @ unit_rows(_encoded(encode, [text for _, text in texts])).T,
+        _table(unit(align(sentences)) @ unit(fused).T, {d: [place[d]] for d in wanted if d in place}, drugs),
+        _table(sentences @ unit(_encoded(encode, [text for _, text in texts])).T,
                _grouped((drug, row) for row, (drug, _) in enumerate(texts)), drugs),
-        _table(sentences @ unit_rows(_encoded(encode, names)).T, _grouped((d, number[name]) for d, name in treated),
-               drugs),
+        _table(sentences @ diseases.T, _grouped((d, number[name]) for d, name in treated), drugs),
     )
-    return CodeEvidence(tuple(codes), np.stack([doubly_centred(table, titled, known) for table, known in tables]),
-                        sentences * titled[:, None])
+    found = None
+    if medications:
+        listed = query.drugs(connection)
+        found = nearest_diseases(codes, sentences * titled[:, None], names, diseases, treated, medications, drugs,
+                                 dict(zip(listed.ids.tolist(), listed.names, strict=True)))
+    return CodeEvidence(tuple(codes), np.stack([standardised(table, titled, known) for table, known in tables]),
+                        sentences * titled[:, None], found)
 
 
 def _encoded(encode: Encode, texts: Sequence[str]) -> Floats:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection, Engine
 
-from kb.errors import CheckpointError, DataError, NotFound
+from kb.errors import CheckpointError, DataError, NotFound, UsageError
 from kb.names.lexicon import read_bases
 from kb.output import say
 from kb.query import read as query
@@ -83,7 +83,7 @@ def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: boo
     plain = no_knowledge(medications, interactions, names=names, smiles=smiles,
                          ingredients=ingredients, drug_interactions=known)
     gathered = _with_vectors(engine, plain, drugs, smiles_of, runs, encoder) if vectors else plain
-    evidence = _evidence(engine, runs, cache, codes, drugs) if codes and runs is not None else None
+    evidence = _evidence(engine, runs, cache, codes, drugs, medications) if codes and runs is not None else None
     return replace(gathered, evidence=evidence if vectors or evidence is None else evidence.titles_alone())
 
 
@@ -102,23 +102,23 @@ def cohort_interactions(engine: Engine, cohort: Cohort) -> OrderedInteractions:
 
 
 def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[str],
-              drugs: Sequence[Sequence[int]]) -> CodeEvidence | None:
+              drugs: Sequence[Sequence[int]], medications: Sequence[str]) -> CodeEvidence | None:
     """The evidence by the published run's text tower; None, with a word why, where that cannot be had."""
     from embed.features.cache import FeatureCache
     from embed.runs import artefact
-    from embed.runs.embedder import Embedder
     from embed.runs.store import published_run, read
+    from embed.runs.textual import TextEmbedder
 
     try:
         run = published_run(engine)
-        trained = Embedder(artefact.load_artefact(runs / str(run)), FeatureCache(cache))
-    except (NotFound, CheckpointError) as error:
+        trained = TextEmbedder(artefact.load(runs / str(run)), FeatureCache(cache))
+    except (NotFound, CheckpointError, UsageError) as error:
         say(f"{error.message}: the titles of codes are not read")
         return None
     fused = read(engine, run)
     with engine.connect() as connection:
         return read_evidence(connection, trained.sentences, trained.aligned, codes, drugs, fused.drug_ids,
-                             fused.matrix)
+                             fused.matrix, medications)
 
 
 def _name(code: str, drugs: Sequence[str]) -> str:

@@ -113,7 +113,7 @@ def split_system(text: str) -> tuple[str, str]:
     return "", text
 
 
-def normalised_code(text: str, kind: str = DIAGNOSIS) -> str | None:
+def normalised(text: str, kind: str = DIAGNOSIS) -> str | None:
     """A code as readers write it, ``SYSTEM:CODE``; None without a system or where the code has not its system's form.
 
     ``icd10cm:i50.9``, ``http://hl7.org/fhir/sid/icd-10-cm|I50.9`` and ``ICD10CM:I509`` are the same; a code of a system

@@ -13,7 +13,7 @@ import zlib
 from typing import Any
 
 from kb.names.lexicon import Lexicon, Meaning
-from recsys.orders.codes import MEDICATION, normalised_code
+from recsys.orders.codes import MEDICATION, normalised
 from recsys.orders.medications import MedicationMap
 from recsys.orders.order import Order
 from recsys.orders.own_map import SealedMap
@@ -80,7 +80,7 @@ def _long(short: int | list[Any]) -> Meaning:
 
 def order_of(text: str) -> Order:
     """The order that a text stands for: a code with its system, or a name as ordered."""
-    code = normalised_code(text, MEDICATION) or ""
+    code = normalised(text, MEDICATION) or ""
     system, _, value = code.partition(":")
     if system == "ATC":
         return Order(atc=(value,))

@@ -10,12 +10,16 @@ alike by their codes (a code by its title where titles are on) and their histori
 
 The process is linear in the visit's codes and history, so what is kept is one coefficient a code and medication, and
 no training visit.
+
+A medication that could not be ordered at all training visits (``Histories.available``), or that nobody was given, is
+scored by ``recsys.recommenders.unseen`` instead; the visits at which it could be ordered then correct that score, by a
+process of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,9 +35,11 @@ from recsys.cohorts.cohort import Ragged
 from recsys.experiments.config import Config
 from recsys.experiments.decode import logit
 from recsys.experiments.metrics import average_precision
-from recsys.knowledge.evidence import KINDS, CodeEvidence, unit_rows
+from recsys.knowledge.evidence import KINDS, CodeEvidence, unit
 from recsys.knowledge.table import Knowledge
+from recsys.recommenders import unseen
 from recsys.recommenders.contract import Log, Recommender
+from recsys.recommenders.unseen import Unseen
 
 Floats = NDArray[np.float32]
 
@@ -51,6 +57,25 @@ DRUG_WIDTHS = (0.2, 0.5)
 NOISES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 TITLE_WIDTH = 0.25
 RIDGE = 1.0
+OWN = np.array([4, 5])
+"""The features that say whether the medication was given before."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """What the Gaussian process was fitted from, at the n training visits."""
+
+    codes: sparse.csr_matrix
+    history: sparse.csr_matrix
+    mixed: Any
+    """[n, C]: the codes spread over those with like titles."""
+    likeness: Floats | None
+    scaled: NDArray[np.float64]
+    """float64[n, given]: residuals over their standard deviations."""
+    weight: NDArray[np.float64]
+    """float64[K]: those standard deviations."""
+    kernel: NDArray[np.float64]
+    """float64[K, K]: of the medications."""
 
 
 class Pairs(Recommender):
@@ -71,6 +96,7 @@ class Pairs(Recommender):
         self.seen = np.ones(sizes.diagnosis + sizes.procedure, bool)
         self.used: tuple[str, ...] = KINDS[:len(self.evidence.tables)] if self.evidence is not None else ()
         self.chosen: dict[str, float] = {}
+        self.unseen: Unseen | None = None
 
     # -- features -----------------------------------------------------------------------------------------------------
 
@@ -108,20 +134,23 @@ class Pairs(Recommender):
         """Fit γ and the process; a medication that no training visit has takes part in neither."""
         rows, held = np.flatnonzero(train.scored), np.flatnonzero(validation.scored)
         target = train.target(rows).astype(np.float32)
-        given = target.sum(0) > 0
+        open_ = np.ones_like(target, bool) if train.available is None else train.available[rows]
+        given = (target.sum(0) > 0) & open_.all(0)
         self.seen = np.concatenate([held_by(codes, train.patient_of, size) >= max(self.config.least_patients, 1)
                                     for codes, size in ((train.diagnosis, self.sizes.diagnosis),
                                                         (train.procedure, self.sizes.procedure))])
         if len(rows) < FEW_VISITS:
             self.used = self.used[:1]
-        share = (target.sum(0) + target.mean()) / (len(rows) + 1)
+        share = (target.sum(0) + target[:, given].sum() / max(target[:, given].size, 1)) / (open_.sum(0) + 1)
         self.bias = logit(share).astype(np.float32)
         self._fit_shared(train, rows, target, given)
         score = np.concatenate([self._shared(train, part) for part in self._chunks(rows)])
         truth = validation.target(held).astype(np.float32)
         offset = np.concatenate([self._shared(validation, part) for part in self._chunks(held)])
         guess = sigmoid(score)
-        self._fit_process(train, rows, target - guess, guess, given, validation, held, offset, truth, log)
+        process = self._fit_process(train, rows, target - guess, guess, given, validation, held, offset, truth, log)
+        if not given.all() and len(unseen.learnable(target, given)) >= unseen.LEAST_MEDICATIONS:
+            self._fit_unseen(train, rows, target, open_, given, score, process)
 
     def _fit_shared(self, train: Histories, rows: NDArray[np.int64], target: Floats, given: NDArray[np.bool_]) -> None:
         """γ by a ridge logistic regression over all pairs; ``centre`` makes every feature's mean zero by medication."""
@@ -153,7 +182,8 @@ class Pairs(Recommender):
 
     def _fit_process(self, train: Histories, rows: NDArray[np.int64], residual: Floats, guess: Floats,
                      given: NDArray[np.bool_], validation: Histories, held: NDArray[np.int64], offset: Floats,
-                     truth: Floats, log: Log | None) -> None:
+                     truth: Floats, log: Log | None) -> Process:
+        """Choose the process's settings by the PRAUC of the given medications on the validation visits, and fit it."""
         weight = np.sqrt((guess * (1 - guess)).mean(0)).astype(np.float64)
         scaled = residual[:, given].astype(np.float64) / weight[given]
         codes, history = self.inputs(train, rows)
@@ -162,7 +192,7 @@ class Pairs(Recommender):
         vectors = self._centred_vectors(given)
         best: tuple[float, dict[str, float], np.ndarray] | None = None
         for tau in TITLE_WEIGHTS if likeness is not None else (0.0,):
-            mixed = codes if likeness is None else (codes.toarray() + tau * (codes @ likeness)) / (1 + tau)
+            mixed = self._mixed(codes, likeness, tau)
             spectrum, basis, size = eigen(mixed, codes, history, self.config.seed)
             across = held_codes @ (mixed.T @ basis) + held_history @ (history.T @ basis)
             across, projected = np.asarray(across) / size, basis.T @ scaled
@@ -175,7 +205,8 @@ class Pairs(Recommender):
                 turned = projected @ rotation
                 for noise in NOISES:
                     inside = (turned / (np.outer(np.maximum(spectrum, 0), np.maximum(values, 0)) + noise)) @ outward
-                    quality = float(average_precision(offset + across @ inside, truth).mean())
+                    quality = float(average_precision((offset + across @ inside)[:, given],
+                                                              truth[:, given]).mean())
                     if best is None or quality > best[0]:
                         chosen = {"titles": tau, "drugs": rho, "drug_width": width, "noise": noise}
                         best = quality, chosen, basis @ inside / size
@@ -184,9 +215,104 @@ class Pairs(Recommender):
         assert best is not None  # there is always one setting
         quality, self.chosen, alpha = best
         self.chosen["validation_prauc"] = quality
-        own, tau = np.asarray(codes.T @ alpha), self.chosen["titles"]
-        self.by_code = np.asarray(own if likeness is None else (own + tau * likeness @ own) / (1 + tau), np.float32)
+        self.by_code = self._coefficients(codes, alpha, likeness)
         self.by_history = np.asarray(history.T @ alpha, np.float32)
+        kernel = drug_kernel(vectors, self.chosen["drugs"], self.chosen["drug_width"], len(given))
+        return Process(codes, history, self._mixed(codes, likeness, self.chosen["titles"]), likeness, scaled, weight,
+                       kernel)
+
+    def _coefficients(self, codes: sparse.csr_matrix, alpha: np.ndarray, likeness: Floats | None) -> Floats:
+        """float32[C, m]: what a code adds, from what each training visit adds ``alpha`` [n, m]."""
+        own, tau = np.asarray(codes.T @ alpha), self.chosen["titles"]
+        return np.asarray(own if likeness is None else (own + tau * likeness @ own) / (1 + tau), np.float32)
+
+    @staticmethod
+    def _mixed(codes: sparse.csr_matrix, likeness: Floats | None, tau: float) -> Any:
+        """[n, C]: the visits' codes, each spread over the codes with like titles."""
+        return codes if likeness is None else (codes.toarray() + tau * (codes @ likeness)) / (1 + tau)
+
+    # -- medications that could not be ordered ------------------------------------------------------------------------
+
+    def _fit_unseen(self, train: Histories, rows: NDArray[np.int64], target: Floats, open_: NDArray[np.bool_],
+                    given: NDArray[np.bool_], score: Floats, process: Process) -> None:
+        """Learn from the given medications, visits by patients left out, what those that are not given will score."""
+        most = max(POOLED_PAIRS // max(len(given), 1), 1)
+        fold = np.random.default_rng([self.config.seed, 5]).permutation(train.patients)[train.patient_of[rows]]
+        some = np.flatnonzero(fold < np.sort(fold)[min(most, len(fold) - 1)] + 1)
+        left_out = score[some] + self._left_out(process, some, fold[some] % unseen.FOLDS, given)
+        neighbours = unseen.neighbour_weights(self._centred_vectors(given), given)
+        every = np.arange(len(given))
+        features = self._unseen_features(train, rows[some], left_out, given, neighbours, every)
+        delta, centre, scale, quality = unseen.fit_shared(features, target[some], unseen.learnable(target[some], given),
+                                                          self.config.seed)
+        columns = np.flatnonzero(~given)
+        alike = sigmoid(self.bias[given] @ neighbours[np.ix_(given, columns)])
+        had, could = (target * open_)[:, columns].sum(0), open_[:, columns].sum(0)
+        share = (had + unseen.PRIOR_VISITS * alike) / (could + unseen.PRIOR_VISITS)
+        self.unseen = Unseen(columns, neighbours[:, columns], given, delta, centre[:, columns], scale,
+                             logit(share).astype(np.float32))
+        self.chosen["unseen_auroc"] = quality
+        self.by_code[:, columns], self.by_history[:, columns] = 0.0, 0.0
+        whole = self._scores(train, rows)
+        for column in columns[could > 0]:
+            visits = np.flatnonzero(open_[:, column])
+            self._correct(int(column), visits, target[visits, column], sigmoid(whole[visits, column]), process)
+
+    def _left_out(self, process: Process, some: NDArray[np.int64], fold: NDArray[np.int64],
+                  given: NDArray[np.bool_]) -> Floats:
+        """float32[n, K]: what the process adds at some training visits when it is fitted without their patients."""
+        out = np.zeros((len(some), len(given)), np.float32)
+        weight = process.weight[given]
+        inner = weight[:, None] * process.kernel[np.ix_(given, given)] * weight
+        unit_trace = np.trace(inner) / len(weight)
+        values, rotation = np.linalg.eigh(inner / unit_trace)
+        outward = rotation.T @ (weight[:, None] * process.kernel[given]) / unit_trace
+        for number in np.unique(fold):
+            held, kept = some[fold == number], some[fold != number]
+            spectrum, basis, size = eigen(process.mixed[kept], process.codes[kept], process.history[kept],
+                                          self.config.seed)
+            inside = basis.T @ process.scaled[kept] @ rotation
+            inside /= np.outer(np.maximum(spectrum, 0), np.maximum(values, 0)) + self.chosen["noise"]
+            across = process.codes[held] @ (process.mixed[kept].T @ basis)
+            across = np.asarray(across + process.history[held] @ (process.history[kept].T @ basis)) / size
+            out[fold == number] = across @ inside @ outward
+        return out
+
+    def _unseen_features(self, visits: Histories, rows: NDArray[np.int64], score: Floats, given: NDArray[np.bool_],
+                         neighbours: Floats, columns: NDArray[np.int64]) -> Floats:
+        """float32[F, n, U]: ``unseen.pair_features`` of some visits and medications, from the given ones' scores."""
+        diagnosis, procedure = visits.diagnosis.take(rows), visits.procedure.take(rows)
+        counts = (np.log1p(diagnosis.lengths), np.log1p(procedure.lengths), np.log1p(visits.earlier.take(rows).lengths),
+                  visits.past[rows] > 0)
+        evidence = [] if self.evidence is None else [
+            (codes, self.evidence.tables[KINDS.index(name)][first:first + size][:, columns])
+            for codes, first, size in ((diagnosis, 0, self.sizes.diagnosis),
+                                       (procedure, self.sizes.diagnosis, self.sizes.procedure))
+            for name in self.used]
+        return unseen.pair_features(counts, score, given, neighbours, evidence)
+
+    def _correct(self, column: int, visits: NDArray[np.int64], had: Floats, guess: Floats, process: Process) -> None:
+        """Add to one medication's coefficients what the visits at which it could be ordered say against ``guess``."""
+        weight = max(float((guess * (1 - guess)).mean()), 1e-4)
+        mixed, codes, history = process.mixed[visits], process.codes[visits], process.history[visits]
+        spectrum, basis, size = eigen(mixed, codes, history, self.config.seed)
+        noise = self.chosen["noise"] * max((unseen.SURE / max(float(had.sum()), 1.0))**2, 1.0)
+        alpha = basis @ ((basis.T @ (had - guess)) / (np.maximum(spectrum, 0) + noise)) / (weight * size)
+        self.by_code[:, [column]] += self._coefficients(codes, alpha[:, None], process.likeness)
+        self.by_history[:, column] += np.asarray(history.T @ alpha, np.float32)
+
+    def _scores(self, visits: Histories, rows: NDArray[np.int64]) -> Floats:
+        """float32[n, K]: the log-odds of some visits."""
+        codes, history = self.inputs(visits, rows)
+        process = np.asarray(codes @ self.by_code + history @ self.by_history)
+        score: Floats = self._shared(visits, rows) + process
+        if self.unseen is not None:
+            columns = self.unseen.columns
+            features = self._unseen_features(visits, rows, score, self.unseen.sources, self.unseen.neighbours, columns)
+            own = np.stack([visits.recent[rows][:, columns].toarray(), visits.share[rows][:, columns].toarray()])
+            own *= (self.gamma[OWN] / self.scale[OWN])[:, None, None]
+            score[:, columns] = self.unseen.scores(features) + own.sum(0) + process[:, columns]
+        return score
 
     def _title_kernel(self) -> Floats | None:
         """[C, C]: exp((cos − 1)/width) of the codes' titles; None where titles are off."""
@@ -205,7 +331,7 @@ class Pairs(Recommender):
             return None
         vectors = self.knowledge.vectors.astype(np.float64)
         centred = np.where(known[:, None], vectors - vectors[known & given].mean(0), 0.0)
-        return unit_rows(centred).astype(np.float64)
+        return unit(centred).astype(np.float64)
 
     def forget_unseen_codes(self, vocabularies: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """Keep the diagnoses and procedures that enough training patients have, in the vocabularies and all tables."""
@@ -225,8 +351,7 @@ class Pairs(Recommender):
         """float32[N, K]."""
         out = np.empty((visits.visits, self.sizes.medication), np.float32)
         for rows in self._chunks(np.arange(visits.visits)):
-            codes, history = self.inputs(visits, rows)
-            out[rows] = sigmoid(self._shared(visits, rows) + codes @ self.by_code + history @ self.by_history)
+            out[rows] = sigmoid(self._scores(visits, rows))
         return out
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -235,6 +360,8 @@ class Pairs(Recommender):
                   "by_code": self.by_code, "by_history": self.by_history}
         if self.evidence is not None:
             arrays["evidence"] = self.evidence.tables.astype(np.float16)
+        if self.unseen is not None:
+            arrays |= {f"unseen.{name}": values for name, values in self.unseen.arrays().items()}
         return {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -245,6 +372,8 @@ class Pairs(Recommender):
         if "evidence" in arrays:
             tables = arrays["evidence"].astype(np.float32)
             self.evidence = CodeEvidence((), tables, np.zeros((tables.shape[1], 0), np.float32))
+        parts = {name.removeprefix("unseen."): values for name, values in arrays.items() if name.startswith("unseen.")}
+        self.unseen = Unseen(**parts) if parts else None
         kinds = (len(self.gamma) - 6) // 4
         self.used = KINDS[:kinds]
 

@@ -19,7 +19,7 @@ from embed.evaluation import run as evaluation
 from embed.features.cache import FeatureCache
 from embed.runs import artefact, store
 from embed.runs.embedder import Embedder
-from embed.runs.found import digest_at_hand, load_run, open_embedder
+from embed.runs.found import digest_at_hand, load_run, open_embedder, open_text_embedder
 from embed.runs.update import update
 from embed.search.batch import Columns, encode_file
 from embed.search.molecules import MoleculeSearch
@@ -141,7 +141,7 @@ def test_resume_goes_on_with_the_split_that_the_run_began_with(fresh_database, h
     with pytest.raises(Interrupted):
         job.pretrain(fresh_database, home, load_config(sets=QUICK), on_epoch=stop)
     folder = next((home.runs / "pretrain").glob("*"))
-    begun = artefact.load_artefact(folder)
+    begun = artefact.load(folder)
     assert begun.state == "open"
     with pytest.raises(CheckpointError, match="not finished"):
         begun.weights()
@@ -149,24 +149,24 @@ def test_resume_goes_on_with_the_split_that_the_run_began_with(fresh_database, h
     fitted = begun.bytes_of("fitted.safetensors")
     grow(fresh_database)
     seen = {}
-    real = job.train
+    real = job.fit
 
     def watched(job_, resume):
         seen["train"] = set(job_.data.drug_ids[job_.train].tolist())
         seen["held"] = set(job_.data.drug_ids[job_.validation].tolist())
         return real(job_, resume)
 
-    job.train = watched
+    job.fit = watched
     try:
         done = job.pretrain(fresh_database, home, load_config(), resume="last")
     finally:
-        job.train = real
+        job.fit = real
     here = set(names_of(fresh_database))
     assert seen["train"] == {i for i, s in side.items() if s == 0 and i in here}
     assert seen["held"] == {i for i, s in side.items() if s == 1 and i in here}
-    sealed = artefact.load_artefact(done.folder)
+    sealed = artefact.load(done.folder)
     assert sealed.sealed and sealed.bytes_of("fitted.safetensors") == fitted
-    kept = evaluation.read_evaluation_data(sealed)
+    kept = evaluation.read_snapshot(sealed)
     assert {int(i) for i in kept.drug_id[kept.side == 2]} == {i for i, s in side.items() if s == 2 and i in here}
     assert set(store.read_published(fresh_database).drug_ids.tolist()) > set(kept.drug_id.tolist())  # new ones have a vector
 
@@ -188,7 +188,7 @@ def finished(filled, place):
 
 
 def test_the_folder_is_hashed_and_says_what_went_in(finished):
-    run = artefact.load_artefact(finished.folder)
+    run = artefact.load(finished.folder)
     assert run.sealed and not [name for name in run.files if name.endswith(".pt")]
     card = run.json("card.json")
     assert card["licences"] and {one["licence"] for one in card["licences"]} == {"CC0-1.0"} and card["share"] == "open"
@@ -214,9 +214,9 @@ def test_an_altered_file_is_refused_and_never_replaced(filled, place, finished, 
 
 
 def test_a_run_travels_as_one_file_and_needs_no_database(finished, tmp_path, monkeypatch):
-    run = artefact.load_artefact(finished.folder)
-    artefact.export_artefact(run, tmp_path / "run.tar.gz")
-    artefact.export_artefact(run, tmp_path / "again.tar.gz")
+    run = artefact.load(finished.folder)
+    artefact.export(run, tmp_path / "run.tar.gz")
+    artefact.export(run, tmp_path / "again.tar.gz")
     assert (tmp_path / "run.tar.gz").read_bytes() == (tmp_path / "again.tar.gz").read_bytes()
     brought, new = artefact.import_(tmp_path / "run.tar.gz", tmp_path / "elsewhere")
     assert new and brought.digest == run.digest
@@ -230,7 +230,7 @@ def test_a_run_travels_as_one_file_and_needs_no_database(finished, tmp_path, mon
 @pytest.mark.parametrize("harm", ["byte", "outside", "link", "cut", "other"])
 def test_a_file_that_is_no_exported_run_leaves_nothing(finished, tmp_path, harm):
     path = tmp_path / "run.tar.gz"
-    artefact.export_artefact(artefact.load_artefact(finished.folder), path)
+    artefact.export(artefact.load(finished.folder), path)
     inside = tmp_path / "open"
     with tarfile.open(path) as archive:
         archive.extractall(inside, filter="data")
@@ -255,7 +255,7 @@ def test_a_file_that_is_no_exported_run_leaves_nothing(finished, tmp_path, harm)
 
 
 def test_an_imported_run_gets_vectors_for_the_drugs_that_are_here(filled, place, finished, fresh_database, tmp_path):
-    artefact.export_artefact(artefact.load_artefact(finished.folder), tmp_path / "run.tar.gz")
+    artefact.export(artefact.load(finished.folder), tmp_path / "run.tar.gz")
     brought, _ = artefact.import_(tmp_path / "run.tar.gz", tmp_path / "runs")
     fill(fresh_database)
     add(fresh_database, new_drugs(3))
@@ -276,7 +276,7 @@ def as_old(folder: Path, to: Path) -> Path:
     old = to / folder.name
     shutil.copytree(folder, old)
     tensors, meta = checkpoint.load_exactly(old / "best.pt")
-    fitted = artefact.load_artefact(folder).fitted()
+    fitted = artefact.load(folder).fitted()
     states = {name: one.state() for name, one in fitted.projections.items()}
     for path in old.iterdir():
         if path.suffix == ".safetensors" or path.name in ("artefact.json", "run.json", "card.json", "card.md"):
@@ -296,7 +296,7 @@ def test_a_run_of_the_first_release_is_read_as_far_as_it_goes(finished, tmp_path
     with pytest.raises(CheckpointError):
         evaluation.evaluate(old.artefact)
     with pytest.raises(UsageError):
-        artefact.export_artefact(old.artefact, tmp_path / "x.tar.gz")
+        artefact.export(old.artefact, tmp_path / "x.tar.gz")
 
 
 def test_every_known_molecule_finds_itself_first_and_forms_of_it_are_told(filled, place, finished):
@@ -338,7 +338,7 @@ def test_an_unrelated_molecule_is_told_from_a_drug(filled, place, finished):
 
 
 def test_a_name_comes_first_and_parts_are_joined(filled, place, finished):
-    search = TextSearch(filled, open_embedder(filled, place))
+    search = TextSearch(filled, open_text_embedder(filled, place))
     assert (search.ask("drug 3", 3)[0]["name"], search.ask("drug 3", 3)[0]["relation"]) == ("drug 3", "identical")
     found = search.ask("insulin: a large substance", 3)
     assert found[0]["name"] in NO_STRUCTURE and found[0]["relation"] == "" and found[0]["words"] == 1

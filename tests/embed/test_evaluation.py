@@ -8,10 +8,10 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from embed.config import LossConfig
 from embed.evaluation.classes import cosine, nearest_class, shared_classes, tanimoto
-from embed.evaluation.intervals import over_seeds, paired_queries
+from embed.evaluation.intervals import over_seeds, paired
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
 from embed.evaluation.retrieval import ranks, retrieve, retrieve_both_ways
-from embed.evaluation.rivals import concatenation, reduced, teacher_similarity
+from embed.evaluation.rivals import concatenation, reduced, teacher
 
 
 def test_several_codes_share_a_class_when_any_does():
@@ -135,9 +135,9 @@ def test_intervals():
 
 def test_a_difference_of_the_same_queries_has_an_interval_around_it():
     ours, theirs = np.array([1, 1, 0, 1] * 50), np.array([1, 0, 0, 1] * 50)
-    gain, low, high = paired_queries(ours, theirs)
+    gain, low, high = paired(ours, theirs)
     assert gain == 0.25 and 0.15 < low < 0.25 < high < 0.35
-    assert paired_queries(ours, ours) == (0, 0, 0)
+    assert paired(ours, ours) == (0, 0, 0)
 
 
 def raw_features(n=60):
@@ -157,7 +157,7 @@ def test_rivals_use_what_is_there_and_nothing_else():
     assert concatenation(raw, train, ("molecule",)).shape == (60, 12)
     assert reduced(whole, train, 8).shape == (60, 8)
     rows = np.arange(60)
-    taught = teacher_similarity(raw, LossConfig(relation_shrink=0.0, relation_of=("text",), relation_weights=(1.0,)), rows)
+    taught = teacher(raw, LossConfig(relation_shrink=0.0, relation_of=("text",), relation_weights=(1.0,)), rows)
     both = np.flatnonzero(raw["text"][1])
     near = cosine(raw["text"][0])[np.ix_(both, both)]
     np.fill_diagonal(near, -9)

@@ -82,6 +82,9 @@ def test_a_text_model_loads_by_name_and_is_recorded(tmp_path, kind):
     assert np.abs(out[0] - out[3]).max() > 1e-3
     assert made.identity["sha256"] == frozen.file_sha256(tmp_path / "model.safetensors")
     assert made.identity["trained"] == "pretrained"
+    assert (made.load_few is None) == (kind == "clip")
+    np.testing.assert_allclose(made.encode_few(["a drug", long, "unknown"]), made.encode(["a drug", long, "unknown"]),
+                               atol=1e-5)  # few texts go without torch
     assert made.version != text.transformers_text(TextConfig(name=str(tmp_path), window=6), CPU).version
 
 

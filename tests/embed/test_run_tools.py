@@ -67,9 +67,9 @@ def finished(filled, home):
 
 def test_evaluation_is_written_and_measures_held_out_drugs_only(filled, home, finished, monkeypatch):
     run = load_run(filled, home)
-    kept = evaluation.read_evaluation_data(run)
+    kept = evaluation.read_snapshot(run)
     everyone = replace(kept, labels=replace(kept.labels, core=np.ones(len(kept.side), bool)))
-    monkeypatch.setattr(evaluation, "read_evaluation_data", lambda run: everyone)
+    monkeypatch.setattr(evaluation, "read_snapshot", lambda run: everyone)
     monkeypatch.setattr(evaluation.retrieval_rows, "__defaults__", (2,))
     report = evaluation.evaluate(run)
     assert json.loads((finished.folder / "evaluation.json").read_text())["run"] == str(finished.run_id)
@@ -115,6 +115,21 @@ def test_explain_without_a_structure_has_no_fragments(filled, home, finished):
     assert found.modalities["text"][1] is None, "there is nothing left without the only modality"
     with pytest.raises(NotFound):
         explain.draw(found)
+
+
+def test_no_explanation_says_nan(filled, home, finished, monkeypatch):
+    """Whatever two drugs lack, an unknown number is said to be unknown."""
+    from typer.testing import CliRunner
+
+    from embed import commands
+
+    monkeypatch.setattr("kb.db.engine.open_engine", lambda settings=None: filled)
+    monkeypatch.setattr("kb.settings.load_settings", lambda **k: home)
+    for pair in (("drug 0", NO_STRUCTURE[0]), NO_STRUCTURE, ("drug 1", "drug 2")):
+        for form in ("table", "json", "csv"):
+            told = CliRunner().invoke(commands.app, ["explain", *pair, "--format", form])
+            assert told.exit_code == 0, told.output
+            assert "nan" not in told.output.lower().replace("nanomol", "")
 
 
 def test_fragments_cover_the_molecule_once():

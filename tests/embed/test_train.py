@@ -14,7 +14,7 @@ from small_corpus import dataset
 from embed.config import LossConfig, PretrainConfig, TrainConfig
 from embed.evaluation.retrieval import retrieve
 from embed.runs import checkpoint
-from embed.training.loop import TrainingJob, train, validate
+from embed.training.loop import TrainingJob, fit, validate
 from embed.training.model import build_model, embed_all, rebuild_model
 from kb.errors import TrainingDiverged
 
@@ -44,7 +44,7 @@ def test_overfits_eight_drugs(tmp_path):
     setting = dataclasses.replace(setting, loss=LossConfig(consistency=0.0))
     one = TrainingJob(build_model(setting, data), data, setting, np.arange(8), np.arange(8), tmp_path)
     before = validate_all(one)
-    train(one)
+    fit(one)
     after = validate_all(one)
     assert before < 0.8
     assert after == 1.0
@@ -61,7 +61,7 @@ def test_a_seed_gives_one_result(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         one = job(tmp_path / name, dataclasses.replace(config(), seed=seed))
         one.folder.mkdir()
-        train(one)
+        fit(one)
         results.append(vectors(one))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
@@ -71,7 +71,7 @@ def test_a_seed_gives_one_result(tmp_path):
 def test_resumed_equals_uninterrupted(tmp_path, dropout):
     whole = job(tmp_path / "whole", config(dropout=dropout))
     whole.folder.mkdir()
-    train(whole)
+    fit(whole)
 
     class Stop(Exception):
         pass
@@ -84,9 +84,9 @@ def test_resumed_equals_uninterrupted(tmp_path, dropout):
     cut.folder.mkdir()
     cut.on_epoch = stop
     with pytest.raises(Stop):
-        train(cut)
+        fit(cut)
     again = job(tmp_path / "cut", config(dropout=dropout))
-    at = train(again, resume=True)
+    at = fit(again, resume=True)
     assert at.epoch == 4
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name]), name
@@ -98,12 +98,12 @@ def test_best_is_a_copy_and_rebuilds(tmp_path):
     one = job(tmp_path, config(epochs=6))
     scores = []
     one.on_epoch = lambda metrics: scores.append(metrics["score"])
-    at = train(one)
+    at = fit(one)
     assert at.best_epoch == int(np.argmax(scores))
-    tensors, meta = checkpoint.load_checkpoint(tmp_path / "best.pt")
+    tensors, meta = checkpoint.load(tmp_path / "best.pt")
     model = rebuild_model(meta["model"], tensors["model"])
     one.model.load_state_dict(tensors["model"])
-    assert validate(one)["score"] == at.best
+    assert validate(one.model, one)["score"] == at.best
     assert torch.equal(embed_all(model, one.data)[1], vectors(one))
 
 
@@ -112,21 +112,21 @@ def test_bf16_stays_close_to_fp32(tmp_path):
     for precision in ("fp32", "bf16"):
         one = job(tmp_path / precision, dataclasses.replace(config(epochs=2), precision=precision))
         one.folder.mkdir()
-        train(one)
+        fit(one)
         spaces.append(vectors(one))
     assert not torch.equal(*spaces)
     assert torch.nn.functional.cosine_similarity(*spaces).min() > 0.95
 
 
 def test_stops_early(tmp_path):
-    at = train(job(tmp_path, config(epochs=50, patience=2, learning_rate=0.0)))
+    at = fit(job(tmp_path, config(epochs=50, patience=2, learning_rate=0.0)))
     assert at.epoch <= 5
 
 
 def test_without_validation_drugs_the_last_epoch_counts(tmp_path):
     one = job(tmp_path, config(patience=1))
     one.validation = np.arange(0)
-    at = train(one)
+    at = fit(one)
     assert (at.epoch, at.best_epoch) == (4, 3)
 
 
@@ -136,7 +136,7 @@ def test_nan_stops_after_three_bad_steps(tmp_path):
     one = job(tmp_path, config(), data)
     before = {name: value.clone() for name, value in one.model.state_dict().items()}
     with pytest.raises(TrainingDiverged, match="3 steps in a row"):
-        train(one)
+        fit(one)
     assert all(torch.equal(value, before[name]) for name, value in one.model.state_dict().items())
     assert not (tmp_path / "best.pt").exists()
 
@@ -153,6 +153,6 @@ def test_one_bad_step_is_survived(tmp_path, monkeypatch):
         return {k: v * float("nan") for k, v in terms.items()} if len(calls) == 2 else terms
 
     monkeypatch.setattr(loop, "objective", sometimes)
-    at = train(job(tmp_path, config()))
+    at = fit(job(tmp_path, config()))
     assert at.epoch == 4
     assert at.bad_steps == 0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.orders.codes import SYSTEMS, icd, icd_of_either_version, normalised_code, prefixed
+from recsys.orders.codes import SYSTEMS, icd, icd_of_either_version, normalised, prefixed
 
 
 @given(st.sampled_from(sorted(SYSTEMS)), st.text(max_size=12))
@@ -41,14 +41,14 @@ def test_every_code_of_a_system_is_taken_as_it_is(system, data):
     ("hydrocodone/acetaminophen", "medication", None),
 ])
 def test_every_way_to_write_a_code_is_one_code(written, kind, code):
-    assert normalised_code(written, kind) == code
-    assert code is None or normalised_code(code, kind) == code
+    assert normalised(written, kind) == code
+    assert code is None or normalised(code, kind) == code
 
 
 @given(st.sampled_from(sorted(SYSTEMS)), st.data())
 def test_normalising_keeps_what_readers_write(system, data):
     code = f"{system}:{data.draw(st.from_regex(SYSTEMS[system], fullmatch=True))}"
-    assert normalised_code(code, "procedure" if system in ("ICD9PROC", "ICD10PCS") else "diagnosis") == code
+    assert normalised(code, "procedure" if system in ("ICD9PROC", "ICD10PCS") else "diagnosis") == code
 
 
 def test_what_collides_as_bare_text_does_not_collide():

@@ -14,7 +14,7 @@ from recsys.cohorts.batches import Histories
 from recsys.cohorts.cohort import Ragged, encode
 from recsys.cohorts.tasks import patient_split
 from recsys.experiments.config import from_json
-from recsys.knowledge.evidence import CodeEvidence, doubly_centred, unit_rows
+from recsys.knowledge.evidence import CodeEvidence, standardised, unit
 from recsys.knowledge.table import Knowledge, with_shuffled_medications
 from recsys.recommenders import pairs
 from recsys.recommenders.pairs import Pairs, eigen, ridge_logistic, strongest_and_total
@@ -27,10 +27,10 @@ def planted(encoded: object, strength: float = 1.5, seed: int = 0) -> CodeEviden
     has = np.hstack(codes)
     given = encoded.codes["medication"].dense(len(encoded.vocabularies["medication"]))  # type: ignore[attr-defined]
     together = (has - has.mean(0)).T @ (given - given.mean(0)) / len(has)
-    table = doubly_centred(together.astype(np.float32), np.ones(has.shape[1], bool), np.ones(given.shape[1], bool))
+    table = standardised(together.astype(np.float32), np.ones(has.shape[1], bool), np.ones(given.shape[1], bool))
     noise = rng.standard_normal((3, *table.shape)).astype(np.float32)
     names = tuple(name for k in ("diagnosis", "procedure") for name in encoded.vocabularies[k].codes)  # type: ignore[attr-defined]
-    return CodeEvidence(names, strength * table + noise, unit_rows(rng.standard_normal((has.shape[1], 8))))
+    return CodeEvidence(names, strength * table + noise, unit(rng.standard_normal((has.shape[1], 8))))
 
 
 def without(visits: Histories, medication: int) -> Histories:
@@ -126,6 +126,41 @@ def test_a_medication_nobody_was_given_is_ranked_by_knowledge_and_not_by_shuffle
         found.append(ranking(scores[0], truth))
         control.append(ranking(scores[1], truth))
     assert np.mean(found) > 0.65 > np.mean(control) + 0.05
+
+
+def closed(visits: Histories, medications: np.ndarray, until: int = 0) -> Histories:
+    """The histories as if these medications could be ordered at the first ``until`` visits only."""
+    available = np.ones((visits.visits, visits.sizes.medication), bool)
+    available[until:, medications] = False
+    rows, values = visits.medication.rows(), visits.medication.values
+    keep = available[rows, values]
+    return replace(visits, medication=Ragged.from_pairs(rows[keep], values[keep], visits.visits), available=available)
+
+
+def test_a_medication_that_could_not_be_ordered_is_ranked_and_its_visits_teach() -> None:
+    encoded = make_encoded(patients=400, rates=(5, 2, 6))
+    knowledge = replace(make_knowledge(encoded, unknown=0), evidence=planted(encoded, strength=0.4))
+    train, validation, test = sides(encoded)
+    hidden = np.argsort(-train.frequency)[1:5]
+    found = {}
+    for until in (0, 120, train.visits - 1):
+        model = fitted(knowledge, closed(train, hidden, until), closed(validation, hidden))
+        assert model.unseen is not None and model.unseen.columns.tolist() == sorted(hidden)
+        score = model.predict_proba(closed(test, hidden))
+        found[until] = np.mean([ranking(score[:, k], test.target()[:, k]) for k in hidden])
+        assert (score[:, hidden].mean(0) > 0.05).all()  # a rate that nobody could be given says nothing
+    assert found[0] > 0.55 and found[train.visits - 1] > found[0] + 0.01 and found[120] > found[0] - 0.02
+
+
+def test_what_is_known_of_unseen_medications_is_stored() -> None:
+    encoded = make_encoded(patients=150, rates=(5, 2, 6))
+    knowledge = replace(make_knowledge(encoded, unknown=0), evidence=planted(encoded))
+    train, validation, test = sides(encoded)
+    hidden = np.argsort(-train.frequency)[1:3]
+    model = fitted(knowledge, closed(train, hidden, 30), closed(validation, hidden))
+    again = Pairs(train.sizes, knowledge, model.config)
+    again.restore({name: tensor.clone() for name, tensor in model.tensors().items()})
+    assert np.allclose(again.predict_proba(test), model.predict_proba(test), atol=2e-3)
 
 
 def test_titles_off_and_vectors_learned_know_nothing_of_codes_and_drugs() -> None:

@@ -7,7 +7,7 @@ from small_cohort import make_encoded, make_knowledge, sides
 from kb.settings import Settings
 from recsys.cohorts.files import save_cohort
 from recsys.experiments.config import from_json
-from recsys.experiments.evaluate import choose_thresholds, evaluate, random_average_precision
+from recsys.experiments.evaluate import choose, evaluate, random_average_precision
 from recsys.experiments.metrics import average_precision
 from recsys.experiments.runs import Data, fit, load_data
 from recsys.experiments.signatures import attention_entropy, signatures, training_signatures
@@ -78,7 +78,7 @@ def test_fragment_attention_that_learns_nothing_is_named():
     fitted = fit(config, Data(encoded, train, validation, test, make_knowledge(encoded)))
     model, last = fitted.recommender, fitted.rows[-1]
     assert 0 < last["attention_entropy"] < 0.98 and attention_entropy(model) < 0.98
-    report = evaluate(model, train, validation, choose_thresholds(model, validation)).report
+    report = evaluate(model, train, validation, choose(model, validation)).report
     assert not any(UNIFORM in line for line in signatures([], report, model))
     assert attention_entropy(RECOMMENDERS["popularity"](train.sizes, make_knowledge(encoded), from_json({}))) is None
 

@@ -14,7 +14,7 @@ from kb.errors import DataError, UsageError
 from kb.settings import load_settings
 from recsys.cohorts.cohort import KINDS, Attribute, Cohort, Vocabulary
 from recsys.cohorts.files import save_cohort
-from recsys.experiments.crossed import difference, gather_tests, holm
+from recsys.experiments.crossed import difference, gather, holm
 from recsys.experiments.studies import (
     ARMS,
     COLD_ARMS,
@@ -22,10 +22,10 @@ from recsys.experiments.studies import (
     beside,
     curve_points,
     folder_of,
-    hold_out_sites,
+    left_out,
     run_study,
     stripped,
-    study_table,
+    table,
     taken,
     verdicts,
 )
@@ -43,7 +43,7 @@ def found(values: np.ndarray, seeds: int = 4, units: int = 30, share: float = 0.
 
 def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
     base = np.random.default_rng(1).random(30)
-    first, second = gather_tests(found(base + 0.1), 30), gather_tests(found(base), 30)
+    first, second = gather(found(base + 0.1), 30), gather(found(base), 30)
     interval = difference(first, second)[0]
     assert interval.low == pytest.approx(0.1) and interval.high == pytest.approx(0.1) and interval.p < 0.01
 
@@ -51,15 +51,15 @@ def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
 def test_seeds_that_test_the_same_patients_again_do_not_make_the_interval_narrow() -> None:
     rng = np.random.default_rng(2)
     noise = rng.standard_normal(30)
-    once = difference(gather_tests(found(noise, seeds=1, share=1.0), 30), gather_tests(found(noise * 0, seeds=1, share=1.0), 30))[0]
-    many = difference(gather_tests(found(noise, seeds=16, share=1.0), 30), gather_tests(found(noise * 0, seeds=16, share=1.0), 30))[0]
+    once = difference(gather(found(noise, seeds=1, share=1.0), 30), gather(found(noise * 0, seeds=1, share=1.0), 30))[0]
+    many = difference(gather(found(noise, seeds=16, share=1.0), 30), gather(found(noise * 0, seeds=16, share=1.0), 30))[0]
     assert many.high - many.low > 0.8 * (once.high - once.low)
 
 
 def test_arms_that_were_tested_on_other_patients_are_not_compared() -> None:
     values = np.ones(30)
     with pytest.raises(DataError, match="not tested on the same"):
-        difference(gather_tests(found(values, seed=0), 30), gather_tests(found(values, seed=1), 30))
+        difference(gather(found(values, seed=0), 30), gather(found(values, seed=1), 30))
 
 
 def test_holm_is_that_of_the_textbook() -> None:
@@ -79,6 +79,21 @@ def test_a_hidden_medication_is_in_no_label_and_no_history_but_the_shots() -> No
     assert np.array_equal(few.target()[:, others], train.target()[:, others])
 
 
+def test_visits_outside_the_shots_say_nothing_of_the_hidden() -> None:
+    train, _, _ = sides(make_encoded(patients=120))
+    hidden = np.argsort(-train.frequency)[:3]
+    few = stripped(train, hidden, 4, np.random.default_rng(0))
+    assert few.available is not None and few.available[:, np.setdiff1d(np.arange(train.sizes.medication), hidden)].all()
+    open_ = few.available[:, hidden]
+    assert (few.target()[:, hidden] <= open_).all() and (open_.sum(0) < len(open_)).all()
+    assert np.array_equal(few.target()[:, hidden] & open_, train.target()[:, hidden] & open_)
+    assert (open_ & ~train.target()[:, hidden]).any()
+    assert not stripped(train, hidden, 0, np.random.default_rng(0)).available[:, hidden].any()  # type: ignore[index]
+    part = taken(few, np.array([1, 5]))
+    rows = np.concatenate([np.arange(few.starts[p], few.starts[p + 1]) for p in (1, 5)])
+    assert np.array_equal(part.available, few.available[rows])
+
+
 def test_some_patients_are_whole_patients() -> None:
     train, _, _ = sides(make_encoded())
     chosen = np.array([0, 3, 4])
@@ -95,13 +110,13 @@ def test_a_hospital_is_on_one_side_only() -> None:
     cohort = make_cohort(patients=90)
     places = np.array([f"hospital {p % 9}" for p in cohort.visit_patient])
     cohort = replace(cohort, attributes={"hospital": Attribute.from_texts(list(places))})
-    split = hold_out_sites(cohort, "hospital", 0)
+    split = left_out(cohort, "hospital", 0)
     of = places[cohort.patient_indptr[:-1]]
     train, validation, test = (set(of[side]) for side in (split.train, split.validation, split.test))
     assert train and validation and test
     assert not (train & test or train & validation or validation & test)
     with pytest.raises(UsageError, match="does not know the ward"):
-        hold_out_sites(cohort, "ward", 0)
+        left_out(cohort, "ward", 0)
 
 
 def test_two_cohorts_beside_one_another_keep_their_codes() -> None:
@@ -141,8 +156,8 @@ def test_a_study_goes_on_where_it_was_and_keeps_its_finds_with_the_patients(
     done.clear()
     again = run_study(study, settings, told=lambda now, total: done.append((now, total)))
     assert done == [(1, 1)]
-    assert study_table(study, again) == study_table(study, first)
-    rows = {(row["point"], row["arm"]): row for row in study_table(study, first)}
+    assert table(study, again) == table(study, first)
+    rows = {(row["point"], row["arm"]): row for row in table(study, first)}
     assert rows["all", "null"]["prauc"] > rows["25", "null"]["prauc"] - 0.05
     assert "prauc − null" in rows["all", "logistic_history"] and rows["all", "null"]["p (Holm)"] is None
     assert verdicts(study, first) == []
@@ -154,5 +169,5 @@ def test_cold_start_needs_no_knowledge_to_run_and_says_nothing_without_an_oracle
     save_cohort(cohort, settings)
     arms = tuple(arm for arm in COLD_ARMS if arm.name == "null")
     study = Study("coldstart", "cold", ("0", "10"), (0, 1), arms, {"vectors": "learned"})
-    rows = study_table(study, run_study(study, settings))
+    rows = table(study, run_study(study, settings))
     assert [row["point"] for row in rows] == ["0", "10"] and all(0 < row["auroc"] < 1 for row in rows)

@@ -69,6 +69,9 @@ WITH fact AS (
     SELECT 'interaction', t.drug_a, t.source, t.a_key, to_jsonb(t) - ARRAY['since', 'artifact'], t.licence_id, t.since, NULL
     FROM mkmed.interaction t
     UNION ALL
+    SELECT 'indication', t.drug_id, t.source, t.record_key, to_jsonb(t) - ARRAY['since', 'artifact'], t.licence_id, t.since, NULL
+    FROM mkmed.indication t
+    UNION ALL
     SELECT 'kg_provenance', NULL, t.source, NULL,
            to_jsonb(t) - ARRAY['since', 'artifact'] || jsonb_build_object('relation', r.name), t.licence_id, t.since, NULL
     FROM mkmed.kg_provenance t JOIN mkmed.kg_relation r ON r.id = t.relation

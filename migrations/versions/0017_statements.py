@@ -1,7 +1,7 @@
 """A history of what graphs stated, and the licences of texts that release 0.1.0 filed, read again.
 
-Revision ID: 0014
-Revises: 0013
+Revision ID: 0017
+Revises: 0016
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from importlib.resources import files
 from alembic import op
 from sqlalchemy import text
 
-revision = "0014"
-down_revision: str | None = "0013"
+revision = "0017"
+down_revision: str | None = "0016"
 branch_labels = None
 depends_on = None
 
@@ -32,14 +32,14 @@ def upgrade() -> None:
     """Keep statements' history; correct licences by the answers that are kept, or close what cannot be read."""
     from kb.sources.pubchem.again import read_licences_again
 
-    _run((files("migrations") / "sql" / "0014_statements.sql").read_text())
+    _run((files("migrations") / "sql" / "0017_statements.sql").read_text())
     read_licences_again(op.get_bind())
 
 
 def downgrade() -> None:
     """Take the history of statements away; the licences stay as they were corrected."""
     op.execute(text("DELETE FROM mkmed.retired WHERE kind = 'kg_provenance'"))
-    _run(_part("0007_views.sql", "CREATE OR REPLACE VIEW mkmed.history", "COMMENT ON VIEW mkmed.history"))
+    _run(_part("0015_indications.sql", "CREATE OR REPLACE VIEW mkmed.history", ";\n") + ";")
     op.execute(text("DROP TRIGGER retire_deleted ON mkmed.kg_provenance"))
     op.execute(text("DROP TRIGGER retire_changed ON mkmed.kg_provenance"))
     _run(_part("0007_retrievals.sql", "CREATE OR REPLACE FUNCTION mkmed.retire()", "-- Secrets and local paths"))

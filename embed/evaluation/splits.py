@@ -1,0 +1,133 @@
+"""What training adds over several splits: trained anew on each, beside rivals that are not trained.
+
+Every split is measured in three columns. ``plain`` is the recipe as it is; in ``class words masked`` no text says a
+therapeutic class (``embed.features.masking``); in ``without treatment edges`` the graph does not know what a drug is
+given for. Rivals get the same inputs. Differences are taken in each split and their interval is over splits
+(Student's t), so it holds the luck of the split and of the training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from embed.config import PretrainConfig, to_json
+from embed.evaluation.intervals import over_seeds
+from embed.evaluation.labels import EvaluationLabels, read_labels
+from embed.evaluation.run import class_rows, indication_rows, interaction_rows, retrieval_rows
+from embed.evaluation.snapshot import EvaluationData
+from embed.evaluation.training import trained
+from embed.features.cache import FeatureCache
+from embed.training.job import pick_device, prepare, take_snapshot, training_rows
+from kb.errors import UsageError
+from kb.files import replace_file
+from kb.output import plain
+from kb.query.read import INDICATIONS
+from kb.settings import Settings
+
+PLAIN, MASKED, UNTREATED = "plain", "class words masked", "without treatment edges"
+COLUMNS = (PLAIN, MASKED, UNTREATED)
+LEVEL = "level_3"
+
+
+def column_config(config: PretrainConfig, column: str) -> PretrainConfig:
+    """The configuration of a column; raises UsageError for one that is not."""
+    if column == MASKED:
+        return dataclasses.replace(config, text=dataclasses.replace(config.text, mask=True))
+    if column == UNTREATED:
+        graph = dataclasses.replace(config.graph, exclude=(*config.graph.exclude, *INDICATIONS))
+        return dataclasses.replace(config, graph=graph)
+    if column != PLAIN:
+        raise UsageError(f"there is no column {column!r}", hint=f"known: {', '.join(COLUMNS)}")
+    return config
+
+
+def evaluate_splits(engine: Engine, settings: Settings, config: PretrainConfig, *, splits: Sequence[int] = range(5),
+                    columns: Sequence[str] = COLUMNS, on_training: Callable[[dict[str, Any]], None] = lambda row: None,
+                    ) -> dict[str, Any]:
+    """Train on every split in every column and measure; nothing is stored in the database.
+
+    The report is also written to ``<home>/runs/splits/splits.json``, after each training.
+    """
+    if len(splits) < 1:
+        raise UsageError("there is no split to train on", hint="--splits 5")
+    configs = {column: column_config(config, column) for column in columns}
+    cache, found, labels = FeatureCache(settings.cache / "features"), [], None
+    report: dict[str, Any] = {}
+    for split in splits:
+        for column, own in configs.items():
+            seeded = dataclasses.replace(own, seed=split, train=dataclasses.replace(own.train, split=split))
+            kept, told, labels = _train(engine, seeded, cache, labels)
+            found.append({"split": split, "column": column, **told, **_measured(kept, seeded, column)})
+            on_training({"split": split, "column": column, **told, **_ours(found[-1]["classes"])})
+            report = {"splits": list(splits), "columns": list(columns), "config": to_json(config),
+                      "trainings": [{k: v for k, v in one.items() if not isinstance(v, list)} for one in found],
+                      **{part: summary(found, part) for part in PARTS}}
+            _write(settings.runs / "splits", report)
+    return report
+
+
+def _train(engine: Engine, config: PretrainConfig, cache: FeatureCache, labels: EvaluationLabels | None,
+           ) -> tuple[EvaluationData, dict[str, Any], EvaluationLabels]:
+    """``(what is measured, facts of the training, labels)`` of one training, whose folder is thrown away."""
+    prepared = prepare(engine, config, cache, pick_device(config.device))
+    labels = labels or read_labels(engine, prepared.corpus.drug_ids)
+    model, at = trained(prepared, config)
+    told = {"epochs": at.epoch, "best_epoch": at.best_epoch, "score": at.best,
+            "train": len(training_rows(prepared, config))}
+    return take_snapshot(config, model, prepared, labels), told, labels
+
+
+def _measured(kept: EvaluationData, config: PretrainConfig, column: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"classes": class_rows(kept, config.loss), "indications": indication_rows(kept)}
+    # Neither knows anything of texts' words or treatments that plain does not tell.
+    return found if column != PLAIN else {**found, "retrieval": retrieval_rows(kept),
+                                          "interactions": interaction_rows(kept)}
+
+
+def _ours(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    return {str(row["drugs"]): round(row[LEVEL], 3) for row in rows if row["ours"]}
+
+
+PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "classes": (("column", "drugs", "vectors"), ("queries", "level_1", "level_2", LEVEL)),
+    "indications": (("column", "vectors"), ("positives", "auroc", "auroc, matched")),
+    "interactions": (("column", "vectors"), ("positives", "auroc", "auroc, matched")),
+    "retrieval": (("from", "to"), ("drugs", "recall@1", "recall@10", "mrr", "chance@10", "lift@10",
+                                   "untrained recall@10")),
+}
+"""What names a row of each part, and its figures; the last but for retrieval is what differences are of."""
+
+
+def summary(found: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:
+    """One row a name: the mean of each figure over splits, and mkmed's lead with its interval."""
+    keys, figures = PARTS[part]
+    grouped: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    ours: dict[tuple[Any, ...], float] = {}
+    for one in found:
+        for row in one.get(part, ()):
+            whole = {**row, "column": one["column"], "split": one["split"]}
+            grouped.setdefault(tuple(str(whole[key]) for key in keys), []).append(whole)
+            if row.get("ours"):
+                ours[(one["split"], *(str(whole[key]) for key in keys[:-1]))] = row[figures[-1]]
+    rows = []
+    for name, members in grouped.items():
+        line: dict[str, Any] = dict(zip(keys, name, strict=True))
+        line |= {"splits": len(members)}
+        line |= {figure: over_seeds([m[figure] for m in members])[0] for figure in figures}
+        gains = [ours[(m["split"], *name[:-1])] - m[figures[-1]] for m in members
+                 if (m["split"], *name[:-1]) in ours and not m.get("ours")]
+        if gains:
+            line["mkmed minus this"], line["low"], line["high"] = over_seeds(gains)
+        rows.append(line)
+    return rows
+
+
+def _write(folder: Path, report: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / "splits.json", json.dumps(plain(report), indent=1), mode=None)

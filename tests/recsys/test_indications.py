@@ -1,0 +1,74 @@
+"""What the graph says a medication is given for: the nearest disease of each diagnosis, and its way into an answer."""
+
+from __future__ import annotations
+
+import numpy as np
+from small_cohort import make_cohort, make_knowledge, sides
+
+from recsys.answers.patient import Patient, Visit
+from recsys.answers.recommend import NO_INDICATION, RecommenderService
+from recsys.cohorts.cohort import KINDS, encode
+from recsys.cohorts.tasks import patient_split
+from recsys.experiments.calibration import Platt
+from recsys.experiments.checkpoint import Trained, load_recommender, save_recommender
+from recsys.experiments.config import from_json
+from recsys.experiments.decode import Decision
+from recsys.knowledge.indications import Indications, KnownIndication, nearest_diseases
+from recsys.registry import RECOMMENDERS
+
+HEART, LUNG, SKIN = np.eye(3, dtype=np.float32)
+
+
+def found() -> Indications:
+    near = (0.8 * HEART + 0.6 * SKIN).astype(np.float32)
+    return nearest_diseases(
+        ("ICD10CM:I50", "ICD10CM:J45", "ICD10CM:Z00"), np.stack([near, LUNG, np.zeros(3, np.float32)]),
+        ("heart failure", "asthma"), np.stack([HEART, LUNG]), [(1, "heart failure"), (2, "asthma"), (2, "heart failure")],
+        ("ATC:C03C", "ATC:R03A", "ATC:X99X"), [(1, 2), (2,), (3,)], {1: "furosemide", 2: "salbutamol", 3: "water"})
+
+
+def test_the_nearest_disease_of_each_diagnosis_is_kept_with_its_drug() -> None:
+    indications = found()
+    assert indications.treating == {"ATC:C03C", "ATC:R03A"}
+    near = indications.nearest("ATC:C03C", {"ICD10CM:I50", "ICD10CM:Z00"})
+    assert near is not None and (near.drug, near.disease) == ("furosemide", "heart failure")
+    assert abs(near.likeness - 0.8) < 1e-6
+    assert indications.nearest("ATC:R03A", {"ICD10CM:J45", "ICD10CM:I50"}).disease == "asthma"  # type: ignore[union-attr]
+    assert indications.nearest("ATC:R03A", {"ICD10CM:Z00"}) is None
+    assert not any(one.medication == "ATC:X99X" for one in indications.found)
+
+
+def test_only_what_a_model_may_name_is_stored_and_it_comes_back() -> None:
+    kept = found().among(("ICD10CM:J45",), ("ATC:R03A",))
+    assert [one.problem for one in kept.found] == ["ICD10CM:J45"] and kept.treating == {"ATC:R03A"}
+    assert "I50" not in str(kept.as_json())
+    again = Indications.from_json(kept.as_json())
+    assert again.treating == kept.treating and again.nearest("ATC:R03A", {"ICD10CM:J45"}) is not None
+
+
+def test_an_answer_says_what_a_medication_is_for_or_that_nothing_is_known(tmp_path: object) -> None:
+    cohort = make_cohort(patients=60)
+    encoded = encode(cohort, patient_split(cohort, 0))
+    train, validation, _ = sides(encoded)
+    model = RECOMMENDERS["popularity"](train.sizes, make_knowledge(encoded), from_json({"recommender": "popularity"}))
+    model.fit(train, validation)
+    names = {kind: encoded.vocabularies[kind].codes for kind in KINDS}
+    first, second = np.argsort(-model.predict_proba(train)[0])[:2].tolist()
+    medications, problem = names["medication"], names["diagnosis"][0]
+    known = Indications((KnownIndication(medications[first], problem, "a drug", "a disease", 0.9),),
+                        frozenset((medications[first], medications[second])))
+    path = tmp_path / "best.pt"  # type: ignore[operator]
+    save_recommender(path, Trained(model, names, Decision(0.0), Platt(), {"task": "stay",
+                                                                          "indications": known.as_json(),
+                                                                          "sets": [[0.9, 0.0], [0.8, 2.0]]}))
+    service = RecommenderService(load_recommender(path))
+    answer = service.recommend(Patient((Visit(diagnosis=(problem,)),)))
+    paths = {one.code: one.path for one in answer.indications}
+    assert paths == {medications[first]: f"a drug treats a disease, as {problem} (), 0.90",
+                     medications[second]: NO_INDICATION}
+    without = service.recommend(Patient((Visit(diagnosis=(names["diagnosis"][1],)),)))
+    assert {one.path for one in without.indications} == {NO_INDICATION}
+    assert [len(one.codes) for one in answer.sets] == [len(medications), 0]
+    assert answer.sets[0].codes[0] == medications[first]
+    told = answer.as_json()
+    assert told["indications"][0]["path"] and told["sets"][0]["coverage"] == 0.9
