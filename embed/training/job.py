@@ -295,7 +295,9 @@ def vectors_of(model: AlignmentModel, prepared: PreparedTraining,
     return store_form(model.names, data.drug_ids, z, fused, present)
 
 
-def take_snapshot(config: PretrainConfig, model: AlignmentModel, prepared: PreparedTraining, labels: EvaluationLabels) -> EvaluationData:
+def take_snapshot(
+    config: PretrainConfig, model: AlignmentModel, prepared: PreparedTraining, labels: EvaluationLabels
+) -> EvaluationData:
     """What the run will be measured on, with the model as training began with it beside it."""
     data, corpus = prepared.inputs.data, prepared.corpus
     side = sides(prepared.split, len(corpus))

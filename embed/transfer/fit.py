@@ -146,7 +146,8 @@ def _target(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: TransferDrugs
 
 
 def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], drugs: TransferDrugs,
-               train: NDArray[np.int64], width: int, names: list[str], encoder: dict[str, Any] | None, notes: dict[str, Any]) -> TransferHead:
+               train: NDArray[np.int64], width: int, names: list[str], encoder: dict[str, Any] | None,
+               notes: dict[str, Any]) -> TransferHead:
     """The head with its wide vector, fitted on what the training drugs look like when each is left out."""
     some = train[:LANDMARKS]
     tanimoto = _tanimoto_components(kernel)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,9 +25,11 @@ from kb.graph.link import count_forms
 from kb.graph.load import DescribedRelation, GraphCounts, encode_rows, is_loaded, load_triples, relink
 from kb.identity.identifiers import Identifier
 from kb.ingest.records import Document, DrugRecord, RecordBatch
+from kb.ingest.retract import remove_named
 from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
 from kb.ledger.verify import verify
+from kb.query.snapshot import cite, diff, take_snapshot
 from kb.schema.graph import kg_triple
 
 RELATIONS = {name: DescribedRelation(name, "Gene", "Biological Process", "test", "CC0-1.0") for name in ("GpBP", "DDI", "r")}
@@ -308,7 +311,7 @@ from kb.db.address import parse_url
 from kb.db.engine import engine_for
 from kb.graph import load as graph
 from kb.graph import tables as graph_tables
-from kb.graph.load import Relation, encode_rows, load_triples
+from kb.graph.load import DescribedRelation, encode_rows, load_triples
 sys.path.insert(0, sys.argv[2])
 from test_graph import document, run
 graph_tables.REBUILD_FROM = 1
@@ -320,7 +323,7 @@ def pause(*arguments, **options):
     return original(*arguments, **options)
 setattr(graph if stop in ("relink", "_write_step") else graph_tables, stop, pause)
 rows = [(f"Gene::{i}", "r", f"Gene::{i + 1}") for i in range(2000)]
-relations = {"r": Relation("r", "Gene", "Gene", "test", "CC0-1.0")}
+relations = {"r": DescribedRelation("r", "Gene", "Gene", "test", "CC0-1.0")}
 with engine_for(parse_url(sys.argv[1])).begin() as connection:
     load_triples(connection, run(connection), document("two", b"z"), encode_rows(rows), relations)
 """
@@ -335,3 +338,29 @@ def test_a_kill_leaves_the_old_graph(engine: Engine, stop: str) -> None:
         assert child.stdout is not None and child.stdout.readline() == "here\n"
         child.send_signal(signal.SIGKILL)
     assert everything(engine) == before
+
+
+def test_a_graph_is_removed_at_one_stroke_and_what_it_stated_stays_history(engine: Engine) -> None:
+    triples = sorted({row for row in TRIPLES if "Gene::" not in row})
+    load(engine, "one", triples, b"1")
+    load(engine, "two", triples[:2], b"2")
+    with engine.begin() as connection:
+        take_snapshot(connection, "both")
+    (removed,) = remove_named(engine, source="one")
+    assert removed["triples"] == len(triples)
+    with engine.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM kg_triple")) == 2
+        assert connection.scalar(text("SELECT count(*) FROM kg_entity")) == len({e for h, _, t in triples[:2] for e in (h, t)})
+        kept = "SELECT fact ->> 'relation', (fact ->> 'triples')::int, until IS NULL FROM mkmed.history WHERE kind = 'kg_provenance'"
+        stated = sorted(tuple(row) for row in connection.execute(text(f"{kept} AND source = 'one'")))
+        count = Counter(relation for _, relation, _ in triples)
+        assert stated == sorted((name, n, False) for name, n in count.items())
+        assert {row[2] for row in connection.execute(text(f"{kept} AND source = 'two'"))} == {True}
+        take_snapshot(connection, "one-less")
+        gone = [(c["change"], c["kind"], c["source"]) for c in diff(connection, "both", "one-less")]
+        assert gone == [("-", "kg_provenance", "one")]
+        assert [check for check in verify(connection) if check.broken] == []
+    load(engine, "one", triples, b"1")
+    with engine.begin() as connection:
+        cited = cite(connection)
+        assert cited is not None and cited["snapshot"] == "both", "the same facts are the same release"
