@@ -79,8 +79,12 @@ TABLES: dict[str, ExportedTable] = {
     "availability": ExportedTable("availability", "drug_id, modality, source", indexes=("drug_id",)),
     "provenance": ExportedTable("provenance", "drug_id, modality, source", indexes=("drug_id",)),
     "sources": ExportedTable("sources", "name", key=("name",)),
+    "vectors": ExportedTable("drug_vector", "drug_id", "drug_id, run_id, rests_on, embedding::real[] AS embedding",
+                     key=("drug_id",)),
     "licences": ExportedTable("licences", "id", key=("id",), licences="SELECT id FROM mkmed.licences"),
 }
+ON_REQUEST = ("vectors",)
+"""Tables that an export has only when it is asked for them: vectors are made of whatever the run was trained on."""
 REFERENCES = {"drug_id": ("drugs", "drug_id"), "drug_a": ("drugs", "drug_id"), "drug_b": ("drugs", "drug_id"),
               "licence_id": ("licences", "id")}
 """Columns that point to a row of another table, in whichever table they stand."""
@@ -138,7 +142,8 @@ def _wanted(tables: Sequence[str] | None, form: ExportFormat) -> list[str]:
         if tables is not None and list(tables) != ["conformers"]:
             raise UsageError("an SDF has the conformers alone", hint="leave --table out, or choose another --as")
         return ["conformers"]
-    return list(dict.fromkeys([*(TABLES if tables is None else tables), "licences"]))
+    usual = [name for name in TABLES if name not in ON_REQUEST]
+    return list(dict.fromkeys([*(usual if tables is None else tables), "licences"]))
 
 
 @dataclass(frozen=True, slots=True)
