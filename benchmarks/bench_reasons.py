@@ -27,7 +27,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from kb import output
 from kb.db.engine import open_engine
 from kb.names.lexicon import read_lexicon
-from kb.names.words import canonical, without_salt
+from kb.names.words import canonical_name, without_salt
 from kb.query import read
 
 MISSING = {"", "55555", "77777", "99999"}
@@ -105,7 +105,7 @@ def ingredients(medication: str, meanings: dict, base: Callable[[int], int]) -> 
     """The drugs that the row names."""
     found: set[int] = set()
     for part in medication.split(";"):
-        name = canonical(SITES.sub("", part.strip().lower()))
+        name = canonical_name(SITES.sub("", part.strip().lower()))
         meaning = meanings.get(name) or meanings.get(without_salt(name))
         if meaning is not None:
             found |= {base(drug) for drug in meaning.drugs}

@@ -20,7 +20,7 @@ from kb.errors import Ambiguous, NotFound
 from kb.identity.identifiers import NAMESPACES, Identifier, near_namespace
 from kb.modalities import MODALITIES
 from kb.names.tables import generic_of
-from kb.names.words import canonical
+from kb.names.words import canonical_name
 from kb.normalise import tidy
 from kb.schema.graph import atc_class, drug_atc, drug_entity, indication, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier
@@ -115,7 +115,7 @@ class Availability:
 
 
 @dataclass(frozen=True, slots=True)
-class Interactions:
+class InteractionRows:
     """Drug–drug interactions; ``drug_a`` < ``drug_b``; severity and text are the provider's own words, or empty."""
 
     drug_a: Ids
@@ -329,14 +329,14 @@ def atc_classes(connection: Connection) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in connection.execute(query)]
 
 
-def interactions(connection: Connection) -> Interactions:
+def interactions(connection: Connection) -> InteractionRows:
     """Every interaction, once a pair and provider."""
     i = interaction.c
     rows = connection.execute(
         select(i.drug_a, i.drug_b, i.severity, i.provider, i.licence_id, i.description)
         .order_by(i.drug_a, i.drug_b, i.provider, i.source)
     ).all()
-    return Interactions(
+    return InteractionRows(
         np.asarray([r[0] for r in rows], np.int64),
         np.asarray([r[1] for r in rows], np.int64),
         [r[2] or "" for r in rows],
@@ -422,7 +422,7 @@ def find_drug(connection: Connection, wanted: str) -> int:
     if ion is not None:
         return ion
     generic = generic_of(wanted)
-    if len(generic) == 1 and canonical(generic[0]) != canonical(wanted):
+    if len(generic) == 1 and canonical_name(generic[0]) != canonical_name(wanted):
         return find_drug(connection, generic[0])
     if len(generic) > 1:
         raise NotFound(f"{wanted!r} is no single drug but {' with '.join(generic)}", hint="ask for one of them")
@@ -484,7 +484,7 @@ class Counts:
     triples: int
 
 
-def counts(connection: Connection) -> Counts:
+def count_rows(connection: Connection) -> Counts:
     """The numbers of drugs, payloads and triples, without reading any."""
     row = connection.execute(
         text("""
