@@ -13,7 +13,7 @@ from embed.features.cache import FeatureCache
 from embed.source import Corpus
 from embed.training.inputs import Inputs
 from embed.transfer import molecules
-from embed.transfer.fit import Drugs, Truth, fit_head
+from embed.transfer.fit import TransferDrugs, Truth, fit_head
 from embed.transfer.head import TransferHead
 from kb.errors import ConfigError
 from kb.output import say
@@ -21,8 +21,11 @@ from kb.output import say
 BITS = 2048
 
 
-def chosen_encoder(config: TransferConfig) -> dict[str, Any] | None:
-    """The identity of MiniMol where it is wanted and there; raises ConfigError where it is wanted and not there."""
+def chosen_encoder(config: TransferConfig, *, tell: bool = False) -> dict[str, Any] | None:
+    """The identity of MiniMol where it is wanted and there; raises ConfigError where it is wanted and not there.
+
+    With ``tell`` it is said that a run goes without.
+    """
     if config.encoder not in ("auto", "minimol", "none"):
         raise ConfigError(f"transfer.encoder is {config.encoder!r}", hint="one of: auto, minimol, none")
     if config.encoder == "none" or not config.width:
@@ -31,7 +34,8 @@ def chosen_encoder(config: TransferConfig) -> dict[str, Any] | None:
         return minimol.identity()
     if config.encoder == "minimol":
         raise ConfigError("transfer.encoder is minimol, which is not installed", hint=minimol.INSTALL)
-    say(f"MiniMol is not installed: unseen molecules are compared without it ({minimol.INSTALL})")
+    if tell:
+        say(f"MiniMol is not installed: unseen molecules are compared without it ({minimol.INSTALL})")
     return None
 
 
@@ -45,7 +49,7 @@ def take_head(corpus: Corpus, inputs: Inputs, fused: NDArray[np.float32], side: 
     read, found = molecules.read([corpus.smiles[row] or "" for row in rows], cache, bits=BITS,
                                  network=encoder is not None)
     rows = rows[read]
-    drugs = Drugs(found, inputs.data.group.cpu().numpy()[rows], [corpus.names[row] for row in rows], side[rows])
+    drugs = TransferDrugs(found, inputs.data.group.cpu().numpy()[rows], [corpus.names[row] for row in rows], side[rows])
     truths: dict[str, Truth] = {}
     for name in ("text", "graph"):
         if name in inputs.raw:
