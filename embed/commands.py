@@ -231,18 +231,24 @@ def import_(file: Annotated[Path, typer.Argument(help="What mkmed embed export w
 
 
 @app.command(epilog="Example: mkmed embed runs")
-def runs(form: FormatOption = Format.table) -> None:
+def runs(
+    columns: Annotated[str, typer.Option(help="Names with commas between.")] = "",
+    sort: Annotated[str, typer.Option(help="By this column; -name has the largest first.")] = "",
+    where: Annotated[list[str] | None, typer.Option(help="Only runs with name=value, also != < <= > >=.")] = None,
+    form: FormatOption = Format.table,
+) -> None:
     """List the embedding runs, newest first; one of them is published."""
     from embed.runs.store import list_runs
     from kb.db.engine import open_engine
+    from kb.listing import arrange, shortened
 
     with open_engine().connect() as connection:
         rows = list_runs(connection)
     for row in rows:
         row["score"] = (row["metrics"] or {}).get("score")
-    output.emit(
-        rows, form, columns=("run_id", "name", "published", "width", "precision", "drugs", "score", "created_at")
-    )
+    usual = ("run_id", "name", "published", "width", "precision", "drugs", "score", "created_at")
+    rows, shown = arrange(rows, usual, columns=columns, sort=sort, where=where or ())
+    output.emit(shortened(rows, "run_id") if form is Format.table else rows, form, columns=shown)
 
 
 @app.command(epilog="Example: mkmed embed publish 4f1c")

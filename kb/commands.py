@@ -90,6 +90,33 @@ def ingest(
     output.emit([row], form)
 
 
+@app.command(epilog="Example: mkmed kb build --recipe recipe.toml --card card")
+def build(
+    recipe: Annotated[Path, typer.Option(help="TOML file that names the sources, their files and options in order.")],
+    card: Annotated[
+        Path | None, typer.Option(help="Folder for the data card, card.md and card.json; else it is printed.")
+    ] = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """Build the knowledge base that a recipe describes; the same files give the same release."""
+    from kb.db.engine import open_engine
+    from kb.files import replace_file
+    from kb.ingest.engine import ingest as run_ingest
+    from kb.recipe import as_json, as_markdown, read_recipe
+    from kb.recipe import build as run_build
+    from kb.settings import load_settings
+
+    settings, plan_ = load_settings(), read_recipe(recipe)
+    found = run_build(open_engine(settings), settings, plan_, run_ingest)
+    if card is not None:
+        card.mkdir(parents=True, exist_ok=True)
+        replace_file(card / "card.md", as_markdown(found), mode=None)
+        replace_file(card / "card.json", as_json(found), mode=None)
+        output.emit([{"release": found["release"], "drugs": found["drugs"], "card": str(card / "card.md")}], form)
+    else:
+        output.write(as_json(found) if form is Format.json else as_markdown(found))
+
+
 def _source(name: str | None, plugin: str | None) -> Source:
     """The source that was asked for, by name or as a file's class."""
     from kb.registry import load_file

@@ -107,6 +107,10 @@ _KNOWN = (
     Licence("LicenseRef-DRKG-bibliography", "DRKG bibliography: non-commercial use", "non-commercial", _DRKG),
     Licence("LicenseRef-DRKG-unknown", "Not one of DRKG's relations: licence not known", "unknown", _DRKG),
     Licence("LicenseRef-Hetionet", "Hetionet within DRKG: mixed, by upstream source", "unknown", "https://het.io/"),
+    Licence("LicenseRef-PrimeKG", "PrimeKG: mixed, by upstream source", "unknown",
+            "https://github.com/mims-harvard/PrimeKG"),
+    Licence("LicenseRef-DrugBank", "DrugBank: the user's own licence, not to be passed on", "restricted",
+            "https://go.drugbank.com/legal/terms_of_use"),
     # DGIdb passes on what its sources give, each under terms of its own, which the edges do not say.
     Licence("LicenseRef-DGIdb", "DGIdb: mixed, by upstream source", "unknown", "https://www.dgidb.org/downloads",
             "DGIdb, Washington University"),

@@ -346,13 +346,59 @@ def reproduce(
     output.emit(comparison.comparison_rows(settings, engine, wanted), output_form, title=comparison.TITLE)
 
 
-@app.command(epilog="Example: mkmed recsys runs --format json")
-def runs(form: FormatOption = Format.table) -> None:
-    """List the recommender runs on this disk, newest first."""
-    from kb.settings import load_settings
-    from recsys.experiments.run_folders import list_run_folders
+@app.command(epilog="Example: mkmed recsys score --cohort mimic4 --out scores.parquet   ·   "
+                    "mkmed recsys score --in patients.ndjson --out scores.parquet")
+def score(
+    out: Annotated[Path, typer.Option("--out", help="The Parquet file to write; only you can read it.")],
+    cohort: Annotated[str | None, typer.Option(help="A prepared cohort: each patient's last visit.")] = None,
+    source: Annotated[Path | None, typer.Option("--in", help="One patient a line, as --visit of recommend takes one, "
+                                                              "with an id.")] = None,
+    run: RunOption = "",
+    min_coverage: Annotated[float, typer.Option(min=0, max=1, help="The share of codes that must be understood."
+                                                )] = 0.5,
+    form: FormatOption = Format.table,
+) -> None:
+    """Write the recommendations for many patients; a line that is no patient has a row that says why, exit 3."""
+    from dataclasses import asdict
 
-    output.emit(list_run_folders(load_settings()), form)
+    from kb.settings import load_settings
+    from recsys.answers import score as scoring
+    from recsys.answers.recommend import RecommenderService
+    from recsys.cohorts.files import load_cohort
+
+    if (cohort is None) == (source is None):
+        raise UsageError("give either --cohort or --in", hint="mkmed recsys score --cohort NAME --out scores.parquet")
+    settings = load_settings()
+    asked = scoring.from_lines(source) if source else scoring.from_cohort(load_cohort(str(cohort), settings))
+    done = scoring.score(RecommenderService.open(settings, run), asked, out, min_coverage=min_coverage)
+    output.emit([{**asdict(done), "file": out}], form)
+    scoring.raise_if_incomplete(done)
+
+
+@app.command(epilog="Example: mkmed recsys runs --where recommender=mkmed --sort=-jaccard --columns run,jaccard,f1")
+def runs(
+    columns: Annotated[str, typer.Option(help="Names with commas between: any setting or metric.")] = "",
+    sort: Annotated[str, typer.Option(help="By this column; -name has the largest first.")] = "",
+    where: Annotated[list[str] | None, typer.Option(help="Only runs with name=value, also != < <= > >=; may be "
+                                                         "repeated.")] = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """List the recommender runs on this disk, newest first; a beginning of an id names a run everywhere."""
+    from kb.listing import arrange, shortened
+    from kb.settings import load_settings
+    from recsys.experiments.run_folders import RUN_COLUMNS, list_run_folders
+
+    rows, shown = arrange(list_run_folders(load_settings()), RUN_COLUMNS, columns=columns, sort=sort, where=where or ())
+    output.emit(shortened(rows, "run") if form is Format.table else rows, form, columns=shown)
+
+
+@app.command(epilog="Example: mkmed recsys formats")
+def formats(form: FormatOption = Format.table) -> None:
+    """List the EHR formats that can be read, with the options that each takes."""
+    from recsys.formats import FORMATS
+
+    output.emit([{"format": name, "what": _first_line(found), "options": ", ".join(getattr(found, "options", ()))}
+                 for name, found in FORMATS.items()], form)
 
 
 @app.command(epilog="Example: mkmed recsys cohorts")

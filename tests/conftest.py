@@ -130,6 +130,12 @@ def fresh_database(server: Server) -> Iterator[Engine]:
 
 
 @pytest.fixture
+def another_database(server: Server) -> Iterator[Engine]:
+    """A second one, for what must come out the same twice."""
+    yield from _fresh(server)
+
+
+@pytest.fixture
 def empty_database(server: Server) -> Iterator[Engine]:
     """An Engine on a database of this one test's own, without any migration."""
     yield from _fresh(server, "template0")

@@ -35,6 +35,7 @@ from kb.ingest.records import (
     Document,
     DrugRecord,
     ImageRecord,
+    IndicationRecord,
     InteractionRecord,
     Name,
     Outcome,
@@ -94,6 +95,9 @@ def facts(source: str, licence: str, mark: str, of: str, *, is_open: bool) -> Ba
         atc_classes=[AtcClassRecord(ATC[mark][:3], f"{word}-class", paper("classes"))],
         interactions=[InteractionRecord(of, other, paper("pair"), f"{word}-says", licence, f"{word}-severe",
                                         f"{word}-described")],
+        indications=[IndicationRecord(of, paper("use"), f"{word}-says", licence, f"{word}-disease", "contraindication",
+                                      (f"mesh:{word}",), (f"{word}-code",), "table", 4, f"{word}-evidence",
+                                      f"https://example.org/{word}-reference")],
         outcomes=[Outcome(of, "graph", State.failed, error=f"{word}-error")],
     )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 import subprocess
@@ -33,6 +34,7 @@ from kb.db.reading import open_reading
 from kb.errors import DatabaseError, UsageError
 from kb.ingest.runs import start_run
 from kb.query.find import bring_up_to_date
+from mkmed.explorer import files
 from mkmed.places import settings_of
 from mkmed.serve import cds
 from mkmed.serve.answers import Answers
@@ -89,7 +91,7 @@ def test_every_route_keeps_to_its_description(answers: Answers) -> None:
             case.call_and_validate(excluded_checks=[positive_data_acceptance])  # no schema says what a SMILES is
 
         check()
-    assert tried == 12
+    assert tried == 16
 
 
 def test_answers_are_those_of_the_api(client: TestClient) -> None:
@@ -124,6 +126,37 @@ def test_recommendations(client: TestClient, answers: Answers) -> None:
     assert client.post("/api/recommend", json={"patients": [{"visits": []}]}).status_code == 400
     assert client.post("/api/recommend", json={"patients": [patient] * 101}).status_code == 422
     assert client.post("/api/encode", json={}).status_code == 400
+
+
+def test_the_explorer_asks_this_service_alone(client: TestClient, answers: Answers) -> None:
+    for path, (name, kind) in files.FILES.items():
+        answer = client.get(path)
+        assert answer.status_code == 200 and answer.headers["content-type"] == kind
+        assert answer.headers["content-security-policy"] == files.POLICY and answer.headers["x-content-type-options"] == "nosniff"
+        if not name.startswith("vendor/"):
+            assert not re.search(r"https?://", answer.text), name
+    for name, sha256 in files.VENDORED.items():
+        assert hashlib.sha256((files.FOLDER / name).read_bytes()).hexdigest() == sha256
+    page, script = client.get("/").text, client.get("/explorer/explorer.js").text
+    assert "<script>" not in page and " onclick" not in page, "the policy permits no script within the page"
+    ids = set(re.findall(r'id="([\w-]+)"', page))
+    assert set(re.findall(r'\$\("([\w-]+)"\)', script)) <= ids
+    asked = {path.split("?")[0] for path in re.findall(r'"(/api/[\w-]+)"', script)}
+    assert asked <= set(client.get("/openapi.json").json()["paths"])
+
+
+def test_what_the_explorer_shows(client: TestClient, answers: Answers) -> None:
+    metformin = client.get("/api/search", params={"q": "metformin"}).json()[0]["drug_id"]
+    card = client.get("/api/card", params={"id": metformin}).json()
+    assert card["picture"].startswith("<svg") and card["texts"][0]["provider"] == "Hand book"
+    assert {cell["state"] for cell in card["availability"]} == {"present"}
+    assert client.get("/api/neighbours", params={"drug": card["handle"], "k": 1}).status_code == 200
+    assert client.get("/api/card", params={"id": 10**9}).status_code == 404
+    points = client.get("/api/map").json()
+    assert len(points) == len(DRUGS) and all(0 <= x <= 1 and 0 <= y <= 1 for _, _, x, y, *_ in points)
+    assert sum(row["drugs"] for row in client.get("/api/buckets").json()) == len(DRUGS)
+    code = answers.recommender.vocabularies["diagnosis"].codes[0]
+    assert client.get("/api/codes", params={"q": code, "k": 1}).json()[0]["code"] == code
 
 
 def test_limits(answers: Answers) -> None:

@@ -53,4 +53,5 @@ def take_head(corpus: Corpus, inputs: Inputs, fused: NDArray[np.float32], side: 
             at = place[rows]
             truths[name] = (np.where((at >= 0)[:, None], matrix[at.clip(min=0)], 0).astype(np.float32), at >= 0)
     truths["fused"] = (fused[rows], np.linalg.norm(fused[rows], axis=1) > 0)
-    return fit_head(drugs, truths, width=config.width, encoder=encoder, seed=seed, penalty=config.penalty or None)
+    return fit_head(drugs, truths, width=config.width, encoder=encoder, seed=seed, penalty=config.penalty or None,
+                    compared=config.landmarks)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, eigh
 from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.extmath import randomized_svd
 
@@ -20,8 +20,8 @@ from embed.transfer.molecules import Matrix, Molecules
 PENALTIES = (0.1, 0.3, 1.0)
 LEAST = 20
 """Training drugs that a target has at least."""
-LANDMARKS = 4_000
-"""Training drugs that molecules are compared with at most; of more, as many are drawn (subset of regressors)."""
+MOST = 4_000
+"""Training drugs that the wide vector is fitted on at most."""
 TANIMOTO_COMPONENTS = 512
 NONE = np.empty((1, 0), np.float32)
 TELLING = ("text", "graph")
@@ -78,11 +78,12 @@ def solve(kernel: Matrix, truth: Matrix, rows: NDArray[np.int64], landmarks: NDA
 
 
 def fit_head(drugs: Drugs, truths: Mapping[str, Truth], *, width: int, encoder: dict[str, Any] | None,
-             seed: int = 0, penalty: float | None = None) -> TransferHead | None:
+             seed: int = 0, penalty: float | None = None, compared: int = MOST) -> TransferHead | None:
     """The head of a run, or None where no kind of vector has ``LEAST`` training drugs with a structure.
 
     ``truths`` maps a kind to ``(vectors (N, D), known (N,))``. Without ``penalty`` the one is taken under which
-    validation drugs are found best.
+    validation drugs are found best. Molecules are compared with at most ``compared`` training drugs; of more, as many
+    are drawn.
     """
     train = np.flatnonzero(drugs.side == 0)
     usable = {name: (unit(matrix), known) for name, (matrix, known) in truths.items()
@@ -90,8 +91,8 @@ def fit_head(drugs: Drugs, truths: Mapping[str, Truth], *, width: int, encoder: 
     if not usable:
         return None
     landmarks = train
-    if len(train) > LANDMARKS:
-        landmarks = np.sort(np.random.default_rng(seed).permutation(train)[:LANDMARKS])
+    if len(train) > compared:
+        landmarks = np.sort(np.random.default_rng(seed).permutation(train)[:compared])
     kernel = fit_kernel(drugs.molecules.take(landmarks))
     similarity = kernel(drugs.molecules)
     telling = [name for name in TELLING if name in usable] or list(usable)
@@ -148,7 +149,7 @@ def _target(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: Drugs) -> Tar
 def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], drugs: Drugs, train: NDArray[np.int64],
                width: int, names: list[str], encoder: dict[str, Any] | None, notes: dict[str, Any]) -> TransferHead:
     """The head with its wide vector, fitted on what the training drugs look like when each is left out."""
-    some = train[:LANDMARKS]
+    some = train[:MOST]
     tanimoto = _tanimoto_components(kernel)
     parts = ["tanimoto", *(["network"] if kernel.network is not None else []), *telling]
     draft = TransferHead(kernel, targets, Wide(tanimoto, [], {}, {}, NONE[0], NONE), names, encoder,
@@ -179,9 +180,9 @@ def _left_out(head: TransferHead, molecules: Molecules) -> dict[str, Matrix]:
 def _tanimoto_components(kernel: Kernel) -> Matrix:
     """(m, r): from Tanimoto similarities to the landmarks to coordinates whose products are these similarities."""
     own = bit_tanimoto(kernel.landmarks.counts, kernel.landmarks.counts)
-    values, basis = np.linalg.eigh(own.astype(np.float64))
-    order = np.argsort(-values)[:TANIMOTO_COMPONENTS]
-    order = order[values[order] > 1e-6]
+    first = max(0, len(own) - TANIMOTO_COMPONENTS)
+    values, basis = eigh(own.astype(np.float64), subset_by_index=(first, len(own) - 1))
+    order = np.flatnonzero(values > 1e-6)[::-1]
     out: Matrix = (basis[:, order] / np.sqrt(values[order])).astype(np.float32)
     return out
 

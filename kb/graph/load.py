@@ -20,6 +20,7 @@ from kb.graph.encode import CodedTriples, TripleCounts, encode_rows, encode_tabl
 from kb.graph.link import LinkCounts, count_forms, relink
 from kb.graph.names import DRUG_TYPES, identifier_of, values
 from kb.graph.tables import Relation, write_entities, write_relations, write_triples
+from kb.graph.words import EdgeNote, Triple, write_notes, write_words
 from kb.ingest.records import Batch, Document
 from kb.ingest.write import write_batch
 from kb.ledger.cells import write_lookup
@@ -73,13 +74,14 @@ def load_triples(
     labels: Mapping[str, str] | None = None,
     labelled: Document | None = None,
     complete: bool = True,
+    notes: Mapping[Triple, EdgeNote] | None = None,
 ) -> GraphCounts:
     """What was loaded, in the caller's transaction (which should hold no identities yet).
 
     ``document`` is the file (its ``source`` and the relations' licences must be registered); ``relations`` describes
     every relation by name; ``labels`` are people's names of entities, from ``labelled`` if not from the same file.
     ``complete`` says that the file is all of its
-    source's graph, so that a drug that is not in it is known to be absent.
+    source's graph, so that a drug that is not in it is known to be absent. ``notes`` are what it says of single edges.
     """
     missing = [name for name in triples.relation_names if name not in relations]
     if missing:
@@ -90,6 +92,9 @@ def load_triples(
     entity_ids = write_entities(connection, triples.entities, labels or {}, labelled)
     relation_ids = write_relations(connection, triples, relations)
     new = write_triples(connection, triples, relations, document, entity_ids, relation_ids)
+    write_words(connection)
+    if notes:
+        write_notes(connection, document, notes)
     _write_step(connection, run_id, document, triples, complete)
     links = relink(connection, run_id)
     return GraphCounts(triples.counts, len(triples.entities), len(triples.relation_names), new, links)

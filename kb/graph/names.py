@@ -30,12 +30,14 @@ _PREFIXED = {
     "drugbank": "drugbank",
     "db": "drugbank",
     "chembl": "chembl",
+    "chembl.compound": "chembl",
     "cas": "cas",
     "mesh": "mesh",
     "inchikey": "inchikey",
     "hmdb": "hmdb",
     "zinc": "zinc",
     "molport": "molport",
+    "rxcui": "rxcui",
     "bindingdb": "bindingdb",
 }
 """Prefixes in entity ids, lower-cased, and their namespace. That ``pubchem:`` means CIDs and not SIDs is not written

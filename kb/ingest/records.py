@@ -173,6 +173,33 @@ class InteractionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class IndicationRecord:
+    """What a drug is or must not be given for; ``kind`` is one of ``kb.schema.graph.INDICATION_KINDS``.
+
+    ``disease_ids`` are ``namespace:value``, ``icd10`` codes of ICD-10-CM without the dot, and ``icd10_by`` says what
+    gave them. ``phase`` is that of the trials, 4 for what is approved.
+    """
+
+    drug: DrugRef
+    document: Document
+    provider: str
+    licence: str
+    disease: str
+    kind: str = "indication"
+    disease_ids: tuple[str, ...] = ()
+    icd10: tuple[str, ...] = ()
+    icd10_by: str | None = None
+    phase: float | None = None
+    evidence: str | None = None
+    reference: str | None = None
+
+    @property
+    def disease_key(self) -> str:
+        """What tells two diseases of one provider apart: the first id, or the name in small letters."""
+        return self.disease_ids[0] if self.disease_ids else " ".join(self.disease.lower().split())
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a cell without data: absent (with evidence), failed, rejected or withheld (with the error)."""
 
@@ -195,14 +222,18 @@ class Outcome:
             raise ValueError("present is written with its data, not as an outcome")
 
 
-Record = DrugRecord | ImageRecord | TextRecord | ConformerRecord | PropertyRecord | AtcRecord | InteractionRecord
+Record = (
+    DrugRecord | ImageRecord | TextRecord | ConformerRecord | PropertyRecord | AtcRecord | InteractionRecord
+    | IndicationRecord
+)
 
 
 @dataclass(slots=True)
 class Batch:
     """Everything that one transaction writes; ``requests`` counts what was asked of the network.
 
-    ``whole`` says that the ATC codes and interactions are all that the source says: others of it are taken back.
+    ``whole`` says that the ATC codes, interactions and indications are all that the source says: others of it are taken
+    back.
     ``anew`` are keys of records that are new versions of stored ones: what their source said of them before is taken
     back first.
     """
@@ -212,6 +243,7 @@ class Batch:
     atc: list[AtcRecord] = field(default_factory=list)
     atc_classes: list[AtcClassRecord] = field(default_factory=list)
     interactions: list[InteractionRecord] = field(default_factory=list)
+    indications: list[IndicationRecord] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     requests: int = 0
@@ -219,5 +251,5 @@ class Batch:
     anew: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
-        facts = len(self.atc) + len(self.atc_classes) + len(self.interactions)
+        facts = len(self.atc) + len(self.atc_classes) + len(self.interactions) + len(self.indications)
         return len(self.drugs) + len(self.payloads) + facts + len(self.outcomes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, delete, func, null, select, true, tuple_, update
+from sqlalchemy import Connection, delete, func, null, select, true, update
 
 from kb.db.many import among
 from kb.ledger.cells import CellWrite, stale
@@ -57,7 +57,7 @@ def forget(
             place = (
                 table.c.drug_id, func.coalesce(table.c.record_source, ""), func.coalesce(table.c.record_key, "")
             )
-            again = tuple_(*place, table.c.artifact).not_in(stays) if stays else true()
+            again = ~among((*place, table.c.artifact), stays) if stays else true()
             connection.execute(delete(table).where(table.c.source == source, among(place, gone), again))
     connection.execute(
         update(cell)

@@ -24,7 +24,7 @@ from kb.schema.ledger import cell, lookup
 from kb.schema.ledger import source as sources
 
 SLICE = 2000
-HUNG = ("image", "text", "conformer", "property_set", "drug_atc", "cell")
+HUNG = ("image", "text", "conformer", "property_set", "drug_atc", "indication", "cell")
 
 _REHANG = """
 UPDATE mkmed.{table} t SET record_source = o.source, record_key = o.key
@@ -57,6 +57,7 @@ WHERE t.source <> w.s
 _SAME = {
     "text": "AND x.provider = t.provider AND x.content_sha256 = t.content_sha256",
     "drug_atc": "AND x.code = t.code",
+    "indication": "AND x.provider = t.provider AND x.kind = t.kind AND x.disease_key = t.disease_key",
     "cell": "AND x.modality = t.modality",
 }
 
@@ -114,7 +115,7 @@ def remove_source(connection: Connection, run_id: uuid.UUID, source: str) -> dic
     """How much of a source was taken out: ``records``, ``facts`` said of others' records, ``triples``, ``lookups``."""
     connection.execute(select(func.pg_advisory_xact_lock(IDENTITY_LOCK)))
     counts = {"records": 0, "facts": 0, "triples": _remove_triples(connection, source)}
-    for table in ("image", "text", "conformer", "property_set", "drug_atc", "interaction"):
+    for table in ("image", "text", "conformer", "property_set", "drug_atc", "interaction", "indication"):
         counts["facts"] += connection.execute(
             text(f"DELETE FROM mkmed.{table} WHERE source = :source"), {"source": source}  # noqa: S608
         ).rowcount

@@ -12,10 +12,10 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select, tuple_
+from sqlalchemy import Connection, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
-from kb.db.many import insert_many
+from kb.db.many import among, insert_many
 from kb.db.redact import public_url
 from kb.errors import DataError
 from kb.identity.apply import register_drugs
@@ -37,7 +37,7 @@ from kb.ingest.refresh import PAYLOADS, forget
 from kb.ledger.cells import CellWrite, write_cells
 from kb.modalities import IDENTITY, Modality, State
 from kb.normalise import clean, clean_json, tidy
-from kb.schema.graph import atc_class, drug_atc, interaction
+from kb.schema.graph import atc_class, drug_atc, indication, interaction
 from kb.schema.identity import drug
 from kb.schema.ledger import artifact, artifact_seen, cell, content
 
@@ -75,6 +75,7 @@ def write_batch(
     _write_payloads(connection, payloads)
     _write_atc(connection, source, batch, hung, replace)
     _write_interactions(connection, source, batch, hung, replace)
+    _write_indications(connection, source, batch, hung, replace)
     write_cells(connection, run_id, source, cells)
     hung.settle(connection)
     crash_at("before_commit")
@@ -84,7 +85,7 @@ def write_batch(
 def _take_back(connection: Connection, source: str, keys: frozenset[str]) -> None:
     """Take away what the source said of its own records before, but for their names and identifiers."""
     if keys:
-        for table in (*PAYLOADS.values(), drug_atc, cell):
+        for table in (*PAYLOADS.values(), drug_atc, indication, cell):
             own = (table.c.source == source) & (table.c.record_source == source) & table.c.record_key.in_(sorted(keys))
             connection.execute(delete(table).where(own & (table.c.modality != IDENTITY) if table is cell else own))
 
@@ -98,7 +99,8 @@ class _Hung:
         asked += [(o.drug, o.modality) for o in batch.outcomes if not o.computed_from]
         self._asked = {(drug, modality) for drug, modality in asked if isinstance(drug, int)}
         self._places = places(connection, source, self._asked)
-        said = {r.drug for r in batch.atc} | {side for r in batch.interactions for side in (r.drug_a, r.drug_b)}
+        said = {r.drug for r in batch.atc} | {r.drug for r in batch.indications}
+        said |= {side for r in batch.interactions for side in (r.drug_a, r.drug_b)}
         self._leading = leading_records(connection, source, [drug for drug in said if isinstance(drug, int)])
         computed = {r.drug for r in (*batch.payloads, *batch.outcomes) if isinstance(r.drug, int) and _computed(r)}
         query = select(drug.c.id, drug.c.smiles).where(drug.c.id.in_(sorted(computed))).with_for_update(read=True)
@@ -121,13 +123,12 @@ class _Hung:
     def settle(self, connection: Connection) -> None:
         """Close what is left open of the cells that were asked for by drug: one answer serves all of its records."""
         if self._asked:
-            here = tuple_(cell.c.drug_id, cell.c.modality).in_(sorted(self._asked))
+            answered = [(*asked, *place) for asked, place in self._places.items()]
+            here = (cell.c.drug_id, cell.c.modality, cell.c.record_source, cell.c.record_key)
             connection.execute(
                 delete(cell).where(
-                    cell.c.source == self._source, here, cell.c.state == State.unknown,
-                    tuple_(cell.c.drug_id, cell.c.modality, cell.c.record_source, cell.c.record_key).not_in(
-                        [(*asked, *place) for asked, place in self._places.items()]
-                    ),
+                    cell.c.source == self._source, cell.c.state == State.unknown, among(here[:2], sorted(self._asked)),
+                    ~among(here, answered),
                 )
             )
 
@@ -167,6 +168,8 @@ def _documents(batch: Batch) -> list[Document]:
     found = {d.id: d for d in batch.documents}
     for record in (*batch.drugs, *batch.payloads, *batch.atc, *batch.atc_classes, *batch.interactions):
         found[record.document.id] = record.document
+    for indicated in batch.indications:
+        found[indicated.document.id] = indicated.document
     for outcome in batch.outcomes:
         if outcome.document:
             found[outcome.document.id] = outcome.document
@@ -309,10 +312,10 @@ def _write_atc(connection: Connection, source: str, batch: Batch, hung: _Hung, r
             "drug_id": drug_id, "code": record.code, "source": source, "record_source": of, "record_key": key,
             "artifact": record.document.id,
         }
-    said = tuple_(drug_atc.c.record_source, drug_atc.c.record_key, drug_atc.c.code)
+    said = (drug_atc.c.record_source, drug_atc.c.record_key, drug_atc.c.code)
     gone = drug_atc.c.source == source
     if rows:
-        gone &= said.not_in(list(rows))
+        gone &= ~among(said, list(rows))
     again = [r.key for r in batch.drugs]
     if batch.whole:
         connection.execute(delete(drug_atc).where(gone))
@@ -387,7 +390,7 @@ def _write_interactions(connection: Connection, source: str, batch: Batch, hung:
     if batch.whole:
         gone = interaction.c.source == source
         if rows:
-            gone &= tuple_(*(interaction.c[n] for n in place)).not_in(list(rows))
+            gone &= ~among([interaction.c[n] for n in place], list(rows))
         connection.execute(delete(interaction).where(gone))
     if rows:
         statement, said = insert(interaction), ("severity", "description")
@@ -401,3 +404,50 @@ def _write_interactions(connection: Connection, source: str, batch: Batch, hung:
             where=or_(*better),
         )
         insert_many(connection, upsert, [rows[key] for key in sorted(rows)])
+
+
+def _write_indications(connection: Connection, source: str, batch: Batch, hung: _Hung, replace: bool) -> None:
+    """Write the statements; of two of one provider about one disease the later one of the batch counts.
+
+    What the source does not state any more is taken back: of a ``whole`` batch all others, and of a refresh those of
+    the records in it.
+    """
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for record in batch.indications:
+        drug_id, (of, key) = hung.of(record.drug)
+        place = (of, key, source, clean(record.provider), record.kind, clean(record.disease_key))
+        rows[place] = {
+            **dict(zip(_INDICATION, place, strict=True)),
+            "drug_id": drug_id,
+            "disease": tidy(record.disease),
+            "disease_ids": list(record.disease_ids),
+            "icd10": list(record.icd10),
+            "icd10_by": record.icd10_by,
+            "phase": record.phase,
+            "evidence": clean(record.evidence) if record.evidence else None,
+            "reference": public_url(record.reference) if record.reference else None,
+            "licence_id": record.licence,
+            "artifact": record.document.id,
+        }
+    again = [r.key for r in batch.drugs]
+    if batch.whole or (replace and again):
+        place_of = tuple(indication.c[name] for name in _INDICATION)
+        own = indication.c.source == source
+        if not batch.whole:
+            own &= (indication.c.record_source == source) & indication.c.record_key.in_(again)
+        gone = [tuple(held) for held in connection.execute(select(*place_of).where(own)) if tuple(held) not in rows]
+        if gone:
+            connection.execute(delete(indication).where(among(place_of, gone)))
+    if rows:
+        statement = insert(indication)
+        said = ("disease", "disease_ids", "icd10", "icd10_by", "phase", "evidence", "reference", "licence_id")
+        upsert = statement.on_conflict_do_update(
+            index_elements=list(_INDICATION),
+            set_={name: statement.excluded[name] for name in (*said, "artifact")},
+            where=or_(*(indication.c[name].is_distinct_from(statement.excluded[name]) for name in said)),
+        )
+        insert_many(connection, upsert, [rows[place] for place in sorted(rows)])
+
+
+_INDICATION = ("record_source", "record_key", "source", "provider", "kind", "disease_key")
+"""What tells two statements apart."""

@@ -64,18 +64,26 @@ TABLES: dict[str, Table] = {
     "conformers": Table("conformers", "drug_id, source", indexes=("drug_id",), batch=500),
     "images": Table("images", "drug_id, source", _IMAGES, indexes=("drug_id",), batch=200),
     "interactions": Table("interactions", "drug_a, drug_b, provider", indexes=("drug_a", "drug_b")),
+    "indications": Table("indications", "drug_id, kind, disease, provider, source", indexes=("drug_id", "disease")),
     "atc": Table("atc", "drug_id, code, source", indexes=("drug_id", "code")),
     "atc_classes": Table("atc_classes", "code", key=("code",)),
     "relations": Table("relations", "relation, source, provider, licence_id, sha256", indexes=("relation",)),
     # Address and time of an edge stand in relations, once for every file, provider and licence.
     "triples": Table("triples", "", "head, relation, tail, provider, licence_id, source, sha256",
                      indexes=("head", "tail"), licences="SELECT DISTINCT licence_id FROM mkmed.relations"),
+    "edge_notes": Table("edge_notes", "head, relation, tail, source, provider, licence_id, sha256",
+                        "head, relation, tail, score, evidence, reference, properties::text AS properties, provider,"
+                        " licence_id, source, sha256", indexes=("head", "tail")),
     "drug_entities": Table("drug_entities", "drug_id, entity_id", indexes=("drug_id",)),
     "availability": Table("availability", "drug_id, modality, source", indexes=("drug_id",)),
     "provenance": Table("provenance", "drug_id, modality, source", indexes=("drug_id",)),
     "sources": Table("sources", "name", key=("name",)),
+    "vectors": Table("drug_vector", "drug_id", "drug_id, run_id, rests_on, embedding::real[] AS embedding",
+                     key=("drug_id",)),
     "licences": Table("licences", "id", key=("id",), licences="SELECT id FROM mkmed.licences"),
 }
+ON_REQUEST = ("vectors",)
+"""Tables that an export has only when it is asked for them: vectors are made of whatever the run was trained on."""
 REFERENCES = {"drug_id": ("drugs", "drug_id"), "drug_a": ("drugs", "drug_id"), "drug_b": ("drugs", "drug_id"),
               "licence_id": ("licences", "id")}
 """Columns that point to a row of another table, in whichever table they stand."""
@@ -133,7 +141,8 @@ def _wanted(tables: Sequence[str] | None, form: ExportFormat) -> list[str]:
         if tables is not None and list(tables) != ["conformers"]:
             raise UsageError("an SDF has the conformers alone", hint="leave --table out, or choose another --as")
         return ["conformers"]
-    return list(dict.fromkeys([*(TABLES if tables is None else tables), "licences"]))
+    usual = [name for name in TABLES if name not in ON_REQUEST]
+    return list(dict.fromkeys([*(usual if tables is None else tables), "licences"]))
 
 
 @dataclass(frozen=True, slots=True)

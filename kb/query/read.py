@@ -22,7 +22,7 @@ from kb.modalities import MODALITIES
 from kb.names.tables import generic_of
 from kb.names.words import canonical
 from kb.normalise import tidy
-from kb.schema.graph import atc_class, drug_atc, drug_entity, interaction, kg_entity, kg_relation
+from kb.schema.graph import atc_class, drug_atc, drug_entity, indication, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier
 from kb.schema.ledger import artifact, content
 from kb.schema.payloads import conformer, description, image
@@ -124,6 +124,21 @@ class Interactions:
     provider: list[str]
     licence: list[str]
     text: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Indication:
+    """What one provider says that a drug is (or must not be) given for; ``icd10`` are codes without the dot."""
+
+    drug_id: int
+    kind: str
+    disease: str
+    disease_ids: tuple[str, ...]
+    icd10: tuple[str, ...]
+    phase: float | None
+    provider: str
+    source: str
+    licence: str
 
 
 def drugs(connection: Connection, *, drug_ids: Ids | None = None) -> Drugs:
@@ -320,6 +335,21 @@ def interactions(connection: Connection) -> Interactions:
         [r[4] for r in rows],
         [r[5] or "" for r in rows],
     )
+
+
+def indications(connection: Connection, *, kinds: Sequence[str] = ("indication", "symptomatic")) -> list[Indication]:
+    """What is said of the given kinds, one statement of one provider about one drug and disease each."""
+    i = indication.c
+    rows = connection.execute(
+        select(i.drug_id, i.kind, i.disease, i.disease_ids, i.icd10, i.phase, i.provider, i.source, i.licence_id)
+        .where(i.kind.in_(kinds))
+        .order_by(i.drug_id, i.kind, i.disease, i.provider, i.source, i.disease_key)
+    )
+    return [
+        Indication(r.drug_id, r.kind, r.disease, tuple(r.disease_ids), tuple(r.icd10), r.phase, r.provider, r.source,
+                   r.licence_id)
+        for r in rows
+    ]
 
 
 def identifiers(connection: Connection, namespace: str) -> list[tuple[int, str]]:

@@ -35,6 +35,12 @@ _FACTS = {
     " JOIN mkmed.drug d ON d.id = p.drug_id",
     "interaction": "SELECT source, provider, a_source, a_key, b_source, b_key, severity, description, licence_id"
     " FROM mkmed.interaction",
+    "indication": "SELECT source, provider, record_source, record_key, kind, disease, disease_ids, icd10, phase,"
+    " evidence, reference, licence_id FROM mkmed.indication",
+    "edge note": "SELECT h.name AS head, r.name AS relation, t.name AS tail, p.source, p.provider, p.licence_id,"
+    " n.score, n.evidence, n.reference, n.properties FROM mkmed.kg_note n JOIN mkmed.kg_entity h ON h.id = n.head"
+    " JOIN mkmed.kg_relation r ON r.id = n.relation JOIN mkmed.kg_entity t ON t.id = n.tail"
+    " JOIN mkmed.kg_provenance p ON p.id = n.provenance",
     "triple": "SELECT h.name AS head, r.name AS relation, t.name AS tail, p.source, p.provider, p.licence_id"
     " FROM mkmed.kg_triple k JOIN mkmed.kg_entity h ON h.id = k.head JOIN mkmed.kg_relation r ON r.id = k.relation"
     " JOIN mkmed.kg_entity t ON t.id = k.tail JOIN mkmed.kg_provenance p ON p.id = k.provenance",

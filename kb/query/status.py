@@ -55,6 +55,7 @@ def _figures(connection: Connection) -> dict[str, Any]:
                (SELECT count(*) FROM mkmed.entities) AS entities,
                (SELECT count(*) FROM mkmed.{triples}) AS triples,
                (SELECT count(*) FROM mkmed.interactions) AS interactions,
+               (SELECT count(*) FROM mkmed.indications) AS indications,
                (SELECT count(*) FROM mkmed.availability WHERE state = 'failed') AS failed
     """)).mappings().one()  # noqa: S608
     figures = dict(row)

@@ -1,12 +1,14 @@
-"""The knowledge graph, the drugs' places in it, drug–drug interactions and the ATC hierarchy."""
+"""The knowledge graph, the drugs' places in it, interactions, indications and the ATC hierarchy."""
 
 from __future__ import annotations
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
+    Float,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from kb.schema.base import (
     METADATA,
@@ -30,6 +33,7 @@ from kb.schema.base import (
     source_column,
 )
 
+INDICATION_KINDS = ("indication", "symptomatic", "contraindication", "off-label")
 LINK_METHODS = ("identifier", "alias", "inchikey", "name", "skeleton")
 
 kg_entity = Table(
@@ -58,6 +62,7 @@ kg_relation = Table(
     Column("name", Text, nullable=False, unique=True, comment="an opaque key: DRKG's names are irregular"),
     Column("head_type", Text, nullable=False),
     Column("tail_type", Text, nullable=False),
+    Column("word", Text, comment="what it is called in the one vocabulary of all graphs"),
 )
 
 kg_provenance = Table(
@@ -90,6 +95,24 @@ kg_triple = Table(
         postgresql_not_valid=True,
     ),
     Index("ix_kg_triple_tail_relation_head", "tail", "relation", "head"),
+)
+
+kg_note = Table(
+    "kg_note",
+    METADATA,
+    Column("head", Integer, primary_key=True),
+    Column("relation", Integer, primary_key=True),
+    Column("tail", Integer, primary_key=True),
+    Column("provenance", SmallInteger, primary_key=True),
+    Column("score", Float, comment="in the terms of its source"),
+    Column("evidence", Text),
+    Column("reference", Text),
+    Column("properties", JSONB, nullable=False),
+    ForeignKeyConstraint(
+        ["relation", "provenance"],
+        [f"{SCHEMA}.kg_provenance.relation", f"{SCHEMA}.kg_provenance.id"],
+        ondelete="CASCADE",
+    ),
 )
 
 drug_entity = Table(
@@ -126,6 +149,34 @@ interaction = Table(
     Index("ix_interaction_drug_a", "drug_a"),
     Index("ix_interaction_drug_b", "drug_b"),
     Index("ix_interaction_b", "b_source", "b_key"),
+)
+
+indication = Table(
+    "indication",
+    METADATA,
+    place_column(),
+    source_column(),
+    Column("record_source", Text, nullable=False, comment="the record that the statement is about"),
+    Column("record_key", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("disease_key", Text, nullable=False, comment="the disease's first id, or its name in small letters"),
+    Column("disease", Text, nullable=False),
+    Column("disease_ids", ARRAY(Text), nullable=False, comment="{mesh:D003924, doid:9352, …}"),
+    Column("icd10", ARRAY(Text), nullable=False, comment="codes of ICD-10-CM without the dot"),
+    Column("icd10_by", Text, comment="what gave the codes: the source, a table, or an equal title"),
+    Column("phase", Float, comment="of the trials, 4 for what is approved"),
+    Column("evidence", Text),
+    Column("reference", Text),
+    references("licence_id", "licence.id", Text),
+    artifact_column(),
+    since_column(),
+    one_of("kind", INDICATION_KINDS, "kind"),
+    PrimaryKeyConstraint("record_source", "record_key", "source", "provider", "kind", "disease_key"),
+    follows("record_source", "record_key", "drug_id"),
+    Index("ix_indication_drug_id", "drug_id"),
+    Index("ix_indication_icd10", "icd10", postgresql_using="gin"),
+    Index("ix_indication_disease_key", "disease_key"),
 )
 
 atc_class = Table(

@@ -77,6 +77,7 @@ SELECT t.kind, t.row, 'no licence' AS problem FROM (
     SELECT 'artifact' AS kind, encode(id, 'hex') AS row, licence_id FROM mkmed.artifact
     UNION ALL SELECT 'text', id::text, licence_id FROM mkmed.text
     UNION ALL SELECT 'interaction', drug_a || ' ' || drug_b, licence_id FROM mkmed.interaction
+    UNION ALL SELECT 'indication', drug_id || ' ' || disease, licence_id FROM mkmed.indication
     UNION ALL SELECT 'kg_provenance', id::text, licence_id FROM mkmed.kg_provenance
     UNION ALL SELECT 'source', name, licence_id FROM mkmed.source) t
 LEFT JOIN mkmed.licence l ON l.id = t.licence_id WHERE l.id IS NULL
@@ -90,6 +91,7 @@ SELECT t.kind, t.row, 'no retrieval' FROM (
     UNION ALL SELECT 'conformer', drug_id || ' ' || source, artifact FROM mkmed.conformer
     UNION ALL SELECT 'property_set', drug_id || ' ' || source, artifact FROM mkmed.property_set
     UNION ALL SELECT 'interaction', drug_a || ' ' || drug_b, artifact FROM mkmed.interaction
+    UNION ALL SELECT 'indication', drug_id || ' ' || disease, artifact FROM mkmed.indication
     UNION ALL SELECT 'atc_class', code, artifact FROM mkmed.atc_class
     UNION ALL SELECT 'drug_atc', drug_id || ' ' || code, artifact FROM mkmed.drug_atc
     UNION ALL SELECT 'kg_provenance', id::text, artifact FROM mkmed.kg_provenance
@@ -108,6 +110,7 @@ SELECT p.what, p.drug_id, p.source, p.key, 'not where its record is' AS problem 
     SELECT 'name' AS what, drug_id, source, key FROM mkmed.drug_name
     UNION ALL SELECT 'identifier', drug_id, source, key FROM mkmed.identifier
     UNION ALL SELECT 'atc', drug_id, record_source, record_key FROM mkmed.drug_atc
+    UNION ALL SELECT 'indication', drug_id, record_source, record_key FROM mkmed.indication
     UNION ALL SELECT 'image', drug_id, record_source, record_key FROM mkmed.image WHERE record_key IS NOT NULL
     UNION ALL SELECT 'text', drug_id, record_source, record_key FROM mkmed.text
     UNION ALL SELECT 'structure', drug_id, record_source, record_key FROM mkmed.conformer WHERE record_key IS NOT NULL

@@ -45,6 +45,10 @@ WHERE drug_id = :id ORDER BY source;
 SELECT code, class_name AS name, source, licence_id, url, retrieved_at, sha256 FROM mkmed.atc
 WHERE drug_id = :id ORDER BY code, source;
 
+-- indications
+SELECT kind, disease, disease_ids, icd10, phase, evidence, provider, source, licence_id, url, retrieved_at, sha256
+FROM mkmed.indications WHERE drug_id = :id ORDER BY kind, disease, provider LIMIT 60;
+
 -- interactions
 SELECT CASE drug_a WHEN :id THEN name_b ELSE name_a END AS with_drug, severity, provider, source, licence_id, url,
        retrieved_at, sha256

@@ -6,12 +6,15 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sqlalchemy import Engine, text
 
 from kb.chemistry import canonical, read_smiles
 from kb.errors import NotFound
+from kb.pictures import molecule_svg
 from kb.query import find, read, show, tables
 from kb.settings import Settings
 
@@ -26,6 +29,19 @@ AMONG = text("""
     WHERE drug_a = ANY (:ids) AND drug_b = ANY (:ids) ORDER BY drug_a, drug_b, provider""")
 
 
+CELLS = text("""
+    SELECT modality, source, state, evidence::text AS evidence, last_error FROM mkmed.availability
+    WHERE drug_id = :id ORDER BY modality, source""")
+SHAPE = text("SELECT molblock, source FROM mkmed.conformers WHERE drug_id = :id ORDER BY source LIMIT 1")
+BUCKETS = text("""
+    SELECT image, text, structure, property, graph, count(*) AS drugs FROM mkmed.bucket
+    GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC""")
+ABOUT = text("""
+    SELECT b.drug_id, b.name, min(left(a.code, 1)), b.modalities
+    FROM mkmed.bucket b LEFT JOIN mkmed.atc a ON a.drug_id = b.drug_id GROUP BY b.drug_id, b.name, b.modalities""")
+MOST_TEXTS, MOST_PAIRS = 12, 100
+
+
 @dataclass
 class Answers:
     """Every answer of the service as a plain value."""
@@ -35,6 +51,7 @@ class Answers:
     run: str = ""
     """The recommender's run; the latest one by default."""
     _loading: threading.Lock = field(default_factory=threading.Lock)
+    _titles: list[tuple[str, str]] | None = None
 
     def health(self) -> dict[str, Any]:
         """How many drugs there are, at which revision, and which runs answer."""
@@ -94,6 +111,57 @@ class Answers:
                 vectors = self._embedder.texts(texts)
         return {"run": str(self._embedder.artefact.run_id), "modality": "fused" if smiles else "text",
                 "vectors": vectors.tolist()}
+
+    def card(self, drug_id: int) -> dict[str, Any]:
+        """What the explorer shows of a drug: its row, availability, texts, interactions, drawing and conformer."""
+        with self.engine.connect() as connection:
+            found = {name: tables.table(connection, name, [drug_id])[1] for name in ("drugs", "texts", "interactions")}
+            if not found["drugs"]:
+                raise NotFound(f"there is no drug {drug_id}", hint="ids are those of column drug_id")
+            cells = connection.execute(CELLS, {"id": drug_id}).mappings().all()
+            shape = connection.execute(SHAPE, {"id": drug_id}).first()
+        head = found["drugs"][0]
+        return {
+            **head, "handle": str(head["identity"]).removeprefix("inchikey:"), "availability": [dict(c) for c in cells],
+            "texts": [row for row in found["texts"] if not row["is_note"]][:MOST_TEXTS],
+            "interactions": found["interactions"][:MOST_PAIRS], "molblock": shape[0] if shape else None,
+            "molblock_source": shape[1] if shape else None,
+            "picture": molecule_svg(head["smiles"], width=420, height=260) if head["smiles"] else None,
+        }
+
+    def buckets(self) -> list[dict[str, Any]]:
+        """How many drugs have which combination of modalities."""
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(BUCKETS).mappings()]
+
+    def codes(self, words: str, k: int) -> list[dict[str, str]]:
+        """Diagnoses that the recommender knows, by words of their titles or by the beginning of their code."""
+        wanted = words.lower().split()
+        service = self.recommender
+        if self._titles is None:
+            known = service.vocabularies["diagnosis"].codes
+            self._titles = [(code, service.meaning("diagnosis", code)) for code in known]
+        hits = ({"code": code, "title": title} for code, title in self._titles
+                if all(word in f"{code} {title}".lower() for word in wanted))
+        return list(islice(hits, k))
+
+    @cached_property
+    def map(self) -> list[list[Any]]:
+        """Every drug with a published vector: id, name, two coordinates from 0 to 1 (PCA), ATC level 1, modalities."""
+        from embed.runs import store
+
+        found = store.read_published(self.engine)
+        if not len(found.drug_ids):
+            return []
+        centred = found.matrix - found.matrix.mean(0)
+        _, _, axes = np.linalg.svd(centred, full_matrices=False)
+        flat = centred @ axes[:2].T
+        low, high = np.percentile(flat, [0.5, 99.5], axis=0)
+        flat = np.clip((flat - low) / np.maximum(high - low, 1e-9), 0, 1) * 0.96 + 0.02
+        with self.engine.connect() as connection:
+            about = {row[0]: row for row in connection.execute(ABOUT)}
+        return [[int(i), about[int(i)][1], round(float(x), 4), round(float(y), 4), about[int(i)][2], about[int(i)][3]]
+                for i, (x, y) in zip(found.drug_ids, flat, strict=True) if int(i) in about]
 
     def recommend(self, patients: Sequence[Patient], min_coverage: float) -> list[Answer]:
         """The recommender's answers, one a patient."""

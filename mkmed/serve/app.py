@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field, JsonValue
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,6 +17,7 @@ from kb.db.failures import first_line, translate
 from kb.errors import Ambiguous, DatabaseUnavailable, DataError, MkmedError, NotFound, UnknownName, UsageError
 from kb.ingest.runs import program_version
 from kb.output import plain
+from mkmed.explorer import files
 from mkmed.serve import cds
 from mkmed.serve.answers import Answers
 from mkmed.serve.limits import Figures, Guard, Limits
@@ -66,6 +68,7 @@ def create_app(answers: Answers, *, limits: Limits | None = None, research_only:
     _errors(app)
     _knowledge(app, answers)
     _patients(app, answers)
+    _explorer(app, answers)
     if research_only:
         cds.add(app, answers)
 
@@ -152,6 +155,41 @@ def _knowledge(app: FastAPI, answers: Answers) -> None:
         if bool(asked.smiles) == bool(asked.texts):
             raise UsageError("give smiles or texts", hint='{"smiles": ["CCO"]}')
         return answers.encode(asked.smiles, asked.texts)
+
+
+def _explorer(app: FastAPI, answers: Answers) -> None:
+    @app.get("/api/card", tags=["explorer"])
+    def card(id: Annotated[int, Query(ge=1, le=2**62)]) -> dict[str, Any]:
+        """What the explorer shows of a drug."""
+        found: dict[str, Any] = plain(answers.card(id))
+        return found
+
+    @app.get("/api/buckets", tags=["explorer"])
+    def buckets() -> Rows:
+        """How many drugs have which combination of modalities."""
+        return answers.buckets()
+
+    @app.get("/api/codes", tags=["explorer"])
+    def codes(q: Text, k: Count = 20) -> Rows:
+        """Diagnoses that the recommender knows, by words of their titles."""
+        return answers.codes(q, k)
+
+    @app.get("/api/map", tags=["explorer"])
+    def drug_map() -> list[list[Any]]:
+        """Every drug with a vector: id, name, x and y from 0 to 1, ATC level 1, how many modalities."""
+        return answers.map
+
+    for path in files.FILES:
+        app.add_api_route(path, _file(path), methods=["GET"], include_in_schema=False)
+
+
+def _file(path: str) -> Callable[[], Response]:
+    body, kind = files.read(path)
+
+    def answer() -> Response:
+        return Response(body, media_type=kind, headers={"content-security-policy": files.POLICY})
+
+    return answer
 
 
 def _patients(app: FastAPI, answers: Answers) -> None:

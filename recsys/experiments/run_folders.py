@@ -1,4 +1,7 @@
-"""The run folders of recommenders on disk: finding, listing and reading them."""
+"""The run folders of recommenders on disk: finding, listing and reading them.
+
+Listing needs neither torch nor scikit-learn; what does is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +20,11 @@ from kb.errors import NotFound, UsageError
 from kb.files import replace_file
 from kb.settings import Settings
 from recsys.cohorts.files import private_folder
-from recsys.experiments.bootstrap import PatientSums
-from recsys.experiments.checkpoint import Trained, epochs_saved, load_recommender
 from recsys.experiments.config import Config, from_json
+
+if TYPE_CHECKING:
+    from recsys.experiments.bootstrap import PatientSums
+    from recsys.experiments.checkpoint import Trained
 
 
 def runs_folder(settings: Settings) -> Path:
@@ -40,6 +45,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def forget_unsaved_epochs(folder: Path) -> None:
     """Cut the rows of epochs from metrics.jsonl that ``last.pt`` does not hold: a resumed run does them again."""
+    from recsys.experiments.checkpoint import epochs_saved
+
     done = epochs_saved(folder)
     kept = [row for row in read_metrics(folder) if int(row.get("epoch", 0)) <= done] if done else []
     replace_file(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept).encode())
@@ -70,6 +77,8 @@ def write_sums(settings: Settings, folder: Path, sums: PatientSums) -> None:
 
 def read_sums(settings: Settings, folder: Path) -> PatientSums:
     """The per-patient sums of a run's evaluation, for paired comparisons; raises NotFound."""
+    from recsys.experiments.bootstrap import PatientSums
+
     take_in_sums(settings)
     path = _sums_path(settings, folder)
     if not path.exists():
@@ -126,18 +135,26 @@ def find_finished(settings: Settings, config: Config, cohort: str, vectors: str 
 
 def load_run(settings: Settings, wanted: str = "") -> Trained:
     """The trained recommender of a run."""
+    from recsys.experiments.checkpoint import load_recommender
+
     return load_recommender(find_folder(settings, wanted) / "best.pt")
 
 
+RUN_COLUMNS = ("run", "recommender", "cohort", "fingerprint", "mode", "vectors", "seed", "epochs", "jaccard",
+               "ddi_rate", "started")
+"""What a listing of runs shows; every setting and metric is a column that can be asked for."""
+
+
 def list_run_folders(settings: Settings) -> list[dict[str, Any]]:
-    """One row a run on this disk, newest first, with its test Jaccard and DDI rate once finished."""
+    """One row a run on this disk, newest first: its id, settings, and its means over test visits once finished."""
     take_in_sums(settings)
     rows = []
     for path in runs_folder(settings).glob("*/config.json"):
         config, report = json.loads(path.read_text()), path.parent / "report.json"
         done = json.loads(report.read_text()) if report.exists() else {}
         means = done.get("per_visit", {})
-        rows.append({"run": path.parent.name, "recommender": config["recommender"], "cohort": config["cohort"],
+        rows.append({**config, **means, "run": path.parent.name,
+                     "recommender": config["recommender"], "cohort": config["cohort"],
                      "fingerprint": done.get("cohort", "").rpartition(", ")[2] or None,
                      "mode": config["mode"], "vectors": config["vectors"], "seed": config["seed"],
                      "epochs": len(read_metrics(path.parent)), "jaccard": means.get("jaccard"),

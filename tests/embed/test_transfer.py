@@ -106,9 +106,8 @@ def test_carriers_shares_add_up_to_the_whole_move(head, drugs):
     assert told[0].share == pytest.approx(every.max(), abs=1e-6) and told[0].drug.startswith("drug ")
 
 
-def test_many_training_drugs_are_compared_with_some_of_them(drugs, truths, monkeypatch):
-    monkeypatch.setattr(fit, "LANDMARKS", 30)
-    made = fit_head(drugs, truths, width=16, encoder=None, penalty=0.3)
+def test_many_training_drugs_are_compared_with_some_of_them(drugs, truths):
+    made = fit_head(drugs, truths, width=16, encoder=None, penalty=0.3, compared=30)
     assert made is not None and len(made.kernel.landmarks) == 30
     found = made.foretell(drugs.molecules)
     held = drugs.side == 1

@@ -14,10 +14,12 @@ from kb.errors import ContractViolation, NotFound
 from kb.identity.identifiers import Identifier
 from kb.ingest.engine import Summary, ingest
 from kb.ledger.verify import verify
-from kb.query.read import availability, drugs, find_drug
+from kb.query.read import availability, drugs, find_drug, indications
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
 from mkmed.demo.paths import data_path
+from mkmed.demo.step import DESCRIBED
+from tests.kb import published
 
 
 def run(engine: Engine, source: str = "corpus", **options: object) -> Summary:
@@ -32,7 +34,7 @@ def filled(database: Engine) -> Engine:
 
 def snapshot(connection: Connection) -> dict[str, object]:
     tables = ("drug", "drug_record", "drug_name", "identifier", "text", "conformer", "property_set", "cell", "lookup",
-              "interaction", "drug_atc", "atc_class", "kg_triple", "kg_entity", "drug_entity", "artifact",
+              "interaction", "indication", "drug_atc", "atc_class", "kg_triple", "kg_entity", "drug_entity", "artifact",
               "artifact_seen")
     return {
         table: connection.execute(text(f"SELECT count(*), max(xmin::text::bigint) FROM mkmed.{table}")).one()
@@ -66,11 +68,61 @@ def test_corpus_fills_everything_and_breaks_nothing(filled: Engine) -> None:
         listed = drugs(connection)
         assert len(listed.ids) > 13_000
         assert listed.kinds.count("biologic") > 500
-        assert sum(s is None for s in listed.smiles) > 5_000
+        assert sum(s is None for s in listed.smiles) > 4_000
         mask = availability(connection)
         have = dict(zip(mask.modalities, mask.mask.sum(axis=0).tolist(), strict=True))
-        assert have["text"] > 3_000 and have["structure"] > 1_800 and have["graph"] > 1_400 and have["property"] > 600
+        assert have["text"] > 3_000 and have["structure"] > 6_000 and have["graph"] > 1_400 and have["property"] > 600
         assert have["image"] == 0
+
+
+def test_most_drugs_have_a_modality_and_a_structure_of_exactly_their_key(filled: Engine) -> None:
+    with filled.begin() as connection:
+        mask = availability(connection).mask
+        assert (~mask.any(axis=1)).mean() <= 0.35
+        structures = connection.scalar(text("SELECT count(*) FROM mkmed.drug WHERE smiles IS NOT NULL"))
+        assert structures > 8_600
+        assert connection.scalar(text("SELECT count(*) FROM mkmed.conformer WHERE source = 'ccd'")) > 5_700
+
+
+def test_indications_are_facts_with_a_source_and_a_licence(filled: Engine) -> None:
+    with filled.begin() as connection:
+        rows = connection.execute(text("SELECT provider, licence_id, count(*) AS n, bool_and(sha256 IS NOT NULL) AS known"
+                                       " FROM mkmed.indications GROUP BY 1, 2")).all()
+        assert {(r.provider, r.licence_id) for r in rows} == {
+            ("DrugMechDB", "CC0-1.0"), ("FDA label (LabeledIn)", "LicenseRef-US-Government"), ("DrugCentral", "CC-BY-4.0"),
+            ("PharmacotherapyDB (Hetionet v1.0)", "CC0-1.0")}
+        assert all(r.known for r in rows) and sum(r.n for r in rows) > 8_500
+        gout = set(connection.scalars(text("SELECT DISTINCT name FROM mkmed.indications WHERE icd10 && '{M10}'")))
+        assert {"Allopurinol", "Colchicine", "Febuxostat", "Probenecid"} <= gout
+        said = indications(connection)
+        assert {i.kind for i in said} == {"indication", "symptomatic"}
+        metformin = find_drug(connection, "metformin")
+        assert any("E11" in i.icd10 for i in said if i.drug_id == metformin)
+
+
+def test_brand_names_have_their_own_licence_and_find_their_drug(filled: Engine) -> None:
+    with filled.begin() as connection:
+        warfarin = find_drug(connection, "warfarin")
+        assert find_drug(connection, "Coumadin") == warfarin
+        found = connection.execute(text("SELECT source, licence_id FROM mkmed.names WHERE name_key = 'coumadin'")).all()
+        assert [tuple(row) for row in found] == [("names", "CC-BY-SA-3.0")]
+        shared = connection.scalar(text("SELECT count(*) FROM mkmed.drug d WHERE (SELECT count(*) FROM mkmed.drug_record r"
+                                        " WHERE r.drug_id = d.id AND r.source = 'names') > 2"))
+        assert shared == 0
+
+
+def test_no_bundled_edge_is_of_hetionets_non_commercial_origins() -> None:
+    licences = {r["relation"]: r["licence"] for r in Bundle.open().rows("kg_relations.tsv.gz")}
+    assert licences["Hetionet::CbG::Compound:Gene"] == "CC-BY-SA-3.0"  # ChEMBL's, the strictest of those that are left
+    bindings = [r for r in Bundle.open().rows("kg_triples.tsv.gz") if r["relation"] == "Hetionet::CbG::Compound:Gene"]
+    # Lepirudin binds thrombin by DrugBank alone (CC BY-NC); imatinib binds ABL1 by ChEMBL too.
+    assert ("Compound::DB00001", "Gene::2147") not in {(r["head"], r["tail"]) for r in bindings}
+    assert len(bindings) == 1_073
+
+
+def test_the_demo_takes_all_that_are_described() -> None:
+    tiers = [row["tier"] for row in Bundle.open().rows("drugs.tsv.gz")]
+    assert set(tiers[:DESCRIBED]) == {"core", "text", "further"} and set(tiers[DESCRIBED:]) == {"structure", "vocabulary"}
 
 
 def test_biologics_are_first_class(filled: Engine) -> None:
@@ -89,7 +141,7 @@ def test_each_value_is_filed_under_its_source(filled: Engine) -> None:
             for r in connection.execute(text("SELECT source, modality, state, count(*) n FROM mkmed.cell GROUP BY 1, 2, 3"))
         }
         assert found["pubchem", "property", "present"] == connection.scalar(text("SELECT count(*) FROM mkmed.property_set"))
-        assert found["ccd", "structure", "present"] > 1_000 and found["rdkit", "structure", "present"] > 1_200
+        assert found["ccd", "structure", "present"] > 5_000 and found["rdkit", "structure", "present"] > 1_200
         assert not any(source == "corpus" and modality == "structure" for source, modality, _ in found)
         licences = connection.scalars(text("SELECT DISTINCT licence_id FROM mkmed.text ORDER BY 1")).all()
         assert licences == ["CC-BY-4.0", "CC-BY-SA-4.0", "LicenseRef-US-Government", "LicenseRef-WordNet-3.0"]
@@ -166,3 +218,70 @@ def test_an_altered_file_is_refused(fresh_database: Engine, tmp_path: Path) -> N
         run(fresh_database, path=copy)
     with pytest.raises(NotFound, match=r"MANIFEST\.json"):
         run(fresh_database, path=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def asked(filled: Engine, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The corpus with samples of RxNorm, ChEMBL and PrimeKG beside it."""
+    folder = tmp_path_factory.mktemp("published")
+    run(filled, "rxnorm", path=published.write_rxnorm(folder / "rrf"))
+    run(filled, "chembl", path=published.write_chembl(folder / "chembl_36.db"))
+    run(filled, "primekg", path=published.write_text(folder / "kg.csv", published.PRIMEKG))
+    return filled
+
+
+QUESTIONS: dict[str, tuple[str, set[str]]] = {
+    "brands of warfarin and their products": ("""
+        SELECT b.tail_label || ': ' || p.head_label AS answer, p.licence_id, p.url, p.sha256
+        FROM mkmed.edges p JOIN mkmed.edges b ON b.head = p.head AND b.word = 'has brand'
+        JOIN mkmed.drug_entities e ON e.entity = p.tail
+        WHERE p.word = 'has ingredient' AND e.drug_id = mkmed.find_drug('warfarin')""",
+        {"Coumadin: warfarin sodium 5 MG Oral Tablet [Coumadin]"}),
+    "drugs for gout by mechanism": ("""
+        SELECT DISTINCT i.name || ': ' || m.evidence AS answer, m.licence_id, m.url, m.sha256
+        FROM mkmed.indications i JOIN mkmed.drug_entities e USING (drug_id)
+        JOIN mkmed.edges m ON m.head = e.entity AND m.word = 'inhibits' AND m.source = 'chembl'
+        WHERE i.icd10 && '{M10}'""",
+        {"Allopurinol: Xanthine dehydrogenase inhibitor", "Febuxostat: Xanthine dehydrogenase inhibitor",
+         "Colchicine: Tubulin inhibitor"}),
+    "what must not be given with MAO inhibitors": ("""
+        SELECT DISTINCT CASE WHEN a.drug_id = x.drug_a THEN x.name_b ELSE x.name_a END AS answer, x.licence_id, x.url, x.sha256
+        FROM mkmed.atc a JOIN mkmed.interactions x ON a.drug_id IN (x.drug_a, x.drug_b)
+        WHERE a.code LIKE 'N06AF%' AND x.provider LIKE 'ONC-High%'""",
+        {"Citalopram", "Fluoxetine", "Meperidine", "Sertraline"}),
+    "contraindications of phenelzine": ("""
+        SELECT disease AS answer, licence_id, url, sha256 FROM mkmed.indications
+        WHERE drug_id = mkmed.find_drug('phenelzine') AND kind = 'contraindication'""", {"pheochromocytoma"}),
+    "drugs that act on xanthine dehydrogenase": ("""
+        SELECT DISTINCT d.name AS answer, e.licence_id, e.url, e.sha256 FROM mkmed.edges e
+        JOIN mkmed.drug_entities d ON d.entity IN (e.head, e.tail)
+        WHERE 'Gene::7498' IN (e.head, e.tail) AND e.word IN ('binds', 'inhibits')""", {"Allopurinol"}),
+    "statins": ("""
+        SELECT name AS answer, licence_id, url, sha256 FROM mkmed.atc WHERE code LIKE 'C10AA%'""",
+        {"Atorvastatin", "Simvastatin", "Rosuvastatin", "Pravastatin"}),
+    "drugs for both hypertension and heart failure": ("""
+        SELECT DISTINCT a.name AS answer, b.licence_id, b.url, b.sha256 FROM mkmed.indications a
+        JOIN mkmed.indications b USING (drug_id) WHERE a.icd10 && '{I10}' AND b.icd10 && '{I50}'""",
+        {"Lisinopril", "Enalapril", "Carvedilol"}),
+    "who says that metformin is for type 2 diabetes": ("""
+        SELECT provider AS answer, licence_id, url, sha256 FROM mkmed.indications
+        WHERE drug_id = mkmed.find_drug('metformin') AND icd10 && '{E11}'""", {"DrugMechDB", "FDA label (LabeledIn)"}),
+    "what is approved for gout, by phase": ("""
+        SELECT name AS answer, licence_id, url, sha256 FROM mkmed.indications
+        WHERE disease_ids && '{mesh:D006073}' AND phase = 4""", {"Allopurinol", "Colchicine", "Febuxostat"}),
+    "what an NDC contains": ("""
+        SELECT d.name AS answer, i.licence_id, i.url, i.sha256 FROM mkmed.identifiers i JOIN mkmed.drugs d USING (drug_id)
+        WHERE i.namespace = 'ndc' AND i.value = '00056017270'""", {"Warfarin"}),
+    "cancer drugs of which nobody has a structure": ("""
+        SELECT DISTINCT a.name AS answer, a.licence_id, a.url, a.sha256 FROM mkmed.atc a
+        JOIN mkmed.drugs d USING (drug_id) WHERE a.code LIKE 'L01%' AND d.smiles IS NULL""", {"Trastuzumab", "Rituximab"}),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_a_pharmacologist_asks_is_answered_with_its_source(question: str, asked: Engine) -> None:
+    query, expected = QUESTIONS[question]
+    with asked.begin() as connection:
+        rows = connection.execute(text(query)).all()
+    assert expected <= {row.answer for row in rows}
+    assert all(row.licence_id and row.url and row.sha256 for row in rows)

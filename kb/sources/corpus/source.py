@@ -24,7 +24,7 @@ from kb.modalities import Modality, State
 from kb.sources.atc import Atc
 from kb.sources.contract import Part, Plan, Source
 from kb.sources.corpus import rows
-from kb.sources.corpus.rows import CCD, OWN_LICENCES, PARSER, PUBCHEM
+from kb.sources.corpus.rows import CCD, NAMES, OWN_LICENCES, PARSER, PUBCHEM
 from kb.sources.interactions import Interactions
 from kb.sources.rdkit.source import RdkitSource
 
@@ -52,7 +52,7 @@ class Corpus(Source):
     licences = OWN_LICENCES
     modalities = (Modality.text, Modality.graph)
     options = frozenset({"ids", "limit", "path", "refresh_days"})
-    brings = (PUBCHEM, CCD, RdkitSource, Interactions, Atc)
+    brings = (PUBCHEM, CCD, NAMES, RdkitSource, Interactions, Atc)
 
     def plan(self, job: Job) -> Plan:
         """The drugs and bytes of the bundle; no request is made."""

@@ -88,12 +88,16 @@ class Table:
                     self.problems.append(Problem(raw.number, reason, value_only=True, cut=True))
                 yield raw.number, {**record.items, "title": record.title, MOLBLOCK: record.block}
 
+    def header(self) -> list[str]:
+        """The names of a delimited table's columns."""
+        with open_csv(self.path, self._delimiter()) as table:
+            return table.header
+
     def require(self, columns: Mapping[str, str]) -> None:
         """Raise UsageError, with the nearest names, when the file lacks a mapped column (SDF records may)."""
         if self.is_sdf:
             return
-        with open_csv(self.path, self._delimiter()) as table:
-            header = table.header
+        header = self.header()
         missing = [column for column in columns.values() if column not in header]
         if missing:
             raise UsageError(f"{self.path.name} has no column {missing[0]!r}", hint=f"it has: {', '.join(header)}")

@@ -1,8 +1,8 @@
 """Builds the bundled corpus from the source folders: ``python -m mkmed.demo.build.corpus SOURCES [OUT]``.
 
-SOURCES holds the folders demo_corpus, drugcentral_pharmgkb, drugmechdb, ddi, mappings, labeledin, ccd3d,
-chebi20_pubchem and chemicals_pubchem as ``mkmed/demo/data/README.md`` describes them. Writes the tables, MANIFEST.json
-and SHA256SUMS; the same sources give the same bytes.
+SOURCES holds the folders demo_corpus, drugcentral_pharmgkb, drugmechdb, hetionet, ddi, brand_names, mappings,
+labeledin, ccd3d, chebi20_pubchem and chemicals_pubchem as ``mkmed/demo/data/README.md`` describes them. Writes the
+tables, MANIFEST.json and SHA256SUMS; the same sources give the same bytes.
 """
 
 from __future__ import annotations
@@ -13,19 +13,30 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kb.output import write
-from mkmed.demo.build import graph
+from mkmed.demo.build import graph, indications
 from mkmed.demo.build.drugs import COLUMNS, TIERS, Drug, add_corpus, add_ndc, add_pharmgkb, add_rxnorm, from_vocabulary
 from mkmed.demo.build.manifest import describe, write_sums
+from mkmed.demo.build.names import name_rows
 from mkmed.demo.build.obo import Term, read_terms
 from mkmed.demo.build.properties import NAMES, pubchem_rows
 from mkmed.demo.build.sources import check_sources
-from mkmed.demo.build.structures import ccd_ids, formula_of, open_smiles, write_ccd, write_rdkit
+from mkmed.demo.build.structures import (
+    ccd_ids,
+    component_smiles,
+    formula_of,
+    heavy_atoms,
+    open_smiles,
+    write_ccd,
+    write_rdkit,
+)
 from mkmed.demo.build.tables import read_tsv, write_tsv
-from mkmed.demo.build.texts import Text, corpus_texts, further_texts
+from mkmed.demo.build.texts import Text, chebi_texts, corpus_texts, further_texts
 from mkmed.demo.build.vocabulary import Vocabulary, read_vocabulary
 
 CLASS_NAMES = Path(__file__).parent / "atc_names.tsv"
 """WHO's names of the ATC's upper levels, and of classes that PharmGKB does not list: code, tab, name."""
+LARGEST = 60
+"""Heavy atoms of a molecule whose conformer is computed here; of larger ones one takes many seconds."""
 LEVEL_4 = 5
 """Characters of a code of ATC level 4."""
 
@@ -44,31 +55,47 @@ def build(sources: Path, out: Path) -> dict[str, dict[str, int]]:
     texts = gather_texts(sources, vocabulary, drugs, {t.name.lower(): f"drugcentral:{t.id}" for t in drugcentral})
     triples, labels = gather_triples(sources)
     interactions = list(read_tsv(sources / "ddi/interactions_ndfrt_onc.tsv.gz"))
-    mark_further(drugs, texts, triples, interactions)
-    add_structures(drugs, drugcentral, open_smiles(sources, drugcentral, pharmgkb))
-    add_codes(drugs, codes, ccd_ids(sources))
     counts = {"rxcui": {"by_unii": add_rxnorm(drugs, sources)}}
+    said = indications.gather(sources, drugs)
+    mark_further(drugs, texts, triples, interactions)
+    for key in {key for key, own in codes.items() if own} | {indication.key for indication in said}:
+        if drugs[key].tier == "vocabulary":
+            drugs[key].tier = "further"
+    smiles = open_smiles(sources, drugcentral, pharmgkb)
+    lacking = {d.inchikey for d in drugs.values() if not d.smiles} | {*stated_keys(drugcentral).values()}
+    add_structures(drugs, drugcentral, component_smiles(sources, lacking - smiles.keys()) | smiles)
+    add_codes(drugs, codes, ccd_ids(sources))
     joined, of = add_ndc(drugs, sources)
     counts["ndc"] = {"joined": joined, "of": of}
     ordered = sorted(drugs.values(), key=lambda d: (TIERS.index(d.tier), d.key))
     counts["tiers"] = {tier: sum(d.tier == tier for d in ordered) for tier in TIERS}
     written = write_drugs(sources, out, ordered, texts)
     written |= write_atc(out, ordered, codes, pharmgkb)
+    written["names.tsv.gz"] = write_tsv(out / "names.tsv.gz", ("key", "name", "licence"), name_rows(sources, drugs))
+    columns = tuple(indications.Indication.__annotations__)
+    written["indications.tsv.gz"] = write_tsv(out / "indications.tsv.gz", columns, map(asdict, said))
     written["interactions.tsv.gz"] = write_tsv(out / "interactions.tsv.gz", tuple(interactions[0]), interactions)
     counts["rows"] = written | write_graph(out, triples, labels)
     return counts
 
 
 def add_structures(drugs: dict[str, Drug], drugcentral: list[Term], smiles: dict[str, tuple[str, str]]) -> None:
-    """Give the drugs of which more is known than the vocabulary entry the open SMILES of exactly their InChIKey."""
-    stated_by = {f"drugcentral:{t.id}": (t.xref("inchikey") or [""])[0] for t in drugcentral}
+    """Give every drug the open SMILES of exactly its InChIKey; one that had only its vocabulary entry changes tier."""
+    stated_by = stated_keys(drugcentral)
     for drug in drugs.values():
         stated = drug.inchikey or stated_by.get(drug.key, "")
-        if drug.tier != "vocabulary" and not drug.smiles and stated in smiles:
+        if not drug.smiles and stated in smiles:
             drug.smiles, drug.smiles_from = smiles[stated]
             drug.inchikey, drug.kind = stated, "small molecule"
+            if drug.tier == "vocabulary":
+                drug.tier = "structure"
         if drug.smiles:
             drug.formula = formula_of(drug.smiles)
+
+
+def stated_keys(drugcentral: list[Term]) -> dict[str, str]:
+    """The InChIKey that DrugCentral states, by drug key."""
+    return {f"drugcentral:{t.id}": (t.xref("inchikey") or [""])[0] for t in drugcentral}
 
 
 def add_codes(drugs: dict[str, Drug], codes: dict[str, set[str]], components: dict[str, str]) -> None:
@@ -85,12 +112,15 @@ def write_drugs(sources: Path, out: Path, ordered: list[Drug], texts: list[Text]
     rows = pubchem_rows(sources, ordered)
     owners = {d.inchikey: d.key for d in reversed(ordered) if d.smiles}
     core = {d.key for d in ordered if d.tier == "core"}
+    components, described = ccd_ids(sources), {t.key for t in texts}
+    bare = [d for d in ordered if d.smiles and d.key not in core | described and d.inchikey not in components]
+    lacking = {d.key: d.smiles for d in bare if heavy_atoms(d.smiles) <= LARGEST}
     return {
         "drugs.tsv.gz": write_tsv(out / "drugs.tsv.gz", COLUMNS, (d.row() for d in ordered)),
         "texts.tsv.gz": write_tsv(out / "texts.tsv.gz", tuple(Text.__annotations__), map(asdict, texts)),
         "properties_pubchem.tsv.gz": write_tsv(out / "properties_pubchem.tsv.gz", ("key", "cid", *NAMES), rows),
         "conformers_ccd.sdf.gz": write_ccd(sources, out / "conformers_ccd.sdf.gz", owners),
-        "conformers_rdkit.sdf.gz": write_rdkit(sources, out / "conformers_rdkit.sdf.gz", core),
+        "conformers_rdkit.sdf.gz": write_rdkit(sources, out / "conformers_rdkit.sdf.gz", core, lacking),
     }
 
 
@@ -136,6 +166,7 @@ def gather_texts(
     for key, name in names.items():
         identifiers = {key} if key.startswith("drugcentral:") else set()
         drugs[key] = Drug(key, name, "unknown", identifiers=identifiers)
+    more += chebi_texts(sources, drugs, {t.key for t in texts + more})
     return sorted(texts + more, key=lambda t: (t.key, t.provider, t.heading, t.content))
 
 

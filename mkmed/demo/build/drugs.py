@@ -13,7 +13,7 @@ from mkmed.demo.build.structures import inchikey_of
 from mkmed.demo.build.tables import read_tsv
 from mkmed.demo.build.vocabulary import Vocabulary
 
-TIERS = ("core", "text", "further", "vocabulary")
+TIERS = ("core", "text", "further", "structure", "vocabulary")
 COLUMNS = ("key", "tier", "name", "kind", "smiles", "smiles_from", "inchikey", "formula", "identifiers", "synonyms")
 
 

@@ -52,6 +52,20 @@ FILES: dict[str, dict[str, str]] = {
         "url": "https://www.pharmgkb.org",
         "version": "2025-10-31",
     },
+    "names.tsv.gz": {
+        "licence": "CC-BY-SA-3.0",
+        "attribution": "drug-named-entity-recognition 2.0.9 (Thomas Wood, Fast Data Science), from the DrugBank"
+        " vocabulary, MeSH, MedlinePlus, the NHS and Wikipedia",
+        "url": "https://pypi.org/project/drug-named-entity-recognition/",
+        "version": "2.0.9",
+    },
+    "indications.tsv.gz": {
+        "licence": "CC-BY-4.0",
+        "attribution": "LabeledIn (NLM), DrugMechDB, PharmacotherapyDB by way of Hetionet v1.0, DrugCentral;"
+        " each row has its licence",
+        "url": "https://github.com/dhimmel/indications",
+        "version": "LabeledIn 2014-09-04; DrugMechDB b83cc5d; Hetionet v1.0; DrugCentral as of 0e085dd",
+    },
     "interactions.tsv.gz": {
         "licence": "LicenseRef-US-Government",
         "attribution": "NDF-RT (US Department of Veterans Affairs) and ONC lists (US government funded), collected by"
@@ -60,7 +74,7 @@ FILES: dict[str, dict[str, str]] = {
         "version": "8199ee6",
     },
     "kg_triples.tsv.gz": {
-        "licence": "CC-BY-4.0",
+        "licence": "CC-BY-SA-4.0",
         "attribution": "Hetionet v1.0 and DGIdb in DRKG's vocabulary, DrugCentral targets, DrugMechDB;"
         " the licence of each relation is in kg_relations.tsv.gz",
         "url": "https://github.com/gnn4dr/DRKG",

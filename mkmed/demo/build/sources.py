@@ -50,6 +50,24 @@ SOURCES: dict[str, str] = {
         "5369ad38bfadd51c65058b71751392b3bcd88c16b47367b095b9feeffafe66c9",
     "chemicals_pubchem/chemicals_pubchem_ids.tsv.gz":
         "805a835482199aacf94bb492b5eea5a6b8d409f4246949fb59b99db7e0aacc66",
+    "drugcentral_pharmgkb/rephetio_indications.tsv":
+        "dc33620bc460b1bc26c905d2eb4acb44075d962db626973e251f69d551a66a4d",
+    "hetionet/CbG-binding.tsv":
+        "6918200b27b90f312c6e6bc636079eb6f72f006aeda308144c1f1fc5cae6fced",
+    "hetionet/DaG-association.tsv":
+        "571b45f4007045d904d926d8a01840f359345d37bc9d1db15d4dab1d38691e84",
+    "hetionet/edges-5k.sif.gz":
+        "c6bc934a764fd4c5b6f57cfcdfd4102bf306fbddc7a534fc85de6844ac102fdd",
+    "hetionet/nodes.tsv":
+        "3ad9eb86c031df8bc7d5efefa6edc93562182eb9a6a71e5129d3f18b9d42c50e",
+    "labeledin/indications.tsv":
+        "a5bf11a738b6cdb37ff58598058aff85746a44bedcf6ab010eef4d96ec7a4495",
+    "chebi20_pubchem/ChEBI-20_test.txt":
+        "91776254b54ef13ad701ede0ecdbd7bcd30c19a66e52aa34a6dac8d0e7306d72",
+    "chebi20_pubchem/ChEBI-20_validation.txt":
+        "f410b58e6825986577d01b4f0c14b59ed61c1343a15118ba584de4bbcea1508c",
+    "brand_names/variants.tsv.gz":
+        "da843510183caddf7c93f9c4a5ef1f7e85d4dd620275b325f420ac5e11a7bf12",
 }
 """Path below the folder of sources → sha256."""
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rdkit import Chem, RDLogger
 
+from kb.errors import DataError
+from kb.sources.rdkit.compute import embed
 from mkmed.demo.build.obo import Term
 from mkmed.demo.build.tables import read_tsv, sdf_blocks, sdf_tags, write_gz
 
@@ -31,6 +33,11 @@ def formula_of(smiles: str) -> str:
     from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
     return str(CalcMolFormula(Chem.MolFromSmiles(smiles)))
+
+
+def heavy_atoms(smiles: str) -> int:
+    """The number of atoms that are not hydrogen."""
+    return int(Chem.MolFromSmiles(smiles).GetNumHeavyAtoms())
 
 
 def open_smiles(sources: Path, drugcentral: list[Term], pharmgkb: list[Term]) -> dict[str, tuple[str, str]]:
@@ -59,6 +66,23 @@ def _candidates(sources: Path, drugcentral: list[Term], pharmgkb: list[Term]) ->
             yield "chemicals", cells[4], cells[6]
 
 
+def component_smiles(sources: Path, wanted: set[str]) -> dict[str, tuple[str, str]]:
+    """InChIKey → (canonical SMILES, provider) of the CCD's components that RDKit gives exactly a wanted key."""
+    found: dict[str, tuple[str, str]] = {}
+    for block in sdf_blocks(sources / "ccd3d/ccd_ideal_all.sdf.gz"):
+        stated = sdf_tags(block).get("INCHIKEY", "")
+        if stated not in wanted or stated in found:
+            continue
+        molecule = Chem.MolFromMolBlock(block)
+        if molecule is None:
+            continue
+        Chem.AssignStereochemistryFrom3D(molecule)
+        read = inchikey_of(Chem.MolToSmiles(molecule))
+        if read is not None and read[1] == stated:
+            found[stated] = (read[0], "wwPDB CCD")
+    return found
+
+
 def ccd_ids(sources: Path) -> dict[str, str]:
     """InChIKey → component id of the Chemical Component Dictionary."""
     rows = read_tsv(sources / "ccd3d/ccd_index.tsv.gz")
@@ -77,13 +101,23 @@ def write_ccd(sources: Path, out: Path, wanted: dict[str, str]) -> int:
     return len(blocks)
 
 
-def write_rdkit(sources: Path, out: Path, keys: set[str]) -> int:
-    """The number of computed conformers written, for drugs in ``keys``."""
+def write_rdkit(sources: Path, out: Path, keys: set[str], lacking: dict[str, str]) -> int:
+    """The number of computed conformers written: those recorded of ``keys``, and new ones of ``lacking``.
+
+    ``lacking`` has SMILES by drug key. What RDKit finds no conformer for, or one atom alone, is left out.
+    """
     blocks: dict[str, str] = {}
     for block in sdf_blocks(sources / "demo_corpus/conformers_rdkit.sdf.gz"):
         key = f"drugbank:{sdf_tags(block).get('DRUGBANK_ID', '')}"
         if key in keys:
             blocks[key] = _record(block, key, {"METHOD": METHODS["rdkit"]})
+    for key, smiles in lacking.items():
+        try:
+            found = embed(smiles)
+        except (DataError, RuntimeError):
+            continue
+        if found.heavy_atoms > 1:
+            blocks[key] = _record(found.molblock, key, {"METHOD": found.method})
     write_gz(out, "".join(blocks[key] for key in sorted(blocks)))
     return len(blocks)
 

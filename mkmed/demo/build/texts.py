@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from mkmed.demo.build.drugs import Drug
 from mkmed.demo.build.tables import flat, read_tsv
 from mkmed.demo.build.vocabulary import Vocabulary
 
@@ -14,6 +17,8 @@ PROVIDERS = {
     "FDA": ("FDA label (LabeledIn)", "LicenseRef-US-Government", "indications"),
     "WordNet": ("WordNet 3.0", "LicenseRef-WordNet-3.0", "gloss"),
 }
+SKELETON = 14
+"""Characters of an InChIKey that say the skeleton: what stereo, isotopes and charge leave alone."""
 _SKELETON = "same skeleton, other stereo or salt"
 
 
@@ -76,6 +81,35 @@ def further_texts(
             names[key] = name
         found.append(Text(key, provider, licence, heading, str(int(is_note(content))), content))
     return found, names
+
+
+def chebi_texts(sources: Path, drugs: Mapping[str, Drug], known: Set[str]) -> list[Text]:
+    """ChEBI's definition of the compound with the skeleton of a drug that has no text yet, the smallest CID's.
+
+    Raises ContractViolation when the recorded properties have a CID that the definitions have not.
+    """
+    said = dict(_definitions(sources))
+    keys: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for row in read_tsv(sources / "chebi20_pubchem/pubchem_properties.tsv.gz"):
+        keys[row["iupac_inchikey"][:SKELETON]].append((int(row["compound_cid"]), row["iupac_inchikey"]))
+    provider, licence, heading = PROVIDERS["ChEBI"]
+    found = []
+    for key, drug in drugs.items():
+        if key in known or not drug.inchikey:
+            continue
+        candidates = sorted((other != drug.inchikey, cid) for cid, other in keys.get(drug.inchikey[:SKELETON], []))
+        if candidates:
+            differs, cid = candidates[0]
+            headed = f"{heading} ({_SKELETON})" if differs else heading
+            found.append(Text(key, provider, licence, headed, "0", said[cid]))
+    return found
+
+
+def _definitions(sources: Path) -> Iterator[tuple[int, str]]:
+    """CID and definition of every compound of ChEBI-20's validation and test parts."""
+    for part in ("validation", "test"):
+        for row in read_tsv(sources / f"chebi20_pubchem/ChEBI-20_{part}.txt"):
+            yield int(row["CID"]), flat(row["description"])
 
 
 def slug(name: str) -> str:

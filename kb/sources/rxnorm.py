@@ -1,0 +1,264 @@
+"""RxNorm (US National Library of Medicine): ingredients with their names, brands, products, dose forms and NDCs.
+
+Reads the Rich Release Format: RXNCONSO.RRF, RXNREL.RRF and RXNSAT.RRF, in a folder or in the zip as it is published.
+The Current Prescribable Content may be used by anybody; of a full release only rows without a restriction (SRL 0) are
+taken. Ingredients become drugs; brands, products and dose forms become entities of the graph.
+
+Source: RxNorm Technical Documentation, National Library of Medicine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+
+from kb.errors import DataError, SourceError, UsageError
+from kb.graph.tables import Relation
+from kb.identity.identifiers import Identifier
+from kb.ingest.records import AtcRecord, Document, Name
+from kb.inputs import lines, open_plain
+from kb.licences import US_GOVERNMENT, Licence
+from kb.sources.stream import Edges, Entry, Left, StreamSource, is_zip, make_drug, open_in_zip
+
+SUBSTANCES = ("IN", "PIN")
+BRANDS, FORMS = ("BN",), ("DF",)
+PRODUCTS = ("SCD", "SBD", "GPCK", "BPCK")
+SYNONYMS = ("SY", "TMSY", "PSN")
+CODES = {"MTHSPL": "unii", "DRUGBANK": "drugbank", "ATC": "atc"}
+"""Vocabularies whose code is an identifier of the ingredient."""
+LONGEST = 1 << 16
+CONSO, REL, SAT = 18, 16, 13
+"""Fields of a line of each file, the empty one behind the last bar not counted."""
+WIDTH = {"RXNCONSO": CONSO, "RXNREL": REL, "RXNSAT": SAT}
+RELATIONS = {
+    "has_ingredient": ("Product", "Compound", "the product contains the ingredient"),
+    "has_brand": ("Product", "Brand", "the product is sold under the brand"),
+    "brand_of": ("Brand", "Compound", "the brand has the ingredient"),
+    "has_dose_form": ("Product", "Dose Form", "the product comes in the form"),
+    "form_of": ("Compound", "Compound", "the salt or ester is a form of the ingredient"),
+}
+
+
+@dataclass(slots=True)
+class Release:
+    """What is taken of the three files, by RxNorm concept id."""
+
+    kind: dict[str, str] = field(default_factory=dict)
+    name: dict[str, str] = field(default_factory=dict)
+    synonyms: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    codes: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    rows: Counter[str] = field(default_factory=Counter)
+    pairs: set[tuple[str, str, str]] = field(default_factory=set)
+    """(relation, head, tail) as ``RELATIONS`` has them."""
+    ndc: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    left: Counter[str] = field(default_factory=Counter)
+    faults: list[tuple[int, str]] = field(default_factory=list)
+
+
+class RxNorm(StreamSource):
+    """Ingredients and precise ingredients as drugs, with what they are sold as."""
+
+    name = "rxnorm"
+    title = "RxNorm"
+    url = "https://www.nlm.nih.gov/research/umls/rxnorm/"
+    licences: ClassVar[tuple[Licence, ...]] = (US_GOVERNMENT,)
+    parser = "rxnorm/1"
+    media_type = "application/zip"
+    bytes_an_item = 120
+
+    def __init__(self) -> None:
+        self._held: tuple[Path, Release] | None = None
+
+    def measured(self, path: Path) -> list[Path]:
+        """The zip, or the three files of the folder."""
+        return [_member(path, name) for name in WIDTH] if path.is_dir() else [path]
+
+    def entries(self, path: Path, document: Document) -> Iterator[Entry | Left]:
+        """Every ingredient; rows of other vocabularies, suppressed ones and those of other kinds are left out."""
+        release = self._release(path)
+        brands = defaultdict(list)
+        for relation, head, tail in sorted(release.pairs):
+            if relation == "brand_of":
+                brands[tail].append(head)
+        sold = _sold(release)
+        for rxcui in sorted((c for c, kind in release.kind.items() if kind in SUBSTANCES), key=int):
+            yield _entry(rxcui, release, brands[rxcui], sold[rxcui], document)
+        for place, fault in release.faults:
+            yield Left("malformed", place, fault)
+        for reason, number in release.left.items():
+            yield Left(reason, items=number)
+        others = sum(release.rows[c] for c, kind in release.kind.items() if kind not in SUBSTANCES)
+        others += sum(number for c, number in release.rows.items() if c not in release.kind)
+        if others:
+            yield Left("of brands, products and dose forms, which are in the graph", items=others)
+
+    def edges(self, path: Path, document: Document) -> Edges:
+        """Brands, products and dose forms in relation to ingredients."""
+        release = self._release(path)
+        relations = {
+            name: Relation(f"RxNorm::{name}::{head}:{tail}", head, tail, "RxNorm", document.licence, text)
+            for name, (head, tail, text) in RELATIONS.items()
+        }
+        edges = Edges()
+        for relation, head, tail in sorted(release.pairs):
+            edges.add(_entity(head, release), relations[relation], _entity(tail, release))
+            edges.labels |= {_entity(c, release): release.name[c] for c in (head, tail)}
+        return edges
+
+    def _release(self, path: Path) -> Release:
+        if self._held is None or self._held[0] != path:
+            self._held = path, _read(path)
+        return self._held[1]
+
+
+def _entity(rxcui: str, release: Release) -> str:
+    kind = release.kind[rxcui]
+    words = (("Compound", SUBSTANCES), ("Brand", BRANDS), ("Dose Form", FORMS), ("Product", PRODUCTS))
+    return f"{next(word for word, kinds in words if kind in kinds)}::rxcui:{rxcui}"
+
+
+def _entry(rxcui: str, release: Release, brands: list[str], ndcs: list[str], document: Document) -> Entry:
+    key = f"rxcui:{rxcui}"
+    codes = [code for code in release.codes[rxcui] if code[0] != "atc"]
+    names = [Name(text) for text in release.synonyms[rxcui]] + [Name(release.name[b], "brand") for b in brands]
+    drug, faults = make_drug(key, release.name[rxcui], document, identifiers=[("rxcui", rxcui), *codes,
+                             *(("ndc", ndc) for ndc in ndcs)], names=names)
+    atc = []
+    for space, code in release.codes[rxcui]:
+        if space == "atc":
+            try:
+                atc.append(AtcRecord(key, document, Identifier.make("atc", code).value))
+            except DataError as error:
+                faults.append(f"{key}: {error.message}")
+    return Entry(drug, atc=atc, faults=faults, items=release.rows[rxcui])
+
+
+def _sold(release: Release) -> Mapping[str, list[str]]:
+    """The NDCs of each ingredient, of products that have no other."""
+    contains: dict[str, set[str]] = defaultdict(set)
+    for relation, product, ingredient in release.pairs:
+        if relation == "has_ingredient" and release.kind[ingredient] == "IN":
+            contains[product].add(ingredient)
+    found: dict[str, list[str]] = defaultdict(list)
+    for product, ingredients in sorted(contains.items()):
+        if len(ingredients) == 1:
+            found[next(iter(ingredients))] += sorted(release.ndc.get(product, ()))
+    return found
+
+
+def _read(path: Path) -> Release:
+    """The three files; raises SourceError when RXNCONSO has no ingredient."""
+    release = Release()
+    for place, row in _rows(path, "RXNCONSO", release):
+        _take_name(row, release, place)
+    if not any(kind == "IN" for kind in release.kind.values()):
+        raise SourceError(f"RXNCONSO.RRF of {path.name} has no ingredient (SAB RXNORM, TTY IN)",
+                          hint="give the folder rrf of a release, or its zip")
+    _read_relations(path, release)
+    for _, row in _rows(path, "RXNSAT", release):
+        if row[8] == "NDC" and row[9] == "RXNORM" and row[11] != "O" and row[0] in release.kind:
+            release.ndc[row[0]].append(row[10])
+    return release
+
+
+def _take_name(row: list[str], release: Release, place: int) -> None:
+    rxcui, vocabulary, kind, code, text, restricted, suppressed = row[0], *row[11:17]
+    if suppressed not in ("N", ""):
+        release.left["suppressed"] += 1
+    elif restricted not in ("0", ""):
+        release.left["restricted by its vocabulary"] += 1
+    elif vocabulary != "RXNORM" and vocabulary not in CODES:
+        release.left["of another vocabulary"] += 1
+    elif not rxcui.isdigit() or not text.strip():
+        release.faults.append((place, f"RXNCONSO line {place}: no concept or no name"))
+    elif vocabulary in CODES:
+        release.codes[rxcui].append((CODES[vocabulary], code))
+        release.rows[rxcui] += 1
+    elif kind in SYNONYMS:
+        release.synonyms[rxcui].append(text)
+        release.rows[rxcui] += 1
+    elif kind in (*SUBSTANCES, *BRANDS, *FORMS, *PRODUCTS):
+        release.kind[rxcui], release.name[rxcui] = kind, text
+        release.rows[rxcui] += 1
+    else:
+        release.left["of another term type"] += 1
+
+
+def _read_relations(path: Path, release: Release) -> None:
+    """Fill ``pairs``: RXNREL states both directions, so a pair is read by the kinds of its ends.
+
+    What a product contains stands at its components (SCDC): product, component, ingredient.
+    """
+    components: dict[str, set[str]] = defaultdict(set)
+    products: dict[str, set[str]] = defaultdict(set)
+    sold_as: dict[str, set[str]] = defaultdict(set)
+    kind = release.kind
+    for _, row in _rows(path, "RXNREL", release):
+        first, second, word = row[0], row[4], row[7]
+        if row[10] != "RXNORM" or row[14] not in ("N", ""):
+            continue
+        for one, other in ((first, second), (second, first)):
+            a, b = kind.get(one), kind.get(other)
+            if word in ("has_ingredient", "ingredient_of", "has_precise_ingredient", "precise_ingredient_of"):
+                if a is None and b in SUBSTANCES:
+                    components[one].add(other)
+                elif a in PRODUCTS and b in BRANDS:
+                    release.pairs.add(("has_brand", one, other))
+                elif a in PRODUCTS and b in SUBSTANCES:
+                    release.pairs.add(("has_ingredient", one, other))
+            elif word in ("consists_of", "constitutes") and a in PRODUCTS and b is None:
+                products[one].add(other)
+            elif word in ("tradename_of", "has_tradename"):
+                if a in BRANDS and b in SUBSTANCES:
+                    release.pairs.add(("brand_of", one, other))
+                elif a in ("SBD", "BPCK") and b in ("SCD", "GPCK"):
+                    sold_as[one].add(other)
+            elif word in ("has_dose_form", "dose_form_of") and a in PRODUCTS and b in FORMS:
+                release.pairs.add(("has_dose_form", one, other))
+            elif word in ("form_of", "has_form") and a == "PIN" and b == "IN":
+                release.pairs.add(("form_of", one, other))
+    for product, parts in products.items():
+        release.pairs |= {("has_ingredient", product, i) for part in parts for i in components.get(part, ())}
+    contained: dict[str, set[str]] = defaultdict(set)
+    for relation, product, ingredient in release.pairs:
+        if relation == "has_ingredient":
+            contained[product].add(ingredient)
+    for branded, plain in sold_as.items():
+        release.pairs |= {("has_ingredient", branded, i) for product in plain for i in contained.get(product, ())}
+
+
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[BinaryIO]:
+    if path.is_dir():
+        with open_plain(_member(path, name), limit=1 << 36) as stream:
+            yield stream
+    else:
+        if not is_zip(path):
+            raise UsageError(f"{path.name} is neither a folder nor a zip", hint="--path rrf, or the release's zip")
+        with open_in_zip(path, f"/{name}.RRF" if name != "RXNCONSO" else "RXNCONSO.RRF") as stream:
+            yield stream
+
+
+def _member(folder: Path, name: str) -> Path:
+    found = next((p for p in (folder, folder / "rrf") if (p / f"{name}.RRF").is_file()), None)
+    if found is None:
+        raise UsageError(f"{folder} has no {name}.RRF", hint="give the folder rrf of a release")
+    return found / f"{name}.RRF"
+
+
+def _rows(path: Path, name: str, release: Release) -> Iterator[tuple[int, list[str]]]:
+    """(line, fields) of a file; a line with another number of fields is a fault."""
+    with _opened(path, name) as stream:
+        for place, line in enumerate(lines(stream, LONGEST), 1):
+            try:
+                row = line.decode("utf-8").rstrip("\r\n").split("|") if line is not None else []
+            except UnicodeDecodeError:
+                row = []
+            if len(row) not in (WIDTH[name], WIDTH[name] + 1):
+                release.faults.append((place, f"{name} line {place}: {len(row)} fields, expected {WIDTH[name]}"))
+            else:
+                yield place, row

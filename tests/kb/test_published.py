@@ -1,0 +1,307 @@
+"""Sources that read publishers' files, on samples of their shapes: every item is accounted for, and twice is once."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+
+from kb.errors import SourceError, UsageError
+from kb.graph.words import word_of
+from kb.identity.identifiers import Identifier
+from kb.ingest import crash
+from kb.ingest.engine import Summary, ingest
+from kb.ingest.records import Batch, Document, DrugRecord
+from kb.ingest.runs import finish_run
+from kb.ingest.write import write_batch
+from kb.ledger.verify import verify
+from kb.query.export import ExportFormat, export
+from kb.query.snapshot import release_of
+from kb.settings import Settings
+from kb.sources import stream
+from kb.sources.contract import IngestOptions
+from tests.kb import published
+from tests.kb.facts import begin, document
+
+SAMPLES: dict[str, Callable[[Path], dict[str, object]]] = {
+    "rxnorm": lambda folder: {"path": published.write_rxnorm(folder / "rrf")},
+    "chembl": lambda folder: {"path": published.write_chembl(folder / "chembl_36.db")},
+    "primekg": lambda folder: {"path": published.write_text(folder / "kg.csv", published.PRIMEKG)},
+    "hetionet": lambda folder: {
+        "path": published.write_text(folder / "edges.sif", published.HETIONET),
+        "also": {"nodes": published.write_text(folder / "nodes.tsv", published.HETIONET_NODES)}},
+    "drugcentral": lambda folder: {"path": published.write_text(folder / "dump.sql", published.DRUGCENTRAL)},
+    "graph": lambda folder: {
+        "path": published.write_text(folder / "mine_edges.tsv", published.KGX_EDGES),
+        "also": {"nodes": published.write_text(folder / "mine_nodes.tsv", published.KGX_NODES)}},
+}
+
+
+def run(engine: Engine, source: str, **options: object) -> Summary:
+    return ingest(engine, Settings(), source, IngestOptions(**options))  # type: ignore[arg-type]
+
+
+def column(connection: Connection, query: str, **given: object) -> list[object]:
+    return list(connection.scalars(text(query), given))
+
+
+@pytest.mark.parametrize("source", SAMPLES)
+def test_items_in_are_items_out_and_reasons_and_twice_is_once(source: str, fresh_database: Engine, tmp_path: Path) -> None:
+    options = SAMPLES[source](tmp_path)
+    counts = run(fresh_database, source, **options).counts
+    left = sum(n for key, n in counts.items() if key.startswith("left out: "))
+    assert counts["items"] == counts["taken"] + left > 0 and left > 0
+    with fresh_database.begin() as connection:
+        before = release_of(connection)
+        assert [check for check in verify(connection) if check.broken] == []
+    assert run(fresh_database, source, **options).counts.get("rows", 0) == 0
+    with fresh_database.begin() as connection:
+        assert release_of(connection) == before
+
+
+def test_rxnorm_has_brands_products_and_codes(fresh_database: Engine, tmp_path: Path) -> None:
+    counts = run(fresh_database, "rxnorm", path=published.write_rxnorm(tmp_path)).counts
+    assert counts["left out: suppressed"] == 1 and counts["left out: restricted by its vocabulary"] == 1
+    assert counts["left out: malformed"] == 2 and counts["left out: of another term type"] == 1
+    with fresh_database.begin() as connection:
+        ids = column(connection, "SELECT namespace || ':' || value FROM mkmed.identifiers WHERE drug_id ="
+                     " mkmed.find_drug('warfarin') ORDER BY 1")
+        assert ids == ["ndc:00056017270", "ndc:00093172001", "rxcui:11289", "unii:5Q7ZVV76EI"]
+        assert column(connection, "SELECT code FROM mkmed.atc") == ["B01AA03"]
+        brands = column(connection, "SELECT name FROM mkmed.names WHERE kind = 'brand' ORDER BY 1")
+        assert brands == ["Coumadin", "Jantoven"]
+        products = connection.execute(text("""
+            SELECT p.head_label, b.tail_label FROM mkmed.edges p JOIN mkmed.edges b ON b.head = p.head AND b.word = 'has brand'
+            WHERE p.word = 'has ingredient' AND p.tail = 'Compound::rxcui:11289'""")).all()
+        assert [tuple(row) for row in products] == [("warfarin sodium 5 MG Oral Tablet [Coumadin]", "Coumadin")]
+        assert column(connection, "SELECT DISTINCT licence_id FROM mkmed.edges") == ["LicenseRef-US-Government"]
+
+
+def test_rxnorm_reads_the_zip_and_a_new_version_changes_what_differs(fresh_database: Engine, tmp_path: Path) -> None:
+    folder = published.write_rxnorm(tmp_path / "rrf")
+    packed = tmp_path / "RxNorm_full_prescribe.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("RXNCONSO", "RXNREL", "RXNSAT"):
+            archive.write(folder / f"{name}.RRF", f"rrf/{name}.RRF")
+    assert run(fresh_database, "rxnorm", path=packed).counts["drugs"] == 4
+    again = run(fresh_database, "rxnorm", path=published.write_rxnorm(tmp_path / "new", without=["aspirin"]))
+    assert again.counts["drugs"] == 0  # what is said of the others is the same
+    with fresh_database.begin() as connection:
+        assert column(connection, "SELECT name FROM mkmed.drugs ORDER BY 1") == ["glyburide", "warfarin", "warfarin sodium"]
+    with pytest.raises(UsageError, match="has no RXNREL"):
+        (folder / "RXNREL.RRF").unlink()
+        run(fresh_database, "rxnorm", path=folder)
+
+
+def test_chembl_takes_what_is_clinical_and_says_what_was_wrong(fresh_database: Engine, tmp_path: Path) -> None:
+    path = published.write_chembl(tmp_path / "chembl_36.db")
+    counts = run(fresh_database, "chembl", path=path).counts
+    assert (counts["taken"], counts["left out: without a clinical phase, code, mechanism or indication"]) == (6, 2)
+    assert counts["values left out"] == 2  # a structure of another key, and a code that is none
+    with fresh_database.begin() as connection:
+        row = connection.execute(text("SELECT * FROM mkmed.drugs WHERE name = 'ALLOPURINOL'")).mappings().one()
+        assert row["inchikey"] == "OFCNXPDARWKPPY-UHFFFAOYSA-N" and row["licences"] == ["CC-BY-SA-3.0"]
+        wrong = connection.execute(text("SELECT * FROM mkmed.drugs WHERE name = 'WRONGLY DRAWN'")).mappings().one()
+        assert wrong["smiles"] is None and wrong["inchikey"] is None
+        gout = connection.execute(text("SELECT name, phase, disease_ids FROM mkmed.indications WHERE disease = 'Gout'"
+                                       " ORDER BY 1")).all()
+        assert [r.name for r in gout] == ["ALLOPURINOL", "COLCHICINE", "FEBUXOSTAT"]
+        assert {(r.phase, tuple(r.disease_ids)) for r in gout} == {(4.0, ("mesh:D006073", "efo:0004274"))}
+        active = connection.execute(text("SELECT score, evidence FROM mkmed.edges WHERE relation LIKE '%active_at%'")).all()
+        assert [tuple(r) for r in active] == [(8.5, "mean pChEMBL of 2 measurements")]
+        version = column(connection, "SELECT DISTINCT upstream_version FROM mkmed.documents WHERE source = 'chembl'")
+        assert version == ["ChEMBL_36"]
+    run(fresh_database, "chembl", path=published.write_chembl(path, gout="Podagra"))
+    with fresh_database.begin() as connection:
+        assert column(connection, "SELECT DISTINCT disease FROM mkmed.indications WHERE disease_ids && '{mesh:D006073}'"
+                      ) == ["Podagra"]
+        past = column(connection, "SELECT count(*) FROM mkmed.history WHERE kind = 'indication' AND until IS NOT NULL")
+        assert past[0] == 4  # of the three drugs whose indications changed, one has two
+
+
+def test_chembl_refuses_what_is_no_chembl(fresh_database: Engine, tmp_path: Path) -> None:
+    path = published.write_chembl(tmp_path / "chembl.db")
+    data = path.read_bytes()
+    with pytest.raises(SourceError, match="no SQLite database"):
+        run(fresh_database, "chembl", path=published.write_text(tmp_path / "page.db", "<html>"))
+    path.write_bytes(data.replace(b"CREATE TABLE drug_mechanism", b"CREATE TABLE drug_mechanicm"))
+    with pytest.raises(SourceError):
+        run(fresh_database, "chembl", path=path)
+
+
+def test_an_ingest_that_was_killed_goes_on(fresh_database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "CHUNK", 2)
+    path = published.write_chembl(tmp_path / "chembl_36.db")
+    commits = 0
+
+    def stop(point: str) -> None:
+        nonlocal commits
+        commits += point == "after_commit"
+        if commits == 2:
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr("kb.ingest.engine.crash_at", stop)
+    with pytest.raises(RuntimeError):
+        run(fresh_database, "chembl", path=path)
+    monkeypatch.setattr("kb.ingest.engine.crash_at", crash.crash_at)
+    with fresh_database.begin() as connection:
+        held = column(connection, "SELECT count(*) FROM mkmed.drug_record")[0]
+        assert held == 4
+    assert run(fresh_database, "chembl", path=path).counts["drugs"] == 2
+    with fresh_database.begin() as connection:
+        assert column(connection, "SELECT count(*) FROM mkmed.drug_record")[0] == 6
+
+
+def test_primekg_gives_contraindications_and_one_edge_for_both_directions(fresh_database: Engine, tmp_path: Path) -> None:
+    known(fresh_database, "DB00780", "DB00437", "DB00682")
+    counts = run(fresh_database, "primekg", path=published.write_text(tmp_path / "kg.csv", published.PRIMEKG)).counts
+    assert counts["left out: that are an edge the other way round"] == 2
+    assert counts["left out: with an unknown type of node"] == 1 and counts["indications"] == 3
+    with fresh_database.begin() as connection:
+        uses = connection.execute(text("SELECT name, kind, disease, disease_ids, licence_id FROM mkmed.indications ORDER BY 1")).all()
+        assert [tuple(row) for row in uses] == [
+            ("DB00437", "indication", "gout", ["mondo:5393"], "CC-BY-SA-4.0"),
+            ("DB00682", "off-label", "stroke, ischemic", ["mondo:13924", "mondo:12592"], "CC-BY-SA-4.0"),
+            ("DB00780", "contraindication", "pheochromocytoma", ["mondo:8233"], "CC-BY-SA-4.0")]
+        words = {r.word: r.licence_id for r in connection.execute(text("SELECT word, licence_id FROM mkmed.relations"))}
+        assert words == {"contraindicated in": "CC-BY-SA-4.0", "treats": "CC-BY-SA-4.0", "used off label for": "CC-BY-SA-4.0",
+                         "binds": "LicenseRef-PrimeKG", "interacts with": "LicenseRef-PrimeKG"}
+
+
+def test_hetionet_speaks_drkgs_words_under_its_own_licences(fresh_database: Engine, tmp_path: Path) -> None:
+    known(fresh_database, "DB00437")
+    counts = run(fresh_database, "hetionet", **SAMPLES["hetionet"](tmp_path)).counts
+    assert counts["left out: with an unknown metaedge"] == 1
+    with fresh_database.begin() as connection:
+        rows = connection.execute(text("SELECT relation, licence_id FROM mkmed.relations"))
+        licences = {row.relation: row.licence_id for row in rows}
+        assert licences["Hetionet::CtD::Compound:Disease"] == "CC0-1.0"
+        assert licences["Hetionet::CcSE::Compound:Side Effect"] == "CC-BY-NC-SA-4.0"
+        assert licences["Hetionet::CbG::Compound:Gene"] == "LicenseRef-Hetionet"
+        assert column(connection, "SELECT disease FROM mkmed.indications") == ["gout"]
+        assert column(connection, "SELECT name FROM mkmed.drug_entities") == ["DB00437"]
+
+
+def test_a_graph_of_the_users_keeps_what_its_edges_say(fresh_database: Engine, tmp_path: Path) -> None:
+    known(fresh_database, "DB00682")
+    counts = run(fresh_database, "graph", **SAMPLES["graph"](tmp_path)).counts
+    assert counts["left out: without relation and two typed nodes"] == 1
+    with fresh_database.begin() as connection:
+        edges = connection.execute(text("SELECT relation, tail_label, score, evidence, reference, properties, source, licence_id"
+                                        " FROM mkmed.edges ORDER BY 1")).all()
+        assert [tuple(row) for row in edges] == [
+            ("infores:mine::interacts_with::Compound:Gene", "CYP2C9", 0.93, "observation", "PMID:12345",
+             {"id": "e1", "agent_type": "manual_agent"}, "graph/mine_edges", "LicenseRef-user"),
+            ("infores:mine::treats::Compound:Disease", "thrombotic disease", None, "assertion", None,
+             {"id": "e2", "agent_type": "manual_agent", "score": "high"}, "graph/mine_edges", "LicenseRef-user")]
+        assert column(connection, "SELECT name FROM mkmed.drug_entities") == ["DB00682"]
+    plain = published.write_text(tmp_path / "plain.tsv", "a\tb\tc\tw\nCompound::DB00682\tslows\tGene::1559\t2.5\n")
+    run(fresh_database, "graph", path=plain, columns={"head": "a", "relation": "b", "tail": "c", "score": "w"})
+    with fresh_database.begin() as connection:
+        assert column(connection, "SELECT score FROM mkmed.edges WHERE source = 'graph/plain'") == [2.5]
+    with pytest.raises(UsageError, match="unknown role 'weight'"):
+        run(fresh_database, "graph", path=plain, columns={"weight": "w"})
+
+
+def test_relations_of_three_graphs_have_one_word() -> None:
+    treats = ("DRUGBANK::treats::Compound:Disease", "GNBR::T::Compound:Disease", "Hetionet::CtD::Compound:Disease",
+              "PrimeKG::indication::Compound:Disease", "DrugMechDB::indication::Compound:Disease")
+    assert {word_of(name) for name in treats} == {"treats"}
+    assert word_of("bioarx::DrugHumGen:Compound:Gene") == "binds" and word_of("mine::odd::Compound:Gene") is None
+
+
+def known(engine: Engine, *ids: str) -> None:
+    """Put drugs with these DrugBank ids into the knowledge base, under their ids as names."""
+    with engine.begin() as connection:
+        run_id, paper = begin(connection), document("known")
+        drugs = [DrugRecord(f"drugbank:{value}", value, paper, identifiers=(Identifier("drugbank", value),)) for value in ids]
+        write_batch(connection, run_id, "hand", Batch(drugs=drugs))
+        finish_run(connection, run_id, "complete")
+
+
+def test_a_digest_does_not_depend_on_the_document() -> None:
+    from datetime import UTC, datetime
+
+    def entry(payload: bytes) -> stream.Entry:
+        paper = Document("x", "f", "text/plain", "CC0-1.0", "", datetime.now(UTC), "x/1", payload=payload)
+        return stream.Entry(DrugRecord("rxcui:1", "a", paper))
+
+    batches = [Batch(), Batch()]
+    for batch, payload in zip(batches, (b"1", b"2"), strict=True):
+        stream._add(batch, entry(payload))
+    assert batches[0].drugs[0].digest == batches[1].drugs[0].digest
+
+
+def test_drugcentral_reads_the_dump_and_runs_nothing_of_it(fresh_database: Engine, tmp_path: Path) -> None:
+    counts = run(fresh_database, "drugcentral", path=published.write_text(tmp_path / "dump.sql", published.DRUGCENTRAL)).counts
+    assert counts["left out: malformed"] == 1 and counts["left out: of no structure"] == 1
+    assert counts["left out: of the relationship 'reduce risk'"] == 1 and counts["taken"] == 11
+    with fresh_database.begin() as connection:
+        uses = connection.execute(text("SELECT kind, disease, disease_ids FROM mkmed.indications ORDER BY 1")).all()
+        assert [tuple(row) for row in uses] == [
+            ("contraindication", "Pheochromocytoma", ["umls:C0031511", "snomedct:302835009"]),
+            ("indication", "Depressive disorder", ["umls:C0011581", "snomedct:35489007"]),
+            ("off-label", "Panic disorder", ["umls:C0030319"])]
+        row = connection.execute(text("SELECT * FROM mkmed.drugs WHERE name = 'phenelzine'")).mappings().one()
+        assert {"drugbank:DB00780", "chembl:CHEMBL1089", "cas:51-71-8", "rxcui:8123"} <= set(row["identifiers"])
+        assert row["inchikey"] == "RMUCZJUITONUFY-UHFFFAOYSA-N" and row["licences"] == ["CC-BY-SA-4.0"]
+    cut = published.DRUGCENTRAL.partition("broken")[0]
+    with pytest.raises(SourceError, match="ends within the table structures"):
+        run(fresh_database, "drugcentral", path=published.write_text(tmp_path / "cut.sql", cut))
+
+
+def test_openfda_keeps_the_newest_label_of_a_substance(fresh_database: Engine, tmp_path: Path) -> None:
+    pytest.importorskip("ijson", reason="ijson is not installed")
+    packed = tmp_path / "drug-label-0001-of-0001.json.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("drug-label-0001-of-0001.json", json.dumps(published.LABELS))
+    counts = run(fresh_database, "openfda", path=packed).counts
+    assert counts["taken"] == 2 and counts["left out: of several substances"] == 1
+    assert counts["left out: without an identified substance"] == 2 and counts["items"] == 6
+    with fresh_database.begin() as connection:
+        texts = dict(map(tuple, connection.execute(text("SELECT heading, content FROM mkmed.texts"))))
+        assert texts == {"indications": "For pain and fever.", "contraindications": "Allergy to NSAIDs.",
+                         "boxed warning": "Bleeding."}
+        assert column(connection, "SELECT name FROM mkmed.names WHERE kind = 'brand' ORDER BY 1") == ["Bayer Aspirin", "Ecotrin"]
+    with pytest.raises(SourceError, match="not whole JSON"):
+        run(fresh_database, "openfda", path=published.write_text(tmp_path / "cut.json", '{"results": [{"set_id": '))
+
+
+def test_drugbank_is_restricted_and_has_no_document_type(fresh_database: Engine, tmp_path: Path) -> None:
+    pytest.importorskip("defusedxml", reason="defusedxml is not installed")
+    counts = run(fresh_database, "drugbank", path=published.write_text(tmp_path / "full.xml", published.DRUGBANK)).counts
+    assert counts["taken"] == 2 and counts["left out: without a DrugBank id"] == 1
+    with fresh_database.begin() as connection:
+        assert column(connection, "SELECT DISTINCT licence_id FROM mkmed.texts") == ["LicenseRef-DrugBank"]
+        notes = connection.execute(text("SELECT word, evidence FROM mkmed.edges ORDER BY 1")).all()
+        assert [tuple(row) for row in notes] == [("binds", "inhibitor"), ("interacts with drug", "Shut: bleeding.")]
+    export(fresh_database, tmp_path / "open.sqlite", ExportFormat.sqlite, open_only=True)
+    assert b"Shut:" not in (tmp_path / "open.sqlite").read_bytes()
+    bomb = '<!DOCTYPE drugbank [<!ENTITY a "aaaaaaaaaa">]>' + published.DRUGBANK.partition("?>")[2]
+    with pytest.raises(SourceError, match="declares a document type"):
+        run(fresh_database, "drugbank", path=published.write_text(tmp_path / "bomb.xml", bomb))
+
+
+def test_unichem_adds_identifiers_to_structures_that_are_known(fresh_database: Engine, tmp_path: Path) -> None:
+    run(fresh_database, "chembl", path=published.write_chembl(tmp_path / "chembl.db"))
+    options = {"path": published.write_text(tmp_path / "structure.tsv", published.UNICHEM),
+               "also": {"reference": published.write_text(tmp_path / "reference.tsv", published.REFERENCE)}}
+    counts = run(fresh_database, "unichem", **options).counts
+    assert (counts["taken"], counts["left out: of a structure that no drug here has"], counts["values left out"]) == (1, 1, 1)
+    with fresh_database.begin() as connection:
+        ids = column(connection, "SELECT namespace || ':' || value FROM mkmed.identifiers WHERE source = 'unichem' ORDER BY 1")
+        assert ids == ["drugbank:DB00780", "pubchem.compound:3675"]
+    assert run(fresh_database, "unichem", **options).counts.get("rows", 0) == 0
+
+
+def test_tables_of_interactions_are_read_by_their_columns(fresh_database: Engine, tmp_path: Path) -> None:
+    known(fresh_database, "DB00682", "DB00945")
+    ddinter = published.write_text(tmp_path / "ddinter_downloads_code_B.csv",
+                                   "DDInterID_A,Drug_A,DDInterID_B,Drug_B,Level\nDDInter1,DB00682,DDInter2,DB00945,Major\n")
+    run(fresh_database, "interactions", path=ddinter, columns={"drug_a": "Drug_A", "drug_b": "Drug_B", "severity": "Level"})
+    with fresh_database.begin() as connection:
+        assert column(connection, "SELECT severity FROM mkmed.interactions") == ["Major"]
