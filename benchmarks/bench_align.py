@@ -34,7 +34,7 @@ from embed.registry import IMAGE_MODELS, TEXT_MODELS
 from embed.source import Corpus, Payloads, held
 from embed.training.data import Dataset, Table, make_table
 from embed.training.inputs import Inputs, build_inputs
-from embed.training.loop import Job, Progress, step
+from embed.training.loop import Progress, TrainingJob, step
 from embed.training.model import build_model
 from kb.properties import PROPERTIES
 from kb.query.read import Triples
@@ -149,12 +149,12 @@ class Plain:
             tables[name] = Table(known.items, known.position[torch.from_numpy(rows)], known.collate)
         return Dataset(self.whole.drug_ids[rows], tables, self.fitted.data.group[torch.from_numpy(rows)])
 
-    def step(self, rows: np.ndarray, job: Job, optimizer: torch.optim.Optimizer) -> int:
+    def step(self, rows: np.ndarray, job: TrainingJob, optimizer: torch.optim.Optimizer) -> int:
         """One optimiser step; returns the pairs."""
         data = self.data(rows)
         every = np.arange(len(rows))
         relations = [replace(one, position=one.position[torch.from_numpy(rows)]) for one in job.relations]
-        step(Job(job.model, data, self.config, every, every, job.folder, relations), optimizer,
+        step(TrainingJob(job.model, data, self.config, every, every, job.folder, relations), optimizer,
              torch.from_numpy(every), Progress())
         return pairs_in(data, torch.from_numpy(every))
 
@@ -174,7 +174,8 @@ def main() -> None:
         once = time.process_time() - started
         model = build_model(config, fitted.data)
         model.train()
-        job = Job(model, fitted.data, config, np.arange(count), np.arange(count), Path(folder), fitted.relations)
+        every = np.arange(count)
+        job = TrainingJob(model, fitted.data, config, every, every, Path(folder), fitted.relations)
         rng = np.random.default_rng(0)
         fast, plain = [0, 0.0], [0, 0.0]
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

@@ -111,7 +111,7 @@ def train(folder: Path, count: int) -> dict[str, Any]:
     from embed.runs.store import store_form
     from embed.source import Corpus, Payloads
     from embed.training.inputs import build_inputs
-    from embed.training.loop import Job, fit
+    from embed.training.loop import TrainingJob, fit
     from embed.training.model import embed_all
     from embed.training.split import split_corpus
     from embed.training.start import start_model
@@ -137,7 +137,7 @@ def train(folder: Path, count: int) -> dict[str, Any]:
     marks["inputs"] = peak()
     model = start_model(config, inputs.data, split.train)
     with tempfile.TemporaryDirectory() as run:
-        fit(Job(model, inputs.data, config, split.train, split.validation, Path(run), inputs.relations))
+        fit(TrainingJob(model, inputs.data, config, split.train, split.validation, Path(run), inputs.relations))
     marks["training"] = peak()
     z, fused, present = (part.numpy() for part in embed_all(model, inputs.data))
     store_form(model.names, inputs.data.drug_ids, z, fused, present)

@@ -25,7 +25,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # for the stand-in of the tests
 
 
 from kb.errors import Transient
-from kb.http.client import Answer, Request, Transport
+from kb.http.client import HttpAnswer, Request, Transport
 from kb.output import say
 from kb.settings import load_settings
 from tests.standin import catalogue
@@ -46,7 +46,7 @@ def paths(count: int) -> list[str]:
 
 def with_transport(url: str, home: Path, count: int, start: Barrier) -> None:
     """mkmed's transport, eight threads."""
-    def judge(answer: Answer) -> None:
+    def judge(answer: HttpAnswer) -> None:
         if answer.status != 200:
             raise Transient(f"HTTP {answer.status}")
 

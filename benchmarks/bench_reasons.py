@@ -27,7 +27,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from kb import output
 from kb.db.engine import open_engine
 from kb.names.lexicon import read_lexicon
-from kb.names.words import canonical, without_salt
+from kb.names.words import canonical_name, without_salt
 from kb.query import read
 
 MISSING = {"", "55555", "77777", "99999"}
@@ -39,7 +39,7 @@ RESAMPLES = 1000
 
 def asked(path: Path) -> list[tuple[str, str, str, str]]:
     """(person, medication, code, reason) of every row with a reason."""
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
+    with gzip.open(path, "rt", encoding="latin-1", newline="") as lines:
         return [
             (row["SEQN"], row["RXDDRUG"], row["RXDRSC1"].replace(".", ""), row["RXDRSD1"])
             for row in csv.DictReader(lines)
@@ -67,7 +67,7 @@ def main() -> None:
         texts = defaultdict(list)
         for text in read.texts(connection):
             if lexicon.base(text.drug_id) in coded:
-                texts[lexicon.base(text.drug_id)].append(text.content)
+                texts[lexicon.base(text.drug_id)].append(text.text)
     known: list[tuple[str, frozenset[int], str, str]] = []
     for person, medication, code, reason in rows:
         wanted = ingredients(medication, lexicon.meanings, lexicon.base) & coded
@@ -105,7 +105,7 @@ def ingredients(medication: str, meanings: dict, base: Callable[[int], int]) -> 
     """The drugs that the row names."""
     found: set[int] = set()
     for part in medication.split(";"):
-        name = canonical(SITES.sub("", part.strip().lower()))
+        name = canonical_name(SITES.sub("", part.strip().lower()))
         meaning = meanings.get(name) or meanings.get(without_salt(name))
         if meaning is not None:
             found |= {base(drug) for drug in meaning.drugs}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyarrow import compute, csv
 
 from kb.graph.encode import entity_type
-from kb.graph.tables import Relation
+from kb.graph.tables import DescribedRelation
 from kb.sources.drkg import contract
 from kb.sources.drkg.read import known_relations
 
@@ -61,7 +61,7 @@ def entity_names(path: Path | None) -> dict[str, list[str]]:
     return names
 
 
-def relation_rows(relations: dict[str, Relation]) -> dict[str, int]:
+def relation_rows(relations: dict[str, DescribedRelation]) -> dict[str, int]:
     """How many rows each relation gets; they add up to the contract's number for every provider and pair of types."""
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, relation in relations.items():
@@ -97,7 +97,9 @@ class Drawer:
         return drawn.astype(np.int64)
 
 
-def edges(relation: Relation, rows: int, counts: dict[str, int], drawer: Drawer, last: bool) -> tuple[Ids, Ids]:
+def edges(
+    relation: DescribedRelation, rows: int, counts: dict[str, int], drawer: Drawer, last: bool
+) -> tuple[Ids, Ids]:
     """Distinct pairs without loops."""
     n = counts[relation.tail_type]
     keys = np.empty(0, np.int64)
@@ -131,7 +133,8 @@ def make(path: Path, entities: Path | None = None, seed: int = 0) -> None:
 
 
 def _make_hub(
-    made: dict[str, list[Ids]], relations: dict[str, Relation], counts: dict[str, int], rng: np.random.Generator
+    made: dict[str, list[Ids]], relations: dict[str, DescribedRelation], counts: dict[str, int],
+    rng: np.random.Generator,
 ) -> None:
     """Give one anatomy exactly the published largest degree, by turning edges to it or away from it.
 
@@ -153,7 +156,9 @@ def _make_hub(
     heads[rng.permutation(theirs[first])[:want]] = hub
 
 
-def _write(path: Path, made: dict[str, list[Ids]], relations: dict[str, Relation], names: dict[str, list[str]]) -> None:
+def _write(
+    path: Path, made: dict[str, list[Ids]], relations: dict[str, DescribedRelation], names: dict[str, list[str]]
+) -> None:
     arrays = {kind: pa.array(found) for kind, found in names.items()}
     options = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
     schema = pa.schema([(name, pa.string()) for name in ("head", "relation", "tail")])

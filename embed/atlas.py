@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from embed.runs import store
 from kb.errors import UsageError
-from kb.pictures import require_format, save
+from kb.pictures import require_format, save_figure
 from kb.query import read as query
 
 ATC_NAMES = {
@@ -90,5 +90,5 @@ def draw_map(engine: Engine, path: Path, *, by: str = "atc", coded_only: bool = 
             )
     axes.legend(fontsize=7, markerscale=3, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_axis_off()
-    save(figure, path)
+    save_figure(figure, path)
     return len(matrix)

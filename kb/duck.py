@@ -37,7 +37,7 @@ def literal(text: str) -> str:
 
 
 @contextmanager
-def private_folder(parent: Path | None = None) -> Iterator[Path]:
+def spill_folder(parent: Path | None = None) -> Iterator[Path]:
     """A new folder of mode 0700 that is removed at the end, in ``parent`` or where temporary files go."""
     if parent is not None:
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -27,12 +27,12 @@ def doctor(form: FormatOption = Format.table) -> None:
     """
     from dataclasses import asdict
 
-    from kb.doctor import Verdict, examine
+    from kb.doctor import Health, examine
 
     checks = examine(load_settings())
     emit([asdict(check) for check in checks], form,
          columns=("verdict", "name", "found", "remedy"))
-    if any(check.verdict is Verdict.bad for check in checks):
+    if any(check.verdict is Health.bad for check in checks):
         raise typer.Exit(1)
 
 

@@ -159,7 +159,7 @@ def open_member(path: Path, wanted: str, limit: int) -> Iterator[io.BufferedRead
     raise SourceError(f"{path.name} holds no file {wanted}", hint="is it the right archive?")
 
 
-def lines(stream: BinaryIO, longest: int) -> Iterator[bytes | None]:
+def read_lines(stream: BinaryIO, longest: int) -> Iterator[bytes | None]:
     """The lines of a stream with their ends; None for one of more than ``longest`` bytes, which is passed over."""
     while line := stream.readline(longest + 1):
         if len(line) <= longest or line.endswith(b"\n"):

@@ -181,7 +181,7 @@ _NAMED: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 
 
-def recognise(*said: str | None) -> Licence | None:
+def recognise_licence(*said: str | None) -> Licence | None:
     """The licence that a note, a URL or both state, the most restrictive where they state several; None where none.
 
     Unicode spellings are unified first. Anything that speaks against use (a negation, "permission", "commercial", …)

@@ -23,7 +23,7 @@ def require_format(path: Path) -> None:
     require_place(path)
 
 
-def save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure whole or not at all, in the format of its suffix (svg, png, pdf)."""
     import matplotlib as mpl
 

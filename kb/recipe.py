@@ -173,7 +173,7 @@ def card(connection: Connection) -> dict[str, Any]:
             "coverage": coverage | {"none": lacking}, "gaps": rows(_GAPS)}
 
 
-def as_json(found: Mapping[str, Any]) -> str:
+def recipe_json(found: Mapping[str, Any]) -> str:
     """The card as JSON."""
     return json.dumps(found, indent=1, ensure_ascii=False, default=str) + "\n"
 

@@ -70,7 +70,7 @@ def split_bytes(data: bytes) -> Iterator[Raw]:
     return split(io.BytesIO(data))
 
 
-def read(raw: Raw) -> Molfile:
+def parse_sd_record(raw: Raw) -> Molfile:
     """The parts of a record; raises DataError with the reason when it is none, or is cut off before ``M  END``.
 
     A record without ``$$$$`` is whole when its connection table is, by its own counts, and its last data item has the

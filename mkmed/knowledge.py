@@ -56,10 +56,10 @@ class KnowledgeBase:
             return tables.count_drugs(connection)
 
     def _place(self) -> str:
-        from kb.db.address import bare, parse
+        from kb.db.address import bare, parse_url
 
         url = self.settings.database_url
-        return str(self.settings.home) if url is None else bare(parse(url.get_secret_value()))
+        return str(self.settings.home) if url is None else bare(parse_url(url.get_secret_value()))
 
     def resolve(self, wanted: str | Sequence[str]) -> Frame:
         """What each name means: ``input``, ``drug_id``, ``drug``, ``how`` and ``candidates``, in the order asked.
@@ -134,7 +134,7 @@ class KnowledgeBase:
         """
         ids = self._ids(wanted)
         with self.engine.connect() as connection:
-            columns, rows = tables.triples(connection, ids, relation)
+            columns, rows = tables.triples_table(connection, ids, relation)
         return frame(rows, columns)
 
     def vectors(self, wanted: Wanted = None, modality: str = "fused") -> Vectors:
@@ -211,10 +211,10 @@ class KnowledgeBase:
         if texts is not None:
             asked = list(texts)
             return Vectors(np.full(len(asked), -1), asked, self._embedder.texts(asked), run, "text")
-        from kb.chemistry import check_molecule, describe, read_smiles
+        from kb.chemistry import check_molecule, read_smiles, standard_forms
 
         read_ = [read_smiles(one) for one in smiles or ()] + [check_molecule(one) for one in molecules or ()]
-        settled = [describe(molecule) for molecule in read_]
+        settled = [standard_forms(molecule) for molecule in read_]
         written = list(smiles) if smiles is not None else [one.smiles for one in settled]
         found = self._molecules.encode([one.smiles for one in settled])
         known = self._molecules.known.by_key

@@ -408,8 +408,13 @@ def cohorts(form: FormatOption = Format.table) -> None:
     from recsys.cohorts.files import list_cohorts, load_cohort
 
     settings = load_settings()
-    output.emit([{"cohort": name, "fingerprint": str(load_cohort(name, settings).fingerprint)}
-                 for name in list_cohorts(settings)], form)
+    rows = []
+    for name in list_cohorts(settings):
+        cohort = load_cohort(name, settings)
+        cited = cohort.provenance.get("knowledge") or {}
+        knowledge = cited.get("snapshot") or cited.get("release")
+        rows.append({"cohort": name, "fingerprint": str(cohort.fingerprint), "knowledge": knowledge})
+    output.emit(rows, form)
 
 
 @app.command(epilog="Example: mkmed recsys export mimic4 --as meds --to ~/mimic4-meds")

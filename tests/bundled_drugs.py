@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from kb.names.lexicon import Lexicon, make_lexicon
-from kb.names.words import canonical
+from kb.names.words import canonical_name
 from recsys.orders.own_map import OwnMap
 from recsys.orders.resolve import Resolver, codes_by_drug
 
@@ -60,5 +60,5 @@ def resolver(own_map: OwnMap | None = None, *, keep_vehicles: bool = False) -> R
 
 def drug(name: str) -> int:
     """The base drug that has this name alone."""
-    (found,) = lexicon().meanings[canonical(name)].drugs
+    (found,) = lexicon().meanings[canonical_name(name)].drugs
     return found

@@ -10,12 +10,12 @@ from sqlalchemy import Engine
 from kb.ingest.engine import register_source
 from kb.ingest.records import (
     AtcRecord,
-    Batch,
     Document,
     DrugRecord,
     InteractionRecord,
     Name,
     PropertyRecord,
+    RecordBatch,
     TextRecord,
 )
 from kb.ingest.runs import start_run
@@ -39,7 +39,7 @@ def fill(engine: Engine) -> None:
         register_source(connection, Origin("hand", "Hand", "https://example.org", "fetched", (LICENCES["CC0-1.0"],)))
         paper = Document("hand", "https://example.org/1", "text/plain", "CC0-1.0", "", datetime.now(UTC), "p", payload=b"x",
                          upstream_version="1")
-        batch = Batch()
+        batch = RecordBatch()
         for number, (name, smiles) in enumerate(DRUGS.items()):
             molecule = Chem.MolFromSmiles(smiles) if smiles else None
             known = {"smiles": Chem.MolToSmiles(molecule), "inchikey": Chem.MolToInchiKey(molecule)} if molecule else {}

@@ -124,3 +124,25 @@ def test_rules_can_fail(tmp_path: Path) -> None:
                       "if TYPE_CHECKING:\n    import c\ndef f():\n    from d import e\n")
     assert set(imports(sample, everywhere=False)) == {"a", "b", "typing.TYPE_CHECKING"}
     assert set(imports(sample, everywhere=True)) == {"a", "b", "typing.TYPE_CHECKING", "d.e"}
+
+
+PROTOCOLS = {
+    "Batch": "the rows that go through a network together",
+    "Dials": "the parameters of a generator", "World": "what a generator draws once",
+}
+"""Names that several modules define for their own kind of one and the same thing."""
+
+
+def test_no_two_classes_share_a_name_and_no_two_functions_of_kb() -> None:
+    """Commands are called as what they call, so they do not count."""
+    found: dict[str, list[str]] = {}
+    for path in sources():
+        room = module_name(path).partition(".")[0]
+        counted = (ast.ClassDef, ast.FunctionDef) if room == "kb" else (ast.ClassDef,)
+        if room in ("kb", "embed", "recsys") and path.name != "commands.py":
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, counted) and not node.name.startswith("_"):
+                    found.setdefault(node.name, []).append(module_name(path))
+    shared = {name: where for name, where in found.items() if len(where) > 1}
+    assert {name: where for name, where in shared.items() if name not in PROTOCOLS} == {}
+    assert PROTOCOLS.keys() <= shared.keys(), "a name on the list is not shared any more"

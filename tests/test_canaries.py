@@ -23,14 +23,13 @@ from sqlalchemy import Connection, Engine, text
 
 from embed.runs import store
 from kb.db.roles import create_roles
-from kb.graph.load import Relation, encode_rows, load_triples, relink
+from kb.graph.load import DescribedRelation, encode_rows, load_triples, relink
 from kb.identity.fingerprints import renew
 from kb.identity.identifiers import Identifier
 from kb.ingest.engine import register_source
 from kb.ingest.records import (
     AtcClassRecord,
     AtcRecord,
-    Batch,
     ConformerRecord,
     Document,
     DrugRecord,
@@ -40,6 +39,7 @@ from kb.ingest.records import (
     Name,
     Outcome,
     PropertyRecord,
+    RecordBatch,
     TextRecord,
 )
 from kb.ingest.runs import finish_run, start_run
@@ -74,7 +74,7 @@ def structure(which: str) -> dict[str, str]:
     return {"smiles": Chem.MolToSmiles(molecule), "inchikey": Chem.MolToInchiKey(molecule)}
 
 
-def facts(source: str, licence: str, mark: str, of: str, *, is_open: bool) -> Batch:
+def facts(source: str, licence: str, mark: str, of: str, *, is_open: bool) -> RecordBatch:
     """Every kind of fact about the record ``of`` of the source, each marked."""
     word = f"open-{mark}" if is_open else f"shut-{mark}"
 
@@ -83,7 +83,7 @@ def facts(source: str, licence: str, mark: str, of: str, *, is_open: bool) -> Ba
 
     number = NUMBER["open" if is_open else "closed"]
     other = "chembl:CHEMBL1"
-    return Batch(
+    return RecordBatch(
         payloads=[
             TextRecord(of, paper("text"), f"{word}-provider", f"{word}-content", licence, f"{word}-heading",
                        f"https://example.org/{word}-url"),
@@ -165,7 +165,7 @@ def compute(connection: Connection, run_id: uuid.UUID, drug: int, word: str) -> 
     """What a program under an open licence makes of the drug's structure."""
     number = NUMBER["open" if word.startswith("open") else "closed"]
     paper = document("program", "CC0-1.0", f"{word}-computed-{drug}")
-    write_batch(connection, run_id, "program", Batch(payloads=[
+    write_batch(connection, run_id, "program", RecordBatch(payloads=[
         ImageRecord(drug, paper, 5, 5), PropertyRecord(drug, paper, {"qed": number}),
         ConformerRecord(drug, paper, MOLBLOCK.format(f"{word}-computed"), 1, f"{word}-computed")]))
 
@@ -175,9 +175,9 @@ def graph(connection: Connection, run_id: uuid.UUID) -> None:
     for mark, licence in (CLOSED | OPEN).items():
         word = f"{'open' if mark in OPEN else 'shut'}-{mark}"
         paper = document(word, licence, f"{word}-graph")
-        described = {name: Relation(name, "Gene", "Gene", f"{word}-provider", licence, f"{word}-description")
+        described = {name: DescribedRelation(name, "Gene", "Gene", f"{word}-provider", licence, f"{word}-description")
                      for name in ("binds", f"{word}-relation")}
-        described |= {name: Relation(name, "Compound", tail, f"{word}-provider", licence, f"{word}-description")
+        described |= {name: DescribedRelation(name, "Compound", tail, f"{word}-provider", licence, f"{word}-description")
                       for name, tail in ((TARGET, "Gene"), (USE, "Disease"))}
         rows = [("Gene::1", "binds", f"Gene::{word}"), (f"Gene::{word}-a", f"{word}-relation", f"Gene::{word}-b"),
                 ("Gene::1", "binds", "Gene::2"), ("Compound::CHEMBL77123", "binds", f"Gene::{word}")]
@@ -194,7 +194,7 @@ def mixed(connection: Connection, run_id: uuid.UUID) -> None:
     paper = document("open-cc0", "CC0-1.0", "shut-mixed").__class__(
         "open-cc0", "https://example.org/open-mixed", "application/json", "CC0-1.0", "", datetime.now(UTC), "p",
         payload=b"quotes shut-mixed-text")
-    write_batch(connection, run_id, "open-cc0", Batch(payloads=[
+    write_batch(connection, run_id, "open-cc0", RecordBatch(payloads=[
         TextRecord(drug_of(connection, "CHEMBL77123"), paper, "open-mixed", "open-mixed-text", "CC0-1.0"),
         TextRecord(drug_of(connection, "CHEMBL77123"), paper, "shut-mixed", "shut-mixed-text", "CC-BY-NC-4.0")]))
 

@@ -72,14 +72,14 @@ def test_a_tower_learns_and_comes_back_from_its_checkpoint(plug_in, tmp_path):
     from embed.config import PretrainConfig, TrainConfig
     from embed.registry import ENCODERS
     from embed.runs import checkpoint
-    from embed.training.loop import Job, fit
+    from embed.training.loop import TrainingJob, fit
     from embed.training.model import build_model, embed_all, rebuild_model
 
     plug_in("straight", ENCODERS)
     torch.set_num_threads(1)
     data, config = dataset(20), PretrainConfig(modalities=("text", "graph"), train=TrainConfig(
         epochs=12, batch_size=8, learning_rate=5e-3, warmup=2, dropout=0.0, patience=99))
-    job = Job(build_model(config, data), data, config, np.arange(16), np.arange(20), tmp_path)
+    job = TrainingJob(build_model(config, data), data, config, np.arange(16), np.arange(20), tmp_path)
     tower = job.model.towers["text"]
     assert type(tower).__name__ == "StraightText"
     before = tower.head.weight.detach().clone()

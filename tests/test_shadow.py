@@ -17,10 +17,10 @@ import sys
 assert sys.path[0] in ("", {here!r})
 import migrations
 assert migrations.MINE
-from kb.db.address import parse
+from kb.db.address import parse_url
 from kb.db.engine import engine_for
 from kb.db import migrate
-engine = engine_for(parse({url!r}))
+engine = engine_for(parse_url({url!r}))
 migrate.upgrade(engine)
 assert migrate.is_current(engine)
 import migrations as after

@@ -23,18 +23,18 @@ from sqlalchemy import Engine
 from embed.config import PretrainConfig
 from embed.evaluation.classes import cosine, nearest_class
 from embed.evaluation.intervals import over_seeds
-from embed.evaluation.labels import Labels, read_labels
+from embed.evaluation.labels import EvaluationLabels, read_labels
 from embed.evaluation.training import trained
 from embed.features.cache import FeatureCache
 from embed.registry import ANCHOR
 from embed.training.data import Dataset
 from embed.training.inputs import Inputs
-from embed.training.job import Prepared, prepare, training_rows
+from embed.training.job import PreparedTraining, prepare, training_rows
 from embed.training.model import embed_all
 from kb.errors import UsageError
 from kb.files import replace_file
 from kb.output import plain
-from kb.pictures import save
+from kb.pictures import save_figure
 from kb.settings import Settings
 
 Arm = tuple[str, tuple[str, ...]]
@@ -57,17 +57,17 @@ def arms(modalities: Sequence[str], subsets: str) -> Iterator[tuple[str, tuple[s
     yield "intersection", tuple(modalities)
 
 
-def restrict(prepared: Prepared, config: PretrainConfig) -> Prepared:
+def restrict(prepared: PreparedTraining, config: PretrainConfig) -> PreparedTraining:
     """The same inputs with only the configured modalities, in the tables and in the late fusion."""
     names = (ANCHOR, *config.modalities)
     inputs = prepared.inputs
     data = Dataset(inputs.data.drug_ids, {n: t for n, t in inputs.data.tables.items() if n in names}, inputs.data.group)
     taught = [n for n in config.loss.relation_of if n in inputs.raw and n in inputs.data.tables]
     relations = [r for n, r in zip(taught, inputs.relations, strict=True) if n in names]
-    return Prepared(prepared.corpus, prepared.split, Inputs(data, relations, inputs.fitted, inputs.raw))
+    return PreparedTraining(prepared.corpus, prepared.split, Inputs(data, relations, inputs.fitted, inputs.raw))
 
 
-def train_arm(prepared: Prepared, config: PretrainConfig, labels: Labels) -> dict[str, float]:
+def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: EvaluationLabels) -> dict[str, float]:
     """The metrics of one training, in a folder that is thrown away."""
     model, at = trained(prepared, config)
     z, fused, present = (part.numpy() for part in embed_all(model, prepared.inputs.data))
@@ -100,7 +100,7 @@ def ablate(
         raise UsageError("an ablation needs at least one seed", hint="--seeds 5")
     cache, device = FeatureCache(settings.cache / "features"), torch.device("cpu")
     results: dict[Arm, list[dict[str, float]]] = {}
-    labels: Labels | None = None
+    labels: EvaluationLabels | None = None
     for seed in seeds:
         seeded = dataclasses.replace(config, seed=seed, train=dataclasses.replace(config.train, split=seed))
         whole = prepare(engine, seeded, cache, device)
@@ -185,4 +185,4 @@ def draw(report: dict[str, Any], path: Path) -> None:
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=7, frameon=False)
-    save(figure, path)
+    save_figure(figure, path)

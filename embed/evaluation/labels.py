@@ -14,7 +14,7 @@ from kb.query import read as query
 
 
 @dataclass(frozen=True)
-class Labels:
+class EvaluationLabels:
     """By row number of the drugs: ATC codes, pairs that interact, pairs (row, disease), and who is of the core set."""
 
     codes: list[list[str]]
@@ -22,17 +22,17 @@ class Labels:
     indications: NDArray[np.int64]
     core: NDArray[np.bool_]
 
-    def take(self, rows: NDArray[np.int64]) -> Labels:
+    def take(self, rows: NDArray[np.int64]) -> EvaluationLabels:
         """The labels of the drugs at ``rows``, numbered anew."""
         number = np.full(len(self.codes), -1, np.int64)
         number[rows] = np.arange(len(rows))
         pairs = number[self.interactions]
         given = self.indications[number[self.indications[:, 0]] >= 0]
-        return Labels([self.codes[i] for i in rows], pairs[(pairs >= 0).all(1)],
+        return EvaluationLabels([self.codes[i] for i in rows], pairs[(pairs >= 0).all(1)],
                       np.stack([number[given[:, 0]], given[:, 1]], 1), self.core[rows])
 
 
-def read_labels(engine: Engine, drug_ids: NDArray[np.int64]) -> Labels:
+def read_labels(engine: Engine, drug_ids: NDArray[np.int64]) -> EvaluationLabels:
     """The labels of the drugs, by row number."""
     row = {int(drug_id): number for number, drug_id in enumerate(drug_ids)}
     with engine.connect() as connection:
@@ -49,7 +49,7 @@ def read_labels(engine: Engine, drug_ids: NDArray[np.int64]) -> Labels:
             if drug_id in row:
                 core[row[drug_id]] |= value in listed
         indications = _indications(connection, row)
-    return Labels(codes, np.array(sorted(set(pairs)), np.int64).reshape(-1, 2), indications, core)
+    return EvaluationLabels(codes, np.array(sorted(set(pairs)), np.int64).reshape(-1, 2), indications, core)
 
 
 def core_set() -> set[str]:

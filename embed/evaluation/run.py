@@ -22,16 +22,16 @@ from embed.evaluation.labels import coded
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
 from embed.evaluation.retrieval import retrieve_both_ways
 from embed.evaluation.rivals import concatenation, reduced, teacher
-from embed.evaluation.snapshot import Snapshot
+from embed.evaluation.snapshot import EvaluationData
 from embed.registry import ANCHOR
 from embed.runs.artefact import Artefact
 from kb.files import replace_file
 from kb.output import plain
 
 
-def read_snapshot(run: Artefact) -> Snapshot:
+def read_snapshot(run: Artefact) -> EvaluationData:
     """What the run is measured on; raises CheckpointError for a run that did not keep it."""
-    return Snapshot.from_arrays(*run.arrays("evaluation.safetensors"))
+    return EvaluationData.from_arrays(*run.arrays("evaluation.safetensors"))
 
 
 def evaluate(run: Artefact) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def evaluate(run: Artefact) -> dict[str, Any]:
     return report
 
 
-def retrieval_rows(kept: Snapshot, least: int = 20) -> list[dict[str, Any]]:
+def retrieval_rows(kept: EvaluationData, least: int = 20) -> list[dict[str, Any]]:
     """Recall@1/5/10 and MRR of each pair of modalities on held-out drugs, beside chance and an untrained model."""
     test, group = kept.test, kept.group
     rows = []
@@ -76,7 +76,7 @@ def retrieval_rows(kept: Snapshot, least: int = 20) -> list[dict[str, Any]]:
     return rows
 
 
-def class_rows(kept: Snapshot, loss: LossConfig) -> list[dict[str, Any]]:
+def class_rows(kept: EvaluationData, loss: LossConfig) -> list[dict[str, Any]]:
     """1-NN accuracy on ATC levels 1-3: core drugs, held-out core drugs, and drugs without SMILES."""
     labels, held, bare = kept.labels, kept.held, kept.bare
     has_code = coded(labels.codes)
@@ -108,7 +108,7 @@ def class_rows(kept: Snapshot, loss: LossConfig) -> list[dict[str, Any]]:
     return rows
 
 
-def rival_similarities(kept: Snapshot, loss: LossConfig,
+def rival_similarities(kept: EvaluationData, loss: LossConfig,
                        pool: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.floating]]]:
     """Name and similarity matrix of what puts the same raw features together without training."""
     train, whole = np.flatnonzero(kept.side == 0), concatenation(kept.raw, np.flatnonzero(kept.side == 0))
@@ -130,7 +130,7 @@ def _class_row(name: str, title: str, found: ClassAccuracy) -> dict[str, Any]:
     }
 
 
-def interaction_rows(kept: Snapshot) -> list[dict[str, Any]]:
+def interaction_rows(kept: EvaluationData) -> list[dict[str, Any]]:
     """AUROC of interactions of held-out drugs; ``matched`` has negatives of the same partners as the positives."""
     train = np.flatnonzero(kept.side == 0)
     whole = concatenation(kept.raw, train)
@@ -148,7 +148,7 @@ def interaction_rows(kept: Snapshot) -> list[dict[str, Any]]:
     return rows
 
 
-def indication_rows(kept: Snapshot) -> list[dict[str, Any]]:
+def indication_rows(kept: EvaluationData) -> list[dict[str, Any]]:
     """AUROC of indications of held-out drugs, from vectors fused without the graph, whose edges say the answer.
 
     ``matched`` is the mean AUROC within one indication, so that being a common one says nothing.

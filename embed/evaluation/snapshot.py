@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.evaluation.labels import Labels, coded
+from embed.evaluation.labels import EvaluationLabels, coded
 from embed.features.packed import pack_strings, unpack_strings
 
 MOST = 20_000
@@ -24,7 +24,7 @@ PLAIN = ("z", "fused", "untrained_z", "untrained_fused", "untrained_without_grap
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class EvaluationData:
     """N drugs: vectors ``z`` [N, 1 + M, D] and ``fused`` [N, D] of the trained and the untrained model, and the rest.
 
     ``side`` is 0 for train, 1 for validation, 2 for test; ``group`` numbers substances; ``bare`` marks drugs without a
@@ -46,7 +46,7 @@ class Snapshot:
     raw: dict[str, tuple[NDArray[Any], NDArray[np.bool_]]]
     property_names: list[str]
     properties: NDArray[np.float32]
-    labels: Labels
+    labels: EvaluationLabels
 
     @property
     def test(self) -> NDArray[np.int64]:
@@ -72,9 +72,9 @@ class Snapshot:
         return {"names": list(self.names), "property_names": self.property_names}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Snapshot:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> EvaluationData:
         """The snapshot that ``arrays`` and ``meta`` described."""
-        labels = Labels([own.split() for own in unpack_strings("codes", arrays)], arrays["interactions"],
+        labels = EvaluationLabels([own.split() for own in unpack_strings("codes", arrays)], arrays["interactions"],
                         arrays["indications"], arrays["core"])
         raw = {name.removeprefix("raw."): (value, arrays[f"known.{name.removeprefix('raw.')}"])
                for name, value in arrays.items() if name.startswith("raw.")}
@@ -82,7 +82,7 @@ class Snapshot:
         return cls(tuple(meta["names"]), raw=raw, property_names=list(meta["property_names"]), labels=labels, **plain)
 
 
-def chosen_rows(present: NDArray[np.bool_], side: NDArray[np.int8], labels: Labels) -> NDArray[np.int64]:
+def chosen_rows(present: NDArray[np.bool_], side: NDArray[np.int8], labels: EvaluationLabels) -> NDArray[np.int64]:
     """The rows to keep, ascending: all drugs that have a vector and a side, or the most telling ``MOST`` of them."""
     rows = np.flatnonzero(present.any(1) & (side >= 0))
     if len(rows) <= MOST:

@@ -18,9 +18,9 @@ from sqlalchemy import Engine
 
 from embed.config import PretrainConfig, to_json
 from embed.evaluation.intervals import over_seeds
-from embed.evaluation.labels import Labels, read_labels
+from embed.evaluation.labels import EvaluationLabels, read_labels
 from embed.evaluation.run import class_rows, indication_rows, interaction_rows, retrieval_rows
-from embed.evaluation.snapshot import Snapshot
+from embed.evaluation.snapshot import EvaluationData
 from embed.evaluation.training import trained
 from embed.features.cache import FeatureCache
 from embed.training.job import pick_device, prepare, take_snapshot, training_rows
@@ -72,8 +72,8 @@ def evaluate_splits(engine: Engine, settings: Settings, config: PretrainConfig, 
     return report
 
 
-def _train(engine: Engine, config: PretrainConfig, cache: FeatureCache, labels: Labels | None,
-           ) -> tuple[Snapshot, dict[str, Any], Labels]:
+def _train(engine: Engine, config: PretrainConfig, cache: FeatureCache, labels: EvaluationLabels | None,
+           ) -> tuple[EvaluationData, dict[str, Any], EvaluationLabels]:
     """``(what is measured, facts of the training, labels)`` of one training, whose folder is thrown away."""
     prepared = prepare(engine, config, cache, pick_device(config.device))
     labels = labels or read_labels(engine, prepared.corpus.drug_ids)
@@ -83,7 +83,7 @@ def _train(engine: Engine, config: PretrainConfig, cache: FeatureCache, labels: 
     return take_snapshot(config, model, prepared, labels), told, labels
 
 
-def _measured(kept: Snapshot, config: PretrainConfig, column: str) -> dict[str, Any]:
+def _measured(kept: EvaluationData, config: PretrainConfig, column: str) -> dict[str, Any]:
     found: dict[str, Any] = {"classes": class_rows(kept, config.loss), "indications": indication_rows(kept)}
     # Neither knows anything of texts' words or treatments that plain does not tell.
     return found if column != PLAIN else {**found, "retrieval": retrieval_rows(kept),

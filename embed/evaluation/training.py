@@ -9,20 +9,20 @@ import torch
 
 from embed.config import PretrainConfig
 from embed.runs import checkpoint
-from embed.training.job import Prepared, training_rows
-from embed.training.loop import Job, Progress, fit
+from embed.training.job import PreparedTraining, training_rows
+from embed.training.loop import Progress, TrainingJob, fit
 from embed.training.model import AlignmentModel
 from embed.training.start import start_model
 
 
-def trained(prepared: Prepared, config: PretrainConfig) -> tuple[AlignmentModel, Progress]:
+def trained(prepared: PreparedTraining, config: PretrainConfig) -> tuple[AlignmentModel, Progress]:
     """The model of the best validation epoch, and where the training ended."""
     if config.threads:
         torch.set_num_threads(config.threads)
     rows = training_rows(prepared, config)
     model = start_model(config, prepared.inputs.data, rows)
     with tempfile.TemporaryDirectory(prefix="mkmed-study-") as folder:
-        at = fit(Job(model, prepared.inputs.data, config, rows, prepared.split.validation, Path(folder),
+        at = fit(TrainingJob(model, prepared.inputs.data, config, rows, prepared.split.validation, Path(folder),
                      prepared.inputs.relations))
         tensors, _ = checkpoint.load(Path(folder) / "best.pt")
     model.load_state_dict(tensors["model"])

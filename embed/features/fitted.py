@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.features.neighbourhood import Vocabulary
+from embed.features.neighbourhood import GraphVocabulary
 from embed.features.packed import pack_strings, unpack_strings
 from embed.features.reduce import Matrix, Projection
 from kb.errors import CheckpointError
@@ -36,7 +36,7 @@ class Fitted:
     """What was fitted on the training drugs; ``closed`` once training has begun: then nothing is fitted any more."""
 
     projections: dict[str, Projection] = field(default_factory=dict)
-    vocabulary: Vocabulary | None = None
+    vocabulary: GraphVocabulary | None = None
     entities: EntityVectors | None = None
     properties: list[str] | None = None
     spreads: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -109,7 +109,7 @@ def from_state(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> F
     if "entities" in meta:
         entities = EntityVectors(unpack_strings("entities.names", arrays), arrays["entities.matrix"], meta["entities"],
                                  arrays.get("entities.mean"))
-    return Fitted(projections, Vocabulary.from_state(graph) if graph else None, entities, meta["properties"],
+    return Fitted(projections, GraphVocabulary.from_state(graph) if graph else None, entities, meta["properties"],
                   {name: (float(mean), float(spread)) for name, (mean, spread) in meta["spreads"].items()},
                   dict(meta["identities"]), closed=True)
 

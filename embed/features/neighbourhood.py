@@ -38,7 +38,7 @@ class Neighbourhoods:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class GraphVocabulary:
     """The features of one step (``code``, ascending) and of two steps (``second``) with their weights.
 
     ``code`` is (2 relation + direction) entities + entity, or 2 relations entities + entity for the entity alone, in
@@ -63,14 +63,14 @@ class Vocabulary:
                 **pack_strings("relations", self.relations), **pack_strings("entities", self.entities)}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Vocabulary:
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> GraphVocabulary:
         """The vocabulary that ``state`` described."""
         return cls(unpack_strings("relations", state), unpack_strings("entities", state), state["code"],
                    state["weight"], state["second"], state["second_weight"])
 
 
 def fit_vocabulary(triples: Triples, linked: Linked, drugs: int, train: NDArray[np.int64], *, least: int = 2,
-                   second: Sequence[str] = ()) -> Vocabulary:
+                   second: Sequence[str] = ()) -> GraphVocabulary:
     """The features that at least ``least`` training drugs have, weighted by how few of them do."""
     link = _link(triples, linked, drugs)
     codes, columns = _codes(triples, np.arange(len(triples.entities)), np.arange(len(triples.relations)),
@@ -84,7 +84,7 @@ def fit_vocabulary(triples: Triples, linked: Linked, drugs: int, train: NDArray[
 
 
 def _named(triples: Triples, code: NDArray[np.int64], weight: NDArray[np.float32], two: NDArray[np.int64],
-           second_weight: NDArray[np.float32]) -> Vocabulary:
+           second_weight: NDArray[np.float32]) -> GraphVocabulary:
     """The vocabulary in a numbering of its own, which names only the entities that it uses."""
     entities, relations = len(triples.entities), len(triples.relations)
     kind, entity = code // max(entities, 1), code % max(entities, 1)
@@ -94,12 +94,14 @@ def _named(triples: Triples, code: NDArray[np.int64], weight: NDArray[np.float32
     own = kind * max(len(used), 1) + number[entity]
     order = np.argsort(own)
     assert (kind <= 2 * relations).all()
-    return Vocabulary(list(triples.relations), [triples.entities[i] for i in used], own[order], weight[order],
+    return GraphVocabulary(list(triples.relations), [triples.entities[i] for i in used], own[order], weight[order],
                       number[two], second_weight)
 
 
-def neighbourhoods(vocabulary: Vocabulary, triples: Triples, linked: Linked, drugs: int, *, second: Sequence[str] = (),
-                   second_weight: float = 1.0) -> Neighbourhoods:
+def neighbourhoods(
+    vocabulary: GraphVocabulary, triples: Triples, linked: Linked, drugs: int, *, second: Sequence[str] = (),
+    second_weight: float = 1.0,
+) -> Neighbourhoods:
     """The weighted neighbourhoods of drugs in the words of the vocabulary; what it does not know is left out."""
     entity = _numbers(triples.entities, vocabulary.entities)
     relation = _numbers(triples.relations, vocabulary.relations)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from embed.config import PretrainConfig, from_json, to_json
 from kb.errors import NotFound
 from kb.files import hold, replace_file
-from kb.pictures import save
+from kb.pictures import save_figure
 from kb.settings import Settings
 
 if TYPE_CHECKING:
@@ -103,6 +103,6 @@ def draw_curves(folder: Path) -> Path:
         if rows:
             axes.legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     path = folder / "curves.svg"
-    save(figure, path)
+    save_figure(figure, path)
     pyplot.close(figure)
     return path

@@ -61,7 +61,7 @@ class Vectors:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class VectorOrigin:
     """What vectors were made by and from: the artefact's digest, and a digest (N, 32) of each drug's content."""
 
     artefact: str | None
@@ -98,7 +98,7 @@ def write_run(
     *,
     precision: str = "vector",
     metrics: Mapping[str, Any] | None = None,
-    origin: Origin | None = None,
+    origin: VectorOrigin | None = None,
 ) -> None:
     """Store all vectors of a run, or none.
 
@@ -133,7 +133,7 @@ def write_run(
         connection.execute(text("CALL mkmed.attach_vector_tables(:run)"), {"run": run_id})
 
 
-def _write_contents(connection: Connection, run_id: uuid.UUID, origin: Origin) -> None:
+def _write_contents(connection: Connection, run_id: uuid.UUID, origin: VectorOrigin) -> None:
     digests = [row.tobytes() for row in origin.contents]
     copy_arrays(connection, "mkmed.embedding_content", ("run_id", "drug_id", "sha256"),
                 ([str(run_id)] * len(digests), origin.drug_ids, digests))
@@ -221,7 +221,7 @@ def _require_sound(connection: Connection, row: Mapping[str, Any], artefact: str
 
 
 def patch_run(engine: Engine, run_id: uuid.UUID, vectors: ModalityVectors, rests_on: NDArray[np.bool_],
-              origin: Origin, gone: NDArray[np.int64]) -> None:
+              origin: VectorOrigin, gone: NDArray[np.int64]) -> None:
     """Give drugs of a stored run new vectors, and take away those of ``gone`` drugs, in one transaction.
 
     ``origin.drug_ids`` are the drugs that ``vectors`` has anything of; whatever they had before is replaced. Raises
@@ -247,7 +247,7 @@ def patch_run(engine: Engine, run_id: uuid.UUID, vectors: ModalityVectors, rests
                             ("drug_id", "rests_on", "embedding"),
                             (ids[kept], bits[kept].astype(np.int16), matrix[kept]))
         kept = np.array([int(i) in there for i in origin.drug_ids], bool)
-        _write_contents(connection, run_id, Origin(None, origin.drug_ids[kept], origin.contents[kept]))
+        _write_contents(connection, run_id, VectorOrigin(None, origin.drug_ids[kept], origin.contents[kept]))
         counted = "SELECT count(*) FROM mkmed.embedding WHERE run_id = :run AND modality = 'fused'"
         drugs = connection.scalar(text(counted), {"run": run_id})
         connection.execute(update(embedding_run).where(embedding_run.c.run_id == run_id)

@@ -56,7 +56,7 @@ def update(engine: Engine, run: Embedder) -> Updated:
     gone = np.array(sorted(there - present), np.int64)
     new = sum(int(corpus.drug_ids[row]) not in there for row in todo)
     vectors, rests_on, encoded = _encoded(run, corpus, rows)
-    origin = store.Origin(run.artefact.digest, corpus.drug_ids[encoded], contents[encoded])
+    origin = store.VectorOrigin(run.artefact.digest, corpus.drug_ids[encoded], contents[encoded])
     if store.contents(engine, run.artefact.run_id) != before:
         raise Busy("the run's vectors were changed by another process meanwhile", hint="run the update again")
     if len(rows) or len(gone):
@@ -80,7 +80,7 @@ def _encoded(run: Embedder, corpus: Corpus, rows: NDArray[np.int64],
 def _store_all(engine: Engine, run: Embedder, corpus: Corpus, contents: NDArray[np.uint8],
                has: NDArray[np.bool_]) -> Updated:
     vectors, rests_on, rows = _encoded(run, corpus, np.flatnonzero(has))
-    origin = store.Origin(run.artefact.digest, corpus.drug_ids[rows], contents[rows])
+    origin = store.VectorOrigin(run.artefact.digest, corpus.drug_ids[rows], contents[rows])
     run_id = run.artefact.run_id
     with engine.begin() as connection:
         if not runs.reopen_run(connection, run_id):

@@ -25,7 +25,7 @@ from embed.search.predicted import Predictions
 from kb.chemistry import read_molblock, read_smiles
 from kb.errors import DataError, Incomplete, NotFound, UsageError
 from kb.files import written
-from kb.sources.tables.read import MOLBLOCK, Table
+from kb.sources.tables.read import MOLBLOCK, UserTable
 
 BATCH = 512
 KEEP, SKIP, STOP = "keep", "skip", "stop"
@@ -72,7 +72,7 @@ def encode_file(engine: Engine, run: Embedder, source: Path, target: Path, colum
     """
     if on_error not in ON_ERROR:
         raise UsageError(f"--on-error is {on_error!r}", hint=f"one of: {', '.join(ON_ERROR)}")
-    if columns.smiles is None and columns.text is None and not Table(source).is_sdf:
+    if columns.smiles is None and columns.text is None and not UserTable(source).is_sdf:
         raise UsageError("no column of SMILES or of texts is named", hint="--smiles COLUMN or --text COLUMN")
     if target.suffix.lower() != ".parquet":
         raise UsageError(f"{target.name} is no Parquet file", hint="name the output NAME.parquet")
@@ -119,7 +119,7 @@ def _read(source: Path, columns: Columns) -> Iterator[Row]:
     if source.suffix.lower() == ".parquet":
         yield from _read_parquet(source, columns)
         return
-    table = Table(source)
+    table = UserTable(source)
     table.require({name: value for name, value in vars(columns).items() if value})
     told = 0
     for number, cells in table.rows():

@@ -29,7 +29,7 @@ from embed.registry import ANCHOR, IMAGE_MODELS, TEXT_MODELS
 from embed.source import Content, Corpus, read_sample
 from embed.training.data import Dataset, Table, make_table
 from embed.training.job import pick_device
-from embed.training.loop import Job, Progress, step
+from embed.training.loop import Progress, TrainingJob, step
 from embed.training.model import build_model
 from embed.training.split import scaffolds
 from kb.errors import DataError
@@ -83,7 +83,7 @@ def estimate(engine: Engine, settings: Settings, config: PretrainConfig) -> Esti
     if config.threads:
         torch.set_num_threads(config.threads)
     with engine.connect() as connection:
-        counted = query.counts(connection)
+        counted = query.count_rows(connection)
     if not counted.have.get(ANCHOR):
         raise DataError("no drug in the knowledge base has a structure, and the molecule is the anchor",
                         hint="mkmed kb ingest corpus fills it from the bundled data")
@@ -98,7 +98,7 @@ def estimate(engine: Engine, settings: Settings, config: PretrainConfig) -> Esti
         train = min(train, *(counted.have.get(name, 0) for name in data.tables))
     with tempfile.TemporaryDirectory() as folder:
         rows = np.arange(len(data.drug_ids))
-        seconds = _timed(Job(model, data, config, rows, rows, Path(folder), _relations(config, data, device)))
+        seconds = _timed(TrainingJob(model, data, config, rows, rows, Path(folder), _relations(config, data, device)))
     steps = t.epochs * max(1, train // max(1, min(t.batch_size, train)))
     size = int(sum(sampled.bytes[name] * counted.have.get(name, 0) for name in data.tables))
     now = (torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss)
@@ -222,7 +222,7 @@ def _relations(config: PretrainConfig, data: Dataset, device: torch.device) -> l
     return out
 
 
-def _timed(job: Job) -> float:
+def _timed(job: TrainingJob) -> float:
     """The mean seconds of a training step."""
     optimizer = torch.optim.AdamW(job.model.parameters(), lr=1e-4)
     rows = torch.from_numpy(job.train)[:job.config.train.batch_size]

@@ -13,7 +13,7 @@ from embed.features.cache import FeatureCache
 from embed.source import Corpus
 from embed.training.inputs import Inputs
 from embed.transfer import molecules
-from embed.transfer.fit import Drugs, Truth, fit_head
+from embed.transfer.fit import TransferDrugs, Truth, fit_head
 from embed.transfer.head import TransferHead
 from kb.errors import ConfigError
 from kb.output import say
@@ -45,7 +45,7 @@ def take_head(corpus: Corpus, inputs: Inputs, fused: NDArray[np.float32], side: 
     read, found = molecules.read([corpus.smiles[row] or "" for row in rows], cache, bits=BITS,
                                  network=encoder is not None)
     rows = rows[read]
-    drugs = Drugs(found, inputs.data.group.cpu().numpy()[rows], [corpus.names[row] for row in rows], side[rows])
+    drugs = TransferDrugs(found, inputs.data.group.cpu().numpy()[rows], [corpus.names[row] for row in rows], side[rows])
     truths: dict[str, Truth] = {}
     for name in ("text", "graph"):
         if name in inputs.raw:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 
 from embed.config import GraphConfig, PretrainConfig, to_json
-from embed.evaluation.labels import Labels, read_labels
+from embed.evaluation.labels import EvaluationLabels, read_labels
 from embed.evaluation.retrieval import retrieve
-from embed.evaluation.snapshot import Snapshot, chosen_rows
+from embed.evaluation.snapshot import EvaluationData, chosen_rows
 from embed.features.cache import FeatureCache
 from embed.runs import artefact, checkpoint, store
 from embed.runs import card as card_of
@@ -35,7 +35,7 @@ from embed.source import Corpus, read_corpus
 from embed.training import distributed
 from embed.training.foretell import chosen_encoder, take_head
 from embed.training.inputs import Inputs, build_inputs
-from embed.training.loop import Job, fit
+from embed.training.loop import TrainingJob, fit
 from embed.training.model import AlignmentModel, embed_all
 from embed.training.reference import take_reference
 from embed.training.split import DrugSplit, sides, split_corpus
@@ -46,6 +46,7 @@ from kb.ingest import runs
 from kb.licences import SHARES
 from kb.output import plain, say
 from kb.query import read as query
+from kb.query.snapshot import cite
 from kb.settings import Settings
 
 SCORED = 10_000
@@ -63,7 +64,7 @@ class Pretrained:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTraining:
     """Everything before the first step: corpus, split, inputs, and the knowledge base that they are of."""
 
     corpus: Corpus
@@ -84,7 +85,7 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def prepare(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,
-            begun: Artefact | None = None) -> Prepared:
+            begun: Artefact | None = None) -> PreparedTraining:
     """The corpus of the knowledge base with its features, computed or from the cache, and its scaffold split.
 
     With ``begun``, a run that was started before, the split and everything fitted are that run's own.
@@ -101,10 +102,10 @@ def prepare(engine: Engine, config: PretrainConfig, cache: FeatureCache, device:
     else:
         split, fitted, names = begun.drugs().split(corpus, lineage), begun.fitted(), begun.run["modalities"]
     inputs = build_inputs(corpus, config, cache, device, split.train, fitted, names=names)
-    return Prepared(corpus, split.among(inputs.data.present.any(1).cpu().numpy()), inputs, lineage)
+    return PreparedTraining(corpus, split.among(inputs.data.present.any(1).cpu().numpy()), inputs, lineage)
 
 
-def training_rows(prepared: Prepared, config: PretrainConfig) -> NDArray[np.int64]:
+def training_rows(prepared: PreparedTraining, config: PretrainConfig) -> NDArray[np.int64]:
     """The training drugs of the arm: all that have anything, or only those that have every modality."""
     present = prepared.inputs.data.present.cpu().numpy()[prepared.split.train]
     return prepared.split.train[np.flatnonzero(present.all(1) if config.arm == "intersection" else present.any(1))]
@@ -192,7 +193,8 @@ def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uu
         run_folder.write_environment(folder, device, inputs.fitted.identities)
         if begun is None:
             begun = _begin(engine, folder, config, model, prepared)
-    job = Job(model, inputs.data, config, rows, prepared.split.validation, folder, inputs.relations, on_epoch=on_epoch)
+    job = TrainingJob(model, inputs.data, config, rows, prepared.split.validation, folder, inputs.relations,
+                      on_epoch=on_epoch)
     at = fit(job, resume and (folder / "last.pt").exists())
     distributed.wait()
     if not (folder / "best.pt").exists():
@@ -221,14 +223,16 @@ def _begun(folder: Path) -> Artefact | None:
     return artefact.load(folder)
 
 
-def _begin(engine: Engine, folder: Path, config: PretrainConfig, model: AlignmentModel, prepared: Prepared) -> Artefact:
+def _begin(
+    engine: Engine, folder: Path, config: PretrainConfig, model: AlignmentModel, prepared: PreparedTraining
+) -> Artefact:
     """The run's artefact with everything that a resumed training must find again."""
     split, inputs, g = prepared.split, prepared.inputs, config.graph
     contents = content_digests(prepared.corpus, inputs.fitted, g.second_step, g.second_weight)
     drugs = RunDrugs(prepared.lineage, prepared.corpus.drug_ids, identity_digests(prepared.corpus), contents,
                      sides(split, len(prepared.corpus)))
     with engine.connect() as connection:
-        licences = query.licences_used(connection)
+        licences, knowledge = query.licences_used(connection), cite(connection)
     used = [one for one in licences if one["modality"] in model.names]
     counts = {name: len(getattr(split, name)) for name in ("train", "validation", "test")}
     run = {
@@ -238,11 +242,12 @@ def _begin(engine: Engine, folder: Path, config: PretrainConfig, model: Alignmen
         "share": max((one["share"] for one in used), key=SHARES.index, default="unknown"),
         "corpus": {"drugs": int((drugs.side >= 0).sum()), **counts, "fingerprint": drugs.fingerprint(),
                    "lineage": prepared.lineage},
+        "knowledge": knowledge,
     }
     return artefact.begin(folder, config, plain(run), drugs, inputs.fitted)
 
 
-def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Prepared,
+def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: PreparedTraining,
             metrics: dict[str, Any], cache: FeatureCache) -> None:
     """Seal the artefact and store the vectors that it gives."""
     corpus, g = prepared.corpus, model_graph(begun)
@@ -268,7 +273,8 @@ def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Pr
     remember_parents(corpus, cache)
     contents = content_digests(corpus, prepared.inputs.fitted, g.second_step, g.second_weight)
     has = np.isin(corpus.drug_ids, vectors["fused"][0])
-    origin = store.Origin(begun.digest, corpus.drug_ids[has], contents[has])
+    origin = store.VectorOrigin(begun.digest, corpus.drug_ids[has], contents[has])
+    metrics = {**metrics, "knowledge": begun.run.get("knowledge")}
     store.write_run(engine, begun.run_id, vectors, rests_on, metrics=metrics, origin=origin)
     with engine.begin() as connection:
         runs.finish_run(connection, begun.run_id, "complete", counts={k: len(v[0]) for k, v in vectors.items()})
@@ -279,7 +285,7 @@ def model_graph(begun: Artefact) -> GraphConfig:
     return begun.config().graph
 
 
-def vectors_of(model: AlignmentModel, prepared: Prepared,
+def vectors_of(model: AlignmentModel, prepared: PreparedTraining,
                ) -> tuple[dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]], NDArray[np.bool_]]:
     """``({modality: (drug ids, matrix)}, rests_on)`` of every drug that has anything, as the store wants them."""
     data = prepared.inputs.data
@@ -289,7 +295,9 @@ def vectors_of(model: AlignmentModel, prepared: Prepared,
     return store_form(model.names, data.drug_ids, z, fused, present)
 
 
-def take_snapshot(config: PretrainConfig, model: AlignmentModel, prepared: Prepared, labels: Labels) -> Snapshot:
+def take_snapshot(
+    config: PretrainConfig, model: AlignmentModel, prepared: PreparedTraining, labels: EvaluationLabels
+) -> EvaluationData:
     """What the run will be measured on, with the model as training began with it beside it."""
     data, corpus = prepared.inputs.data, prepared.corpus
     side = sides(prepared.split, len(corpus))
@@ -303,7 +311,7 @@ def take_snapshot(config: PretrainConfig, model: AlignmentModel, prepared: Prepa
         picked = matrix[at.clip(min=0)] if len(matrix) else np.zeros((len(rows), 0), np.float32)
         raw[name] = (np.where((at >= 0)[:, None], picked, 0).astype(matrix.dtype), at >= 0)
     values = (corpus.properties[rows] if corpus.properties.size else np.zeros((len(rows), 0))).astype(np.float32)
-    return Snapshot(
+    return EvaluationData(
         model.names, z, fused, untrained_z, untrained_fused, without(fresh, "graph", untrained_z, present),
         without(model, "graph", z, present), present, side[rows], data.group.cpu().numpy()[rows],
         np.array([not corpus.smiles[i] for i in rows], bool), corpus.drug_ids[rows], raw, list(corpus.property_names),
@@ -323,7 +331,7 @@ def without(model: AlignmentModel, name: str, z: NDArray[np.float32],
     return out
 
 
-def score_held_out(model: AlignmentModel, prepared: Prepared, least: int = 20) -> dict[str, dict[str, float]]:
+def score_held_out(model: AlignmentModel, prepared: PreparedTraining, least: int = 20) -> dict[str, dict[str, float]]:
     """Retrieval between every two towers on the test drugs that have both (at least ``least``), beside chance.
 
     Of more than ``SCORED`` test drugs so many are drawn."""

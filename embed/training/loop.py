@@ -48,7 +48,7 @@ class Progress:
 
 
 @dataclass
-class Job:
+class TrainingJob:
     """All that one run needs, ready on one device."""
 
     model: AlignmentModel
@@ -66,7 +66,7 @@ def seed_of(*parts: int) -> int:
     return int(np.random.SeedSequence([p & 0xFFFFFFFF for p in parts]).generate_state(1, np.uint64)[0]) >> 1
 
 
-def fit(job: Job, resume: bool = False) -> Progress:
+def fit(job: TrainingJob, resume: bool = False) -> Progress:
     """Train until the epochs or the patience are spent; ``best.pt`` in the folder is the best validation epoch.
 
     What is validated and kept is the moving average of the weights, which hangs less on the last batches.
@@ -113,7 +113,7 @@ def fit(job: Job, resume: bool = False) -> Progress:
     return at
 
 
-def _batch_size(job: Job) -> int:
+def _batch_size(job: TrainingJob) -> int:
     """Drugs a step over all processes: the configured number, or all of a smaller set, a multiple of the processes."""
     world = distributed.world()
     return max(1, min(job.config.train.batch_size, len(job.train)) // world) * world
@@ -125,7 +125,7 @@ def learning_rate(config: PretrainConfig, step: int, total: int) -> float:
     return peak * min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * step / max(1, total))) + 1e-6
 
 
-def step(job: Job, optimizer: torch.optim.Optimizer, rows: Tensor, at: Progress) -> dict[str, float]:
+def step(job: TrainingJob, optimizer: torch.optim.Optimizer, rows: Tensor, at: Progress) -> dict[str, float]:
     """The loss terms of one optimiser step on the drugs at ``rows``; a step that is not finite changes nothing."""
     model, config = job.model, job.config
     device = job.data.group.device
@@ -166,7 +166,7 @@ def half_precision(config: PretrainConfig, device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def validate(model: AlignmentModel, job: Job) -> dict[str, Any]:
+def validate(model: AlignmentModel, job: TrainingJob) -> dict[str, Any]:
     """How well ``model`` does on (at most ``VALIDATED`` of) the validation drugs; ``score`` chooses the epoch.
 
     It is the mean of what the towers are for, retrieval between the molecule and each modality both ways, and of what
@@ -200,7 +200,7 @@ def validate(model: AlignmentModel, job: Job) -> dict[str, Any]:
     return out
 
 
-def _kept_neighbours(model: AlignmentModel, job: Job, z: Tensor, batch: Batch) -> float:
+def _kept_neighbours(model: AlignmentModel, job: TrainingJob, z: Tensor, batch: Batch) -> float:
     """The share of each drug's ``NEAREST`` neighbours by the late fusion that the fused vectors give it too."""
     same = batch.group[:, None] == batch.group[None, :]
     told = teacher(job.relations, batch.drugs, same, job.config.loss)
@@ -211,8 +211,8 @@ def _kept_neighbours(model: AlignmentModel, job: Job, z: Tensor, batch: Batch) -
     return float((first & second).sum(1).float().mean()) / NEAREST
 
 
-def _keep(job: Job, optimizer: torch.optim.Optimizer, average: AveragedModel, at: Progress, metrics: dict[str, Any],
-          better: bool) -> None:
+def _keep(job: TrainingJob, optimizer: torch.optim.Optimizer, average: AveragedModel, at: Progress,
+          metrics: dict[str, Any], better: bool) -> None:
     meta = {"model": job.model.kwargs, "config": to_json(job.config), "progress": vars(at)}
     weights = {"model": job.model.state_dict(), "average": average.state_dict()}
     if better:
@@ -222,7 +222,7 @@ def _keep(job: Job, optimizer: torch.optim.Optimizer, average: AveragedModel, at
     checkpoint.save(job.folder / "last.pt", {**weights, "optimizer": optimizer.state_dict()}, meta)
 
 
-def _restore(job: Job, optimizer: torch.optim.Optimizer, average: AveragedModel) -> Progress:
+def _restore(job: TrainingJob, optimizer: torch.optim.Optimizer, average: AveragedModel) -> Progress:
     tensors, meta = checkpoint.load(job.folder / "last.pt")
     job.model.load_state_dict(tensors["model"])
     average.load_state_dict(tensors["average"])

@@ -31,7 +31,7 @@ Truth = tuple[Matrix, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Drugs:
+class TransferDrugs:
     """N drugs with a structure: molecules, substance numbers, names, and on which side of the split they are."""
 
     molecules: Molecules
@@ -77,7 +77,7 @@ def solve(kernel: Matrix, truth: Matrix, rows: NDArray[np.int64], landmarks: NDA
     return Ridge(alpha, mean, shift, (kernel[rows] @ alpha + mean).astype(np.float32))
 
 
-def fit_head(drugs: Drugs, truths: Mapping[str, Truth], *, width: int, encoder: dict[str, Any] | None,
+def fit_head(drugs: TransferDrugs, truths: Mapping[str, Truth], *, width: int, encoder: dict[str, Any] | None,
              seed: int = 0, penalty: float | None = None, compared: int = MOST) -> TransferHead | None:
     """The head of a run, or None where no kind of vector has ``LEAST`` training drugs with a structure.
 
@@ -113,12 +113,12 @@ def fit_head(drugs: Drugs, truths: Mapping[str, Truth], *, width: int, encoder: 
                       encoder, notes)
 
 
-def _training(truth: Truth, drugs: Drugs) -> tuple[Matrix, NDArray[np.int64]]:
+def _training(truth: Truth, drugs: TransferDrugs) -> tuple[Matrix, NDArray[np.int64]]:
     matrix, known = truth
     return matrix, np.flatnonzero(known & (drugs.side == 0))
 
 
-def recall(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: Drugs, side: int = 1, k: int = 10) -> float:
+def recall(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: TransferDrugs, side: int = 1, k: int = 10) -> float:
     """Recall@k of validation drugs' vectors from their molecules, hubs corrected, mean of both directions."""
     matrix, known = truth
     rows = np.flatnonzero(known & (drugs.side == side))
@@ -132,7 +132,7 @@ def recall(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: Drugs, side: i
     return float((np.concatenate(found) <= k).mean())
 
 
-def _target(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: Drugs) -> Target:
+def _target(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: TransferDrugs) -> Target:
     matrix, known = truth
     train = np.flatnonzero(known & (drugs.side == 0))
     asked = np.flatnonzero(known & (drugs.side == 1))
@@ -146,8 +146,9 @@ def _target(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: Drugs) -> Tar
                   rising.X_thresholds_.astype(np.float32), rising.y_thresholds_.astype(np.float32))
 
 
-def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], drugs: Drugs, train: NDArray[np.int64],
-               width: int, names: list[str], encoder: dict[str, Any] | None, notes: dict[str, Any]) -> TransferHead:
+def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], drugs: TransferDrugs,
+               train: NDArray[np.int64], width: int, names: list[str], encoder: dict[str, Any] | None,
+               notes: dict[str, Any]) -> TransferHead:
     """The head with its wide vector, fitted on what the training drugs look like when each is left out."""
     some = train[:MOST]
     tanimoto = _tanimoto_components(kernel)

@@ -15,7 +15,7 @@ ACCEPTED = ("postgres", "postgresql", DRIVER)
 SECRET_PARAMETERS = ("password", "sslpassword")
 
 
-def parse(text: str) -> URL:
+def parse_url(text: str) -> URL:
     """The URL with mkmed's driver; raises ConfigError, never repeating the URL, when it cannot be used."""
     text = text.strip()
     secret, _, _ = text.partition("://")[2].rpartition("@")

@@ -142,13 +142,13 @@ def psql(context: typer.Context) -> None:
 
 def _reachable(*, keep: bool) -> URL:
     """The URL of a database that answers; the embedded one is started, and kept if asked."""
-    from kb.db.address import parse
+    from kb.db.address import parse_url
     from kb.db.engine import open_engine
     from kb.db.server import embedded
 
     settings = load_settings()
     if settings.database_url is not None:
-        return parse(settings.database_url.get_secret_value())
+        return parse_url(settings.database_url.get_secret_value())
     engine = open_engine(settings)
     if keep:
         embedded(settings.home).keep()

@@ -15,7 +15,7 @@ from sqlalchemy.engine.interfaces import ExceptionContext
 
 from kb.db import migrate
 from kb.db import server as embedded_server
-from kb.db.address import parse
+from kb.db.address import parse_url
 from kb.db.cluster import PORT, ran_out_of_space
 from kb.db.failures import first_line, mapped_errors, patiently, translate
 from kb.db.server import DATABASE, SUPERUSER, Server, without_pg_variables
@@ -35,7 +35,7 @@ def open_engine(settings: Settings | None = None, *, migrated: bool = True) -> E
     """
     settings = settings or load_settings()
     if settings.database_url is not None:
-        engine = engine_for(parse(settings.database_url.get_secret_value()))
+        engine = engine_for(parse_url(settings.database_url.get_secret_value()))
         if migrated:
             patiently(migrate.require_current, engine)
         return engine

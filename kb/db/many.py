@@ -54,7 +54,7 @@ def among(columns: Sequence[ColumnElement[Any]], rows: Iterable[Sequence[Any]]) 
     return tuple_(*columns).in_(select(*(table.c[name] for name in names)))
 
 
-def one_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+def any_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
     """Whether the column is one of the values, which go over as one array."""
     return column == any_(cast(list(values), ARRAY(column.type)))
 

@@ -19,18 +19,18 @@ from kb.errors import DataError
 from kb.graph.encode import CodedTriples, TripleCounts, encode_rows, encode_table
 from kb.graph.link import LinkCounts, count_forms, relink
 from kb.graph.names import DRUG_TYPES, identifier_of, values
-from kb.graph.tables import Relation, write_entities, write_relations, write_triples
+from kb.graph.tables import GRAPH_LOCK, DescribedRelation, write_entities, write_relations, write_triples
 from kb.graph.words import EdgeNote, Triple, write_notes, write_words
-from kb.ingest.records import Batch, Document
+from kb.ingest.records import Document, RecordBatch
 from kb.ingest.write import write_batch
 from kb.ledger.cells import write_lookup
 from kb.modalities import State
 
 __all__ = [
     "CodedTriples",
+    "DescribedRelation",
     "GraphCounts",
     "LinkCounts",
-    "Relation",
     "TripleCounts",
     "count_forms",
     "encode_rows",
@@ -39,9 +39,6 @@ __all__ = [
     "load_triples",
     "relink",
 ]
-
-GRAPH_LOCK = 0x6D6B6772
-"""Advisory transaction lock: one loader of triples at a time. Taken before the lock of identities, never after it."""
 
 _DIGEST = """
 SELECT (SELECT json_build_array(count(*), bit_xor(hashint8extended((head::bigint << 32) | tail,
@@ -69,7 +66,7 @@ def load_triples(
     run_id: uuid.UUID,
     document: Document,
     triples: CodedTriples,
-    relations: Mapping[str, Relation],
+    relations: Mapping[str, DescribedRelation],
     *,
     labels: Mapping[str, str] | None = None,
     labelled: Document | None = None,
@@ -88,7 +85,7 @@ def load_triples(
         raise DataError(f"{len(missing)} relations are not described, e.g. {missing[0]!r}")
     connection.execute(select(func.pg_advisory_xact_lock(GRAPH_LOCK)))
     labelled = labelled or document
-    write_batch(connection, run_id, document.source, Batch(documents=[document, labelled]))
+    write_batch(connection, run_id, document.source, RecordBatch(documents=[document, labelled]))
     entity_ids = write_entities(connection, triples.entities, labels or {}, labelled)
     relation_ids = write_relations(connection, triples, relations)
     new = write_triples(connection, triples, relations, document, entity_ids, relation_ids)

@@ -25,6 +25,8 @@ from kb.graph.names import aliases_of
 from kb.ingest.records import Document
 from kb.schema.graph import kg_alias, kg_entity, kg_provenance, kg_relation, kg_triple
 
+GRAPH_LOCK = 0x6D6B6772
+"""Advisory transaction lock: one writer of triples at a time. Taken before the lock of identities, never after it."""
 REBUILD_FROM = 100_000
 """From so many new triples on (and a quarter of those that are there) keys are dropped and built again."""
 
@@ -33,7 +35,7 @@ MOST_PROVENANCES = 2**15 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class DescribedRelation:
     """What a file says of a relation: the types it connects, whose its triples are, and under which licence."""
 
     name: str
@@ -98,7 +100,7 @@ def _write_labels(connection: Connection, labels: Mapping[int, str], labelled: D
 
 
 def write_relations(
-    connection: Connection, triples: CodedTriples, described: Mapping[str, Relation]
+    connection: Connection, triples: CodedTriples, described: Mapping[str, DescribedRelation]
 ) -> NDArray[np.int32]:
     """The database id of each relation of the triples."""
     ids = {row.name: row.id for row in connection.execute(select(kg_relation.c.id, kg_relation.c.name))}
@@ -117,7 +119,7 @@ def write_relations(
 def write_triples(
     connection: Connection,
     triples: CodedTriples,
-    described: Mapping[str, Relation],
+    described: Mapping[str, DescribedRelation],
     document: Document,
     entity_ids: NDArray[np.int32],
     relation_ids: NDArray[np.int32],
@@ -158,7 +160,7 @@ Known = Mapping[int, Sequence[tuple[int, bytes]]]
 def _provenances(
     connection: Connection,
     triples: CodedTriples,
-    described: Mapping[str, Relation],
+    described: Mapping[str, DescribedRelation],
     document: Document,
     relation_ids: NDArray[np.int32],
 ) -> Known:
@@ -179,14 +181,15 @@ def _provenances(
 def _write_provenances(
     connection: Connection,
     triples: CodedTriples,
-    described: Mapping[str, Relation],
+    described: Mapping[str, DescribedRelation],
     document: Document,
     relation_ids: NDArray[np.int32],
     known: Known,
     relations: NDArray[np.int32],
 ) -> NDArray[np.int16]:
     """The provenance of each of the new triples, which are given by the ids of their relations."""
-    used = set(np.unique(relations).tolist())
+    counts = np.bincount(relations)
+    used = set(np.flatnonzero(counts).tolist())
     names = dict(zip(relation_ids.tolist(), triples.relation_names, strict=True))
     here = {r: n for r in used for n, artifact in known.get(r, ()) if artifact == document.id}
     start = (connection.scalar(text("SELECT max(id) FROM mkmed.kg_provenance")) or 0) + 1
@@ -209,7 +212,11 @@ def _write_provenances(
     ]
     if rows:
         connection.execute(insert(kg_provenance), rows)
-    number = np.zeros(int(relations.max()) + 1, np.int16)
+    connection.execute(
+        text("UPDATE mkmed.kg_provenance SET triples = triples + :count WHERE id = :id"),
+        [{"id": here[relation], "count": int(counts[relation])} for relation in sorted(used)],
+    )
+    number = np.zeros(len(counts), np.int16)
     number[list(here)] = list(here.values())
     return number[relations]
 

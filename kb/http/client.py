@@ -58,7 +58,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """What came back, complete and decoded."""
 
     url: str
@@ -128,7 +128,7 @@ class Transport:
         self._session.close()
         self.pace.close()
 
-    def fetch(self, request: Request, judge: Callable[[Answer], T]) -> T:
+    def fetch(self, request: Request, judge: Callable[[HttpAnswer], T]) -> T:
         """What ``judge`` makes of the answer; asked again, politely, as long as something raises Transient.
 
         A Transient with ``retry_after`` means that the service is busy: every process pauses. Raises Transient when all
@@ -156,7 +156,7 @@ class Transport:
             self._told = now
             say(f"{error.message}; trying again (attempt {state.attempt_number} of {self.policy.attempts})")
 
-    def _attempt(self, request: Request, judge: Callable[[Answer], T]) -> T:
+    def _attempt(self, request: Request, judge: Callable[[HttpAnswer], T]) -> T:
         answer = self.send(request)
         throttle = parse_throttle(answer.headers.get("X-Throttling-Control"))
         retry_after = parse_retry_after(answer.headers.get("Retry-After"))
@@ -172,7 +172,7 @@ class Transport:
             self.pace.heard(throttle.colour, answer.departed)
         return verdict
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> HttpAnswer:
         """One answer, complete, without judging it.
 
         At most two redirects are followed, and only within the origin and to the same question: an answer to another
@@ -190,7 +190,7 @@ class Transport:
                 raise TransportError(f"{self.pace.host} redirected to another place, which was refused")
         raise TransportError(f"{self.pace.host} redirected more than {MAX_REDIRECTS} times")
 
-    def _exchange(self, request: Request, url: str, params: Mapping[str, str] | None) -> Answer:
+    def _exchange(self, request: Request, url: str, params: Mapping[str, str] | None) -> HttpAnswer:
         policy = self.policy
         try:
             response = self._session.request(
@@ -203,7 +203,7 @@ class Transport:
             raise TransportError(f"{self.pace.host} could not be asked: {reason(error)}") from error
         return self._receive(response, request.cap)
 
-    def _receive(self, response: requests.Response, cap: int) -> Answer:
+    def _receive(self, response: requests.Response, cap: int) -> HttpAnswer:
         ticket = response.ticket  # type: ignore[attr-defined]
         deadline = response.deadline  # type: ignore[attr-defined]
         try:
@@ -215,7 +215,7 @@ class Transport:
             deadline.cancel()
             response.close()
             self.pace.arrive(ticket)
-        return Answer(
+        return HttpAnswer(
             url=str(response.url), status=response.status_code, headers=response.headers, body=body,
             retrieved_at=datetime.now(UTC), elapsed=time.monotonic() - ticket[1], departed=ticket[1],
         )

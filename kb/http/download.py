@@ -38,7 +38,7 @@ _RETRYABLE = (408, 425, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class DownloadLimits:
     """How large the file may be, in bytes, and how long all attempts together may take, in seconds."""
 
     size: int = 4 << 30
@@ -50,7 +50,7 @@ def download(
     url: str,
     folder: Path,
     *,
-    limits: Limits = Limits(),
+    limits: DownloadLimits = DownloadLimits(),
     agent: str = "mkmed",
     heard: Callable[[int], None] | None = None,
 ) -> Path:
@@ -106,7 +106,7 @@ def _safe_name(url: str) -> str:
 
 
 def _fetch(
-    url: str, part: Path, limits: Limits, deadline: float, agent: str, heard: Callable[[int], None] | None
+    url: str, part: Path, limits: DownloadLimits, deadline: float, agent: str, heard: Callable[[int], None] | None
 ) -> str:
     """Complete the partial file; the sha256 that the server publishes, or "". Raises Transient if it breaks off."""
     import requests
@@ -215,7 +215,8 @@ def _published(answer: requests.Response) -> str:
 
 
 def _pour(
-    answer: requests.Response, out: BinaryIO, limits: Limits, deadline: float, heard: Callable[[int], None] | None
+    answer: requests.Response, out: BinaryIO, limits: DownloadLimits, deadline: float,
+    heard: Callable[[int], None] | None,
 ) -> int:
     """The file's size after all that the server sent was appended."""
     size = out.tell()

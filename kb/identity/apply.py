@@ -17,7 +17,7 @@ from sqlalchemy import ARRAY, Connection, Text, and_, cast, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.copy import copy_arrays
-from kb.db.many import among, insert_many, one_of
+from kb.db.many import among, any_of, insert_many
 from kb.identity.resolve import Claim, Conflict, Key, portray, resolve
 from kb.ingest.records import DrugRecord
 from kb.normalise import tidy
@@ -131,10 +131,10 @@ def claims_for(connection: Connection, wanted: Iterable[str]) -> list[Claim]:
     asked = [f"inchikey:{key}" for key in inchikeys] + others
     for condition, present in (
         (among((drug_record.c.source, drug_record.c.key), keys), keys),
-        (one_of(drug_record.c.inchikey, inchikeys), inchikeys),
-        (one_of(drug_record.c.key, others), others),
+        (any_of(drug_record.c.inchikey, inchikeys), inchikeys),
+        (any_of(drug_record.c.key, others), others),
         (tuple_(drug_record.c.source, drug_record.c.key).in_(owners), others),
-        (one_of(drug_record.c.pinned, asked), asked),
+        (any_of(drug_record.c.pinned, asked), asked),
     ):
         if present:
             found += [_claim(dict(row)) for row in connection.execute(query.where(condition)).mappings()]
@@ -202,7 +202,7 @@ def _make_drugs(
     connection: Connection, run_id: uuid.UUID, members: Mapping[str, list[Claim]], known: Mapping[Key, Stored]
 ) -> tuple[dict[str, int], set[int]]:
     """The ids by identity, and the new ones; a drug that merely got a better identifier is renamed and keeps its id."""
-    query = select(drug.c.identity, drug.c.id).where(one_of(drug.c.identity, list(members)))
+    query = select(drug.c.identity, drug.c.id).where(any_of(drug.c.identity, list(members)))
     ids: dict[str, int] = {row.identity: row.id for row in connection.execute(query)}
     missing = sorted(set(members) - set(ids))
     for identity in missing if known else ():
@@ -221,7 +221,7 @@ def _make_drugs(
             })
     if portraits:
         _copy(connection, drug.fullname, portraits)  # nobody else makes drugs while the lock is held
-        made = select(drug.c.identity, drug.c.id).where(one_of(drug.c.identity, [p["identity"] for p in portraits]))
+        made = select(drug.c.identity, drug.c.id).where(any_of(drug.c.identity, [p["identity"] for p in portraits]))
         new = {row.identity: row.id for row in connection.execute(made)}
         return ids | new, set(new.values())
     return ids, set()

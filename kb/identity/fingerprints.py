@@ -57,7 +57,7 @@ def due(connection: Connection, limit: int | None = None) -> list[tuple[int, str
     return [(int(row[0]), row[1]) for row in connection.execute(text(STALE), {"limit": limit})]
 
 
-def compute(rows: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str, str, str]]:
+def compute_fingerprints(rows: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str, str, str]]:
     """(drug id, SMILES, Morgan bits, pattern bits) of every readable structure."""
     from rdkit import Chem
     from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
@@ -75,7 +75,7 @@ def renew(connection: Connection, limit: int | None = AT_ONCE) -> int:
     connection.execute(text(FORGET))
     rows, made = due(connection, limit), 0
     for start in range(0, len(rows), CHUNK):
-        found = list(compute(rows[start:start + CHUNK]))
+        found = list(compute_fingerprints(rows[start:start + CHUNK]))
         columns = [list(column) for column in zip(*found, strict=True)] or [[], [], [], []]
         values = dict(zip(("ids", "smiles", "morgan", "pattern"), columns, strict=True))
         made += connection.execute(text(WRITE), values).rowcount

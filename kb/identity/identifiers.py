@@ -114,7 +114,7 @@ def near_namespace(name: str) -> str:
     return f"{meant}known: {', '.join(NAMESPACES)}"
 
 
-def recognise(text: str) -> Identifier | None:
+def recognise_identifier(text: str) -> Identifier | None:
     """The identifier that a bare or prefixed text is, or None when it can only be a name."""
     text = text.strip()
     namespace = text.partition(":")[0].strip().lower()

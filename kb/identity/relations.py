@@ -31,7 +31,9 @@ def due_relations(connection: Connection, limit: int | None = None) -> list[tupl
     return [(row.id, row.smiles) for row in connection.execute(query)]
 
 
-def write_relations(connection: Connection, found: Iterable[tuple[int, str, Sequence[tuple[str, str]]]]) -> int:
+def write_substance_relations(
+    connection: Connection, found: Iterable[tuple[int, str, Sequence[tuple[str, str]]]]
+) -> int:
     """How many relations were written of (drug id, SMILES, relations); those of a SMILES of the past are left out."""
     rows = {drug_id: (smiles, relations) for drug_id, smiles, relations in found}
     query = select(drug.c.id, drug.c.smiles).where(drug.c.id.in_(sorted(rows))).with_for_update()
@@ -64,4 +66,4 @@ def relate(connection: Connection) -> int:
                 found.append((drug_id, smiles, relations_of(smiles)))
             except (DataError, RuntimeError, ValueError):  # what RDKit refuses has no relations
                 found.append((drug_id, smiles, []))
-    return write_relations(connection, found)
+    return write_substance_relations(connection, found)

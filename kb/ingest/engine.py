@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+RENEWED = 5_000
+"""Structures whose bits an ingest computes at its end, a second of work; a search computes the others."""
 LEAST_SPACE = 64 << 20
 """Bytes that an ingest needs at least, before it is known how much will come."""
 ANALYSED = (
@@ -236,7 +238,7 @@ def _run(job: Job) -> None:
 def _relate(connection: Connection, job: Job) -> None:
     """Bring relations between substances, bits of structures and links to the graph in line with what is known."""
     relate(connection)
-    renew(connection)
+    renew(connection, RENEWED)
     relink(connection, job.run_id)
 
 

@@ -229,7 +229,7 @@ Record = (
 
 
 @dataclass(slots=True)
-class Batch:
+class RecordBatch:
     """Everything that one transaction writes; ``requests`` counts what was asked of the network.
 
     ``whole`` says that the ATC codes, interactions and indications are all that the source says: others of it are taken

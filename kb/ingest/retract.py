@@ -13,9 +13,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, select, text, update
 
+from kb.db.failures import with_retry
 from kb.db.many import among
 from kb.errors import NotFound
 from kb.graph.link import relink
+from kb.graph.tables import GRAPH_LOCK
 from kb.identity.apply import IDENTITY_LOCK, closure, log_conflicts, remove_empty, repaint, settle, stored_records
 from kb.identity.resolve import Key, resolve
 from kb.ingest.runs import finish_run, start_run
@@ -113,6 +115,7 @@ def _ask_again(connection: Connection, pairs: dict[str, list[str]]) -> None:
 
 def remove_source(connection: Connection, run_id: uuid.UUID, source: str) -> dict[str, int]:
     """How much of a source was taken out: ``records``, ``facts`` said of others' records, ``triples``, ``lookups``."""
+    connection.execute(select(func.pg_advisory_xact_lock(GRAPH_LOCK)))
     connection.execute(select(func.pg_advisory_xact_lock(IDENTITY_LOCK)))
     counts = {"records": 0, "facts": 0, "triples": _remove_triples(connection, source)}
     for table in ("image", "text", "conformer", "property_set", "drug_atc", "interaction", "indication"):
@@ -168,15 +171,17 @@ def _remove_classes(connection: Connection, source: str) -> None:
 
 def remove_named(engine: Engine, *, source: str | None = None, dataset: str | None = None) -> list[dict[str, Any]]:
     """What was taken out of the source, or of every source that is the dataset; raises NotFound where there is none."""
-    with engine.begin() as connection:
+    run_id = uuid.uuid4()
+
+    def work(connection: Connection) -> list[dict[str, Any]]:
         chosen = sources.c.name == source if dataset is None else sources.c.dataset == dataset
         names = list(connection.scalars(select(sources.c.name).where(chosen).order_by(sources.c.name)))
         if not names:
             known = connection.scalars(select(sources.c.name).order_by(sources.c.name))
             raise NotFound(f"no source or dataset {source or dataset!r}", hint=f"known: {', '.join(known)}")
-        run_id = start_run(connection, "ingest", name="remove", config={"sources": names})
-        rows: list[dict[str, Any]] = [
-            {"source": name, **remove_source(connection, run_id, name)} for name in names
-        ]
-        finish_run(connection, run_id, "complete", counts={row["source"]: row["records"] for row in rows})
-    return rows
+        start_run(connection, "ingest", name="remove", config={"sources": names}, run_id=run_id)
+        rows = [{"source": name, **remove_source(connection, run_id, name)} for name in names]
+        finish_run(connection, run_id, "complete", counts={str(row["source"]): row["records"] for row in rows})
+        return rows
+
+    return with_retry(work, engine)

@@ -24,13 +24,13 @@ from kb.ingest.crash import crash_at
 from kb.ingest.records import (
     AtcClassRecord,
     AtcRecord,
-    Batch,
     ConformerRecord,
     Document,
     DrugRef,
     ImageRecord,
     Outcome,
     PropertyRecord,
+    RecordBatch,
     TextRecord,
 )
 from kb.ingest.refresh import PAYLOADS, forget
@@ -49,7 +49,7 @@ Record = tuple[str, str]
 
 
 def write_batch(
-    connection: Connection, run_id: uuid.UUID, source: str, batch: Batch, *, replace: bool = False
+    connection: Connection, run_id: uuid.UUID, source: str, batch: RecordBatch, *, replace: bool = False
 ) -> dict[str, int]:
     """The ``drug.id`` of every drug record's key in the batch, after everything in it was written."""
     _write_documents(connection, run_id, _documents(batch))
@@ -93,7 +93,7 @@ def _take_back(connection: Connection, source: str, keys: frozenset[str]) -> Non
 class _Hung:
     """Where everything in a batch hangs: the record and the drug of every reference."""
 
-    def __init__(self, connection: Connection, source: str, ids: Mapping[str, int], batch: Batch) -> None:
+    def __init__(self, connection: Connection, source: str, ids: Mapping[str, int], batch: RecordBatch) -> None:
         self._source, self._ids = source, ids
         asked = [(p.drug, str(_MODALITY[type(p)])) for p in batch.payloads if _computed(p) is None]
         asked += [(o.drug, o.modality) for o in batch.outcomes if not o.computed_from]
@@ -163,7 +163,7 @@ def _short(error: str | None) -> str | None:
     return clean(error)[:500] if error else None
 
 
-def _documents(batch: Batch) -> list[Document]:
+def _documents(batch: RecordBatch) -> list[Document]:
     """Every document that the batch's records rest on, each once, in a fixed order so that writers cannot deadlock."""
     found = {d.id: d for d in batch.documents}
     for record in (*batch.drugs, *batch.payloads, *batch.atc, *batch.atc_classes, *batch.interactions):
@@ -298,7 +298,7 @@ def ancestors(code: str) -> list[str]:
     return [code[:length] for length in ATC_LENGTH if length <= len(code)]
 
 
-def _write_atc(connection: Connection, source: str, batch: Batch, hung: _Hung, replace: bool) -> None:
+def _write_atc(connection: Connection, source: str, batch: RecordBatch, hung: _Hung, replace: bool) -> None:
     """Write classes with all their ancestors, then the drugs' codes; a class that has a name keeps it.
 
     Codes that the source does not give any more are taken back: of a ``whole`` batch all others, and of a refresh those
@@ -333,7 +333,7 @@ def _write_atc(connection: Connection, source: str, batch: Batch, hung: _Hung, r
         insert_many(connection, upsert, [rows[key] for key in sorted(rows)])
 
 
-def _write_classes(connection: Connection, source: str, batch: Batch) -> None:
+def _write_classes(connection: Connection, source: str, batch: RecordBatch) -> None:
     if not batch.atc and not batch.atc_classes:
         return
     names = {record.code: tidy(record.name) for record in batch.atc_classes}
@@ -359,7 +359,7 @@ def _write_classes(connection: Connection, source: str, batch: Batch) -> None:
     )
 
 
-def _write_interactions(connection: Connection, source: str, batch: Batch, hung: _Hung, replace: bool) -> None:
+def _write_interactions(connection: Connection, source: str, batch: RecordBatch, hung: _Hung, replace: bool) -> None:
     """Write the pairs; one that is known is told more of where nothing was said, and with ``replace`` said anew.
 
     Of a ``whole`` batch the pairs that the source does not state any more are taken back.
@@ -396,17 +396,18 @@ def _write_interactions(connection: Connection, source: str, batch: Batch, hung:
         statement, said = insert(interaction), ("severity", "description")
         old, new = interaction.c, statement.excluded
         anew = replace or batch.whole
+        relicensed = [new.licence_id != old.licence_id] if anew else []
         better = [new[n].is_distinct_from(old[n]) if anew else old[n].is_(None) & new[n].is_not(None) for n in said]
         told = {n: new[n] if anew else func.coalesce(old[n], new[n]) for n in said}
         upsert = statement.on_conflict_do_update(
             index_elements=[*place[:4], "source", "provider"],
             set_={**told, "licence_id": new.licence_id, "artifact": new.artifact},
-            where=or_(*better),
+            where=or_(*better, *relicensed),
         )
         insert_many(connection, upsert, [rows[key] for key in sorted(rows)])
 
 
-def _write_indications(connection: Connection, source: str, batch: Batch, hung: _Hung, replace: bool) -> None:
+def _write_indications(connection: Connection, source: str, batch: RecordBatch, hung: _Hung, replace: bool) -> None:
     """Write the statements; of two of one provider about one disease the later one of the batch counts.
 
     What the source does not state any more is taken back: of a ``whole`` batch all others, and of a refresh those of

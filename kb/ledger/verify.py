@@ -29,7 +29,7 @@ _HEADING = re.compile(r"^-- (I\d+[a-z]?): (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Invariant:
     """One invariant: its number, what must hold, and the rows that break it (at most ``limit``)."""
 
     number: str
@@ -48,7 +48,7 @@ def invariants() -> Iterator[tuple[str, str, str]]:
             yield number, claim, sql.strip().rstrip(";")
 
 
-def verify(connection: Connection, limit: int = 20) -> list[Check]:
+def verify(connection: Connection, limit: int = 20) -> list[Invariant]:
     """Every invariant with the rows that break it; all ``broken`` are empty in a sound database.
 
     Raises DatabaseError for a role that does not see every row: what it does not see would look broken.
@@ -57,7 +57,7 @@ def verify(connection: Connection, limit: int = 20) -> list[Check]:
     checks = []
     for number, claim, sql in invariants():
         rows = connection.execute(text(f"SELECT * FROM ({sql}) broken LIMIT :limit"), {"limit": limit}).mappings()  # noqa: S608
-        checks.append(Check(number, claim, tuple(dict(row) for row in rows)))
+        checks.append(Invariant(number, claim, tuple(dict(row) for row in rows)))
     checks.append(_sums(connection))
     checks.append(_structures(connection, limit))
     return checks
@@ -82,7 +82,7 @@ def _require_sight(connection: Connection) -> None:
                             hint="run kb verify as the owner of the database or a member of mkmed_ingest")
 
 
-def _structures(connection: Connection, limit: int) -> Check:
+def _structures(connection: Connection, limit: int) -> Invariant:
     """I8e: the InChIKey of every drug is the one of its SMILES, computed again."""
     rows = connection.execute(
         select(drug.c.id, drug.c.name, drug.c.smiles, drug.c.inchikey).where(drug.c.smiles.is_not(None))
@@ -98,10 +98,10 @@ def _structures(connection: Connection, limit: int) -> Check:
         for number, row in enumerate(rows)
         if found[number] != row.inchikey
     ]
-    return Check("I8e", "a drug's SMILES and InChIKey are of one structure", tuple(wrong[:limit]))
+    return Invariant("I8e", "a drug's SMILES and InChIKey are of one structure", tuple(wrong[:limit]))
 
 
-def _sums(connection: Connection) -> Check:
+def _sums(connection: Connection) -> Invariant:
     """I7b: the cells of every source and modality add up over the six states."""
     query = select(
         cell.c.source,
@@ -112,4 +112,4 @@ def _sums(connection: Connection) -> Check:
     wrong = [
         dict(row) for row in connection.execute(query).mappings() if row["cells"] != sum(row[s.value] for s in State)
     ]
-    return Check("I7b", "cells = present + absent + failed + rejected + withheld + unknown", tuple(wrong))
+    return Invariant("I7b", "cells = present + absent + failed + rejected + withheld + unknown", tuple(wrong))

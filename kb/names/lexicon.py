@@ -19,7 +19,7 @@ from functools import cached_property
 from sqlalchemy import Connection
 
 from kb.names.tables import brand_names, written_names
-from kb.names.words import CATIONS, FORMS, SALTS, canonical, without_salt
+from kb.names.words import CATIONS, FORMS, SALTS, canonical_name, without_salt
 from kb.query import read as query
 
 SHORTEST = 4
@@ -74,7 +74,7 @@ class Lexicon:
     @cached_property
     def _single(self) -> list[tuple[str, int]]:
         """(preferred name of one word, base drug), sorted."""
-        named = ((canonical(name), self.base(drug)) for drug, name in self.names.items())
+        named = ((canonical_name(name), self.base(drug)) for drug, name in self.names.items())
         return sorted((name, drug) for name, drug in named if " " not in name)
 
     def base(self, drug: int) -> int:
@@ -103,16 +103,16 @@ def base_drugs(names: Mapping[int, str], synonyms: Iterable[tuple[int, str]] = (
     """
     by_name: dict[str, int] = {}
     for drug, name in sorted(names.items()):
-        by_name.setdefault(canonical(name), drug)
+        by_name.setdefault(canonical_name(name), drug)
     bearers: dict[str, set[int]] = defaultdict(set)
     for drug, name in synonyms:
-        bearers[canonical(name)].add(drug)
+        bearers[canonical_name(name)].add(drug)
     for name, drugs in bearers.items():
         if len(drugs) == 1:
             by_name.setdefault(name, min(drugs))
     found = {salt: base for salt, base in extra if salt != base}
     for drug, name in names.items():
-        own = canonical(name)
+        own = canonical_name(name)
         base = without_salt(own)
         if base != own and base.split()[0] not in NO_BASE and base in by_name and by_name[base] != drug:
             found.setdefault(drug, by_name[base])
@@ -143,9 +143,9 @@ def make_lexicon(preferred: Mapping[int, str], names: Iterable[tuple[int, str]],
     first: dict[str, set[int]] = defaultdict(set)
     every: dict[str, set[int]] = defaultdict(set)
     for drug, name in preferred.items():
-        first[canonical(name)].add(base_of.get(drug, drug))
+        first[canonical_name(name)].add(base_of.get(drug, drug))
     for drug, name in names:
-        every[canonical(name)].add(base_of.get(drug, drug))
+        every[canonical_name(name)].add(base_of.get(drug, drug))
     meanings: dict[str, Meaning] = {}
     for name in first.keys() | every.keys():
         parts = name.split()
@@ -176,7 +176,7 @@ def _meant(how: str, means: str, own: Mapping[str, Meaning]) -> Meaning:
     drugs: list[int] = []
     missing: list[str] = []
     for name in means.split(" + "):
-        found = own.get(canonical(name)) or own.get(without_salt(canonical(name)))
+        found = own.get(canonical_name(name)) or own.get(without_salt(canonical_name(name)))
         if found and found.drugs:
             drugs += [drug for drug in found.drugs if drug not in drugs]
         else:

@@ -23,7 +23,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kb.names.lexicon import SHORTEST, Lexicon, Meaning
-from kb.names.words import ANIONS, CATIONS, FORMS, HARD, SALTS, Word, canonical, plain, without_strengths, words
+from kb.names.words import (
+    ANIONS,
+    CATIONS,
+    FORMS,
+    HARD,
+    SALTS,
+    Word,
+    canonical_name,
+    plain_words,
+    without_strengths,
+    words,
+)
 
 DILUENTS = frozenset({"sodium chloride", "dextrose unspecified form", "dextrose", "glucose", "water", "sodium lactate",
                       "dextrose monohydrate"})
@@ -40,7 +51,7 @@ _BIOLOGIC_STEM = re.compile(r"(mab|cept|stim|grastim|ase|alfa|beta|poetin|aspart
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class NamedPart:
     """One name that was found, with its meaning."""
 
     name: str
@@ -52,7 +63,7 @@ class Part:
 class Reading:
     """What a text names: parts in their order, and the words that were left over."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[NamedPart, ...]
     left: tuple[str, ...] = ()
 
     @property
@@ -72,10 +83,10 @@ NOTHING = Reading(())
 
 def understand(text: str, lexicon: Lexicon) -> Reading:
     """The reading of a drug text as it was written."""
-    text = plain(text)
-    whole = lexicon.meanings.get(canonical(text))
+    text = plain_words(text)
+    whole = lexicon.meanings.get(canonical_name(text))
     if whole is not None and (whole.drugs or whole.atc or whole.nothing or whole.missing):
-        return Reading((Part(canonical(text), whole),))
+        return Reading((NamedPart(canonical_name(text), whole),))
     if "{" in text:
         outside, inside = _PACK.sub(" / ", re.sub(r"\[[^\]]*\]?", " ", text)), []
     else:
@@ -99,7 +110,7 @@ def _read(text: str, lexicon: Lexicon) -> Reading:
     if not row:
         return NOTHING
     content = sum(1 for word in row if not _is_noise(word.text))
-    parts: list[Part] = []
+    parts: list[NamedPart] = []
     left: list[str] = []
     at, after_name, carried = 0, False, False
     while at < len(row):
@@ -107,14 +118,14 @@ def _read(text: str, lexicon: Lexicon) -> Reading:
         size, meaning = _longest(row, at, lexicon, content, after_name)
         if meaning is not None:
             name = " ".join(word.text for word in row[at:at + size])
-            parts.append(Part(name, meaning, vehicle=carried))
+            parts.append(NamedPart(name, meaning, vehicle=carried))
             at, after_name = at + size, True
             continue
         word = row[at]
         if not _absorbed(word, parts, after_name, lexicon):
             found = None if _is_noise(word.text) else lexicon.beginning(word.text)
             if found is not None:
-                parts.append(Part(word.text, found, vehicle=carried))
+                parts.append(NamedPart(word.text, found, vehicle=carried))
                 after_name = True
             elif not _is_noise(word.text):
                 left.append(word.text)
@@ -158,7 +169,7 @@ def _stands_alone(row: Sequence[Word], at: int, meaning: Meaning, content: int, 
     return meaning.how == "shorthand" or len(word.text) >= SHORTEST or content <= 1
 
 
-def _absorbed(word: Word, parts: Sequence[Part], after_name: bool, lexicon: Lexicon) -> bool:
+def _absorbed(word: Word, parts: Sequence[NamedPart], after_name: bool, lexicon: Lexicon) -> bool:
     """Whether a word belongs to the name before it: a salt, or the letters of a biosimilar."""
     if not after_name or not parts:
         return word.text in SALTS
@@ -170,7 +181,7 @@ def _absorbed(word: Word, parts: Sequence[Part], after_name: bool, lexicon: Lexi
     return False
 
 
-def _settled(parts: Sequence[Part], lexicon: Lexicon) -> tuple[Part, ...]:
+def _settled(parts: Sequence[NamedPart], lexicon: Lexicon) -> tuple[NamedPart, ...]:
     """The parts without what another part says better, diluents beside a drug marked as vehicles."""
     names = [part.name for part in parts]
     specific = any(name != "insulin" and "insulin" in lexicon_name for name, lexicon_name in
@@ -179,19 +190,19 @@ def _settled(parts: Sequence[Part], lexicon: Lexicon) -> tuple[Part, ...]:
     kept = [part for part in kept if not (part.name in CATIONS and any(part.name in other.name.split()
                                           for other in kept if other.name != part.name))]
     real = [part for part in kept if not part.meaning.nothing] or kept
-    fluid = [all(canonical(lexicon.names.get(drug, "")) in FLUIDS for drug in part.meaning.drugs)
+    fluid = [all(canonical_name(lexicon.names.get(drug, "")) in FLUIDS for drug in part.meaning.drugs)
              and bool(part.meaning.drugs) for part in real]
-    diluent = [all(canonical(lexicon.names.get(drug, "")) in DILUENTS for drug in part.meaning.drugs)
+    diluent = [all(canonical_name(lexicon.names.get(drug, "")) in DILUENTS for drug in part.meaning.drugs)
                and bool(part.meaning.drugs) for part in real]
     drug_beside = not all(fluid)
     out = []
     for part, thin in zip(real, diluent, strict=True):
-        water = all(canonical(lexicon.names.get(drug, "")) == "water" for drug in part.meaning.drugs)
+        water = all(canonical_name(lexicon.names.get(drug, "")) == "water" for drug in part.meaning.drugs)
         vehicle = thin and len(real) > 1 and (drug_beside or water or (part.vehicle and not all(diluent)))
-        out.append(Part(part.name, part.meaning, vehicle))
+        out.append(NamedPart(part.name, part.meaning, vehicle))
     return tuple(out)
 
 
-def _shown(part: Part, lexicon: Lexicon) -> str:
+def _shown(part: NamedPart, lexicon: Lexicon) -> str:
     """The preferred names of a part's drugs, lower case."""
     return " ".join(lexicon.names.get(drug, "").lower() for drug in part.meaning.drugs)

@@ -108,7 +108,7 @@ class Word(NamedTuple):
     before: str
 
 
-def plain(text: str) -> str:
+def plain_words(text: str) -> str:
     """The text in lower case with white space single, and without marks that carry no meaning."""
     text = tidy(text).lower()
     for pattern, with_what in _CLEAN:
@@ -140,9 +140,9 @@ def words(text: str) -> tuple[Word, ...]:
 
 
 @lru_cache(maxsize=500_000)
-def canonical(name: str) -> str:
+def canonical_name(name: str) -> str:
     """The form under which a name is looked up: its words, separators and connectives left out."""
-    return " ".join(word.text for word in words(plain(name)))
+    return " ".join(word.text for word in words(plain_words(name)))
 
 
 def without_salt(name: str) -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ExportedTable:
     """One exported table: ``columns`` of ``view`` in ``order``; ``licences`` is the query for the licences in it."""
 
     view: str
@@ -52,35 +52,36 @@ PICTURE = "picture"
 """The column of ``images`` that has the bytes; it is left out unless asked for."""
 _IMAGES = "drug_id, name, source, origin, width, height, media_type, licence_id, share, url, retrieved_at, sha256"
 
-TABLES: dict[str, Table] = {
-    "drugs": Table("drugs", "drug_id", key=("drug_id",), indexes=("name", "inchikey"),
+TABLES: dict[str, ExportedTable] = {
+    "drugs": ExportedTable("drugs", "drug_id", key=("drug_id",), indexes=("name", "inchikey"),
                    licences="SELECT DISTINCT unnest(licences) FROM mkmed.drugs"),
-    "bucket": Table("bucket", "drug_id", key=("drug_id",)),
-    "records": Table("records", "drug_id, source, key", indexes=("drug_id",)),
-    "names": Table("names", "drug_id, name, source", indexes=("drug_id", "name_key")),
-    "identifiers": Table("identifiers", "drug_id, namespace, value, source", indexes=("drug_id", "value")),
-    "texts": Table("texts", "drug_id, provider, content", indexes=("drug_id",)),
-    "properties": Table("properties", "drug_id, property, source", indexes=("drug_id", "property")),
-    "conformers": Table("conformers", "drug_id, source", indexes=("drug_id",), batch=500),
-    "images": Table("images", "drug_id, source", _IMAGES, indexes=("drug_id",), batch=200),
-    "interactions": Table("interactions", "drug_a, drug_b, provider", indexes=("drug_a", "drug_b")),
-    "indications": Table("indications", "drug_id, kind, disease, provider, source", indexes=("drug_id", "disease")),
-    "atc": Table("atc", "drug_id, code, source", indexes=("drug_id", "code")),
-    "atc_classes": Table("atc_classes", "code", key=("code",)),
-    "relations": Table("relations", "relation, source, provider, licence_id, sha256", indexes=("relation",)),
+    "bucket": ExportedTable("bucket", "drug_id", key=("drug_id",)),
+    "records": ExportedTable("records", "drug_id, source, key", indexes=("drug_id",)),
+    "names": ExportedTable("names", "drug_id, name, source", indexes=("drug_id", "name_key")),
+    "identifiers": ExportedTable("identifiers", "drug_id, namespace, value, source", indexes=("drug_id", "value")),
+    "texts": ExportedTable("texts", "drug_id, provider, content", indexes=("drug_id",)),
+    "properties": ExportedTable("properties", "drug_id, property, source", indexes=("drug_id", "property")),
+    "conformers": ExportedTable("conformers", "drug_id, source", indexes=("drug_id",), batch=500),
+    "images": ExportedTable("images", "drug_id, source", _IMAGES, indexes=("drug_id",), batch=200),
+    "interactions": ExportedTable("interactions", "drug_a, drug_b, provider", indexes=("drug_a", "drug_b")),
+    "indications": ExportedTable("indications", "drug_id, kind, disease, provider, source",
+                                 indexes=("drug_id", "disease")),
+    "atc": ExportedTable("atc", "drug_id, code, source", indexes=("drug_id", "code")),
+    "atc_classes": ExportedTable("atc_classes", "code", key=("code",)),
+    "relations": ExportedTable("relations", "relation, source, provider, licence_id, sha256", indexes=("relation",)),
     # Address and time of an edge stand in relations, once for every file, provider and licence.
-    "triples": Table("triples", "", "head, relation, tail, provider, licence_id, source, sha256",
+    "triples": ExportedTable("triples", "", "head, relation, tail, provider, licence_id, source, sha256",
                      indexes=("head", "tail"), licences="SELECT DISTINCT licence_id FROM mkmed.relations"),
-    "edge_notes": Table("edge_notes", "head, relation, tail, source, provider, licence_id, sha256",
+    "edge_notes": ExportedTable("edge_notes", "head, relation, tail, source, provider, licence_id, sha256",
                         "head, relation, tail, score, evidence, reference, properties::text AS properties, provider,"
                         " licence_id, source, sha256", indexes=("head", "tail")),
-    "drug_entities": Table("drug_entities", "drug_id, entity_id", indexes=("drug_id",)),
-    "availability": Table("availability", "drug_id, modality, source", indexes=("drug_id",)),
-    "provenance": Table("provenance", "drug_id, modality, source", indexes=("drug_id",)),
-    "sources": Table("sources", "name", key=("name",)),
-    "vectors": Table("drug_vector", "drug_id", "drug_id, run_id, rests_on, embedding::real[] AS embedding",
+    "drug_entities": ExportedTable("drug_entities", "drug_id, entity_id", indexes=("drug_id",)),
+    "availability": ExportedTable("availability", "drug_id, modality, source", indexes=("drug_id",)),
+    "provenance": ExportedTable("provenance", "drug_id, modality, source", indexes=("drug_id",)),
+    "sources": ExportedTable("sources", "name", key=("name",)),
+    "vectors": ExportedTable("drug_vector", "drug_id", "drug_id, run_id, rests_on, embedding::real[] AS embedding",
                      key=("drug_id",)),
-    "licences": Table("licences", "id", key=("id",), licences="SELECT id FROM mkmed.licences"),
+    "licences": ExportedTable("licences", "id", key=("id",), licences="SELECT id FROM mkmed.licences"),
 }
 ON_REQUEST = ("vectors",)
 """Tables that an export has only when it is asked for them: vectors are made of whatever the run was trained on."""
@@ -153,7 +154,7 @@ class Context:
     open_only: bool
     raw: bool
 
-    def licences(self, table: Table) -> list[dict[str, Any]]:
+    def licences(self, table: ExportedTable) -> list[dict[str, Any]]:
         """The licences of the rows of a table."""
         columns = self.connection.execute(text(f"SELECT * FROM mkmed.{table.view} LIMIT 0")).keys()  # noqa: S608
         found = table.licences or (

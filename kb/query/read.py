@@ -20,7 +20,7 @@ from kb.errors import Ambiguous, NotFound
 from kb.identity.identifiers import NAMESPACES, Identifier, near_namespace
 from kb.modalities import MODALITIES
 from kb.names.tables import generic_of
-from kb.names.words import canonical
+from kb.names.words import canonical_name
 from kb.normalise import tidy
 from kb.schema.graph import atc_class, drug_atc, drug_entity, indication, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier
@@ -115,7 +115,7 @@ class Availability:
 
 
 @dataclass(frozen=True, slots=True)
-class Interactions:
+class InteractionRows:
     """Drug–drug interactions; ``drug_a`` < ``drug_b``; severity and text are the provider's own words, or empty."""
 
     drug_a: Ids
@@ -157,14 +157,23 @@ def _stream(connection: Connection, query: Select, size: int = 500) -> Iterator[
 
 
 def texts(connection: Connection, *, notes: bool = False, drug_ids: Ids | None = None) -> Iterator[DrugText]:
-    """Every description (of the given drugs); indexing notes only when asked for."""
+    """Every description (of the given drugs); indexing notes only when asked for.
+
+    What several sources or providers say in the same words of a drug comes once, under the first of them.
+    """
     t = description.c
     query = select(t.drug_id, t.source, t.provider, t.content, t.is_note, func.encode(t.content_sha256, "hex"))
     if not notes:
         query = query.where(~t.is_note)
     query = _of(query, t.drug_id, drug_ids)
+    at, said = None, set[str]()
     for row in _stream(connection, query.order_by(t.drug_id, t.source, t.provider, t.content_sha256)):
-        yield DrugText(*row)
+        found = DrugText(*row)
+        if found.drug_id != at:
+            at, said = found.drug_id, set()
+        if found.sha256 not in said:
+            said.add(found.sha256)
+            yield found
 
 
 def images(connection: Connection, *, drug_ids: Ids | None = None) -> Iterator[DrugImage]:
@@ -320,14 +329,14 @@ def atc_classes(connection: Connection) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in connection.execute(query)]
 
 
-def interactions(connection: Connection) -> Interactions:
+def interactions(connection: Connection) -> InteractionRows:
     """Every interaction, once a pair and provider."""
     i = interaction.c
     rows = connection.execute(
         select(i.drug_a, i.drug_b, i.severity, i.provider, i.licence_id, i.description)
         .order_by(i.drug_a, i.drug_b, i.provider, i.source)
     ).all()
-    return Interactions(
+    return InteractionRows(
         np.asarray([r[0] for r in rows], np.int64),
         np.asarray([r[1] for r in rows], np.int64),
         [r[2] or "" for r in rows],
@@ -413,7 +422,7 @@ def find_drug(connection: Connection, wanted: str) -> int:
     if ion is not None:
         return ion
     generic = generic_of(wanted)
-    if len(generic) == 1 and canonical(generic[0]) != canonical(wanted):
+    if len(generic) == 1 and canonical_name(generic[0]) != canonical_name(wanted):
         return find_drug(connection, generic[0])
     if len(generic) > 1:
         raise NotFound(f"{wanted!r} is no single drug but {' with '.join(generic)}", hint="ask for one of them")
@@ -475,7 +484,7 @@ class Counts:
     triples: int
 
 
-def counts(connection: Connection) -> Counts:
+def count_rows(connection: Connection) -> Counts:
     """The numbers of drugs, payloads and triples, without reading any."""
     row = connection.execute(
         text("""

@@ -41,11 +41,23 @@ _FACTS = {
     " n.score, n.evidence, n.reference, n.properties FROM mkmed.kg_note n JOIN mkmed.kg_entity h ON h.id = n.head"
     " JOIN mkmed.kg_relation r ON r.id = n.relation JOIN mkmed.kg_entity t ON t.id = n.tail"
     " JOIN mkmed.kg_provenance p ON p.id = n.provenance",
-    "triple": "SELECT h.name AS head, r.name AS relation, t.name AS tail, p.source, p.provider, p.licence_id"
-    " FROM mkmed.kg_triple k JOIN mkmed.kg_entity h ON h.id = k.head JOIN mkmed.kg_relation r ON r.id = k.relation"
-    " JOIN mkmed.kg_entity t ON t.id = k.tail JOIN mkmed.kg_provenance p ON p.id = k.provenance",
 }
-"""What a release is a hash of, by kind."""
+"""What a release is a hash of, by kind; and triples."""
+
+_TRIPLES = """
+WITH entity AS MATERIALIZED (
+    SELECT id, hashtextextended(name, 0) AS low, hashtextextended(name, 1) AS high FROM mkmed.kg_entity
+), statement AS MATERIALIZED (
+    SELECT p.id, hashtextextended(s.said, 0) AS low, hashtextextended(s.said, 1) AS high
+    FROM mkmed.kg_provenance p JOIN mkmed.kg_relation r ON r.id = p.relation
+    CROSS JOIN LATERAL (SELECT jsonb_build_array(r.name, p.source, p.provider, p.licence_id)::text AS said) s
+)
+SELECT count(*), coalesce(sum(hashint8extended(h.low, hashint8extended(t.low, s.low))), 0),
+       coalesce(sum(hashint8extended(h.high, hashint8extended(t.high, s.high))), 0)
+FROM mkmed.kg_triple k JOIN entity h ON h.id = k.head JOIN entity t ON t.id = k.tail
+JOIN statement s ON s.id = k.provenance
+"""
+"""The same of the names that a triple is of: each name is hashed once, however many triples it is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +76,13 @@ def release_of(connection: Connection) -> tuple[str, dict[str, int]]:
     The facts' hashes are added up per kind, so that neither their order nor their number needs memory.
     """
     counts, parts = {}, []
-    for kind, sql in _FACTS.items():
-        count, low, high = connection.execute(text(
-            "SELECT count(*), coalesce(sum(hashtextextended(f, 0)::numeric), 0),"  # noqa: S608
-            f" coalesce(sum(hashtextextended(f, 1)::numeric), 0) FROM (SELECT to_jsonb(t)::text AS f FROM ({sql}) t) s"
-        )).one()
+    summed = {
+        kind: "SELECT count(*), coalesce(sum(hashtextextended(f, 0)), 0),"  # noqa: S608
+        f" coalesce(sum(hashtextextended(f, 1)), 0) FROM (SELECT to_jsonb(t)::text AS f FROM ({sql}) t) s"
+        for kind, sql in _FACTS.items()
+    }
+    for kind, query in {**summed, "triple": _TRIPLES}.items():
+        count, low, high = connection.execute(text(query)).one()
         counts[kind] = int(count)
         parts.append([kind, int(count), str(low), str(high)])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32], counts
@@ -98,6 +112,18 @@ def read_snapshot(connection: Connection, name: str) -> Snapshot:
     return Snapshot(row.name, row.release, row.at, row.counts)
 
 
+def cite(connection: Connection) -> dict[str, str | None] | None:
+    """The ``release`` that is known now, and the name of a ``snapshot`` of it, for what is made from it to cite.
+
+    None for a role that may not read all of it.
+    """
+    if not connection.scalar(text("SELECT has_table_privilege('mkmed.drug_record', 'SELECT')")):
+        return None
+    release, _ = release_of(connection)
+    named = select(snapshot.c.name).where(snapshot.c.release == release).order_by(snapshot.c.at.desc()).limit(1)
+    return {"release": release, "snapshot": connection.scalar(named)}
+
+
 def list_snapshots(connection: Connection) -> list[dict[str, Any]]:
     """Every snapshot, oldest first."""
     return [dict(row) for row in connection.execute(select(snapshot).order_by(snapshot.c.at)).mappings()]
@@ -113,8 +139,9 @@ WITH before AS (
 ), gone AS (
     SELECT * FROM before WHERE NOT EXISTS (
         SELECT FROM after x WHERE (x.kind, x.source, x.fact) = (before.kind, before.source, before.fact))
-    AND EXISTS (SELECT FROM mkmed.history h WHERE h.kind = before.kind AND h.drug_id = before.drug_id
-                AND h.source = before.source AND h.fact = before.fact AND h.until > :a AND h.until <= :b)
+    AND EXISTS (SELECT FROM mkmed.history h WHERE h.kind = before.kind
+                AND coalesce(h.drug_id, 0) = coalesce(before.drug_id, 0) AND h.source = before.source
+                AND h.fact = before.fact AND h.until > :a AND h.until <= :b)
 ), come AS (
     SELECT * FROM after WHERE NOT EXISTS (
         SELECT FROM before x WHERE (x.kind, x.source, x.fact) = (after.kind, after.source, after.fact))

@@ -25,13 +25,13 @@ class Status:
 
 def take_stock(settings: Settings) -> Status:
     """The state of the home and its database; a home without a database is reported, not made."""
-    from kb.db.address import bare, parse
+    from kb.db.address import bare, parse_url
     from kb.db.engine import open_engine
     from kb.db.server import embedded
 
     figures: dict[str, Any] = {"home": str(settings.home)}
     if settings.database_url is not None:
-        figures["database"] = bare(parse(settings.database_url.get_secret_value()))
+        figures["database"] = bare(parse_url(settings.database_url.get_secret_value()))
     else:
         server = embedded(settings.home)
         figures["database"] = f"embedded, {server.cluster.data}"

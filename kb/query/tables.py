@@ -45,7 +45,7 @@ def table(connection: Connection, name: str, drug_ids: Sequence[int] | None = No
     return tuple(found.keys()), [dict(row) for row in found.mappings()]
 
 
-def triples(connection: Connection, drug_ids: Sequence[int] | None = None, relation: str | None = None) -> Rows:
+def triples_table(connection: Connection, drug_ids: Sequence[int] | None = None, relation: str | None = None) -> Rows:
     """The statements of the graph, all of them or those that touch the drugs' entities, of one relation if given."""
     query = TRIPLES.format(of=OF_DRUGS if drug_ids is not None else "")
     values: dict[str, Any] = {"relation": relation}

@@ -75,6 +75,8 @@ kg_provenance = Table(
     references("licence_id", "licence.id", Text),
     source_column(),
     artifact_column(),
+    Column("triples", Integer, nullable=False, server_default="0", comment="how many were written of it"),
+    since_column(),
     UniqueConstraint("relation", "id", name="uq_kg_provenance_relation_id"),
     Index("uq_kg_provenance_statement", "relation", "source", "provider", "licence_id", "artifact", unique=True),
 )

@@ -7,11 +7,11 @@ from kb.sources.contract import Source
 SOURCES: Registry[type[Source]] = Registry(
     "source",
     {
-        "corpus": "kb.sources.corpus.source:Corpus",
+        "corpus": "kb.sources.corpus.source:CorpusSource",
         "pubchem": "kb.sources.pubchem.source:PubChem",
         "pubchem-bulk": "kb.sources.pubchem.bulk:PubChemBulk",
         "drkg": "kb.sources.drkg.source:Drkg",
-        "interactions": "kb.sources.interactions:Interactions",
+        "interactions": "kb.sources.interactions:InteractionSource",
         "atc": "kb.sources.atc:Atc",
         "tabular": "kb.sources.tables.source:Tabular",
         "rxnorm": "kb.sources.rxnorm:RxNorm",

@@ -13,10 +13,10 @@ from typing import ClassVar
 from kb.bundle import Bundle
 from kb.errors import DataError, UsageError
 from kb.identity.identifiers import Identifier
-from kb.ingest.records import AtcClassRecord, AtcRecord, Batch, Document
+from kb.ingest.records import AtcClassRecord, AtcRecord, Document, RecordBatch
 from kb.licences import BY_SA, USER, Licence
 from kb.sources.tables.columns import TableSource
-from kb.sources.tables.read import Table
+from kb.sources.tables.read import UserTable
 
 
 class Atc(TableSource):
@@ -34,11 +34,11 @@ class Atc(TableSource):
         """The drugs that have a bundled code."""
         return {row["key"] for row in bundle.rows(self.bundled_file)}
 
-    def bundled(self, bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+    def bundled(self, bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
         """The bundled codes of the drugs in ``ids``, and all bundled class names."""
         codes = bundle.document(self.bundled_file, self.name, self.parser)
         classes = bundle.document("atc_classes.tsv.gz", self.name, self.parser)
-        return Batch(
+        return RecordBatch(
             atc=[AtcRecord(ids[r["key"]], codes, r["code"]) for r in bundle.rows(self.bundled_file) if r["key"] in ids],
             atc_classes=[AtcClassRecord(r["code"], r["name"], classes) for r in bundle.rows("atc_classes.tsv.gz")],
             whole=True,
@@ -48,12 +48,14 @@ class Atc(TableSource):
         """Changes with the codes and with the names of classes."""
         return super().digest(bundle) + str(bundle.manifest["atc_classes.tsv.gz"]["sha256"])[:16]
 
-    def check(self, table: Table, rows: Sequence[Mapping[str, str]]) -> None:
+    def check(self, table: UserTable, rows: Sequence[Mapping[str, str]]) -> None:
         """Raise UsageError for a table of bare codes."""
         if rows and not any(row["drug"] or row["name"] for row in rows):
             raise UsageError(f"{table.path.name} has neither drugs nor class names", hint="--column drug=… or name=…")
 
-    def take(self, batch: Batch, row: Mapping[str, str], ids: Mapping[str, int], document: Document) -> str | None:
+    def take(
+        self, batch: RecordBatch, row: Mapping[str, str], ids: Mapping[str, int], document: Document
+    ) -> str | None:
         """Add the drug's code, the class's name or both; malformed codes and unknown drugs are rejected."""
         try:
             code = Identifier.make("atc", row["code"]).value

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kb.errors import DataError, SourceError
-from kb.graph.tables import Relation
+from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote
 from kb.identity.identifiers import Identifier
 from kb.ingest.records import AtcRecord, Document, IndicationRecord, Name
@@ -117,8 +117,8 @@ class Chembl(StreamSource):
             return edges
 
 
-def _relation(word: str, tail: str, document: Document) -> Relation:
-    return Relation(f"ChEMBL::{word}::Compound:{tail}", "Compound", tail, PROVIDER, document.licence)
+def _relation(word: str, tail: str, document: Document) -> DescribedRelation:
+    return DescribedRelation(f"ChEMBL::{word}::Compound:{tail}", "Compound", tail, PROVIDER, document.licence)
 
 
 def _target(edges: Edges, molecule: str, word: str, target: sqlite3.Row, document: Document, note: EdgeNote) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from kb.ingest.engine import Job
-    from kb.ingest.records import Batch
+    from kb.ingest.records import RecordBatch
 
 FLAGS = {"refresh_days": "--refresh", "columns": "--column", "modalities": "--modality"}
 """Options of the command line whose names are not those of the fields of ``IngestOptions``."""
@@ -42,6 +42,7 @@ class IngestOptions:
     also: dict[str, Path] = field(default_factory=dict)
     modalities: tuple[str, ...] | None = None
     dataset: str | None = None
+    licence: str | None = None
     yes: bool = False
 
     def given(self) -> list[str]:
@@ -86,7 +87,7 @@ class Part:
     ``then`` is called once, after the commit. ``size`` is how much of the progress it stands for.
     """
 
-    batch: Batch
+    batch: RecordBatch
     mark: str | None = None
     source: str | None = None
     also: Callable[[Connection, Mapping[str, int]], None] | None = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from kb.errors import DataError, SourceError
-from kb.graph.tables import Relation
+from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote
 from kb.identity.identifiers import Identifier
 from kb.ingest.records import AtcRecord, Document, Name, TextRecord
@@ -60,8 +60,8 @@ class DrugBank(StreamSource):
     def edges(self, path: Path, document: Document) -> Edges:
         """Interactions, each pair once with its description, and targets with the actions."""
         edges, licence = Edges(), document.licence
-        interacts = Relation(INTERACTS, "Compound", "Compound", "DrugBank", licence)
-        targets = Relation(TARGETS, "Compound", "Protein", "DrugBank", licence)
+        interacts = DescribedRelation(INTERACTS, "Compound", "Compound", "DrugBank", licence)
+        targets = DescribedRelation(TARGETS, "Compound", "Protein", "DrugBank", licence)
         for drug in _drugs(path):
             primary = _primary(drug)
             if primary is None:

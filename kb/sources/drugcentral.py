@@ -17,7 +17,7 @@ from typing import ClassVar
 from kb.errors import DataError, SourceError
 from kb.identity.identifiers import Identifier
 from kb.ingest.records import AtcRecord, Document, IndicationRecord, Name
-from kb.inputs import lines, open_plain
+from kb.inputs import open_plain, read_lines
 from kb.licences import BY_SA, Licence
 from kb.sources.stream import Entry, Left, StreamSource, make_drug
 
@@ -105,7 +105,7 @@ def read_dump(path: Path) -> Iterator[tuple[int, str, Row | None]]:
     table, columns = "", [""]
     wanted: tuple[str, ...] = ()
     with open_plain(path, limit=UNPACKED) as stream:
-        for place, raw in enumerate(lines(stream, LONGEST), 1):
+        for place, raw in enumerate(read_lines(stream, LONGEST), 1):
             line = raw.decode("utf-8", "replace").rstrip("\n") if raw is not None else ""
             if not table:
                 begins = _COPY.match(line) if line.startswith("COPY ") else None

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, ClassVar
 from kb import output
 from kb.errors import UsageError
 from kb.graph.load import is_loaded
-from kb.graph.tables import Relation
+from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote
 from kb.ingest.engine import register_source
-from kb.ingest.records import Batch, Document, IndicationRecord
+from kb.ingest.records import Document, IndicationRecord, RecordBatch
 from kb.inputs import require_regular
 from kb.licences import CC0, LICENCES, USER, Licence
 from kb.modalities import Modality
 from kb.sources.contract import Part
 from kb.sources.stream import STORED, Edges, Entry, Left, StreamSource, account, load_graph
 from kb.sources.tables.dataset import dataset_name, dataset_origin
-from kb.sources.tables.read import Table, find_drugs, write_problems
+from kb.sources.tables.read import UserTable, drugs_by_handle, write_problems
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -54,14 +54,14 @@ class GraphSource(StreamSource):
     def take(self, row: Mapping[str, str], edges: Edges, document: Document) -> str | None:
         """Add one row to the edges; or the reason why it is left out."""
 
-    def prepare(self, job: Job, edges: Edges, table: Table) -> None:
+    def prepare(self, job: Job, edges: Edges, table: UserTable) -> None:
         """What is read of other files before the rows; nothing by default."""
 
     def read(self, job: Job) -> Iterator[Part]:
         """The whole graph in one transaction, unless it is loaded already."""
         path = self._file(job)
         document = self.document(job, path)
-        table, edges, rows = Table(path), Edges(), 0
+        table, edges, rows = UserTable(path), Edges(), 0
         self.prepare(job, edges, table)
         if job.transact(lambda c: is_loaded(c, document.source, document.sha256)):
             output.say(f"{path.name} is loaded already")
@@ -76,9 +76,9 @@ class GraphSource(StreamSource):
             rows += len(table.problems)
         counts = {"items": rows, "taken": rows - edges.left.total()}
         counts |= {f"left out: {reason}": number for reason, number in edges.left.items()}
-        ids = job.transact(lambda c: find_drugs(c, [str(use.drug) for use in edges.uses]))
+        ids = job.transact(lambda c: drugs_by_handle(c, [str(use.drug) for use in edges.uses]))
         known = [replace(use, drug=ids[str(use.drug).lower()]) for use in edges.uses if str(use.drug).lower() in ids]
-        batch = Batch(documents=[document], indications=known, whole=True)
+        batch = RecordBatch(documents=[document], indications=known, whole=True)
 
         def then() -> None:
             job.counts.update({**counts, "edges": len(edges), "indications": len(known)})
@@ -115,12 +115,12 @@ class Hetionet(GraphSource):
         LICENCES["LicenseRef-Hetionet"], CC0, LICENCES["CC-BY-4.0"], LICENCES["CC-BY-NC-SA-4.0"])
     options = frozenset({"path", "url", "also"})
 
-    def prepare(self, job: Job, edges: Edges, table: Table) -> None:
+    def prepare(self, job: Job, edges: Edges, table: UserTable) -> None:
         """The names of the nodes."""
         table.require({name: name for name in ("source", "metaedge", "target")})
         nodes = _also(job, "nodes")
         if nodes is not None:
-            names = Table(nodes)
+            names = UserTable(nodes)
             names.require({"id": "id", "name": "name"})
             edges.labels.update((row["id"], row["name"]) for _, row in names.rows() if row["name"])
 
@@ -135,7 +135,7 @@ class Hetionet(GraphSource):
             return "without two nodes"
         licence = HETIONET_LICENCES.get(metaedge, "LicenseRef-Hetionet")
         name = f"Hetionet::{metaedge}::{kinds[0]}:{kinds[1]}"
-        edges.add(head, Relation(name, str(kinds[0]), str(kinds[1]), self.title, licence), tail)
+        edges.add(head, DescribedRelation(name, str(kinds[0]), str(kinds[1]), self.title, licence), tail)
         if metaedge in HETIONET_USES:
             disease = tail.partition("::")[2]
             edges.uses.append(IndicationRecord(
@@ -164,7 +164,7 @@ class PrimeKg(GraphSource):
     media_type = "text/csv"
     bytes_an_item = 120
 
-    def prepare(self, job: Job, edges: Edges, table: Table) -> None:
+    def prepare(self, job: Job, edges: Edges, table: UserTable) -> None:
         """Refuse another table."""
         table.require({name: name for name in PRIMEKG_COLUMNS})
 
@@ -182,7 +182,7 @@ class PrimeKg(GraphSource):
         use = PRIMEKG_USES.get(row["relation"])
         licence = "CC-BY-SA-4.0" if use else self.licences[0].id
         name, shown = f"PrimeKG::{row['relation']}::{kinds[0]}:{kinds[1]}", row.get("display_relation") or None
-        edges.add(head, Relation(name, str(kinds[0]), str(kinds[1]), self.title, licence, shown), tail)
+        edges.add(head, DescribedRelation(name, str(kinds[0]), str(kinds[1]), self.title, licence, shown), tail)
         edges.labels.update({head: row["x_name"], tail: row["y_name"]})
         if use:
             ids = tuple(f"mondo:{part}" for part in row["y_id"].split("_") if row["y_source"].startswith("MONDO"))
@@ -234,7 +234,7 @@ class UserGraph(GraphSource):
         job.transact(lambda c: register_source(c, origin))
         return replace(super().document(job, path), source=origin.name)
 
-    def prepare(self, job: Job, edges: Edges, table: Table) -> None:
+    def prepare(self, job: Job, edges: Edges, table: UserTable) -> None:
         """The columns, and types and names of nodes."""
         header = table.header()
         given = job.options.columns
@@ -246,7 +246,7 @@ class UserGraph(GraphSource):
         table.require({role: self._columns[role] for role in ("head", "relation", "tail", *given)})
         nodes = _also(job, "nodes")
         if nodes is not None:
-            names = Table(nodes)
+            names = UserTable(nodes)
             names.require({"id": "id"})
             for _, row in names.rows():
                 self._types[row["id"]] = _category(row.get("category", ""))
@@ -263,7 +263,7 @@ class UserGraph(GraphSource):
         provider = said["provider"] or self._dataset
         head_type, tail_type = (end.partition("::")[0] for end in (head, tail))
         name = f"{provider}::{said['relation'].removeprefix('biolink:')}::{head_type}:{tail_type}"
-        relation = Relation(name, head_type, tail_type, provider, USER.id)
+        relation = DescribedRelation(name, head_type, tail_type, provider, USER.id)
         score, rest = _number(said["score"]), set(row) - set(self._columns.values())
         properties = {key: row[key] for key in sorted(rest) if row[key]}
         if said["score"] and score is None:

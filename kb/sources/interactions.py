@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from kb.bundle import Bundle
-from kb.ingest.records import Batch, Document, InteractionRecord
+from kb.ingest.records import Document, InteractionRecord, RecordBatch
 from kb.licences import US_GOVERNMENT, USER, Licence
 from kb.sources.tables.columns import TableSource
 
@@ -19,7 +19,7 @@ SIDES = ("drugbank_a", "drugbank_b")
 """The bundled table's columns of drugs."""
 
 
-class Interactions(TableSource):
+class InteractionSource(TableSource):
     """Interactions with the severity that their provider gives."""
 
     name = "interactions"
@@ -35,10 +35,10 @@ class Interactions(TableSource):
         """The drugs on either side."""
         return {f"drugbank:{row[side]}" for row in bundle.rows(self.bundled_file) for side in SIDES}
 
-    def bundled(self, bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+    def bundled(self, bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
         """The bundled interactions between drugs in ``ids``."""
         document = bundle.document(self.bundled_file, self.name, self.parser)
-        batch = Batch(whole=True)
+        batch = RecordBatch(whole=True)
         for row in bundle.rows(self.bundled_file):
             a, b = (ids.get(f"drugbank:{row[side]}") for side in SIDES)
             if a is not None and b is not None:
@@ -47,7 +47,7 @@ class Interactions(TableSource):
                 )
         return batch
 
-    def settle(self, batch: Batch) -> None:
+    def settle(self, batch: RecordBatch) -> None:
         """Keep every statement of one provider about a pair apart that gives another severity, by a number."""
         said: dict[tuple[int, int, str], list[str | None]] = {}
         for place, record in enumerate(batch.interactions):
@@ -59,7 +59,9 @@ class Interactions(TableSource):
             if number > 1:
                 batch.interactions[place] = replace(record, provider=f"{record.provider} ({number})")
 
-    def take(self, batch: Batch, row: Mapping[str, str], ids: Mapping[str, int], document: Document) -> str | None:
+    def take(
+        self, batch: RecordBatch, row: Mapping[str, str], ids: Mapping[str, int], document: Document
+    ) -> str | None:
         """Add the interaction; one with a drug that is not known, or of a drug with itself, is rejected."""
         named = [row[side] for side in self.drug_roles]
         unknown = next((name for name in named if name.lower() not in ids), None)
@@ -70,5 +72,5 @@ class Interactions(TableSource):
             return f"{row['drug_a']!r} with itself"
         provider = row["provider"] or document.url
         said = (row["severity"] or None, row["description"] or None)
-        batch.interactions.append(InteractionRecord(a, b, document, provider, USER.id, *said))
+        batch.interactions.append(InteractionRecord(a, b, document, provider, document.licence, *said))
         return None

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from kb.errors import DataError, SourceError, UsageError
-from kb.graph.tables import Relation
+from kb.graph.tables import DescribedRelation
 from kb.identity.identifiers import Identifier
 from kb.ingest.records import AtcRecord, Document, Name
-from kb.inputs import lines, open_plain
+from kb.inputs import open_plain, read_lines
 from kb.licences import US_GOVERNMENT, Licence
 from kb.sources.stream import Edges, Entry, Left, StreamSource, is_zip, make_drug, open_in_zip
 
@@ -100,7 +100,7 @@ class RxNorm(StreamSource):
         """Brands, products and dose forms in relation to ingredients."""
         release = self._release(path)
         relations = {
-            name: Relation(f"RxNorm::{name}::{head}:{tail}", head, tail, "RxNorm", document.licence, text)
+            name: DescribedRelation(f"RxNorm::{name}::{head}:{tail}", head, tail, "RxNorm", document.licence, text)
             for name, (head, tail, text) in RELATIONS.items()
         }
         edges = Edges()
@@ -253,7 +253,7 @@ def _member(folder: Path, name: str) -> Path:
 def _rows(path: Path, name: str, release: Release) -> Iterator[tuple[int, list[str]]]:
     """(line, fields) of a file; a line with another number of fields is a fault."""
     with _opened(path, name) as stream:
-        for place, line in enumerate(lines(stream, LONGEST), 1):
+        for place, line in enumerate(read_lines(stream, LONGEST), 1):
             try:
                 row = line.decode("utf-8").rstrip("\r\n").split("|") if line is not None else []
             except UnicodeDecodeError:

@@ -31,11 +31,11 @@ from kb.errors import DataError, SourceError
 from kb.graph.encode import CodedTriples, encode_codes
 from kb.graph.link import relink
 from kb.graph.load import is_loaded, load_triples
-from kb.graph.tables import Relation
+from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote, Triple
 from kb.http.download import download
 from kb.identity.identifiers import Identifier
-from kb.ingest.records import AtcRecord, Batch, Document, DrugRecord, IndicationRecord, Name, TextRecord
+from kb.ingest.records import AtcRecord, Document, DrugRecord, IndicationRecord, Name, RecordBatch, TextRecord
 from kb.ingest.retract import retract_records
 from kb.inputs import Capped, open_regular, sha256_of
 from kb.schema.identity import drug_record
@@ -85,7 +85,7 @@ class Edges:
     ``namespace:value``, are or must not be used for.
     """
 
-    relations: dict[str, Relation] = field(default_factory=dict)
+    relations: dict[str, DescribedRelation] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     notes: dict[Triple, EdgeNote] = field(default_factory=dict)
     left: Counter[str] = field(default_factory=Counter)
@@ -98,7 +98,7 @@ class Edges:
     def __len__(self) -> int:
         return len(self._codes[0])
 
-    def add(self, head: str, relation: Relation, tail: str, note: EdgeNote | None = None) -> None:
+    def add(self, head: str, relation: DescribedRelation, tail: str, note: EdgeNote | None = None) -> None:
         """Put in an edge between two entities named ``type::id``; of two notes of one edge the first counts."""
         self.relations.setdefault(relation.name, relation)
         heads, words, tails = self._codes
@@ -168,7 +168,7 @@ class StreamSource(Source):
             yield from self._entries(job, path, document, of)
         graph = None if job.transact(lambda c: is_loaded(c, self.name, document.sha256)) else self.edges(path, document)
         if graph is not None and len(graph):
-            yield Part(Batch(), also=lambda c, _: load_graph(c, job, document, graph), note="graph")
+            yield Part(RecordBatch(), also=lambda c, _: load_graph(c, job, document, graph), note="graph")
 
     def _entries(self, job: Job, path: Path, document: Document, of: str) -> Iterator[Part]:
         counts: Counter[str] = Counter()
@@ -177,7 +177,7 @@ class StreamSource(Source):
         items = _until(self.entries(path, document), job.options.limit)
         while chunk := list(islice(items, CHUNK)):
             number += 1
-            batch, problems = Batch(documents=[document]), []
+            batch, problems = RecordBatch(documents=[document]), []
             for item in chunk:
                 counts["items"] += item.items
                 if isinstance(item, Left):
@@ -211,7 +211,7 @@ class StreamSource(Source):
                 if retract_records(connection, job.run_id, gone):
                     relink(connection, job.run_id)
 
-        yield Part(Batch(documents=[document]), f"{of}:end", also=finish, size=0)
+        yield Part(RecordBatch(documents=[document]), f"{of}:end", also=finish, size=0)
         output.say(account(path.name, counts))
 
     def document(self, job: Job, path: Path) -> Document:
@@ -243,7 +243,7 @@ class StreamSource(Source):
         return self.path(job)
 
 
-def _add(batch: Batch, entry: Entry) -> None:
+def _add(batch: RecordBatch, entry: Entry) -> None:
     """Put the entry into the batch, its drug with a digest of all that the file says of it."""
     said = (entry.drug, entry.texts, entry.atc, entry.indications)
     batch.drugs.append(replace(entry.drug, digest=hashlib.sha256(repr(_plain(said)).encode()).digest()))
@@ -261,7 +261,7 @@ def _plain(value: object) -> object:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _leave_what_is_held(connection: Connection, source: str, batch: Batch) -> None:
+def _leave_what_is_held(connection: Connection, source: str, batch: RecordBatch) -> None:
     """Take out of the batch what the knowledge base has already, and mark what an earlier version said otherwise."""
     keys = [drug.key for drug in batch.drugs]
     c = drug_record.c

@@ -79,12 +79,12 @@ def _compute(demo: Demo) -> None:
 
 def _show_coverage(demo: Demo) -> None:
     from kb.ledger.coverage import bucket_rows, buckets, draw
-    from kb.pictures import save
+    from kb.pictures import save_figure
 
     with demo.engine.connect() as connection:
         found = buckets(connection)
     output.emit(bucket_rows(found), title="buckets: which modalities the drugs have")
-    save(draw(found), demo.settings.home / "buckets.svg")
+    save_figure(draw(found), demo.settings.home / "buckets.svg")
 
 
 def _verify(demo: Demo) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from kb.errors import NotUnderstood
-from kb.pictures import save
+from kb.pictures import save_figure
 from kb.settings import Settings
 from recsys.answers.fragments import MOLECULES, FragmentReader
 from recsys.answers.patient import Patient
@@ -263,4 +263,4 @@ def draw(explanation: Explanation, path: Path, *, limit: int = 12) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{explanation.code} · {explanation.name} · probability {explanation.probability:.2f}", fontsize=10)
     figure.supxlabel(f"{explanation.method}.\n{WARNING}", fontsize=8)
-    save(figure, path)
+    save_figure(figure, path)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from kb.errors import ContractViolation, DataError, UsageError
+from kb.query.snapshot import cite
 from kb.settings import Settings
 from recsys.cohorts.cohort import KINDS, LEAST, Cohort, Ragged, Vocabulary, time_order
 from recsys.cohorts.files import private_cohorts_folder, save_cohort
@@ -101,6 +102,7 @@ def prepare(
         format=form, level=level, min_visits=min_visits, requires=list(requires or reader.requires),
         protocol=protocol, keep_vehicles=keep_vehicles, own_map=dict(own_map.rows if own_map else {}),
         options=dict(options or {}), checks=[asdict(check) | {"verdict": check.verdict} for check in checks],
+        knowledge=cite(connection) if connection is not None else None,
     )
     folder = None if dry_run else save_cohort(cohort, settings)
     return Prepared(cohort, folder, checks, shown_unmapped(mapped, recorded, medications.resolver))

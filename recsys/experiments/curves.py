@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kb.pictures import save
+from kb.pictures import save_figure
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -28,4 +28,4 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("epoch")
         axis.spines[["top", "right"]].set_visible(False)
-    save(figure, path)
+    save_figure(figure, path)

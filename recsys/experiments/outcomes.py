@@ -40,7 +40,7 @@ DRAWS = 200
 
 
 @dataclass(frozen=True)
-class Visits:
+class OutcomeVisits:
     """The scored visits of one side of a split: N of them."""
 
     patient: NDArray[np.int64]
@@ -53,7 +53,7 @@ class Visits:
     """float64[N] by name; NaN where it is not known."""
 
 
-def read_visits(settings: Settings, run: str = "", side: str = "test") -> Visits:
+def read_visits(settings: Settings, run: str = "", side: str = "test") -> OutcomeVisits:
     """The visits of a side of a run's split, with what the run recommends at each."""
     folder = find_folder(settings, run)
     config = json.loads((folder / "config.json").read_text())
@@ -69,7 +69,7 @@ def read_visits(settings: Settings, run: str = "", side: str = "test") -> Visits
     chosen = select(probability, trained.decision, matrix)
     agreement = visit_metrics(probability, chosen, target, matrix, visits.unseen[rows])["jaccard"]
     covariates, names = described(cohort, encoded.visits_of(side)[rows], visits, rows, probability)
-    return Visits(visits.patient_of[rows], agreement.astype(float), covariates, names,
+    return OutcomeVisits(visits.patient_of[rows], agreement.astype(float), covariates, names,
                   outcomes_of(cohort, encoded.visits_of(side)[rows]))
 
 
@@ -150,7 +150,7 @@ def imbalance(covariates: Floats, weight: Floats, more: NDArray[np.bool_]) -> fl
     return float(np.abs(first - second).max(initial=0))
 
 
-def beside(visits: Visits, *, draws: int = DRAWS, seed: int = 0) -> list[dict[str, Any]]:
+def beside(visits: OutcomeVisits, *, draws: int = DRAWS, seed: int = 0) -> list[dict[str, Any]]:
     """One row an outcome: crude and weighted means of both sides, difference with interval, E-values, overlap.
 
     Intervals are the 2.5th and 97.5th percentile over patients drawn with replacement, the propensity fitted anew in

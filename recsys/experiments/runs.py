@@ -155,7 +155,7 @@ def controlled(knowledge: Knowledge, config: Config) -> Knowledge:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedRecommender:
     """A trained recommender with its choices, and how long it took."""
 
     recommender: Recommender
@@ -165,7 +165,7 @@ class Fitted:
 
 
 def fit(config: Config, data: Data, *, log: Log | None = None, folder: Path | None = None,
-        resume: bool = False) -> Fitted:
+        resume: bool = False) -> FittedRecommender:
     """The recommender that the configuration names, trained, with its choices on the validation patients."""
     rows: list[dict[str, Any]] = []
 
@@ -180,7 +180,7 @@ def fit(config: Config, data: Data, *, log: Log | None = None, folder: Path | No
     model = recommender_of(config)(data.sizes, data.knowledge, config)
     model.fit(data.train, data.validation, log=note, folder=folder, resume=resume)
     spent = time.process_time() - begun
-    return Fitted(model, choose(model, data.validation), rows, spent)
+    return FittedRecommender(model, choose(model, data.validation), rows, spent)
 
 
 def fitted_batch(config: Config, patients: int) -> Config:
@@ -291,7 +291,7 @@ def subgroups(encoded: Encoded, side: str = "test") -> dict[str, np.ndarray]:
             if (attribute := encoded.cohort.attributes.get(name)) for place, level in enumerate(attribute.levels)}
 
 
-def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted: Fitted, result: Evaluation,
+def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted: FittedRecommender, result: Evaluation,
            report: Mapping[str, Any]) -> None:
     scored = data.train.scored
     meta = {"run": folder.name, "cohort": report["cohort"], "task": config.task,

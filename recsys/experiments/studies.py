@@ -26,7 +26,7 @@ from scipy import sparse
 
 from kb.errors import DataError, UsageError
 from kb.output import plain
-from kb.pictures import save
+from kb.pictures import save_figure
 from kb.settings import Settings
 from recsys.cohorts.batches import Histories, histories
 from recsys.cohorts.cohort import KINDS, Cohort, Encoded, Ragged, Split, Vocabulary
@@ -103,7 +103,7 @@ ABLATE_ARMS: tuple[Arm, ...] = (
 
 
 @dataclass(frozen=True)
-class Job:
+class StudyJob:
     """One model to be trained: an arm at a point of the study under one seed."""
 
     point: str
@@ -129,11 +129,11 @@ class Study:
     settings: Mapping[str, str] = field(default_factory=dict)
     other: str = ""
 
-    def jobs(self) -> Iterator[Job]:
+    def jobs(self) -> Iterator[StudyJob]:
         """Every job, seed by seed."""
-        yield from (Job(point, seed, arm) for seed in self.seeds for point in self.points for arm in self.arms)
+        yield from (StudyJob(point, seed, arm) for seed in self.seeds for point in self.points for arm in self.arms)
 
-    def config(self, job: Job) -> Config:
+    def config(self, job: StudyJob) -> Config:
         """The configuration of a job."""
         return from_json({"recommender": "pairs", **self.settings, **job.arm.settings, "cohort": self.cohort,
                           "seed": job.seed})
@@ -152,7 +152,7 @@ def curve_points(patients: int) -> tuple[str, ...]:
     return (*sizes, "all")
 
 
-def do(study: Study, job: Job, settings: Settings) -> Found:
+def do(study: Study, job: StudyJob, settings: Settings) -> Found:
     """What one job finds; the kind of the study decides what a unit is and which metrics there are."""
     from kb.db.engine import open_engine
 
@@ -175,7 +175,7 @@ def do(study: Study, job: Job, settings: Settings) -> Found:
         engine.dispose()
 
 
-def divide(study: Study, job: Job, settings: Settings) -> tuple[Cohort, Split]:
+def divide(study: Study, job: StudyJob, settings: Settings) -> tuple[Cohort, Split]:
     """The cohort and the split of a job."""
     from recsys.cohorts.tasks import patient_split
 
@@ -230,7 +230,7 @@ def left_out(cohort: Cohort, attribute: str, seed: int) -> Split:
     return Split(train, held, tried, rule=f"{attribute} left out")
 
 
-def altered(knowledge: Knowledge, job: Job, encoded: Encoded) -> Knowledge:
+def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded) -> Knowledge:
     """The knowledge that an arm may see."""
     if job.arm.knowledge == "oracle":
         if knowledge.evidence is None:
@@ -296,7 +296,7 @@ def taken(visits: Histories, patients: NDArray[np.int64]) -> Histories:
                    available=None if visits.available is None else visits.available[rows], **parts)
 
 
-def _curve(study: Study, job: Job, config: Config, data: Data) -> Found:
+def _curve(study: Study, job: StudyJob, config: Config, data: Data) -> Found:
     if job.point != "all":
         order = np.random.default_rng([job.seed, 1]).permutation(data.train.patients)
         data = replace(data, train=taken(data.train, np.sort(order[:int(job.point)])))
@@ -350,7 +350,7 @@ def stripped(visits: Histories, hidden: NDArray[np.int64], shots: int, generator
     return replace(visits, medication=Ragged.from_pairs(rows[keep], values[keep], visits.visits), available=available)
 
 
-def _coldstart(study: Study, job: Job, config: Config, data: Data) -> Found:
+def _coldstart(study: Study, job: StudyJob, config: Config, data: Data) -> Found:
     hidden = hidden_medications(data.train, data.test, job.seed)
     generator = np.random.default_rng([job.seed, 3])
     train = stripped(data.train, hidden, int(job.point), generator)
@@ -395,7 +395,7 @@ def by_neighbours(score: NDArray[np.float32], knowledge: Knowledge, hidden: NDAr
     return out
 
 
-KINDS_OF_STUDY: dict[str, Callable[[Study, Job, Config, Data], Found]] = {
+KINDS_OF_STUDY: dict[str, Callable[[Study, StudyJob, Config, Data], Found]] = {
     "curve": _curve, "coldstart": _coldstart, "transfer": lambda study, job, config, data: tested(config, data),
     "ablate": _curve,
 }
@@ -440,7 +440,7 @@ def run_study(study: Study, settings: Settings, *, workers: int = 1,
     return found
 
 
-def _do_and_keep(study: Study, job: Job, settings: Settings, folder: Path) -> None:
+def _do_and_keep(study: Study, job: StudyJob, settings: Settings, folder: Path) -> None:
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
@@ -534,8 +534,8 @@ def draw(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                      "transfer": "tested on", "ablate": "training patients"}[study.kind])
     axes.set_ylabel(metric)
     axes.legend(fontsize=8)
-    save(figure, path)
+    save_figure(figure, path)
 
 
-__all__ = ["ABLATE_ARMS", "ARMS", "COLD_ARMS", "Arm", "Job", "Study", "Tests", "curve_points", "run_study",
+__all__ = ["ABLATE_ARMS", "ARMS", "COLD_ARMS", "Arm", "Study", "StudyJob", "Tests", "curve_points", "run_study",
            "save_study", "table", "verdicts"]

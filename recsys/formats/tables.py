@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kb.duck import BaseTable, base_tables, identifier, literal, open_duck, private_folder
+from kb.duck import BaseTable, base_tables, identifier, literal, open_duck, spill_folder
 from kb.errors import DataError, NotFound
 from recsys.formats.contract import Ledger, Limits
 from recsys.formats.scan import Careful, Layout, check_file, header_of, survey
@@ -93,7 +93,7 @@ def find_files(root: Path, stem: str, folders: Sequence[str] = FOLDERS) -> list[
 
 
 @dataclass(frozen=True)
-class Part:
+class Shard:
     """One file, or one base table of a DuckDB file, that holds rows of a table."""
 
     path: Path
@@ -160,7 +160,7 @@ class Export:
         self._spill, self._folders, self._database = spill, folders, database
         self._links: dict[Path, Path] = {}
         self._layouts: dict[Path, Layout] = {}
-        self._tables: dict[str, list[Part]] = {}
+        self._tables: dict[str, list[Shard]] = {}
         self._made = 0
 
     @cached_property
@@ -171,18 +171,18 @@ class Export:
         """Whether the export has the table."""
         return bool(self.parts(table))
 
-    def parts(self, table: str) -> list[Part]:
+    def parts(self, table: str) -> list[Shard]:
         """The files of a table, or its base table; none where the export lacks it."""
         if table not in self._tables:
             self._tables[table] = self._found(table)
         return self._tables[table]
 
-    def _found(self, table: str) -> list[Part]:
+    def _found(self, table: str) -> list[Shard]:
         base = [one for one in self._base if one.name.lower() == table]
         if len(base) > 1:
             raise DataError(f"table {table!r} is in {len(base)} schemas of {self.root.name}", hint="keep one of them")
         if base and self._database is not None:
-            return [Part(self._database, base[0].columns, base=base[0])]
+            return [Shard(self._database, base[0].columns, base=base[0])]
         return [self._part(path) for path in find_files(self.root, table, self._folders)] if self.root.is_dir() else []
 
     def link(self, path: Path) -> str:
@@ -198,10 +198,10 @@ class Export:
         """Take these files as the parts of a table."""
         self._tables[table] = [self._part(path) for path in files]
 
-    def _part(self, path: Path) -> Part:
+    def _part(self, path: Path) -> Shard:
         if path.name.lower().endswith(".parquet"):
-            return Part(path, self._parquet_columns(path))
-        return Part(path, header_of(path, self.limits.bounds)[0])
+            return Shard(path, self._parquet_columns(path))
+        return Shard(path, header_of(path, self.limits.bounds)[0])
 
     def _parquet_columns(self, path: Path) -> tuple[str, ...]:
         import duckdb
@@ -291,7 +291,7 @@ class Export:
             scan.settle(kept)
 
     def _source(
-        self, part: Part, table: str, wanted: Mapping[str, bool]
+        self, part: Shard, table: str, wanted: Mapping[str, bool]
     ) -> tuple[str, int | None, Careful | None]:
         """SQL that gives the wanted columns of a part as texts; the number of its records where it is known."""
         at = part.positions(table, wanted)
@@ -418,7 +418,7 @@ def open_export(
     if database is not None:
         check_file(database)
     readable = [root] if root.is_file() else _candidates(root)
-    with (private_folder(limits.spill) as spill,
+    with (spill_folder(limits.spill) as spill,
           open_duck(spill, readable=readable, database=database, memory=limits.memory) as connection):
         for macro in MACROS:
             connection.execute(macro)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 NEAR = 0.65
 
 
-class Indication(NamedTuple):
+class KnownIndication(NamedTuple):
     """A diagnosis near a disease that a drug of the medication treats."""
 
     medication: str
@@ -33,7 +33,7 @@ class Indication(NamedTuple):
 class Indications:
     """The near pairs, and the medications of which the graph knows any disease."""
 
-    found: tuple[Indication, ...]
+    found: tuple[KnownIndication, ...]
     treating: frozenset[str]
 
     def among(self, problems: Collection[str], medications: Collection[str]) -> Indications:
@@ -43,13 +43,13 @@ class Indications:
                            self.treating & frozenset(medications))
 
     @cached_property
-    def _of(self) -> Mapping[str, Mapping[str, Indication]]:
-        by: dict[str, dict[str, Indication]] = defaultdict(dict)
+    def _of(self) -> Mapping[str, Mapping[str, KnownIndication]]:
+        by: dict[str, dict[str, KnownIndication]] = defaultdict(dict)
         for one in self.found:
             by[one.medication][one.problem] = one
         return by
 
-    def nearest(self, medication: str, problems: Collection[str]) -> Indication | None:
+    def nearest(self, medication: str, problems: Collection[str]) -> KnownIndication | None:
         """The likeliest reason for the medication among a patient's diagnoses."""
         near = self._of.get(medication, {})
         return max((near[problem] for problem in problems if problem in near),
@@ -66,7 +66,7 @@ class Indications:
     def from_json(cls, stored: Mapping[str, Any]) -> Indications:
         """Take back what ``as_json`` gave."""
         words = stored["words"]
-        return cls(tuple(Indication(words[m], words[p], words[d], words[s], float(likeness))
+        return cls(tuple(KnownIndication(words[m], words[p], words[d], words[s], float(likeness))
                          for m, p, d, s, likeness in stored["found"]), frozenset(stored["treating"]))
 
 
@@ -92,6 +92,6 @@ def nearest_diseases(codes: Sequence[str], titles: NDArray[np.float32], names: S
         best = of_medication.argmax(1)
         for code in np.flatnonzero(of_medication.max(1) >= NEAR).tolist():
             disease, drug = pairs[best[code]]
-            found.append(Indication(medication, codes[code], drug_names[drug], names[disease],
+            found.append(KnownIndication(medication, codes[code], drug_names[drug], names[disease],
                                     float(of_medication[code, best[code]])))
     return Indications(tuple(found), frozenset(treating))

@@ -55,7 +55,7 @@ def check_protocol(protocol: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class OrderLabels:
     """The labels of one order, each with the ingredient behind it, or the reason why there are none."""
 
     pairs: tuple[tuple[str, str], ...] = ()
@@ -84,21 +84,21 @@ class MedicationMap:
         labels = self.label(Order.parse(key))
         return labels.reason or labels.labels
 
-    def label(self, order: Order) -> Labels:
+    def label(self, order: Order) -> OrderLabels:
         """The labels of an order."""
         resolved = self.resolver.resolve(order)
         how = tuple(dict.fromkeys(one.how for one in resolved.ingredients)) or (("class",) if resolved.product else ())
         if not resolved.found:
-            return Labels(reason=resolved.reason, remarks=resolved.remarks)
+            return OrderLabels(reason=resolved.reason, remarks=resolved.remarks)
         if self.level == INGREDIENT:
-            return Labels(tuple((key, key) for key in resolved.keys), how=how, remarks=resolved.remarks)
+            return OrderLabels(tuple((key, key) for key in resolved.keys), how=how, remarks=resolved.remarks)
         remarks = list(resolved.remarks)
         pairs = self._every(resolved, order) if self.protocol == "literature" else self._one(resolved, order, remarks)
         length = LEVELS[self.level]
         fine = tuple(dict.fromkeys((f"ATC:{code[:length]}", key) for code, key in pairs if len(code) >= length))
         if fine:
-            return Labels(fine, how=how, remarks=tuple(remarks))
-        return Labels(reason=TOO_COARSE if any(code for code, _ in pairs) else NO_ATC, remarks=tuple(remarks))
+            return OrderLabels(fine, how=how, remarks=tuple(remarks))
+        return OrderLabels(reason=TOO_COARSE if any(code for code, _ in pairs) else NO_ATC, remarks=tuple(remarks))
 
     def _one(self, resolved: Resolved, order: Order, remarks: list[str]) -> list[tuple[str, str]]:
         """(ATC code, ingredient): one code for each ingredient, or the source's code of the combination for all."""

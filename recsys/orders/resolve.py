@@ -30,7 +30,7 @@ from sqlalchemy import Connection
 from kb.identity.identifiers import NAMESPACES, normalise_ndc
 from kb.names.lexicon import Lexicon, Meaning, make_lexicon, read_lexicon
 from kb.names.matching import DILUENTS, Reading, understand
-from kb.names.words import canonical, without_salt
+from kb.names.words import canonical_name, without_salt
 from kb.query import read as query
 from recsys.orders.classes import added_codes, is_combination
 from recsys.orders.order import Order
@@ -201,7 +201,7 @@ class Resolver:
         if rivals := [self.lexicon.names.get(drug, "") for part in reading.parts for drug in part.meaning.rivals]:
             return rivals[:count]
         found: list[str] = []
-        for word in [canonical(text), *sorted(reading.left, key=len, reverse=True)]:
+        for word in [canonical_name(text), *sorted(reading.left, key=len, reverse=True)]:
             names = self._by_start.get(word[:2], ())
             found += difflib.get_close_matches(word, names, n=count, cutoff=0.75)
         return list(dict.fromkeys(found))[:count]
@@ -233,7 +233,7 @@ class Resolver:
             return replace(empty, reason=MAPPED_AWAY)
         if means.upper().startswith("ATC:"):
             return replace(empty, product=means[4:].strip().upper())
-        meanings = [self.lexicon.meanings.get(canonical(name)) for name in means.split("+")]
+        meanings = [self.lexicon.meanings.get(canonical_name(name)) for name in means.split("+")]
         drugs = [drug for meaning in meanings if meaning for drug in meaning.drugs]
         lacking = any(meaning is None or not meaning.drugs for meaning in meanings)
         return replace(empty, ingredients=self._ingredients(drugs, "map"), reason="" if drugs else NO_DRUG,
@@ -330,7 +330,7 @@ class Resolver:
             return result
         text = " ".join(result.texts)
         percents = [float(number) for number in _CONCENTRATED.findall(text)]
-        sugar = any(canonical(one.name).startswith(_MEANT) for one in result.ingredients)
+        sugar = any(canonical_name(one.name).startswith(_MEANT) for one in result.ingredients)
         concentrated = max(percents, default=0.0) >= (10 if sugar else 3) or bool(_STRONG_SUGAR.search(text))
         local = bool(_EATEN.search(text)) or result.route in _LOCAL
         large = millilitres(result.texts) >= LARGE_VOLUME or bool(_BOLUS.search(text))
@@ -342,7 +342,7 @@ class Resolver:
 
     def _is_diluent(self, result: Resolved) -> bool:
         """Whether the order is of one of salt, sugar and water; Ringer's lactate and sugar with salt are fluids."""
-        return len(result.ingredients) == 1 and canonical(result.ingredients[0].name) in DILUENTS
+        return len(result.ingredients) == 1 and canonical_name(result.ingredients[0].name) in DILUENTS
 
 
 _NAMESPACE_OF = {"rxnorm": "rxcui", "rxnorm extension": "rxcui"}
@@ -359,12 +359,12 @@ def codes_by_drug(pairs: Iterable[tuple[int, str]], lexicon: Lexicon) -> dict[in
     found: dict[int, set[str]] = defaultdict(set)
     for drug, code in pairs:
         found[lexicon.base(drug)].add(code)
-    unsalted = {without_salt(canonical(name)): lexicon.base(drug) for drug, name in lexicon.names.items()}
+    unsalted = {without_salt(canonical_name(name)): lexicon.base(drug) for drug, name in lexicon.names.items()}
     for name, codes in added_codes().items():
-        meaning: Meaning | None = lexicon.meanings.get(canonical(name))
+        meaning: Meaning | None = lexicon.meanings.get(canonical_name(name))
         drugs = meaning.drugs if meaning and len(meaning.drugs) == 1 else ()
-        if not drugs and canonical(name) in unsalted:
-            drugs = (unsalted[canonical(name)],)
+        if not drugs and canonical_name(name) in unsalted:
+            drugs = (unsalted[canonical_name(name)],)
         for drug in drugs:
             found[drug].update(codes)
     return {drug: tuple(sorted(codes)) for drug, codes in found.items()}

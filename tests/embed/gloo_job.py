@@ -13,7 +13,7 @@ from small_corpus import dataset
 from embed.alignment.objective import Relation
 from embed.config import PretrainConfig, TrainConfig
 from embed.training import distributed
-from embed.training.loop import Job, Progress, step
+from embed.training.loop import Progress, TrainingJob, step
 from embed.training.model import build_model
 
 
@@ -26,7 +26,7 @@ def main(target: str) -> None:
     model = build_model(config, data)
     vectors = torch.nn.functional.normalize(torch.randn(20, 6, generator=torch.Generator().manual_seed(5)), dim=1)
     relations = [Relation(vectors, torch.arange(20), tanimoto=False)]
-    job = Job(model, data, config, np.arange(16), np.arange(16), Path(target).parent, relations)
+    job = TrainingJob(model, data, config, np.arange(16), np.arange(16), Path(target).parent, relations)
     terms = step(job, torch.optim.SGD(model.parameters(), lr=0.0), torch.arange(16), Progress())
     if distributed.rank() == 0:
         grads = {n: p.grad.flatten().tolist() for n, p in model.named_parameters() if p.grad is not None}

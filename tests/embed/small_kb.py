@@ -12,12 +12,12 @@ from sqlalchemy import Engine, text
 
 from kb.ingest.engine import register_source
 from kb.ingest.records import (
-    Batch,
     ConformerRecord,
     Document,
     DrugRecord,
     ImageRecord,
     PropertyRecord,
+    RecordBatch,
     TextRecord,
 )
 from kb.ingest.runs import start_run
@@ -54,7 +54,7 @@ def drawing(mol: Chem.Mol) -> bytes:
     return canvas.GetDrawingText()
 
 
-def records() -> Batch:
+def records() -> RecordBatch:
     """Molecules (those of the small corpus, plain and with tails), two drugs without a structure, one bare name."""
     drugs, payloads = [], []
     parsed = [Chem.MolFromSmiles(tail + s) for tail in ("", "CCCC", "NCCOC") for s in SMILES if "." not in s]
@@ -77,7 +77,7 @@ def records() -> Batch:
         drugs.append(DrugRecord(key, name, document(name), "biotech"))
         if name in NO_STRUCTURE:
             payloads.append(TextRecord(key, document("text " + name), "hand", f"{name}: a large substance", CC0.id))
-    return Batch(drugs=tuple(drugs), payloads=tuple(payloads))
+    return RecordBatch(drugs=tuple(drugs), payloads=tuple(payloads))
 
 
 GRAPH = (

@@ -27,7 +27,7 @@ from embed.search.texts import TextSearch
 from embed.source import read_corpus
 from embed.training import job
 from kb.errors import CheckpointError, DataError, Interrupted, UsageError
-from kb.ingest.records import Batch, DrugRecord, PropertyRecord, TextRecord
+from kb.ingest.records import DrugRecord, PropertyRecord, RecordBatch, TextRecord
 from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
 from kb.output import plain
@@ -43,7 +43,7 @@ def home(tmp_path):
     return load_settings(home=tmp_path / "home")
 
 
-def new_drugs(count: int) -> Batch:
+def new_drugs(count: int) -> RecordBatch:
     """Drugs that were not there: chains of their own, with a text, numbers of a new kind, and one without a structure."""
     drugs, payloads = [], []
     for number in range(count):
@@ -54,10 +54,10 @@ def new_drugs(count: int) -> Batch:
         payloads.append(PropertyRecord(key, document(f"new numbers {number}"), {"aaa": 1.0 * number, "rings": 0.0}))
     drugs.append(DrugRecord("drugbank:DB79999", "new one without a structure", document("none"), "biotech"))
     payloads.append(TextRecord("drugbank:DB79999", document("none text"), "hand", "A large substance", CC0.id))
-    return Batch(drugs=tuple(drugs), payloads=tuple(payloads))
+    return RecordBatch(drugs=tuple(drugs), payloads=tuple(payloads))
 
 
-def add(engine, batch: Batch) -> None:
+def add(engine, batch: RecordBatch) -> None:
     with engine.begin() as connection:
         write_batch(connection, start_run(connection, "ingest", name="more"), "hand", batch)
 
@@ -324,7 +324,7 @@ def test_a_tautomer_is_a_form_of_its_drug(fresh_database, place, finished):
     mol = Chem.MolFromSmiles("CC(=O)CC(=O)OC")
     record = DrugRecord("drugbank:DB60000", "keto", document("keto"), "small molecule", Chem.MolToSmiles(mol),
                         Chem.MolToInchiKey(mol))
-    add(fresh_database, Batch(drugs=(record,)))
+    add(fresh_database, RecordBatch(drugs=(record,)))
     run = Embedder.open(finished.folder)
     update(fresh_database, run)
     told = MoleculeSearch(fresh_database, run).ask("CC(O)=CC(=O)OC", 2)[0]

@@ -180,7 +180,7 @@ def test_an_update_is_seen_whole_or_not_at_all(database, drugs, width):  # noqa:
     reader.start()
     own = store.read(database, run_id).matrix.shape[1]
     one = np.ones((len(drugs), own), np.float32)
-    origin = store.Origin(None, drugs, np.zeros((len(drugs), 32), np.uint8))
+    origin = store.VectorOrigin(None, drugs, np.zeros((len(drugs), 32), np.uint8))
     store.patch_run(database, run_id, {"fused": (drugs, one)}, np.ones((len(drugs), 6), bool), origin, drugs[:0])
     time.sleep(0.2)
     stop.set()

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from embed.features import reduce
-from embed.features.neighbourhood import Vocabulary, fit_vocabulary, neighbourhoods
+from embed.features.neighbourhood import GraphVocabulary, fit_vocabulary, neighbourhoods
 from kb.query.read import Triples
 
 RNG = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def test_state_round_trip():
 def described(triples, rows, entities, drugs, train, *, least=2, second=()):
     """The neighbourhoods in the words of the training drugs, which went through a file on the way."""
     words = fit_vocabulary(triples, (rows, entities), drugs, train, least=least, second=second)
-    return neighbourhoods(Vocabulary.from_state(words.state()), triples, (rows, entities), drugs, second=second)
+    return neighbourhoods(GraphVocabulary.from_state(words.state()), triples, (rows, entities), drugs, second=second)
 
 
 def test_neighbourhoods_by_hand():

@@ -13,7 +13,7 @@ from embed.config import PretrainConfig, TrainConfig
 from embed.evaluation.stability import nearest
 from embed.features.packed import vectors
 from embed.training.data import Dataset, make_table
-from embed.training.loop import Job, fit
+from embed.training.loop import TrainingJob, fit
 from embed.training.model import embed_all
 from embed.training.start import components, regression, start_model
 
@@ -57,7 +57,7 @@ def neighbours(tmp_path, start: str, seed: int):
             for n in ("text", "graph")]
     for one in told:
         one.mean, one.spread = one.distribution(torch.arange(120))
-    fit(Job(model, data, own, np.arange(120), np.arange(120, N), folder, told))
+    fit(TrainingJob(model, data, own, np.arange(120), np.arange(120, N), folder, told))
     return nearest(embed_all(model, data)[1].numpy())
 
 
@@ -108,5 +108,5 @@ def test_an_epoch_has_the_steps_that_it_is_given(tmp_path, epoch_steps):
     own = config("components")
     own = dataclasses.replace(own, train=dataclasses.replace(own.train, epochs=2, epoch_steps=epoch_steps))
     data = dataset()
-    at = fit(Job(start_model(own, data, np.arange(120)), data, own, np.arange(120), np.arange(120, N), tmp_path))
+    at = fit(TrainingJob(start_model(own, data, np.arange(120)), data, own, np.arange(120), np.arange(120, N), tmp_path))
     assert at.step == 2 * epoch_steps

@@ -159,7 +159,7 @@ def test_another_width_breaks_no_view_that_somebody_built(database, drugs, publi
 
 
 def test_vectors_of_other_weights_or_half_a_run_are_not_published(database, drugs, published):
-    origin = store.Origin("a" * 64, drugs, np.zeros((len(drugs), 32), np.uint8))
+    origin = store.VectorOrigin("a" * 64, drugs, np.zeros((len(drugs), 32), np.uint8))
     run_id, _, _ = write(database, drugs, seed=5, origin=origin)
     with pytest.raises(UsageError, match="other weights"):
         store.publish(database, run_id, artefact="b" * 64)

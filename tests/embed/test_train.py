@@ -14,7 +14,7 @@ from small_corpus import dataset
 from embed.config import LossConfig, PretrainConfig, TrainConfig
 from embed.evaluation.retrieval import retrieve
 from embed.runs import checkpoint
-from embed.training.loop import Job, fit, validate
+from embed.training.loop import TrainingJob, fit, validate
 from embed.training.model import build_model, embed_all, rebuild_model
 from kb.errors import TrainingDiverged
 
@@ -29,12 +29,12 @@ def config(**train) -> PretrainConfig:
     return PretrainConfig(modalities=("text", "graph"), train=TrainConfig(**{**settings, **train}))
 
 
-def job(folder: Path, setting: PretrainConfig, data=None) -> Job:
+def job(folder: Path, setting: PretrainConfig, data=None) -> TrainingJob:
     data = data or dataset(20, missing=0.2)
-    return Job(build_model(setting, data), data, setting, np.arange(16), np.arange(20), folder)
+    return TrainingJob(build_model(setting, data), data, setting, np.arange(16), np.arange(20), folder)
 
 
-def vectors(one: Job) -> torch.Tensor:
+def vectors(one: TrainingJob) -> torch.Tensor:
     return embed_all(one.model, one.data)[1]
 
 
@@ -42,7 +42,7 @@ def test_overfits_eight_drugs(tmp_path):
     data = dataset(8)
     setting = config(epochs=40, modality_dropout=0.0)
     setting = dataclasses.replace(setting, loss=LossConfig(consistency=0.0))
-    one = Job(build_model(setting, data), data, setting, np.arange(8), np.arange(8), tmp_path)
+    one = TrainingJob(build_model(setting, data), data, setting, np.arange(8), np.arange(8), tmp_path)
     before = validate_all(one)
     fit(one)
     after = validate_all(one)
@@ -50,7 +50,7 @@ def test_overfits_eight_drugs(tmp_path):
     assert after == 1.0
 
 
-def validate_all(one: Job) -> float:
+def validate_all(one: TrainingJob) -> float:
     # Eight drugs are below the least number of validation pairs, so the scores are taken here.
     z, group = embed_all(one.model, one.data)[0].numpy(), one.data.group.numpy()
     return min(retrieve(z[:, 0], z[:, m], group).recall[1] for m in (1, 2))

@@ -11,7 +11,7 @@ from small_corpus import SMILES
 from embed.features.cache import FeatureCache
 from embed.transfer import fit, molecules
 from embed.transfer.carriers import carriers
-from embed.transfer.fit import Drugs, fit_head
+from embed.transfer.fit import TransferDrugs, fit_head
 from embed.transfer.head import TransferHead, csls, hubness
 from embed.transfer.kernel import bit_tanimoto, count_tanimoto
 
@@ -21,10 +21,10 @@ TEXTS = [tail + text for tail in ("", "CCCC", "NCCOC", "OCC") for text in PLAIN]
 
 
 @pytest.fixture(scope="module")
-def drugs() -> Drugs:
+def drugs() -> TransferDrugs:
     read, found = molecules.read(TEXTS, FeatureCache(None), bits=512, network=False)
     side = (np.arange(len(read)) % 5 == 4).astype(np.int8)
-    return Drugs(found, np.arange(len(read)), [f"drug {k}" for k in read], side)
+    return TransferDrugs(found, np.arange(len(read)), [f"drug {k}" for k in read], side)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_many_training_drugs_are_compared_with_some_of_them(drugs, truths):
 
 
 def test_too_few_drugs_make_no_head(drugs, truths):
-    few = Drugs(drugs.molecules.take(np.arange(10)), drugs.group[:10], list(drugs.names[:10]), drugs.side[:10])
+    few = TransferDrugs(drugs.molecules.take(np.arange(10)), drugs.group[:10], list(drugs.names[:10]), drugs.side[:10])
     assert fit_head(few, {name: (m[:10], k[:10]) for name, (m, k) in truths.items()}, width=16, encoder=None) is None
 
 

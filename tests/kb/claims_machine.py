@@ -20,7 +20,7 @@ from kb.identity.relations import relate
 from kb.identity.resolve import Claim, Key, portray, resolve
 from kb.identity.undo import list_merges, undo_merge
 from kb.ingest.engine import register_source
-from kb.ingest.records import AtcRecord, Batch, DrugRecord, InteractionRecord, PropertyRecord, TextRecord
+from kb.ingest.records import AtcRecord, DrugRecord, InteractionRecord, PropertyRecord, RecordBatch, TextRecord
 from kb.ingest.retract import remove_source, retract_records
 from kb.ingest.write import write_batch
 from kb.ledger.verify import verify
@@ -101,7 +101,7 @@ class Claims(RuleBasedStateMachine):
             key, record.name, proof, "unknown", smiles, inchikey,
             identifiers=tuple(Identifier.parse(i) for i in sorted(record.identifiers)),
         )
-        batch = Batch(drugs=[said], anew=frozenset({key}) if place in self.records else frozenset())
+        batch = RecordBatch(drugs=[said], anew=frozenset({key}) if place in self.records else frozenset())
         if record.about:
             batch.payloads.append(TextRecord(key, proof, "somebody", record.about, "CC0-1.0"))
         if record.mass:
@@ -206,7 +206,7 @@ class Claims(RuleBasedStateMachine):
             run_id = begin(connection)
             register_source(connection, COMPUTED)
             rows = connection.execute(select(drug.c.id, drug.c.smiles).where(drug.c.smiles.is_not(None))).all()
-            batch = Batch(payloads=[
+            batch = RecordBatch(payloads=[
                 PropertyRecord(n, document(f"computed {smiles}", "computed"), {"tpsa": len(smiles)}, computed_from=smiles)
                 for n, smiles in rows
             ])
@@ -232,7 +232,7 @@ class Claims(RuleBasedStateMachine):
         if a in self.records and b in self.records and a[0] == b[0]:
             with self.engine.begin() as connection:
                 fact = InteractionRecord(a[1], b[1], document("pair", a[0]), "a list", "CC0-1.0", "major")
-                keep = Batch(interactions=[fact])
+                keep = RecordBatch(interactions=[fact])
                 run_id = begin(connection)
                 said = [
                     DrugRecord(

@@ -11,7 +11,6 @@ from kb.identity.identifiers import Identifier
 from kb.ingest.engine import register_source
 from kb.ingest.records import (
     AtcRecord,
-    Batch,
     ConformerRecord,
     Document,
     DrugRecord,
@@ -20,6 +19,7 @@ from kb.ingest.records import (
     Name,
     Outcome,
     PropertyRecord,
+    RecordBatch,
     TextRecord,
 )
 from kb.ingest.runs import start_run
@@ -119,9 +119,9 @@ def insulin(source: str = "hand") -> DrugRecord:
     )
 
 
-def small_batch() -> Batch:
+def small_batch() -> RecordBatch:
     """Three drugs in three buckets, one of them without a structure."""
-    return Batch(
+    return RecordBatch(
         drugs=[metformin(), aspirin(), insulin()],
         payloads=[
             TextRecord(

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kb.errors import SourceError, Transient, TransportError, Unusable
-from kb.http.client import Answer
-from kb.sources.pubchem.answers import Expected, Kind, Verdict, classify, judged, parse_fault
+from kb.http.client import HttpAnswer
+from kb.sources.pubchem.answers import Expected, Kind, Verdict, classify, judge_answer, parse_fault
 from kb.sources.pubchem.parse import TAGS
 from tests.standin.faults import LIES, Reply, fault_body
 from tests.standin.server import route
@@ -144,16 +144,16 @@ def test_any_bytes_any_status(status: int, kind: str, body: bytes, expected: Exp
 def test_verdicts_become_what_the_transport_understands() -> None:
     from datetime import UTC, datetime
 
-    def answer(reply: Reply) -> Answer:
-        return Answer("http://x", reply.status, {"Content-Type": reply.type}, reply.body, datetime.now(UTC), 0.1, 0.0)
+    def answer(reply: Reply) -> HttpAnswer:
+        return HttpAnswer("http://x", reply.status, {"Content-Type": reply.type}, reply.body, datetime.now(UTC), 0.1, 0.0)
 
     expected = Expected(Kind.png)
     with pytest.raises(Unusable):
-        judged(answer(Reply(200, "application/json", b'{"IdentifierList": {"CID": [false]}}')), Expected(Kind.identifiers))
-    assert judged(answer(fault_body("PUGREST.NotFound", "m", 404)), expected).verdict is Verdict.absent
+        judge_answer(answer(Reply(200, "application/json", b'{"IdentifierList": {"CID": [false]}}')), Expected(Kind.identifiers))
+    assert judge_answer(answer(fault_body("PUGREST.NotFound", "m", 404)), expected).verdict is Verdict.absent
     with pytest.raises(Transient) as busy:
-        judged(answer(fault_body("PUGREST.ServerBusy", "m", 404)), expected)
+        judge_answer(answer(fault_body("PUGREST.ServerBusy", "m", 404)), expected)
     assert busy.value.retry_after is not None, "a busy service makes everybody wait, whatever the status"
     with pytest.raises(SourceError) as refused:
-        judged(answer(fault_body("PUGREST.BadRequest", "m", 400)), expected)
+        judge_answer(answer(fault_body("PUGREST.BadRequest", "m", 400)), expected)
     assert not isinstance(refused.value, TransportError)

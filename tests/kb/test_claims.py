@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from kb.errors import Ambiguous, DataError, NotFound, UsageError
 from kb.identity.identifiers import Identifier
 from kb.identity.undo import list_conflicts, list_merges, undo_merge
 from kb.ingest.engine import Summary, ingest
-from kb.ingest.records import Batch, DrugRecord, Name, PropertyRecord, TextRecord
+from kb.ingest.records import DrugRecord, Name, PropertyRecord, RecordBatch, TextRecord
 from kb.ingest.retract import remove_named
 from kb.ingest.write import write_batch
 from kb.ledger.verify import verify
+from kb.query.export import ExportFormat, export
 from kb.query.read import find_drug, find_drugs
 from kb.query.show import describe
 from kb.query.snapshot import diff, take_snapshot
@@ -127,11 +129,11 @@ def test_what_was_computed_is_stale_when_its_input_changes(fresh_database: Engin
     imine, amine = "CN(C)C(=N)N=C(N)N", "CN(C)C(=N)NC(=N)N"
     with fresh_database.begin() as connection:
         begin_run = begin(connection)
-        write_batch(connection, begin_run, "other", Batch(drugs=[DrugRecord(
+        write_batch(connection, begin_run, "other", RecordBatch(drugs=[DrugRecord(
             "drugbank:DB00331", "Metformin", document("m", "other"), "small molecule", imine, METFORMIN)]))
     run(fresh_database, "rdkit", modalities=("property",))
     with fresh_database.begin() as connection:
-        write_batch(connection, begin(connection), "hand", Batch(drugs=[DrugRecord(
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[DrugRecord(
             "drugbank:DB00331", "Metformin", document("m"), "small molecule", amine, METFORMIN)]))
         assert connection.scalar(text("SELECT smiles FROM mkmed.drug")) == amine
         assert connection.scalar(text("SELECT count(*) FROM mkmed.property_set")) == 0
@@ -159,13 +161,13 @@ def state(connection: Connection) -> dict[str, list[str]]:
 
 def test_an_undone_merge_restores_exactly_what_was(fresh_database: Engine) -> None:
     with fresh_database.begin() as connection:
-        write_batch(connection, begin(connection), "other", Batch(drugs=[LOOSE], payloads=[
+        write_batch(connection, begin(connection), "other", RecordBatch(drugs=[LOOSE], payloads=[
             PropertyRecord("x:1", document("p", "other"), {"tpsa": 91.5}),
             TextRecord("x:1", document("t", "other"), "somebody", "A loose text.", "CC0-1.0")]))
     run(fresh_database, "rdkit", modalities=("property",))
     with fresh_database.begin() as connection:
         before = state(connection)
-        write_batch(connection, begin(connection), "hand", Batch(drugs=[metformin()]))
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[metformin()]))
         joined = state(connection)
         assert len({line.split(",")[0] for line in joined["drug_name"]}) == 1
         undo_merge(connection, list_merges(connection)[0]["id"], begin(connection))
@@ -187,12 +189,12 @@ def test_a_conflict_is_shown_and_goes_when_it_is_settled(fresh_database: Engine)
     salt = DrugRecord("s:1", "Metformin hydrochloride", document("salt"), "small molecule", "Cl.CN(C)C(=N)N=C(N)N",
                       "OETHQSJEHLVLGH-UHFFFAOYSA-N", identifiers=(Identifier("drugbank", "DB00331"),))
     with fresh_database.begin() as connection:
-        write_batch(connection, begin(connection), "hand", Batch(drugs=[metformin(), salt]))
-        write_batch(connection, begin(connection), "other", Batch(drugs=[LOOSE]))
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[metformin(), salt]))
+        write_batch(connection, begin(connection), "other", RecordBatch(drugs=[LOOSE]))
         (conflict,) = list_conflicts(connection)
         assert (conflict["identifier"], len(conflict["identities"])) == ("drugbank:DB00331", 2)
         salt = DrugRecord("s:1", salt.name, document("salt 2"), salt.kind, salt.smiles, salt.inchikey)
-        write_batch(connection, begin(connection), "hand", Batch(drugs=[salt]))
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[salt]))
         assert list_conflicts(connection) == []
         assert find_drug(connection, "Loose name") == find_drug(connection, METFORMIN)
         sound(connection)
@@ -200,10 +202,10 @@ def test_a_conflict_is_shown_and_goes_when_it_is_settled(fresh_database: Engine)
 
 def test_names_and_identifiers_are_taken_back_with_their_record(fresh_database: Engine) -> None:
     with fresh_database.begin() as connection:
-        write_batch(connection, begin(connection), "hand", Batch(drugs=[metformin()]))
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[metformin()]))
         fewer = DrugRecord("drugbank:DB00331", "Metformin", document("new"), "small molecule", "CN(C)C(=N)N=C(N)N", METFORMIN,
                            "C4H11N5", (Identifier("drugbank", "DB00331"),))
-        write_batch(connection, begin(connection), "hand", Batch(drugs=[fewer]))
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[fewer]))
         assert connection.scalars(text("SELECT name FROM mkmed.drug_name")).all() == ["Metformin"]
         assert connection.scalars(text("SELECT namespace FROM mkmed.identifier")).all() == ["drugbank"]
         assert connection.scalar(text("SELECT count(*) FROM mkmed.history WHERE until IS NOT NULL AND kind = 'drug_name'")) == 2
@@ -305,15 +307,15 @@ def test_what_is_too_much_to_relate_at_once_is_left_to_rdkit(
 def test_a_full_refresh_takes_back_what_the_bundle_does_not_have(fresh_database: Engine) -> None:
     from kb.bundle import Bundle
     from kb.ingest.engine import make_job
-    from kb.sources.corpus.source import Corpus
+    from kb.sources.corpus.source import CorpusSource
 
     run(fresh_database, "corpus", limit=3)
-    job = make_job(fresh_database, Settings(workers=1), Corpus(), IngestOptions(refresh_days=0.0))
+    job = make_job(fresh_database, Settings(workers=1), CorpusSource(), IngestOptions(refresh_days=0.0))
     with fresh_database.begin() as connection:
         job.run_id = begin(connection)
         old = DrugRecord("drugbank:DB99999", "Withdrawn", document("old"), identifiers=(Identifier("drugbank", "DB99999"),))
-        write_batch(connection, job.run_id, "corpus", Batch(drugs=[old]))
-        Corpus()._forget(job, Bundle.open())(connection, {})
+        write_batch(connection, job.run_id, "corpus", RecordBatch(drugs=[old]))
+        CorpusSource()._forget(job, Bundle.open())(connection, {})
         assert connection.scalar(text("SELECT count(*) FROM mkmed.drug_record WHERE source = 'corpus'")) == 3
         with pytest.raises(NotFound):
             find_drug(connection, "Withdrawn")
@@ -390,3 +392,30 @@ def test_a_killed_ingest_of_a_table_goes_on_and_ends(fresh_database: Engine, tmp
     assert read(fresh_database, path).counts["drugs"] == 3, "the same file needs no consent, and two rows are there"
     assert read(fresh_database, path).counts.get("rows", 0) == 0
     assert fetch(fresh_database, "SELECT count(*) FROM mkmed.drug_record") == [(5,)]
+
+
+def test_a_table_is_closed_until_its_licence_is_stated(fresh_database: Engine, tmp_path: Path) -> None:
+    path = table(tmp_path / "own.csv", row(1, "aspirin", "An NSAID.", 180.16))
+    open_texts = "SELECT count(*) FROM mkmed.text t WHERE mkmed.is_open(t.licence_id)"
+
+    def leaves(name: str) -> str:
+        export(fresh_database, tmp_path / name, ExportFormat.csv, open_only=True)
+        return "".join(f.read_text() for f in sorted((tmp_path / name).glob("*.csv")))
+
+    read(fresh_database, path)
+    assert "NSAID" not in leaves("a")
+    with pytest.raises(UsageError, match="no licence") as refused:
+        read(fresh_database, path, licence="CC-BY-4")
+    assert "CC-BY-4.0" in str(refused.value.hint)
+    with pytest.raises(UsageError, match="1 changed"):
+        read(fresh_database, path, licence="cc-by-4.0")
+    read(fresh_database, path, licence="cc-by-4.0", yes=True)
+    assert fetch(fresh_database, open_texts) == [(1,)]
+    left = leaves("b")
+    assert all(said in left for said in ("NSAID", "aspirin", "180.16"))
+    read(fresh_database, path, licence="CC-BY-NC-4.0", yes=True)
+    assert not {"NSAID", "aspirin"} & set(re.findall(r"\w+", leaves("c")))
+    with fresh_database.connect() as connection:
+        sound(connection)
+    with pytest.raises(UsageError, match="--licence is for a table of your own"):
+        run(fresh_database, "interactions", licence="CC0-1.0")

@@ -106,13 +106,13 @@ def test_there_is_one_head_and_the_database_is_there(database: Engine) -> None:
 
 
 def test_alembic_sees_no_difference(database: Engine) -> None:
-    assert migrate.check(database) == []
+    assert migrate.schema_differences(database) == []
 
 
 def test_alembic_would_see_a_difference(fresh_database: Engine) -> None:
     with fresh_database.begin() as connection:
         connection.execute(text("ALTER TABLE mkmed.drug ADD COLUMN extra int"))
-    assert any("extra" in diff for diff in migrate.check(fresh_database))
+    assert any("extra" in diff for diff in migrate.schema_differences(fresh_database))
 
 
 def test_indexes_and_constraints_are_the_declared_ones(database: Engine, empty_database: Engine) -> None:
@@ -138,7 +138,7 @@ def test_data_survive_every_step_down_and_up(fresh_database: Engine) -> None:
         assert {len(older[revision][table]) for table in ("drug", "cell", "image")} == {200}
     migrate.upgrade(fresh_database)
     assert digests(contents(fresh_database)) == digests(before)
-    assert migrate.check(fresh_database) == []
+    assert migrate.schema_differences(fresh_database) == []
     for revision in steps:
         migrate.downgrade(fresh_database, revision)
         assert digests(contents(fresh_database)) == digests(older[revision])
@@ -192,7 +192,7 @@ def test_killed_upgrade_leaves_nothing_half_done(empty_database: Engine, delay: 
         with empty_database.connect() as connection:
             assert connection.scalar(text("SELECT count(*) FROM pg_namespace WHERE nspname = 'mkmed'")) == 0
     migrate.upgrade(empty_database)
-    assert migrate.check(empty_database) == []
+    assert migrate.schema_differences(empty_database) == []
 
 
 def _upgrading(engine: Engine) -> subprocess.Popen[bytes]:

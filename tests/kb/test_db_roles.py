@@ -16,7 +16,7 @@ from kb.db import migrate
 from kb.db.engine import engine_for
 from kb.db.roles import create_roles
 from kb.errors import DatabaseError
-from kb.graph.load import Relation, encode_rows, load_triples
+from kb.graph.load import DescribedRelation, encode_rows, load_triples
 from kb.ingest.records import Document
 from kb.ingest.runs import start_run
 from kb.ledger.coverage import buckets
@@ -282,7 +282,7 @@ def test_commands_work_for_a_reader(readers: tuple[Engine, str, str]) -> None:
 def test_the_ingest_role_can_load_a_graph(readers: tuple[Engine, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     engine, _, _ = readers
     monkeypatch.setattr("kb.graph.tables.REBUILD_FROM", 1)
-    relation = Relation("r", "Gene", "Gene", "test", "CC0")
+    relation = DescribedRelation("r", "Gene", "Gene", "test", "CC0")
     document = Document("s", "file:x", "text/plain", "CC0", "", datetime.now(UTC), "t/1", payload=b"graph")
     with engine.begin() as connection:
         connection.execute(text("SET LOCAL ROLE mkmed_ingest"))

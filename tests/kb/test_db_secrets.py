@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 import cli
-from kb.db.address import bare, parse
+from kb.db.address import bare, parse_url
 from kb.db.redact import public_url, public_values, redact, remember
 from kb.db.server import Server
 from kb.errors import ConfigError
@@ -100,14 +100,14 @@ def test_redactor_masks_what_it_was_told_and_nothing_else() -> None:
     (" postgresql://u@/d?host=/run/pg \n", "postgresql+psycopg2://u@/d?host=%2Frun%2Fpg"),
 ])
 def test_urls_are_mapped_to_our_driver(given: str, meant: str) -> None:
-    assert parse(given).render_as_string(hide_password=False) == meant
-    assert bare(parse(given)).startswith("postgresql://")
+    assert parse_url(given).render_as_string(hide_password=False) == meant
+    assert bare(parse_url(given)).startswith("postgresql://")
 
 
 @pytest.mark.parametrize("wrong", ["", "sqlite:///x", "postgresql+psycopg://u@h/d", "postgresql://h"])
 def test_other_urls_are_refused(wrong: str) -> None:
     with pytest.raises(ConfigError):
-        parse(wrong)
+        parse_url(wrong)
 
 
 @pytest.mark.parametrize(("given", "kept"), [

@@ -13,9 +13,9 @@ import pytest
 from slow_server import address, serving
 
 from kb.errors import Transient, TransportError, UsageError
-from kb.http.download import Limits, download
+from kb.http.download import DownloadLimits, download
 
-QUICK = Limits(size=10 << 20, seconds=5.0, pause=0.01)
+QUICK = DownloadLimits(size=10 << 20, seconds=5.0, pause=0.01)
 BODY = gzip.compress(random.Random(1).randbytes(1_000_000))
 OTHER = gzip.compress(random.Random(2).randbytes(900_000))
 

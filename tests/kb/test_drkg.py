@@ -112,7 +112,7 @@ def test_the_contract_adds_up_and_names_what_differs() -> None:
     assert {(r.provider, drkg_contract.pair_of(r)) for r in known.values()} == set(drkg_contract.PAIRS)
     assert {t for r in known.values() for t in (r.head_type, r.tail_type)} == set(drkg_contract.ENTITIES)
     assert {r.licence for r in known.values()} < {licence.id for licence in Drkg.licences}
-    checks = drkg_contract.check(encode_rows(ROWS), describe_relations(encode_rows(ROWS)))
+    checks = drkg_contract.compare_counts(encode_rows(ROWS), describe_relations(encode_rows(ROWS)))
     by_name = {check.what: check for check in checks}
     assert by_name["rows"].found == 6 and not by_name["rows"].passed
     assert by_name["largest degree"].found == 2 and by_name["self loops"].found == 1

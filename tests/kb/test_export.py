@@ -22,11 +22,11 @@ from sqlalchemy import Engine, text
 
 from kb.db.address import bare
 from kb.errors import DataError, DiskFull, UsageError
-from kb.graph.load import Relation, encode_rows, load_triples
+from kb.graph.load import DescribedRelation, encode_rows, load_triples
 from kb.ingest.records import ConformerRecord
 from kb.ingest.write import write_batch
 from kb.ledger.coverage import buckets, draw
-from kb.pictures import save
+from kb.pictures import save_figure
 from kb.query.export import TABLES, ExportFormat, export
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def facts(engine: Engine) -> None:
         batch.payloads.append(ConformerRecord("drugbank:DB00945", document("3d"), molblock, 1, "by\n$$$$\nhand"))
         write_batch(connection, run_id, "hand", batch)
         graph = document("graph")
-        relation = {"r": Relation("r", "Gene", "Gene", "somebody", "CC-BY-NC-4.0")}
+        relation = {"r": DescribedRelation("r", "Gene", "Gene", "somebody", "CC-BY-NC-4.0")}
         load_triples(connection, run_id, graph, encode_rows([("Gene::1", "r", "Gene::2")]), relation)
 
 
@@ -141,7 +141,7 @@ def test_all_tables_are_of_one_moment(fresh_database: Engine, tmp_path: Path, mo
 CHILD = """
 import sys, time
 from pathlib import Path
-from kb.db.address import parse
+from kb.db.address import parse_url
 from kb.db.engine import engine_for
 from kb.query import export as module
 read = module._Rows.batches
@@ -200,7 +200,7 @@ def test_a_figure_is_drawn_whole_or_not_at_all(filled: Engine, tiny: Path) -> No
     with filled.connect() as connection:
         drawn = draw(buckets(connection))
     with pytest.raises(OSError, match="No space"):
-        save(drawn, tiny / "bucket.png")
+        save_figure(drawn, tiny / "bucket.png")
     assert [p.name for p in tiny.iterdir()] == ["ballast"]
 
 

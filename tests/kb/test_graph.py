@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,15 +22,17 @@ from kb.db import migrate
 from kb.db.address import bare
 from kb.errors import DataError
 from kb.graph.link import count_forms
-from kb.graph.load import GraphCounts, Relation, encode_rows, is_loaded, load_triples, relink
+from kb.graph.load import DescribedRelation, GraphCounts, encode_rows, is_loaded, load_triples, relink
 from kb.identity.identifiers import Identifier
-from kb.ingest.records import Batch, Document, DrugRecord
+from kb.ingest.records import Document, DrugRecord, RecordBatch
+from kb.ingest.retract import remove_named
 from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
 from kb.ledger.verify import verify
+from kb.query.snapshot import cite, diff, take_snapshot
 from kb.schema.graph import kg_triple
 
-RELATIONS = {name: Relation(name, "Gene", "Biological Process", "test", "CC0-1.0") for name in ("GpBP", "DDI", "r")}
+RELATIONS = {name: DescribedRelation(name, "Gene", "Biological Process", "test", "CC0-1.0") for name in ("GpBP", "DDI", "r")}
 ASPIRIN, ASPIRIN_LIKE = "BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "BSYNRYMUTXBXSQ-GFCCVEGCSA-N"
 
 
@@ -62,7 +65,7 @@ def load(
     rows: Rows,
     content: bytes = b"x",
     *,
-    described: Mapping[str, Relation] = RELATIONS,
+    described: Mapping[str, DescribedRelation] = RELATIONS,
     licence: str = "CC0-1.0",
     **options: Any,
 ) -> GraphCounts:
@@ -77,7 +80,7 @@ def add_drugs(engine: Engine, *drugs: tuple[str, str | None, list[str]]) -> dict
         for key, inchikey, found in drugs
     ]
     with engine.begin() as connection:
-        return write_batch(connection, run(connection), "drugs", Batch(drugs=records))
+        return write_batch(connection, run(connection), "drugs", RecordBatch(drugs=records))
 
 
 def fetch(engine: Engine, query: str, **values: Any) -> list[tuple[Any, ...]]:
@@ -116,7 +119,7 @@ def test_keys_are_rebuilt_as_the_migrations_made_them(engine: Engine, monkeypatc
     load(engine, "one", TRIPLES)
     load(engine, "two", [("Gene::1", "r", "Gene::2"), *TRIPLES], b"y")
     assert fetch(engine, query) == before
-    assert migrate.check(engine) == []
+    assert migrate.schema_differences(engine) == []
     assert str(CreateTable(kg_triple)) == declared and declared.count("FOREIGN KEY") == 3
 
 
@@ -304,11 +307,11 @@ def test_a_drug_in_one_graph_is_absent_from_the_other(engine: Engine) -> None:
 CHILD = """
 import sys
 from sqlalchemy import text
-from kb.db.address import parse
+from kb.db.address import parse_url
 from kb.db.engine import engine_for
 from kb.graph import load as graph
 from kb.graph import tables as graph_tables
-from kb.graph.load import Relation, encode_rows, load_triples
+from kb.graph.load import DescribedRelation, encode_rows, load_triples
 sys.path.insert(0, sys.argv[2])
 from test_graph import document, run
 graph_tables.REBUILD_FROM = 1
@@ -320,8 +323,8 @@ def pause(*arguments, **options):
     return original(*arguments, **options)
 setattr(graph if stop in ("relink", "_write_step") else graph_tables, stop, pause)
 rows = [(f"Gene::{i}", "r", f"Gene::{i + 1}") for i in range(2000)]
-relations = {"r": Relation("r", "Gene", "Gene", "test", "CC0-1.0")}
-with engine_for(parse(sys.argv[1])).begin() as connection:
+relations = {"r": DescribedRelation("r", "Gene", "Gene", "test", "CC0-1.0")}
+with engine_for(parse_url(sys.argv[1])).begin() as connection:
     load_triples(connection, run(connection), document("two", b"z"), encode_rows(rows), relations)
 """
 
@@ -335,3 +338,29 @@ def test_a_kill_leaves_the_old_graph(engine: Engine, stop: str) -> None:
         assert child.stdout is not None and child.stdout.readline() == "here\n"
         child.send_signal(signal.SIGKILL)
     assert everything(engine) == before
+
+
+def test_a_graph_is_removed_at_one_stroke_and_what_it_stated_stays_history(engine: Engine) -> None:
+    triples = sorted({row for row in TRIPLES if "Gene::" not in row})
+    load(engine, "one", triples, b"1")
+    load(engine, "two", triples[:2], b"2")
+    with engine.begin() as connection:
+        take_snapshot(connection, "both")
+    (removed,) = remove_named(engine, source="one")
+    assert removed["triples"] == len(triples)
+    with engine.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM kg_triple")) == 2
+        assert connection.scalar(text("SELECT count(*) FROM kg_entity")) == len({e for h, _, t in triples[:2] for e in (h, t)})
+        kept = "SELECT fact ->> 'relation', (fact ->> 'triples')::int, until IS NULL FROM mkmed.history WHERE kind = 'kg_provenance'"
+        stated = sorted(tuple(row) for row in connection.execute(text(f"{kept} AND source = 'one'")))
+        count = Counter(relation for _, relation, _ in triples)
+        assert stated == sorted((name, n, False) for name, n in count.items())
+        assert {row[2] for row in connection.execute(text(f"{kept} AND source = 'two'"))} == {True}
+        take_snapshot(connection, "one-less")
+        gone = [(c["change"], c["kind"], c["source"]) for c in diff(connection, "both", "one-less")]
+        assert gone == [("-", "kg_provenance", "one")]
+        assert [check for check in verify(connection) if check.broken] == []
+    load(engine, "one", triples, b"1")
+    with engine.begin() as connection:
+        cited = cite(connection)
+        assert cited is not None and cited["snapshot"] == "both", "the same facts are the same release"

@@ -15,7 +15,7 @@ import cli
 from kb import doctor
 from kb.db import space
 from kb.db.server import Server
-from kb.doctor import Verdict, examine
+from kb.doctor import Health, examine
 from kb.errors import ConfigError, DiskFull
 from kb.query import status
 from kb.settings import load_settings
@@ -23,7 +23,7 @@ from kb.settings import load_settings
 Usage = namedtuple("Usage", "total used free")
 
 
-def verdicts() -> dict[str, doctor.Check]:
+def verdicts() -> dict[str, doctor.Finding]:
     return {check.name: check for check in examine(load_settings())}
 
 
@@ -44,9 +44,9 @@ def test_doctor_names_a_remedy_for_every_fault(database_environment: Engine, mon
     assert cli.run(["doctor"]) == 1
     capsys.readouterr()
     found = verdicts()
-    bad = [check for check in found.values() if check.verdict is Verdict.bad]
+    bad = [check for check in found.values() if check.verdict is Health.bad]
     assert {check.name for check in bad} == {"packages", "disk", "database"}
-    assert all(check.remedy for check in found.values() if check.verdict is not Verdict.good)
+    assert all(check.remedy for check in found.values() if check.verdict is not Health.good)
     assert "numpy" in found["packages"].found and "no-such-package is missing" in found["packages"].found
 
 
@@ -54,8 +54,8 @@ def test_doctor_sees_missing_migrations_and_an_old_pgvector(database_environment
     monkeypatch.setattr("kb.db.migrate.head", lambda: "9999")
     monkeypatch.setattr("kb.db.pgvector.pgvector_version", lambda _: (0, 8, 1))
     found = verdicts()
-    assert found["migrations"].verdict is Verdict.bad and found["migrations"].remedy == "mkmed db upgrade"
-    assert found["pgvector"].verdict is Verdict.bad and "0.8.4" in found["pgvector"].remedy
+    assert found["migrations"].verdict is Health.bad and found["migrations"].remedy == "mkmed db upgrade"
+    assert found["pgvector"].verdict is Health.bad and "0.8.4" in found["pgvector"].remedy
 
 
 def test_doctor_notes_missing_weights_and_a_gpu_that_torch_cannot_use(monkeypatch, tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_doctor_notes_missing_weights_and_a_gpu_that_torch_cannot_use(monkeypatc
     settings = load_settings()
     (gpu,) = doctor.check_gpu(settings)
     (weights,) = doctor.check_weights(settings)
-    assert gpu.verdict is Verdict.note and "H100" in gpu.found and gpu.remedy
-    assert weights.verdict is Verdict.note and "text" in weights.found and "pretrained" in weights.remedy
+    assert gpu.verdict is Health.note and "H100" in gpu.found and gpu.remedy
+    assert weights.verdict is Health.note and "text" in weights.found and "pretrained" in weights.remedy
 
 
 def test_status_before_the_first_start_makes_nothing(monkeypatch, tmp_path: Path, capsys) -> None:

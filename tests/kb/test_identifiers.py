@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kb.errors import DataError
-from kb.identity.identifiers import Identifier, ndc_was_padded, normalise_ndc, recognise
+from kb.identity.identifiers import Identifier, ndc_was_padded, normalise_ndc, recognise_identifier
 from kb.normalise import clean, clean_json, tidy
 
 
@@ -69,9 +69,9 @@ def test_parse_refuses(text):
 
 
 def test_recognise():
-    assert str(recognise("DB00945")) == "drugbank:DB00945"
-    assert str(recognise("BSYNRYMUTXBXSQ-UHFFFAOYSA-N")) == "inchikey:BSYNRYMUTXBXSQ-UHFFFAOYSA-N"
-    assert recognise("aspirin") is None
+    assert str(recognise_identifier("DB00945")) == "drugbank:DB00945"
+    assert str(recognise_identifier("BSYNRYMUTXBXSQ-UHFFFAOYSA-N")) == "inchikey:BSYNRYMUTXBXSQ-UHFFFAOYSA-N"
+    assert recognise_identifier("aspirin") is None
 
 
 @given(st.text())

@@ -13,7 +13,7 @@ import pytest
 import cli
 from kb.errors import DataError, SourceError, UsageError
 from kb.files import replace_file, require_place
-from kb.inputs import encoding_of, lines, open_plain, open_regular, read_text, read_toml, require_text
+from kb.inputs import encoding_of, open_plain, open_regular, read_lines, read_text, read_toml, require_text
 
 
 def pipe(folder: Path) -> Path:
@@ -95,7 +95,7 @@ def test_lines_are_bounded(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b"a\n" + b"b" * 100 + b"\nc\n" + b"d" * 10 + b"\nlast")
     with open_plain(path) as stream:
-        assert list(lines(stream, 10)) == [b"a\n", None, b"c\n", b"d" * 10 + b"\n", b"last"]
+        assert list(read_lines(stream, 10)) == [b"a\n", None, b"c\n", b"d" * 10 + b"\n", b"last"]
 
 
 def test_texts_are_decoded_or_their_encoding_is_named(tmp_path: Path) -> None:

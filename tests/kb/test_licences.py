@@ -20,9 +20,9 @@ from kb.licences import (
     forbids,
     is_federal,
     most_restrictive,
-    recognise,
+    recognise_licence,
 )
-from kb.sources.corpus.source import Corpus
+from kb.sources.corpus.source import CorpusSource
 from kb.sources.drkg.source import Drkg
 
 SPELLINGS = {
@@ -110,18 +110,18 @@ NOT_OPEN = (
 
 @pytest.mark.parametrize(("said", "licence"), SPELLINGS.items())
 def test_spellings(said: str, licence: str) -> None:
-    found = recognise(said)
+    found = recognise_licence(said)
     assert found is not None and found.id == licence
 
 
 @pytest.mark.parametrize("said", NOT_OPEN)
 def test_anything_unclear_is_closed(said: str | None) -> None:
-    found = recognise(said)
+    found = recognise_licence(said)
     assert found is None or not found.is_open, found
 
 
 def test_parts_count_together() -> None:
-    found = recognise("CC BY 4.0", "https://creativecommons.org/licenses/by-nc/4.0/")
+    found = recognise_licence("CC BY 4.0", "https://creativecommons.org/licenses/by-nc/4.0/")
     assert found is not None and found.id == "CC-BY-NC-4.0"
 
 
@@ -171,7 +171,7 @@ def test_a_correction_reaches_an_existing_database(fresh_database: Engine) -> No
 @pytest.mark.parametrize("order", [1, -1])
 def test_whichever_source_comes_first_the_licence_is_the_same(fresh_database: Engine, order: int) -> None:
     with fresh_database.begin() as connection:
-        for described in [Corpus(), Drkg()][::order]:
+        for described in [CorpusSource(), Drkg()][::order]:
             register_source(connection, described)
         assert _shares(connection)["LicenseRef-DGIdb"] == "unknown"
 

@@ -8,7 +8,7 @@ from kb.errors import NotFound
 from kb.names.lexicon import Meaning, base_drugs, make_lexicon
 from kb.names.matching import understand
 from kb.names.tables import brand_names, generic_of, written_names
-from kb.names.words import FORMS, canonical, plain, without_salt, without_strengths
+from kb.names.words import FORMS, canonical_name, plain_words, without_salt, without_strengths
 from tests.bundled_drugs import lexicon
 
 
@@ -128,8 +128,8 @@ def test_salt_strength_and_form_never_change_the_drug(drug, salt, strength, form
 
 
 def test_words():
-    assert without_strengths(plain("5 ML VIAL : DILTIAZEM HCL 25 MG/5ML")).split() == ["vial", ":", "diltiazem", "hcl"]
-    assert canonical("Trimethoprim/Sulfamethoxazole") == "trimethoprim sulfamethoxazole" == canonical(
+    assert without_strengths(plain_words("5 ML VIAL : DILTIAZEM HCL 25 MG/5ML")).split() == ["vial", ":", "diltiazem", "hcl"]
+    assert canonical_name("Trimethoprim/Sulfamethoxazole") == "trimethoprim sulfamethoxazole" == canonical_name(
         "trimethoprim and sulfamethoxazole")
     assert without_salt("hydrocortisone sodium succinate") == "hydrocortisone" and without_salt("sodium") == "sodium"
 
@@ -144,7 +144,7 @@ def test_the_knowledge_base_is_asked_by_brand(database):
     from datetime import UTC, datetime
 
     from kb.identity.identifiers import Identifier
-    from kb.ingest.records import Batch, Document, DrugRecord
+    from kb.ingest.records import Document, DrugRecord, RecordBatch
     from kb.ingest.runs import start_run
     from kb.query.read import find_drug
     from tests.recsys.by_hand import Hand, register_source, write_batch
@@ -154,7 +154,7 @@ def test_the_knowledge_base_is_asked_by_brand(database):
     record = DrugRecord("drugbank:DB01076", "Atorvastatin", document, identifiers=(Identifier.parse("drugbank:DB01076"),))
     with database.begin() as connection:
         register_source(connection, Hand())
-        write_batch(connection, start_run(connection, "ingest"), "hand", Batch(drugs=[record]))
+        write_batch(connection, start_run(connection, "ingest"), "hand", RecordBatch(drugs=[record]))
         assert find_drug(connection, "lipitor") == find_drug(connection, "atorvastatin")
         with pytest.raises(NotFound, match="oxycodone with acetaminophen"):
             find_drug(connection, "percocet")

@@ -17,7 +17,7 @@ from kb.ledger.verify import verify
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
 from kb.sources.pubchem import bulk as pubchem_bulk
-from kb.sources.pubchem.files import Table, find_files
+from kb.sources.pubchem.files import SortedTable, find_bulk_files
 
 DATA = Path(__file__).parents[1] / "data"
 SAMPLE = DATA / "pubchem_bulk" / "Compound_sample.sdf.gz"
@@ -178,7 +178,7 @@ def test_keys_win_over_smiles_and_take_them_along(fresh_database: Engine, folder
 def test_conformers_of_drugs_and_of_their_salts(fresh_database: Engine, folder: Tables) -> None:
     path = folder(smiles=SMILES, parent="2244\t2244\n23665411\t2244\n")
     (path / "00000001_00025000.sdf").write_bytes(ASPIRIN_3D.read_bytes().rstrip() + b"\n" + b"junk\n$$$$\n")
-    assert find_files(path).spatial and not find_files(path).flat
+    assert find_bulk_files(path).spatial and not find_bulk_files(path).flat
     counts = run(fresh_database, path).counts
     assert counts["rejected"] == 2
     rows = fetch(
@@ -197,7 +197,7 @@ def test_conformers_of_drugs_and_of_their_salts(fresh_database: Engine, folder: 
 
 def test_a_table_is_read_once_in_order_and_again_when_the_cids_go_back(folder: Tables) -> None:
     path = folder(title="1\ta\n2\tb\n2\tbb\nx\ty\n5\te\n") / "CID-Title.gz"
-    table = Table(path)
+    table = SortedTable(path)
     assert table.of([2, 1]) == {1: ["a"], 2: ["b", "bb"]}
     assert table.of([4, 5, 9]) == {5: ["e"]} and table.skipped == 1
     assert table.of([1]) == {1: ["a"]}

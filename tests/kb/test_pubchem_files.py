@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kb import sdf
 from kb.errors import DataError
 from kb.sources.pubchem import files as pubchem_files
-from kb.sources.pubchem.files import lines
+from kb.sources.pubchem.files import bulk_lines
 from kb.sources.pubchem.proof import Compound
 from kb.sources.pubchem.sdf import parse_flat, parse_line
 
@@ -46,7 +46,7 @@ def test_a_record_or_line_without_end_is_passed_over(monkeypatch: pytest.MonkeyP
     assert split(b"a\n$$$$\n" + b"y" * 999 + b"\n$$$$\nb\n$$$$\n", 100) == [b"a\n", None, b"b\n"]
     assert split(b"a\n$$$$\n" + b"y" * 999, 100) == [b"a\n", None]
     stream: Any = io.BufferedReader(io.BytesIO(b"1\ta\n" + b"z" * 999 + b"\n2\tb"))  # type: ignore[arg-type]
-    assert list(lines(stream)) == [b"1\ta", None, b"2\tb"]
+    assert list(bulk_lines(stream)) == [b"1\ta", None, b"2\tb"]
 
 
 def test_a_last_record_that_is_cut_off_is_refused_wherever_it_is_cut() -> None:

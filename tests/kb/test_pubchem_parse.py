@@ -12,7 +12,7 @@ from kb.properties import PROPERTIES
 from kb.sources.pubchem.answers import Expected, Kind, Verdict, classify
 from kb.sources.pubchem.bodies import ContentError
 from kb.sources.pubchem.identity import drug_record, is_cas
-from kb.sources.pubchem.keys import Question, read_question
+from kb.sources.pubchem.keys import KeyQuestion, read_question
 from kb.sources.pubchem.parse import (
     TAGS,
     VALUES,
@@ -159,19 +159,19 @@ def test_what_pubchem_cannot_have_in_3d(smiles: str | None, formula: str, rotata
 
 
 @pytest.mark.parametrize(("text", "question"), [
-    ("2244", Question("pubchem.compound", "2244")), ("cid: 2244", Question("pubchem.compound", "2244")),
-    ("pubchem.compound:2244", Question("pubchem.compound", "2244")),
-    ("  Aspirin ", Question("name", "aspirin")), ("name:CCO", Question("name", "cco")),
-    ("CCO", Question("smiles", "CCO")), ("smiles:C#N", Question("smiles", "C#N")),
-    ("DB00945", Question("drugbank", "DB00945")), ("drugbank:db00945", Question("drugbank", "DB00945")),
-    ("BSYNRYMUTXBXSQ-UHFFFAOYSA-N", Question("inchikey", "BSYNRYMUTXBXSQ-UHFFFAOYSA-N")),
-    ("50-78-2", Question("name", "50-78-2")), ("chebi:15365", Question("name", "chebi:15365")),
-    ("acetylsalicylic acid", Question("name", "acetylsalicylic acid")),
-    ("x'; DROP TABLE drug; --", Question("name", "x'; drop table drug; --")),
+    ("2244", KeyQuestion("pubchem.compound", "2244")), ("cid: 2244", KeyQuestion("pubchem.compound", "2244")),
+    ("pubchem.compound:2244", KeyQuestion("pubchem.compound", "2244")),
+    ("  Aspirin ", KeyQuestion("name", "aspirin")), ("name:CCO", KeyQuestion("name", "cco")),
+    ("CCO", KeyQuestion("smiles", "CCO")), ("smiles:C#N", KeyQuestion("smiles", "C#N")),
+    ("DB00945", KeyQuestion("drugbank", "DB00945")), ("drugbank:db00945", KeyQuestion("drugbank", "DB00945")),
+    ("BSYNRYMUTXBXSQ-UHFFFAOYSA-N", KeyQuestion("inchikey", "BSYNRYMUTXBXSQ-UHFFFAOYSA-N")),
+    ("50-78-2", KeyQuestion("name", "50-78-2")), ("chebi:15365", KeyQuestion("name", "chebi:15365")),
+    ("acetylsalicylic acid", KeyQuestion("name", "acetylsalicylic acid")),
+    ("x'; DROP TABLE drug; --", KeyQuestion("name", "x'; drop table drug; --")),
 ])
-def test_what_a_line_asks_for(text: str, question: Question) -> None:
+def test_what_a_line_asks_for(text: str, question: KeyQuestion) -> None:
     assert read_question(text) == question
-    assert Question.parse_key(question.key) == question
+    assert KeyQuestion.parse_key(question.key) == question
 
 
 @pytest.mark.parametrize("text", ["", "cid:x", "cid:0", "atc:N02BA01", "name:", "n" * 501, "smiles:" + "C" * 10_001])
@@ -187,7 +187,7 @@ def test_only_the_users_own_drugbank_id_becomes_an_identifier() -> None:
     compound = parse_properties(body, frozenset({2244})).values[2244]
     synonyms = ("Aspirin", "acetylsalicylic acid", "DB99999", "UNII-R16CO5Y76E")
     record = drug_record(compound, document_of(b"x"), synonyms, ("50-78-2", "200-064-1"),
-                         [Question("drugbank", "DB00945"), Question("name", "aspirin")])
+                         [KeyQuestion("drugbank", "DB00945"), KeyQuestion("name", "aspirin")])
     assert {str(i) for i in record.identifiers} == {
         "pubchem.compound:2244", "inchikey:BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "cas:50-78-2", "unii:R16CO5Y76E",
         "drugbank:DB00945"}

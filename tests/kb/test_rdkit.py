@@ -223,7 +223,7 @@ def test_failures_are_told_and_can_be_tried_again(fresh_database: Engine, monkey
 
     run(fresh_database, "corpus", limit=2)
     task = source.TASKS[Modality.image]
-    broken = source.Task(f"{__name__}:always_fails", task.batch, task.share, task.wall, 0.0, 0)
+    broken = source.Computation(f"{__name__}:always_fails", task.batch, task.share, task.wall, 0.0, 0)
     monkeypatch.setitem(source.TASKS, Modality.image, broken)
     with pytest.raises(Incomplete, match=r"^2 cells"):
         run(fresh_database, modalities=("image",))

@@ -181,13 +181,13 @@ def test_an_sdf_that_begins_with_its_delimiter_and_odd_records(tmp_path: Path) -
     outcomes = []
     for raw in records:
         try:
-            outcomes.append(sdf.read(raw).title)
+            outcomes.append(sdf.parse_sd_record(raw).title)
         except DataError as error:
             outcomes.append(error.message)
     assert outcomes == ["an empty record", "a", "a record that is not UTF-8", "b"]
     for spoiled in ("M  END", "> <", "$$$$"):  # in the connection table, and in what follows it
         with pytest.raises(DataError, match="NUL"):
-            sdf.read(sdf.Raw(1, (RECORD.format("a") + "> <x>\n1\n\n$$$$").replace(spoiled, f"\0\n{spoiled}").encode()))
+            sdf.parse_sd_record(sdf.Raw(1, (RECORD.format("a") + "> <x>\n1\n\n$$$$").replace(spoiled, f"\0\n{spoiled}").encode()))
 
 
 def test_bulk_files_that_are_cut_are_incomplete(fresh_database: Engine, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from kb.errors import ContractViolation, UsageError
 from kb.ingest.engine import ingest
 from kb.inputs import sha256_of
-from kb.recipe import as_json, as_markdown, build, read_recipe
+from kb.recipe import as_markdown, build, read_recipe, recipe_json
 from kb.settings import Settings
 from tests.kb import published
 
@@ -41,7 +41,7 @@ def test_twice_is_the_same_release_and_the_card_says_what_is_there(
     cards = [build(engine, Settings(workers=1), recipe, ingest) for engine in (fresh_database, another_database)]
     assert cards[0]["release"] == cards[1]["release"]
     assert build(fresh_database, Settings(workers=1), recipe, ingest)["release"] == cards[0]["release"]
-    first = json.loads(as_json(cards[0]))
+    first = json.loads(recipe_json(cards[0]))
     assert first["drugs"] == 6 and first["coverage"]["property"] == 5
     chembl = next(row for row in first["sources"] if row["name"] == "chembl")
     assert (chembl["drugs"], chembl["version"], chembl["licence"]) == (6, "ChEMBL_36", "CC-BY-SA-3.0")

@@ -8,7 +8,7 @@ import pytest
 from facts import begin, document, metformin
 from sqlalchemy import Connection, Engine, text
 
-from kb.ingest.records import Batch, ConformerRecord, ImageRecord, Outcome, PropertyRecord, TextRecord
+from kb.ingest.records import ConformerRecord, ImageRecord, Outcome, PropertyRecord, RecordBatch, TextRecord
 from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
 from kb.ledger.verify import verify
@@ -35,7 +35,7 @@ def learn(connection: Connection, *parts: ImageRecord | Outcome, replace: bool =
     run = start_run(connection, "ingest", name="hand")
     for part in parts:
         outcomes, payloads = ([part], []) if isinstance(part, Outcome) else ([], [part])
-        batch = Batch(drugs=[metformin()], payloads=payloads, outcomes=outcomes)
+        batch = RecordBatch(drugs=[metformin()], payloads=payloads, outcomes=outcomes)
         write_batch(connection, run, "hand", batch, replace=replace)
 
 

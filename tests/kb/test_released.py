@@ -56,7 +56,7 @@ def test_facts_are_kept_and_what_was_merged_wrongly_is_told(released: Engine) ->
     migrate.upgrade(released)
     after = facts(released)
     assert {table: n for table, n in before.items() if after[table] < n} == {}
-    assert migrate.check(released) == []
+    assert migrate.schema_differences(released) == []
     with released.connect() as connection:
         assert [check for check in verify(connection) if check.broken] == []
     assert rows(released, "SELECT drug_id, entity_id FROM mkmed.drug_entity ORDER BY 1, 2") == links
@@ -78,3 +78,20 @@ def test_the_way_down_and_up_again_keeps_the_facts(released: Engine) -> None:
     assert facts(released) == before
     with released.connect() as connection:
         assert [check for check in verify(connection) if check.broken] == []
+
+
+def test_licences_that_were_misread_are_read_again_or_closed(released: Engine) -> None:
+    with released.begin() as connection:
+        connection.execute(text("UPDATE mkmed.text SET licence_id = 'CC-BY-SA-4.0' WHERE source = 'pubchem'"))
+        gone = connection.scalar(text("UPDATE mkmed.artifact SET payload = NULL, uri = 'gone' WHERE sha256 IN ("
+                                      "SELECT artifact FROM mkmed.text WHERE source = 'pubchem' ORDER BY id LIMIT 1) RETURNING url"))
+    migrate.upgrade(released)
+    found = rows(released, "SELECT DISTINCT t.provider, t.licence_id, a.licence_id, l.share, a.url FROM mkmed.text t"
+                           " JOIN mkmed.artifact a ON a.id = t.artifact JOIN mkmed.licence l ON l.id = a.licence_id"
+                           " WHERE t.source = 'pubchem'")
+    assert {row[1:3] for row in found if row[4] == gone} == {("LicenseRef-unstated", "LicenseRef-unstated")}
+    kept = [row for row in found if row[4] != gone]
+    assert kept and "CC-BY-SA-4.0" not in {row[1] for row in kept}, found
+    assert "CC-BY-NC-4.0" in {row[2] for row in kept}, "an answer that quotes non-commercial texts was filed as open"
+    assert rows(released, "SELECT count(*) FROM mkmed.history WHERE kind = 'text' AND source = 'pubchem'"
+                          " AND until IS NOT NULL AND licence_id = 'CC-BY-SA-4.0'")[0][0] >= len(found)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kb.errors import ConfigError, Transient, TransportError
-from kb.http.client import Answer, Request, Transport, parse_retry_after, policy_for
+from kb.http.client import HttpAnswer, Request, Transport, parse_retry_after, policy_for
 from tests.standin import catalogue
 from tests.standin.faults import WIRE
 from tests.standin.quick import FAST, NO_LIMITS, settings_in, transport_to
@@ -21,7 +21,7 @@ IMAGE = Request("/pug/compound/cid/2244/PNG", {"image_size": "large"}, cap=2 * 2
 PROPERTIES = Request("/pug/compound/cid/property/Title/JSON", form={"cid": "2244,4091"})
 
 
-def same(answer: Answer) -> Answer:
+def same(answer: HttpAnswer) -> HttpAnswer:
     return answer
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kb.errors import Blocked, Interrupted, Transient
-from kb.http.client import Answer, Request
+from kb.http.client import HttpAnswer, Request
 from kb.http.pace import Colour, Pace, Policy, parse_throttle
 from tests.standin.limits import Limits
 from tests.standin.quick import FAST, NO_LIMITS, transport_to
@@ -25,7 +25,7 @@ ASPIRIN = Request("/pug/compound/cid/2244/description/JSON")
 GREEN = "Request Count status: Green (1%), Request Time status: Green (0%), Service status: Green (20%)"
 
 
-def same(answer: Answer) -> Answer:
+def same(answer: HttpAnswer) -> HttpAnswer:
     if answer.status != 200:
         raise Transient(f"HTTP {answer.status}")
     return answer

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from kb.errors import NotFound
 from kb.identity.undo import list_merges, undo_merge
-from kb.ingest.records import Batch, DrugRecord, Outcome, PropertyRecord
+from kb.ingest.records import DrugRecord, Outcome, PropertyRecord, RecordBatch
 from kb.ingest.runs import finish_run
 from kb.ingest.write import write_batch
 from kb.ledger.cells import CellWrite, claim_cells, count_states, open_cells, write_cells
@@ -108,7 +108,7 @@ def test_the_order_of_records_does_not_matter(fresh_database, seed):
     with fresh_database.begin() as connection:
         run = begin(connection)
         for source, record in records:
-            write_batch(connection, run, source, Batch(drugs=[record]))
+            write_batch(connection, run, source, RecordBatch(drugs=[record]))
         found = {
             r.identity: sorted(r.sources) for r in connection.execute(text("SELECT identity, sources FROM mkmed.drugs"))
         }
@@ -127,15 +127,15 @@ def test_a_merge_carries_data_is_logged_and_can_be_undone(fresh_database):
             connection,
             run,
             "other",
-            Batch(drugs=[loose], payloads=[PropertyRecord("user:m", document("p", "other"), {"tpsa": 91.5})]),
+            RecordBatch(drugs=[loose], payloads=[PropertyRecord("user:m", document("p", "other"), {"tpsa": 91.5})]),
         )
-        write_batch(connection, run, "hand", Batch(drugs=[metformin()]))
+        write_batch(connection, run, "hand", RecordBatch(drugs=[metformin()]))
         assert connection.scalar(select(func.count()).select_from(drug)) == 1
         merge = list_merges(connection)[0]
         assert (merge["from_identity"], merge["source"]) == ("drugbank:DB00331", "other")
         assert query.properties(connection).values.tolist() == [[91.5]]
         undo_merge(connection, merge["id"], run)
-        write_batch(connection, run, "other", Batch(drugs=[loose]))
+        write_batch(connection, run, "other", RecordBatch(drugs=[loose]))
         identities = set(connection.scalars(select(drug.c.identity)))
         assert identities == {"drugbank:DB00331", "inchikey:XZWYZXLIPXDOLR-UHFFFAOYSA-N"}
         with pytest.raises(NotFound):
@@ -158,7 +158,7 @@ def test_knowledge_only_grows(filled):
         state = select(cell.c.state).where(cell.c.drug_id == aspirin_id, cell.c.modality == "text")
         assert connection.scalar(state) == "failed"
         write_batch(
-            connection, run, "hand", Batch(outcomes=[Outcome(aspirin_id, "text", State.absent, evidence="rule:x")])
+            connection, run, "hand", RecordBatch(outcomes=[Outcome(aspirin_id, "text", State.absent, evidence="rule:x")])
         )
         assert connection.scalar(state) == "absent"
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine
 
 from kb.ingest.engine import register_source
-from kb.ingest.records import AtcRecord, Batch, Document, DrugRecord, InteractionRecord
+from kb.ingest.records import AtcRecord, Document, DrugRecord, InteractionRecord, RecordBatch
 from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
 from kb.licences import CC0
@@ -38,4 +38,4 @@ def write(engine: Engine, drugs: Sequence[DrugRecord], codes: Mapping[str, Seque
     with engine.begin() as connection:
         register_source(connection, Hand())
         run = start_run(connection, "ingest")
-        write_batch(connection, run, "hand", Batch(drugs=list(drugs), atc=atc, interactions=list(pairs)))
+        write_batch(connection, run, "hand", RecordBatch(drugs=list(drugs), atc=atc, interactions=list(pairs)))

@@ -15,7 +15,7 @@ from recsys.cohorts.prepare import choose, prepare
 from recsys.formats import FORMATS
 from recsys.formats.contract import Limits
 from recsys.formats.meds_writer import write_meds
-from recsys.orders.medications import Labels, MedicationMap, map_orders
+from recsys.orders.medications import MedicationMap, OrderLabels, map_orders
 
 DATA = Path(__file__).parents[2] / "mkmed" / "demo" / "data"
 DAY = 86_400
@@ -25,7 +25,7 @@ class Classes(MedicationMap):
     """Spreads orders over a few ATC classes, so that a cohort has codes that MEDS can carry."""
 
     def label(self, order):
-        return Labels(((f"ATC:{'ABCD'[len(order.key) % 4]}{len(order.key) % 90 + 10}A", ""),))
+        return OrderLabels(((f"ATC:{'ABCD'[len(order.key) % 4]}{len(order.key) % 90 + 10}A", ""),))
 
 
 def made(name, folder, min_visits=1):

@@ -15,7 +15,7 @@ from recsys.formats.fhir import code_of, order_of, reference, seconds
 from recsys.formats.meds import recognise
 from recsys.formats.written import order_key
 from recsys.orders.codes import icd_of_either_version
-from recsys.orders.medications import Labels, MedicationMap, map_orders
+from recsys.orders.medications import MedicationMap, OrderLabels, map_orders
 from recsys.orders.order import Order
 
 TESTS = Path(__file__).parents[1] / "data"
@@ -27,7 +27,7 @@ class Every(MedicationMap):
     """Takes every order as a medication of its own."""
 
     def label(self, order):
-        return Labels(((f"KEY:{order.key}", ""),))
+        return OrderLabels(((f"KEY:{order.key}", ""),))
 
 
 def read(form, name):

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kb.duck import identifier, open_duck, private_folder
+from kb.duck import identifier, open_duck, spill_folder
 from kb.errors import DataError, MkmedError, UsageError
 from recsys.cohorts.prepare import choose
 from recsys.formats import FORMATS
 from recsys.formats.contract import DUPLICATE, Ledger, Limits
 from recsys.formats.scan import Bounds, Careful, survey
 from recsys.formats.tables import MALFORMED, open_export
-from recsys.orders.medications import Labels, MedicationMap, map_orders
+from recsys.orders.medications import MedicationMap, OrderLabels, map_orders
 
 DATA = Path(__file__).parents[2] / "mkmed" / "demo" / "data"
 
@@ -32,7 +32,7 @@ class Every(MedicationMap):
     """Takes every order as a medication of its own."""
 
     def label(self, order):
-        return Labels(((f"KEY:{order.key}", ""),))
+        return OrderLabels(((f"KEY:{order.key}", ""),))
 
 
 def read(name, root, **limits):
@@ -354,7 +354,7 @@ def test_a_locked_connection_does_nothing_but_its_own_work(tmp_path, query):
     secret.write_text("a\n1\n")
     with duckdb.connect(str(tmp_path / "x.duckdb")) as base:
         base.execute("CREATE TABLE t AS SELECT 1 AS a")
-    with private_folder(tmp_path) as spill, open_duck(spill, database=tmp_path / "x.duckdb") as connection:
+    with spill_folder(tmp_path) as spill, open_duck(spill, database=tmp_path / "x.duckdb") as connection:
         assert stat.S_IMODE(spill.stat().st_mode) == 0o700
         assert connection.execute("SELECT a FROM export.main.t").fetchall() == [(1,)]
         with pytest.raises(duckdb.Error):
@@ -363,10 +363,10 @@ def test_a_locked_connection_does_nothing_but_its_own_work(tmp_path, query):
 
 
 def test_work_that_outgrows_its_memory_spills_or_says_so(tmp_path):
-    with pytest.raises(UsageError, match="no amount of memory"), private_folder(tmp_path) as spill, \
+    with pytest.raises(UsageError, match="no amount of memory"), spill_folder(tmp_path) as spill, \
             open_duck(spill, memory="a lot"):
         pass
-    with private_folder(tmp_path) as spill, open_duck(spill, memory="100MB") as connection:
+    with spill_folder(tmp_path) as spill, open_duck(spill, memory="100MB") as connection:
         connection.execute("CREATE TEMP TABLE t AS SELECT range AS a, md5(CAST(range AS VARCHAR)) AS b FROM range(4000000)")
         assert connection.execute("SELECT count(*) FROM (SELECT DISTINCT b FROM t)").fetchone() == (4_000_000,)
         assert sum(path.stat().st_size for path in spill.rglob("*") if path.is_file()) > 0
@@ -380,7 +380,7 @@ def test_too_many_open_quotes_are_refused_with_the_first_line(tmp_path):
 
 
 def test_numbers_that_outgrow_a_column_are_an_error_without_their_value(tmp_path):
-    with pytest.raises(DataError, match="cannot be worked on") as caught, private_folder(tmp_path) as spill, \
+    with pytest.raises(DataError, match="cannot be worked on") as caught, spill_folder(tmp_path) as spill, \
             open_duck(spill) as connection:
         connection.execute("SELECT CAST('CANARY4711' AS INT)")
     assert "CANARY" not in str(caught.value) and caught.value.__suppress_context__

@@ -25,7 +25,7 @@ from recsys.formats.contract import DUPLICATE, KEPT, Ledger, Limits, check_count
 from recsys.formats.meds import recognise
 from recsys.formats.rows import coded
 from recsys.formats.tables import open_export
-from recsys.orders.medications import Labels, MedicationMap, map_orders
+from recsys.orders.medications import MedicationMap, OrderLabels, map_orders
 
 DATA = Path(__file__).parents[2] / "mkmed" / "demo" / "data"
 FOLDERS = {
@@ -53,7 +53,7 @@ class Every(MedicationMap):
     """Takes every medication key as a medication of its own, so that no knowledge base is needed."""
 
     def label(self, order):
-        return Labels(((f"KEY:{order.key}", ""),))
+        return OrderLabels(((f"KEY:{order.key}", ""),))
 
 
 def read(name, root=None, **options):

@@ -13,7 +13,7 @@ from recsys.experiments.calibration import Platt
 from recsys.experiments.checkpoint import Trained, load_recommender, save_recommender
 from recsys.experiments.config import from_json
 from recsys.experiments.decode import Decision
-from recsys.knowledge.indications import Indication, Indications, nearest_diseases
+from recsys.knowledge.indications import Indications, KnownIndication, nearest_diseases
 from recsys.registry import RECOMMENDERS
 
 HEART, LUNG, SKIN = np.eye(3, dtype=np.float32)
@@ -55,7 +55,7 @@ def test_an_answer_says_what_a_medication_is_for_or_that_nothing_is_known(tmp_pa
     names = {kind: encoded.vocabularies[kind].codes for kind in KINDS}
     first, second = np.argsort(-model.predict_proba(train)[0])[:2].tolist()
     medications, problem = names["medication"], names["diagnosis"][0]
-    known = Indications((Indication(medications[first], problem, "a drug", "a disease", 0.9),),
+    known = Indications((KnownIndication(medications[first], problem, "a drug", "a disease", 0.9),),
                         frozenset((medications[first], medications[second])))
     path = tmp_path / "best.pt"  # type: ignore[operator]
     save_recommender(path, Trained(model, names, Decision(0.0), Platt(), {"task": "stay",

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from kb.errors import UsageError
 from kb.identity.identifiers import Identifier
 from kb.ingest.records import DrugRecord, Name
+from kb.query.snapshot import cite
 from kb.settings import load_settings
 from recsys.cohorts.files import load_cohort
 from recsys.cohorts.prepare import prepare, unmapped
@@ -122,6 +123,8 @@ def test_prepare_end_to_end(filled, tmp_path, form, folder):
     assert loaded.fingerprint == made.cohort.fingerprint
     assert set(loaded.vocabularies["medication"].codes) >= {"ATC:B01A", "ATC:N02B", "ATC:B05B"}
     assert loaded.provenance["format"] == form and loaded.provenance["level"] == "3"
+    with filled.connect() as connection:
+        assert loaded.provenance["knowledge"] == cite(connection)
     assert [{k: row[k] for k in ("table", "reason", "rows")} for row in made.accounting] == [
         vars(loss) for loss in loaded.accounting]
     for table in {row["table"] for row in made.accounting}:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kb.errors import DataError, UsageError
-from kb.names.words import canonical
+from kb.names.words import canonical_name
 from recsys.formats.contract import CodePairs
 from recsys.orders.classes import added_codes, choose, is_combination, use_of
 from recsys.orders.medications import INGREDIENT, MedicationMap, ingredients_of, map_orders
@@ -246,5 +246,5 @@ def test_codes_of_combinations_are_known_as_such():
 def test_added_codes_are_of_drugs_of_the_corpus_and_well_formed():
     words = lexicon()
     for name, codes in added_codes().items():
-        assert len(words.meanings[canonical(name)].drugs) == 1, name
+        assert len(words.meanings[canonical_name(name)].drugs) == 1, name
         assert all(len(code) in (4, 5, 7) and code[0].isalpha() for code in codes), name

@@ -14,19 +14,19 @@ from recsys.cohorts.cohort import Attribute, encode, encode_on
 from recsys.cohorts.files import save_cohort
 from recsys.cohorts.tasks import patient_split
 from recsys.experiments.config import from_json
-from recsys.experiments.outcomes import Visits, beside, e_value, read_visits
+from recsys.experiments.outcomes import OutcomeVisits, beside, e_value, read_visits
 from recsys.experiments.runs import train_run
 from recsys.formats.contract import DIED, READMITTED
 
 
-def drawn(effect: float, visits: int = 4000, seed: int = 0) -> Visits:
+def drawn(effect: float, visits: int = 4000, seed: int = 0) -> OutcomeVisits:
     """Visits whose severity lowers agreement and raises the risk; ``effect`` is what agreement itself adds to it."""
     rng = np.random.default_rng(seed)
     severity = rng.standard_normal(visits)
     agreement = 0.5 - 0.1 * severity + 0.1 * rng.standard_normal(visits)
     more = agreement > np.median(agreement)
     risk = np.clip(0.25 + 0.08 * severity + effect * more, 0.01, 0.99)
-    return Visits(np.arange(visits) // 2, agreement, severity[:, None], ("severity",),
+    return OutcomeVisits(np.arange(visits) // 2, agreement, severity[:, None], ("severity",),
                   {"readmission within 30 days": (rng.random(visits) < risk).astype(float),
                    "days in hospital": np.exp(0.3 * severity + 0.5 * rng.standard_normal(visits))})
 

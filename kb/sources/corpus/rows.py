@@ -9,7 +9,6 @@ from sqlalchemy import Connection, select
 from kb.bundle import Bundle
 from kb.identity.identifiers import Identifier
 from kb.ingest.records import (
-    Batch,
     ConformerRecord,
     Document,
     DrugRecord,
@@ -17,6 +16,7 @@ from kb.ingest.records import (
     Name,
     Outcome,
     PropertyRecord,
+    RecordBatch,
     TextRecord,
 )
 from kb.licences import BY, BY_SA, CC0, LICENCES, NCBI, US_GOVERNMENT
@@ -40,7 +40,7 @@ NAMES = Origin(
 CCD = Origin("ccd", "wwPDB Chemical Component Dictionary", "https://www.wwpdb.org/data/ccd", "bundled", (CC0,))
 
 
-def drugs(bundle: Bundle, document: Document) -> Iterator[DrugRecord]:
+def drug_records(bundle: Bundle, document: Document) -> Iterator[DrugRecord]:
     """Every drug of the corpus, the best described first."""
     for row in bundle.rows("drugs.tsv.gz"):
         yield DrugRecord(
@@ -74,14 +74,14 @@ def drug_ids(connection: Connection) -> dict[str, int]:
     return {key: drug_id for key, drug_id in connection.execute(query)}  # noqa: C416 - rows are not pairs to mypy
 
 
-def names(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+def name_records(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
     """Brand and other names as claims of their own, since they are under another licence than the drugs' records."""
     document = bundle.document("names.tsv.gz", NAMES.name, PARSER)
     called: dict[str, list[Name]] = {}
     for row in bundle.rows("names.tsv.gz"):
         if row["key"] in ids:
             called.setdefault(row["key"], []).append(Name(row["name"]))
-    return Batch(
+    return RecordBatch(
         drugs=[
             DrugRecord(
                 key=row["key"], name=row["name"], document=document, kind=row["kind"],
@@ -93,10 +93,10 @@ def names(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
     )
 
 
-def texts(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+def text_records(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
     """All descriptions, each with its provider and its own licence."""
     document = bundle.document("texts.tsv.gz", "corpus", PARSER)
-    return Batch(
+    return RecordBatch(
         payloads=[
             TextRecord(
                 drug=ids[row["key"]],
@@ -113,10 +113,10 @@ def texts(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
     )
 
 
-def indications(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+def indication_records(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
     """What drugs are given for, each statement with its provider and its own licence."""
     document = bundle.document("indications.tsv.gz", "corpus", PARSER)
-    return Batch(
+    return RecordBatch(
         indications=[
             IndicationRecord(
                 drug=ids[row["key"]],
@@ -138,10 +138,10 @@ def indications(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
     )
 
 
-def pubchem_properties(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+def pubchem_properties(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
     """The properties that PubChem computed, as recorded."""
     document = bundle.document("properties_pubchem.tsv.gz", "pubchem", PARSER)
-    return Batch(
+    return RecordBatch(
         payloads=[
             PropertyRecord(
                 ids[row["key"]], document, {name: float(row[name]) for name in PROPERTIES if row.get(name)}
@@ -154,10 +154,10 @@ def pubchem_properties(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
 
 def _conformers(
     bundle: Bundle, file: str, source: str, ids: Mapping[str, int], computed: Mapping[str, str] | None = None
-) -> Batch:
+) -> RecordBatch:
     """The conformers of a file; ``computed`` has the SMILES, by key, that they were computed from."""
     document = bundle.document(file, source, PARSER)
-    batch = Batch()
+    batch = RecordBatch()
     for key, block, items in bundle.molecules(file):
         if key in ids:
             heavy = sum(line[31:34].strip() != "H" for line in _atom_lines(block))
@@ -175,7 +175,7 @@ def _atom_lines(block: str) -> list[str]:
     return lines[4 : 4 + int(lines[3][:3])]
 
 
-def ccd_conformers(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+def ccd_conformers(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
     """The coordinates of the Chemical Component Dictionary; drugs with a SMILES that is not in it are absent there."""
     batch = _conformers(bundle, "conformers_ccd.sdf.gz", "ccd", ids)
     document = bundle.document("conformers_ccd.sdf.gz", "ccd", PARSER)
@@ -190,17 +190,17 @@ def ccd_conformers(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
     return batch
 
 
-def rdkit_conformers(bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+def rdkit_conformers(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
     """The conformers that were computed beforehand, by the method that the source ``rdkit`` uses."""
     smiles = {row["key"]: row["smiles"] for row in bundle.rows("drugs.tsv.gz") if row["smiles"]}
     return _conformers(bundle, "conformers_rdkit.sdf.gz", "rdkit", ids, smiles)
 
 
-Step = Callable[[Bundle, Mapping[str, int]], Batch]
+Step = Callable[[Bundle, Mapping[str, int]], RecordBatch]
 STEPS: tuple[tuple[str, str, Step], ...] = (
-    ("names.tsv.gz", NAMES.name, names),
-    ("texts.tsv.gz", "corpus", texts),
-    ("indications.tsv.gz", "corpus", indications),
+    ("names.tsv.gz", NAMES.name, name_records),
+    ("texts.tsv.gz", "corpus", text_records),
+    ("indications.tsv.gz", "corpus", indication_records),
     ("properties_pubchem.tsv.gz", "pubchem", pubchem_properties),
     ("conformers_ccd.sdf.gz", "ccd", ccd_conformers),
     ("conformers_rdkit.sdf.gz", "rdkit", rdkit_conformers),

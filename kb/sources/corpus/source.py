@@ -16,8 +16,8 @@ from sqlalchemy import Connection
 from kb.bundle import Bundle
 from kb.graph.link import relink
 from kb.graph.load import encode_rows, is_loaded, load_triples
-from kb.graph.tables import Relation
-from kb.ingest.records import Batch, DrugRecord, Outcome
+from kb.graph.tables import DescribedRelation
+from kb.ingest.records import DrugRecord, Outcome, RecordBatch
 from kb.ingest.retract import retract_records
 from kb.licences import LICENCES, most_restrictive
 from kb.modalities import Modality, State
@@ -25,7 +25,7 @@ from kb.sources.atc import Atc
 from kb.sources.contract import Part, Plan, Source
 from kb.sources.corpus import rows
 from kb.sources.corpus.rows import CCD, NAMES, OWN_LICENCES, PARSER, PUBCHEM
-from kb.sources.interactions import Interactions
+from kb.sources.interactions import InteractionSource
 from kb.sources.rdkit.source import RdkitSource
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ CHUNK = 3000
 STEPS = (
     *rows.STEPS,
     (Atc.bundled_file, Atc.name, Atc().bundled),
-    (Interactions.bundled_file, Interactions.name, Interactions().bundled),
+    (InteractionSource.bundled_file, InteractionSource.name, InteractionSource().bundled),
 )
 """File, the source that its rows are filed under, and its reader, in the order in which they are written."""
 
 
-class Corpus(Source):
+class CorpusSource(Source):
     """Writes the bundle step by step, each in one transaction with its mark, so that a killed run goes on."""
 
     name = "corpus"
@@ -52,7 +52,7 @@ class Corpus(Source):
     licences = OWN_LICENCES
     modalities = (Modality.text, Modality.graph)
     options = frozenset({"ids", "limit", "path", "refresh_days"})
-    brings = (PUBCHEM, CCD, NAMES, RdkitSource, Interactions, Atc)
+    brings = (PUBCHEM, CCD, NAMES, RdkitSource, InteractionSource, Atc)
 
     def plan(self, job: Job) -> Plan:
         """The drugs and bytes of the bundle; no request is made."""
@@ -67,7 +67,7 @@ class Corpus(Source):
         job.expect(int(bundle.manifest["drugs.tsv.gz"]["rows"]) + len(rows.STEPS) + 3)
         yield from self._drugs(job, bundle)
         if job.refresh and job.options.ids is None and job.options.limit is None:
-            yield Part(Batch(), also=self._forget(job, bundle), size=0)
+            yield Part(RecordBatch(), also=self._forget(job, bundle), size=0)
         ids = job.transact(rows.drug_ids)
         for file, source, make in STEPS:
             mark = _mark(job, bundle, file)
@@ -83,7 +83,7 @@ class Corpus(Source):
         texts = bundle.document("texts.tsv.gz", self.name, PARSER)
         described = {row["key"] for row in bundle.rows("texts.tsv.gz")}
         lacking = f"rule:not-in-bundle texts.tsv.gz sha256={texts.sha256.hex()[:16]}"
-        for number, records in enumerate(_chunks(job, rows.drugs(bundle, document))):
+        for number, records in enumerate(_chunks(job, rows.drug_records(bundle, document))):
             mark = f"{_mark(job, bundle, 'drugs.tsv.gz')}:{number}"
             if _is_done(job, mark):
                 job.advance(len(records))
@@ -93,7 +93,7 @@ class Corpus(Source):
                 for r in records
                 if r.key not in described
             ]
-            yield Part(Batch(drugs=records, outcomes=absent), mark, size=len(records))
+            yield Part(RecordBatch(drugs=records, outcomes=absent), mark, size=len(records))
 
     def _forget(self, job: Job, bundle: Bundle) -> Callable[[Connection, Mapping[str, int]], None]:
         """What takes back the drugs that the bundle does not have any more."""
@@ -114,7 +114,7 @@ class Corpus(Source):
             return
         triples = encode_rows((r["head"], r["relation"], r["tail"]) for r in bundle.rows("kg_triples.tsv.gz"))
         relations = {
-            r["relation"]: Relation(r["relation"], r["head_type"], r["tail_type"], r["provider"], r["licence"])
+            r["relation"]: DescribedRelation(r["relation"], r["head_type"], r["tail_type"], r["provider"], r["licence"])
             for r in bundle.rows("kg_relations.tsv.gz")
         }
         labels = {r["entity"]: r["label"] for r in bundle.rows("kg_labels.tsv.gz")}
@@ -125,7 +125,7 @@ class Corpus(Source):
         def load(connection: Connection, _: Mapping[str, int]) -> None:
             load_triples(connection, job.run_id, document, triples, relations, labels=labels, labelled=labelled)
 
-        yield Part(Batch(), also=load)
+        yield Part(RecordBatch(), also=load)
 
 
 def _chunks(job: Job, records: Iterator[DrugRecord]) -> Iterator[list[DrugRecord]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from kb.errors import ContractViolation
 from kb.graph.encode import CodedTriples, entity_type
-from kb.graph.tables import Relation
+from kb.graph.tables import DescribedRelation
 
 ROWS = 5_874_261
 EMPTY_IDS = 29
@@ -79,7 +79,7 @@ PAIRS: Mapping[tuple[str, str], int] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class CountCheck:
     """One number of the contract and what the file has."""
 
     what: str
@@ -92,36 +92,38 @@ class Check:
         return self.expected == self.found
 
 
-def pair_of(relation: Relation) -> str:
+def pair_of(relation: DescribedRelation) -> str:
     """The unordered pair of types that a relation connects, as ``PAIRS`` names it."""
     return "–".join(sorted((relation.head_type, relation.tail_type)))
 
 
-def check(triples: CodedTriples, relations: Mapping[str, Relation]) -> list[Check]:
+def compare_counts(triples: CodedTriples, relations: Mapping[str, DescribedRelation]) -> list[CountCheck]:
     """Every number of the contract beside the file's own."""
     counts = triples.counts
     degree = np.bincount(triples.heads, minlength=len(triples.entities))
     degree += np.bincount(triples.tails, minlength=len(triples.entities))
     checks = [
-        Check("rows", ROWS, counts.rows),
-        Check("rows with an empty id", EMPTY_IDS, counts.empty_ids),
-        Check("triples kept", KEPT, counts.kept),
-        Check("self loops", SELF_LOOPS, counts.self_loops),
-        Check("relations", RELATIONS, len(triples.relation_names)),
-        Check("entities", sum(ENTITIES.values()), len(triples.entities)),
-        Check("largest degree", LARGEST_DEGREE, int(degree.max(initial=0))),
+        CountCheck("rows", ROWS, counts.rows),
+        CountCheck("rows with an empty id", EMPTY_IDS, counts.empty_ids),
+        CountCheck("triples kept", KEPT, counts.kept),
+        CountCheck("self loops", SELF_LOOPS, counts.self_loops),
+        CountCheck("relations", RELATIONS, len(triples.relation_names)),
+        CountCheck("entities", sum(ENTITIES.values()), len(triples.entities)),
+        CountCheck("largest degree", LARGEST_DEGREE, int(degree.max(initial=0))),
     ]
     types = Counter(entity_type(name) for name in triples.entities)
-    checks += [Check(f"entities of type {t}", ENTITIES.get(t, 0), types[t]) for t in sorted({*ENTITIES, *types})]
+    checks += [CountCheck(f"entities of type {t}", ENTITIES.get(t, 0), types[t]) for t in sorted({*ENTITIES, *types})]
     pairs: Counter[tuple[str, str]] = Counter()
     for name, rows in triples.rows_of.items():
         relation = relations[name]
         pairs[relation.provider, pair_of(relation)] += rows
-    checks += [Check(f"rows of {p} {pair}", PAIRS.get((p, pair), 0), pairs[p, pair]) for p, pair in {**PAIRS, **pairs}]
+    checks += [
+        CountCheck(f"rows of {p} {pair}", PAIRS.get((p, pair), 0), pairs[p, pair]) for p, pair in {**PAIRS, **pairs}
+    ]
     return checks
 
 
-def require(checks: list[Check]) -> None:
+def require(checks: list[CountCheck]) -> None:
     """Return when every number agrees; raise ContractViolation with those that do not."""
     wrong = [c for c in checks if not c.passed]
     if wrong:

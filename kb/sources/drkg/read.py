@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kb.errors import SourceError
 from kb.graph.encode import CodedTriples, encode_table, entity_type
-from kb.graph.tables import Relation
+from kb.graph.tables import DescribedRelation
 from kb.inputs import FLOOR, is_gzip, is_tar, open_member, open_plain
 
 if TYPE_CHECKING:
@@ -65,23 +65,25 @@ def _read_table(path: Path) -> pa.Table:
         ) from None
 
 
-def known_relations() -> dict[str, Relation]:
+def known_relations() -> dict[str, DescribedRelation]:
     """DRKG's 107 relations: types, provider, licence of the triples, and meaning."""
     lines = (files("kb") / "data" / "drkg_relations.tsv").read_text(encoding="utf-8").splitlines()
     rows = [line.split("\t") for line in lines[1:]]
-    return {name: Relation(name, h, t, provider, lic, text or None) for name, provider, h, t, lic, text in rows}
+    return {
+        name: DescribedRelation(name, h, t, provider, lic, text or None) for name, provider, h, t, lic, text in rows
+    }
 
 
-def describe_relations(triples: CodedTriples) -> dict[str, Relation]:
+def describe_relations(triples: CodedTriples) -> dict[str, DescribedRelation]:
     """Every relation of the triples, the glossary's where it has it.
 
     Of others the types are those of their first triple, and the licence is unknown.
     """
     known = known_relations()
-    described: dict[str, Relation] = {}
+    described: dict[str, DescribedRelation] = {}
     for name in triples.rows_of:
         provider = name.partition("::")[0]
-        described[name] = known.get(name) or Relation(name, "", "", provider, UNKNOWN_LICENCE)
+        described[name] = known.get(name) or DescribedRelation(name, "", "", provider, UNKNOWN_LICENCE)
     for code, name in enumerate(triples.relation_names):
         if name not in known:
             first = int((triples.relations == code).argmax())

@@ -17,9 +17,9 @@ from kb.errors import DataError, SourceError
 from kb.graph.encode import CodedTriples
 from kb.graph.link import FormCount, count_forms, relink
 from kb.graph.load import GraphCounts, is_loaded, load_triples
-from kb.graph.tables import Relation
+from kb.graph.tables import DescribedRelation
 from kb.http.download import download
-from kb.ingest.records import Batch, Document
+from kb.ingest.records import Document, RecordBatch
 from kb.inputs import is_gzip, sha256_of
 from kb.licences import LICENCES, Licence
 from kb.modalities import Modality
@@ -41,7 +41,7 @@ PLAIN_ROW, PACKED_ROW = 65, 5
 STAGES = 4
 
 
-Checked = tuple[CodedTriples, dict[str, Relation], list[drkg_contract.Check]]
+Checked = tuple[CodedTriples, dict[str, DescribedRelation], list[drkg_contract.CountCheck]]
 """A file's triples, their relations, and the checks of its contract."""
 
 
@@ -109,7 +109,7 @@ class Drkg(Source):
             triples = read_triples(path)
             job.advance(note="read")
             relations = describe_relations(triples)
-            checks = drkg_contract.check(triples, relations)
+            checks = drkg_contract.compare_counts(triples, relations)
             if not job.options.allow_subset:
                 drkg_contract.require(checks)
         except (SourceError, DataError) as error:
@@ -142,7 +142,7 @@ class Drkg(Source):
             counts = load_triples(connection, job.run_id, document, triples, relations, complete=complete)
             loaded[:] = [(counts, count_forms(connection))]
 
-        yield Part(Batch(), also=load, then=lambda: self._report(job, *loaded[0]), note="loaded")
+        yield Part(RecordBatch(), also=load, then=lambda: self._report(job, *loaded[0]), note="loaded")
 
     def _report(self, job: Job, counts: GraphCounts, forms: Sequence[FormCount]) -> None:
         """Say and count what came of the file."""

@@ -175,7 +175,7 @@ def _sdf(body: bytes, expected: Expected) -> Any:
     return _complete(parse.parse_conformers(body, structures), expected)
 
 
-def _complete(found: parse.Found[Any], expected: Expected) -> parse.Found[Any]:
+def _complete(found: parse.ParsedCompounds[Any], expected: Expected) -> parse.ParsedCompounds[Any]:
     """What was found, if it is all that was asked for or may be a part of it; raises ContentError otherwise."""
     if not expected.partial:
         if found.refused:
@@ -200,7 +200,7 @@ class RejectedError(SourceError):
     """The service understood the request and refused it."""
 
 
-def judged(answer: Any, expected: Expected) -> Judgement:
+def judge_answer(answer: Any, expected: Expected) -> Judgement:
     """The judgement of a transport's answer when it is present or absent.
 
     Raises Transient when it is to be asked again, Unusable when what it says cannot be true, RejectedError when the

@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 from kb.errors import Blocked, SourceError, Transient, TransportError
-from kb.http.client import Answer, Request, Transport
+from kb.http.client import HttpAnswer, Request, Transport
 from kb.ingest.records import Document
 from kb.licences import NCBI
-from kb.sources.pubchem.answers import CAPS, Expected, Kind, RejectedError, Verdict, judged, parse_fault
+from kb.sources.pubchem.answers import CAPS, Expected, Kind, RejectedError, Verdict, judge_answer, parse_fault
 from kb.sources.pubchem.parse import DESCRIPTION, Structure
 
 PARSER = "kb.sources.pubchem.parse/1"
@@ -68,10 +68,10 @@ class Asker:
         self.transport = transport
 
     def _ask(self, request: Request, expected: Expected, *, of: str = "", splittable: bool = False) -> Reply:
-        def judge(answer: Answer) -> Reply:
+        def judge(answer: HttpAnswer) -> Reply:
             if splittable and _timed_out(answer):
                 raise _TooSlow("the list is too long for one request")
-            judgement = judged(answer, expected)
+            judgement = judge_answer(answer, expected)
             return Reply(judgement.verdict is Verdict.present, _document(answer, of), judgement.reason, judgement.value)
 
         return self.transport.fetch(request, judge)
@@ -160,12 +160,12 @@ def _post(path: str, listed: str, kind: Kind) -> Request:
     return Request(path, form={"cid": listed}, cap=CAPS[kind])
 
 
-def _timed_out(answer: Answer) -> bool:
+def _timed_out(answer: HttpAnswer) -> bool:
     fault = parse_fault(answer.body)
     return answer.status == 504 or (fault is not None and fault.code == "Timeout")
 
 
-def _document(answer: Answer, of: str) -> Document:
+def _document(answer: HttpAnswer, of: str) -> Document:
     headers = {key.lower(): value for key, value in answer.headers.items()}
     return Document(
         source="pubchem",

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from kb import output, sdf
 from kb.errors import DataError
-from kb.ingest.records import Batch, Document, Outcome, PropertyRecord
+from kb.ingest.records import Document, Outcome, PropertyRecord, RecordBatch
 from kb.inputs import sha256_of
 from kb.licences import NCBI, Licence
 from kb.modalities import Modality, State
 from kb.sources.contract import Part, Plan, Source
 from kb.sources.pubchem.bodies import ContentError
-from kb.sources.pubchem.bulk_3d import conformers, rejections
-from kb.sources.pubchem.files import BulkFiles, Table, find_files, lines, open_bulk
+from kb.sources.pubchem.bulk_3d import read_conformer_file, rejections
+from kb.sources.pubchem.files import BulkFiles, SortedTable, bulk_lines, find_bulk_files, open_bulk
 from kb.sources.pubchem.identity import drug_record, is_cas
 from kb.sources.pubchem.proof import Compound, prove
 from kb.sources.pubchem.rules import three_d_rule
@@ -46,7 +46,7 @@ ATTRIBUTION = "PubChem, National Library of Medicine (US)"
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class FileReading:
     """One main file on its way in: how it is split and parsed, and what it is filed under."""
 
     path: Path
@@ -71,7 +71,7 @@ class PubChemBulk(Source):
 
     def plan(self, job: Job) -> Plan:
         """Estimated from the files' sizes."""
-        files = find_files(self.path(job))
+        files = find_bulk_files(self.path(job))
         mains = _mains(files)
         compounds = sum(path.stat().st_size // (SDF_BYTES if role == "flat" else LINE_BYTES) for path, role in mains)
         compounds = min(compounds, job.options.limit or compounds)
@@ -80,13 +80,13 @@ class PubChemBulk(Source):
 
     def read(self, job: Job) -> Iterator[Part]:
         """All parts that are not there yet, then 3D conformers."""
-        files = find_files(self.path(job))
+        files = find_bulk_files(self.path(job))
         job.expect(self.plan(job).keys)
         began = time.monotonic()
         wanted = _wanted(job.options.ids)
         left = job.options.limit
         with ExitStack() as stack:
-            tables = {role: stack.enter_context(closing(Table(p))) for role, p in files.tables.items()}
+            tables = {role: stack.enter_context(closing(SortedTable(p))) for role, p in files.tables.items()}
             sides = hashlib.sha256(b"".join(sha256_of(p) for _, p in sorted(files.tables.items()))).hexdigest()[:8]
             for path, role in _mains(files):
                 reading = _reading(path, role, wanted, sides)
@@ -97,10 +97,11 @@ class PubChemBulk(Source):
             output.say(f"{skipped:,} lines of the tables were not CID TAB value and were passed over")
         self._say_rate(job, time.monotonic() - began)
         for path in files.spatial:
-            yield from conformers(job, path, document_of(path, "pubchem-bulk-3d/1"), files.tables.get("parent"), wanted)
+            document = document_of(path, "pubchem-bulk-3d/1")
+            yield from read_conformer_file(job, path, document, files.tables.get("parent"), wanted)
 
     def _compounds(
-        self, job: Job, reading: Reading, tables: Mapping[str, Table], limit: int | None
+        self, job: Job, reading: FileReading, tables: Mapping[str, SortedTable], limit: int | None
     ) -> Generator[Part, None, int]:
         """How many compounds the file gave (or had given before), up to ``limit``."""
         taken = 0
@@ -119,7 +120,7 @@ class PubChemBulk(Source):
         return taken
 
     def _parts(
-        self, job: Job, reading: Reading, parts: Iterator[sdf.Raw | bytes | None], limit: int | None
+        self, job: Job, reading: FileReading, parts: Iterator[sdf.Raw | bytes | None], limit: int | None
     ) -> Iterator[tuple[str, int, list[sdf.Raw | bytes | None], bool]]:
         """Mark, start and raw records of every part up to ``limit``, and whether it is to be parsed at all."""
         for start in count(0, PART):
@@ -145,13 +146,13 @@ def _mains(files: BulkFiles) -> list[tuple[Path, str]]:
     return [(files.tables[role], role) for role in roles[:1]]
 
 
-def _reading(path: Path, role: str, wanted: frozenset[int] | None, sides: str) -> Reading:
+def _reading(path: Path, role: str, wanted: frozenset[int] | None, sides: str) -> FileReading:
     document = document_of(path, "pubchem-bulk/1")
     chosen = "" if wanted is None else hashlib.sha256(repr(sorted(wanted)).encode()).hexdigest()[:8]
     mark = f"bulk:{document.sha256.hex()[:24]}:{sides}:{chosen}"
     if role == "flat":
-        return Reading(path, document, sdf.split, parse_flat, wanted, mark)
-    return Reading(path, document, lines, partial(parse_line, role=role), wanted, mark)
+        return FileReading(path, document, sdf.split, parse_flat, wanted, mark)
+    return FileReading(path, document, bulk_lines, partial(parse_line, role=role), wanted, mark)
 
 
 def document_of(path: Path, parser: str) -> Document:
@@ -181,14 +182,15 @@ class Parsed:
 
     key: str
     size: int
-    batch: Batch | None
+    batch: RecordBatch | None
     rejected: Mapping[int, str]
     cut: frozenset[int] = frozenset()
     """Of those that were rejected, the one that the file ends within."""
 
 
 def _next_batch(
-    parts: Iterator[tuple[str, int, list[sdf.Raw | bytes | None], bool]], reading: Reading, tables: Mapping[str, Table]
+    parts: Iterator[tuple[str, int, list[sdf.Raw | bytes | None], bool]], reading: FileReading,
+    tables: Mapping[str, SortedTable],
 ) -> Parsed | None:
     """The next part of a file, None at its end."""
     following = next(parts, None)
@@ -201,8 +203,8 @@ def _next_batch(
 
 
 def _batch(
-    reading: Reading, raw: Sequence[sdf.Raw | bytes | None], start: int, tables: Mapping[str, Table]
-) -> tuple[Batch, dict[int, str]]:
+    reading: FileReading, raw: Sequence[sdf.Raw | bytes | None], start: int, tables: Mapping[str, SortedTable]
+) -> tuple[RecordBatch, dict[int, str]]:
     """The records of one part, and by number the reasons why some could not be read."""
     found: dict[int, tuple[int, Compound]] = {}
     rejected: dict[int, str] = {}
@@ -217,7 +219,7 @@ def _batch(
         if reading.wanted is None or compound.cid in reading.wanted:
             found[compound.cid] = number, compound
     sides = {role: table.of(list(found)) for role, table in tables.items() if role != "parent"}
-    batch = Batch(documents=[reading.document])
+    batch = RecordBatch(documents=[reading.document])
     for cid, (number, compound) in sorted(found.items()):
         try:
             complete = _complete(compound, sides)
@@ -238,7 +240,7 @@ def _complete(compound: Compound, sides: Mapping[str, Mapping[int, list[str]]]) 
     return proven if proven.inchikey else replace(compound, title=title)
 
 
-def _add(batch: Batch, compound: Compound, synonyms: Sequence[str], document: Document) -> None:
+def _add(batch: RecordBatch, compound: Compound, synonyms: Sequence[str], document: Document) -> None:
     """Put the compound's records into the batch: identity, properties, and whether it can have a conformer at all."""
     record = drug_record(compound, document, synonyms, [text for text in synonyms if is_cas(text)])
     batch.drugs.append(record)

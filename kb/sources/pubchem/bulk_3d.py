@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypedDict
 from sqlalchemy import Connection, select
 
 from kb import output, sdf
-from kb.ingest.records import Batch, ConformerRecord, Document
+from kb.ingest.records import ConformerRecord, Document, RecordBatch
 from kb.ledger.cells import write_lookup
 from kb.modalities import State
 from kb.schema.identity import drug, identifier
@@ -23,7 +23,7 @@ from kb.schema.payloads import conformer
 from kb.sources.contract import Part
 from kb.sources.pubchem.bodies import ContentError
 from kb.sources.pubchem.cells import METHOD
-from kb.sources.pubchem.files import lines, open_bulk
+from kb.sources.pubchem.files import bulk_lines, open_bulk
 from kb.sources.pubchem.parse import Structure, cid_of_record, parse_conformer
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ PART = 1_000
 CID = "pubchem.compound"
 
 
-def conformers(
+def read_conformer_file(
     job: Job, path: Path, document: Document, parents: Path | None, wanted: frozenset[int] | None
 ) -> Iterator[Part]:
     """The conformers of all drugs that are known by CID; those of unknown compounds are counted."""
@@ -45,7 +45,7 @@ def conformers(
             raw = list(islice(parts, PART))
             if not raw:
                 break
-            batch, rejected = Batch(documents=[document]), dict[int, str]()
+            batch, rejected = RecordBatch(documents=[document]), dict[int, str]()
             for number, part in enumerate(raw, start + 1):
                 try:
                     found = _conformers(part, drugs, document)
@@ -102,7 +102,7 @@ def _parents(path: Path | None) -> Iterator[tuple[int, int]]:
     if path is None:
         return
     with open_bulk(path) as stream:
-        for line in lines(stream):
+        for line in bulk_lines(stream):
             child, _, parent = (line or b"").partition(b"\t")
             if child.isdigit() and parent.isdigit():
                 yield int(child), int(parent)

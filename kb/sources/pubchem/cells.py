@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, select
 
 from kb.errors import TransportError, Unusable
-from kb.ingest.records import Batch, ConformerRecord, Document, ImageRecord, Outcome, TextRecord
+from kb.ingest.records import ConformerRecord, Document, ImageRecord, Outcome, RecordBatch, TextRecord
 from kb.ledger.cells import claim_cells, due_cells
 from kb.ledger.leases import release_dead
 from kb.modalities import Modality, State
@@ -110,7 +110,7 @@ class Cells:
 
         return self.job.transact(claim)
 
-    def _settled(self, modality: Modality, batch: Batch) -> Part:
+    def _settled(self, modality: Modality, batch: RecordBatch) -> Part:
         """The batch; its cells count as asked for once they are committed."""
         drugs = {int(p.drug) for p in batch.payloads} | {int(o.drug) for o in batch.outcomes}
         asked = {(modality, drug) for drug in drugs}
@@ -124,17 +124,17 @@ class Cells:
         ask = {Modality.image: self._image, Modality.text: self._text, Modality.structure: self._structure}
         batch = self.crew.attempt(lambda: ask[modality](drug, facts))
         if isinstance(batch, Miss):
-            batch = Batch(outcomes=[Outcome(drug, modality, batch.state, error=batch.error)])
+            batch = RecordBatch(outcomes=[Outcome(drug, modality, batch.state, error=batch.error)])
         return self._settled(modality, batch)
 
-    def _image(self, drug: int, facts: Facts) -> Batch:
+    def _image(self, drug: int, facts: Facts) -> RecordBatch:
         reply = self.asker.image(facts.cid)
         if not reply.present:
             return _absent(drug, Modality.image, reply)
         width, height = reply.value
-        return Batch(payloads=[ImageRecord(drug, reply.document, width, height)])
+        return RecordBatch(payloads=[ImageRecord(drug, reply.document, width, height)])
 
-    def _text(self, drug: int, facts: Facts) -> Batch:
+    def _text(self, drug: int, facts: Facts) -> RecordBatch:
         try:
             reply = self.asker.view(facts.cid)
         except RejectedError as refusal:
@@ -144,20 +144,20 @@ class Cells:
         if not reply.present:
             return _absent(drug, Modality.text, reply)
         document = replace(reply.document, licence=reply.value.licence.id)
-        return Batch(payloads=[
+        return RecordBatch(payloads=[
             TextRecord(drug, document, p.provider, p.content,
                        licence_of(p.provider, p.licence_note, p.licence_url).id, p.heading, p.url,
                        is_note=p.content.startswith("See also:"))
             for p in reply.value.passages
         ])
 
-    def _structure(self, drug: int, facts: Facts) -> Batch:
+    def _structure(self, drug: int, facts: Facts) -> RecordBatch:
         """The conformer of one drug; a salt's is its parent's."""
         cid = facts.cid
         if facts.salt:
             reply = self.asker.parent(facts.cid)
             if not reply.present:
-                return Batch(outcomes=[Outcome(drug, Modality.structure, State.absent, evidence=NO_PARENT,
+                return RecordBatch(outcomes=[Outcome(drug, Modality.structure, State.absent, evidence=NO_PARENT,
                                                document=reply.document)])
             if not reply.value:
                 raise Unusable(f"CID {cid} is known, but its parent's CID is said to be 0")
@@ -168,7 +168,7 @@ class Cells:
                 self._require_parent(cid, facts)
             return _absent(drug, Modality.structure, reply)
         note = None if cid == facts.cid else f"of the parent compound, {CID}:{cid}"
-        return Batch(payloads=[_conformer(drug, _part(reply.document, found), found, note)
+        return RecordBatch(payloads=[_conformer(drug, _part(reply.document, found), found, note)
                                for found in reply.value.values.values()])
 
     def _require_parent(self, cid: int, facts: Facts) -> None:
@@ -185,7 +185,7 @@ class Cells:
 
     def _conformer_batch(self, drugs: Sequence[int]) -> Part | None:
         facts = self._claim(Modality.structure, drugs)
-        batch = Batch(outcomes=[
+        batch = RecordBatch(outcomes=[
             Outcome(drug, Modality.structure, State.absent, evidence=f.rule) for drug, f in facts.items() if f.rule
         ])
         asked = {f.cid: drug for drug, f in facts.items() if not (f.rule or f.salt)}
@@ -227,8 +227,9 @@ def _part(whole: Document, found: Conformer) -> Document:
     return replace(whole, payload=found.record, url=f"{whole.url.partition('#')[0]}#cid={found.cid}")
 
 
-def _absent(drug: int, modality: Modality, reply: Reply) -> Batch:
-    return Batch(outcomes=[Outcome(drug, modality, State.absent, evidence=reply.evidence, document=reply.document)])
+def _absent(drug: int, modality: Modality, reply: Reply) -> RecordBatch:
+    absent = Outcome(drug, modality, State.absent, evidence=reply.evidence, document=reply.document)
+    return RecordBatch(outcomes=[absent])
 
 
 def _conformer(drug: int, document: Document, found: Conformer, note: str | None) -> ConformerRecord:

@@ -38,7 +38,7 @@ class BulkFiles:
     tables: dict[str, Path]
 
 
-def find_files(path: Path) -> BulkFiles:
+def find_bulk_files(path: Path) -> BulkFiles:
     """The bulk files at ``path``, a folder or one file, told apart by name and by their first record."""
     found = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     tables = {role: p for p in found for role, form in TABLES.items() if form.fullmatch(p.name)}
@@ -60,12 +60,12 @@ def open_bulk(path: Path) -> AbstractContextManager[io.BufferedReader]:
     return inputs.open_plain(path)
 
 
-def lines(stream: io.BufferedReader) -> Iterator[bytes | None]:
+def bulk_lines(stream: io.BufferedReader) -> Iterator[bytes | None]:
     """The lines of a table without their end; None for one that is longer than ``LONGEST``."""
-    return (line if line is None else line.rstrip(b"\r\n") for line in inputs.lines(stream, LONGEST))
+    return (line if line is None else line.rstrip(b"\r\n") for line in inputs.read_lines(stream, LONGEST))
 
 
-class Table:
+class SortedTable:
     """A table sorted by CID, read once along with the compounds, which come in the same order."""
 
     def __init__(self, path: Path) -> None:
@@ -80,7 +80,7 @@ class Table:
         self._at = 0
 
     def _read(self, stream: io.BufferedReader) -> Iterator[tuple[int, str]]:
-        for line in lines(stream):
+        for line in bulk_lines(stream):
             cid, tab, value = (line or b"").partition(b"\t")
             if tab and cid.isdigit():
                 yield int(cid), clean(value.decode("utf-8", "replace"))

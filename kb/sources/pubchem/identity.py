@@ -11,7 +11,7 @@ from kb.errors import DataError
 from kb.identity.identifiers import Identifier, is_cas
 from kb.ingest.records import Document, DrugRecord, Name
 from kb.sources.pubchem.formula import composition
-from kb.sources.pubchem.keys import CID, MAX_NAME, Question
+from kb.sources.pubchem.keys import CID, MAX_NAME, KeyQuestion
 from kb.sources.pubchem.proof import Compound
 
 MAX_SYNONYMS = 100
@@ -24,7 +24,7 @@ def drug_record(
     document: Document,
     synonyms: Sequence[str] = (),
     registry_numbers: Sequence[str] = (),
-    questions: Iterable[Question] = (),
+    questions: Iterable[KeyQuestion] = (),
 ) -> DrugRecord:
     """The record of a compound; of the user's questions that led to it, DrugBank ids become identifiers."""
     found = {Identifier.make(CID, compound.cid)}
@@ -62,7 +62,9 @@ def is_titled(compound: Compound, synonyms: Sequence[str]) -> bool:
     return not title or not synonyms or compound.title == compound.iupac_name or title in map(str.casefold, synonyms)
 
 
-def contradicts(question: Question, compound: Compound, synonyms: Sequence[str], numbers: Sequence[str]) -> str | None:
+def contradicts(
+    question: KeyQuestion, compound: Compound, synonyms: Sequence[str], numbers: Sequence[str]
+) -> str | None:
     """Why a compound cannot be what a question asked for, or None; a structure is compared, a name looked for.
 
     PubChem standardises the structure that it is asked for, so that only the heavy atoms must agree. A DrugBank id is

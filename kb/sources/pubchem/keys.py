@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.errors import DataError
-from kb.identity.identifiers import Identifier, recognise
+from kb.identity.identifiers import Identifier, recognise_identifier
 from kb.ledger.leases import lease_values, unleased
 from kb.modalities import State
 from kb.normalise import tidy
@@ -30,7 +30,7 @@ _AS_NAME = {"cas": "{}", "chembl": "{}", "chebi": "CHEBI:{}", "unii": "{}"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Question:
+class KeyQuestion:
     """One thing asked for: ``namespace`` is name, smiles, inchikey, drugbank or pubchem.compound."""
 
     namespace: str
@@ -42,13 +42,13 @@ class Question:
         return f"{self.namespace}:{self.value}"
 
     @classmethod
-    def parse_key(cls, key: str) -> Question:
+    def parse_key(cls, key: str) -> KeyQuestion:
         """The question behind a key of the ledger."""
         namespace, _, value = key.partition(":")
         return cls(namespace, value)
 
 
-def read_question(text: str) -> Question:
+def read_question(text: str) -> KeyQuestion:
     """The question that a line of input is: a CID, an identifier, SMILES or a name; raises DataError for nonsense.
 
     ``cid:``, ``name:`` and ``smiles:`` say which it is. Without them digits are a CID, and whatever RDKit reads as a
@@ -60,25 +60,25 @@ def read_question(text: str) -> Question:
     if colon and prefix in ("name", "smiles"):
         return _checked(prefix, rest)
     if colon and prefix == "cid":
-        return Question(CID, Identifier.make(CID, rest).value)
+        return KeyQuestion(CID, Identifier.make(CID, rest).value)
     if text.isascii() and text.isdigit():
-        return Question(CID, Identifier.make(CID, text).value)
-    found = recognise(text)
+        return KeyQuestion(CID, Identifier.make(CID, text).value)
+    found = recognise_identifier(text)
     if found is None:
         return _checked("smiles" if _is_smiles(text) else "name", text)
     if found.namespace in (CID, "inchikey", "drugbank"):
-        return Question(found.namespace, found.value)
+        return KeyQuestion(found.namespace, found.value)
     if found.namespace in _AS_NAME:
-        return Question("name", _AS_NAME[found.namespace].format(found.value).lower())
+        return KeyQuestion("name", _AS_NAME[found.namespace].format(found.value).lower())
     raise DataError(f"PubChem cannot be asked by {found.namespace}",
                     hint="give a name, SMILES, InChIKey, DrugBank id or CID")
 
 
-def _checked(namespace: str, value: str) -> Question:
+def _checked(namespace: str, value: str) -> KeyQuestion:
     limit = MAX_NAME if namespace == "name" else MAX_SMILES
     if not value or len(value) > limit:
         raise DataError(f"a {namespace} has between 1 and {limit} characters, not {len(value)}")
-    return Question(namespace, value.lower() if namespace == "name" else value)
+    return KeyQuestion(namespace, value.lower() if namespace == "name" else value)
 
 
 def _is_smiles(text: str) -> bool:
@@ -92,7 +92,7 @@ def _is_smiles(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class KnownAnswer:
     """What the ledger knows of a question."""
 
     key: str
@@ -121,18 +121,18 @@ def open_questions(connection: Connection, run_id: uuid.UUID, source: str, keys:
         connection.execute(insert(lookup).on_conflict_do_nothing(), rows)
 
 
-def known_questions(connection: Connection, source: str, keys: Sequence[str] | None = None) -> dict[str, Found]:
+def known_questions(connection: Connection, source: str, keys: Sequence[str] | None = None) -> dict[str, KnownAnswer]:
     """What the ledger knows of the questions (of all if None), by key."""
     query = select(*FOUND).where(lookup.c.source == source)
     if keys is None:
-        return {row.key: Found(*row) for row in connection.execute(query)}
-    found: dict[str, Found] = {}
+        return {row.key: KnownAnswer(*row) for row in connection.execute(query)}
+    found: dict[str, KnownAnswer] = {}
     for part in slices(keys, SLICE):
-        found |= {row.key: Found(*row) for row in connection.execute(query.where(lookup.c.key.in_(part)))}
+        found |= {row.key: KnownAnswer(*row) for row in connection.execute(query.where(lookup.c.key.in_(part)))}
     return found
 
 
-def is_due(found: Found, options: IngestOptions, since: datetime) -> bool:
+def is_due(found: KnownAnswer, options: IngestOptions, since: datetime) -> bool:
     """Whether a question is to be asked (again) by a run that began at ``since``."""
     if found.state == State.unknown:
         return True
@@ -156,7 +156,7 @@ def claim_questions(
     """
     query = select(*FOUND).where(lookup.c.source == source, lookup.c.key.in_(list(keys)), unleased(lookup, run_id))
     rows = connection.execute(query.order_by(lookup.c.key).with_for_update(skip_locked=True, of=lookup))
-    claimed = [row.key for row in rows if row.key in again or is_due(Found(*row), options, since)]
+    claimed = [row.key for row in rows if row.key in again or is_due(KnownAnswer(*row), options, since)]
     if claimed:
         mine = update(lookup).where(lookup.c.source == source, lookup.c.key.in_(claimed))
         connection.execute(mine.values(**lease_values(run_id)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from kb.ingest.records import Batch, Document, PropertyRecord
+from kb.ingest.records import Document, PropertyRecord, RecordBatch
 from kb.ledger.cells import open_cells, write_lookup
 from kb.ledger.leases import release_dead
 from kb.modalities import Modality, State
@@ -19,8 +19,8 @@ from kb.sources.pubchem.ask import BATCH, Asker, Reply
 from kb.sources.pubchem.identity import contradicts, drug_record, is_titled
 from kb.sources.pubchem.keys import (
     CID,
-    Found,
-    Question,
+    KeyQuestion,
+    KnownAnswer,
     claim_questions,
     is_due,
     known_questions,
@@ -65,18 +65,18 @@ class Lookup:
     job: Job
     asker: Asker
     crew: Workers
-    by_cid: dict[int, list[Question]] = field(default_factory=lambda: defaultdict(list))
+    by_cid: dict[int, list[KeyQuestion]] = field(default_factory=lambda: defaultdict(list))
     """The questions that led to each CID."""
     _asked: set[str] = field(default_factory=set)
     _single: set[int] = field(default_factory=set)
-    _unlinked: dict[Question, int] = field(default_factory=dict)
+    _unlinked: dict[KeyQuestion, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def _source(self) -> str:
         return self.job.source.name
 
-    def resolve(self, questions: Sequence[Question]) -> Generator[Part, None, list[int]]:
+    def resolve(self, questions: Sequence[KeyQuestion]) -> Generator[Part, None, list[int]]:
         """The CIDs of the questions, after every one that was due has been asked."""
         self._open([q.key for q in questions])
         asked = [q for q in questions if q.namespace != CID]
@@ -96,7 +96,7 @@ class Lookup:
         known = self.job.transact(lambda c: known_questions(c, self._source))
         for key, found in known.items():
             if key.startswith("drugbank:") and found.state == State.present and found.cid in cids:
-                question = Question.parse_key(key)
+                question = KeyQuestion.parse_key(key)
                 if question not in self.by_cid[int(found.cid or 0)]:
                     self.by_cid[int(found.cid or 0)].append(question)
 
@@ -125,7 +125,7 @@ class Lookup:
         listed = list(keys)
         self.job.transact(lambda c: open_questions(c, self.job.run_id, self._source, listed))
 
-    def _known(self, keys: Sequence[str]) -> dict[str, Found]:
+    def _known(self, keys: Sequence[str]) -> dict[str, KnownAnswer]:
         return self.job.transact(lambda c: known_questions(c, self._source, keys))
 
     def _until_done(self, keys: Sequence[str], work: Callable[[Sequence[str]], Iterator[Part]],
@@ -151,7 +151,7 @@ class Lookup:
             lambda c: claim_questions(c, job.run_id, self._source, keys, job.options, job.started_at, forced)
         )
 
-    def _part(self, batch: Batch, notes: Sequence[Note], also: Also | None = None) -> Part:
+    def _part(self, batch: RecordBatch, notes: Sequence[Note], also: Also | None = None) -> Part:
         """The batch with what became of the questions; they count as asked once that is committed."""
         run_id, source = self.job.run_id, self._source
 
@@ -169,19 +169,19 @@ class Lookup:
         return Part(batch, also=write, then=then, size=len(notes), note=notes[0].key[:40] if notes else "")
 
     def _resolve_one(self, key: str) -> Part | None:
-        question = Question.parse_key(key)
+        question = KeyQuestion.parse_key(key)
         if not self._claim([key]):
             return None
         reply = self.crew.attempt(lambda: self.asker.find(question.namespace, question.value))
         if isinstance(reply, Miss):
-            return self._part(Batch(), [Note(key, reply.state, error=reply.error)])
+            return self._part(RecordBatch(), [Note(key, reply.state, error=reply.error)])
         cids: tuple[int, ...] = reply.value if reply.present else ()
         if cids:
             more = f" (first of {len(cids)})" if len(cids) > 1 else ""
             note = Note(key, State.present, evidence=f"{CID}:{cids[0]}{more}")
         else:
             note = Note(key, State.absent, evidence=NEVER_SEEN if reply.present else reply.evidence)
-        return self._part(Batch(documents=[reply.document]), [note])
+        return self._part(RecordBatch(documents=[reply.document]), [note])
 
     def _identify(self, keys: Sequence[str], again: Iterable[str]) -> Part | None:
         claimed = self._claim(keys, again)
@@ -191,11 +191,11 @@ class Lookup:
         single = len(cids) == 1 and cids[0] in self._single
         rows = self.crew.attempt(lambda: self._rows(cids, single))
         if isinstance(rows, Miss):
-            return self._part(Batch(), self._missed(cids, rows))
+            return self._part(RecordBatch(), self._missed(cids, rows))
         found, absent = rows
         lists = self.crew.attempt(lambda: self._lists(sorted(found)))
         if isinstance(lists, Miss):
-            return self._part(Batch(), self._missed(cids, lists))
+            return self._part(RecordBatch(), self._missed(cids, lists))
         unsaid = dict(lists[3])
         for cid, (compound, _) in found.items():
             if not is_titled(compound, lists[0].get(cid, ())):
@@ -242,7 +242,7 @@ class Lookup:
     def _compounds(self, found: Rows, lists: Lists, notes: Sequence[Note], proofs: Sequence[Document]) -> Part:
         """The compounds found, with cells for what is to be fetched next and the questions that led to them."""
         synonyms, numbers, documents, _ = lists
-        batch = Batch(documents=[*documents, *proofs])
+        batch = RecordBatch(documents=[*documents, *proofs])
         notes = list(notes)
         for cid, (compound, document) in sorted(found.items()):
             questions, others = self._meant(compound, synonyms.get(cid, ()), numbers.get(cid, ()))
@@ -261,9 +261,9 @@ class Lookup:
         return self._part(batch, notes, also)
 
     def _meant(self, compound: Compound, synonyms: Sequence[str], numbers: Sequence[str]
-               ) -> tuple[list[Question], list[Note]]:
+               ) -> tuple[list[KeyQuestion], list[Note]]:
         """The questions that led to a compound and mean it; others are noted as rejected, and forgotten."""
-        meant: list[Question] = []
+        meant: list[KeyQuestion] = []
         others: list[Note] = []
         with self._lock:
             for question in self.by_cid.get(compound.cid, []):

@@ -48,7 +48,7 @@ DESCRIPTION = "Record Description"
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Generic[T]):
+class ParsedCompounds(Generic[T]):
     """What a document says of compounds, by CID, and the reasons for which it is not believed of others."""
 
     values: dict[int, T] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Structure:
     formula: str = ""
 
 
-def parse_properties(body: bytes, asked: frozenset[int]) -> Found[Compound]:
+def parse_properties(body: bytes, asked: frozenset[int]) -> ParsedCompounds[Compound]:
     """The compounds of a property table (JSON), each proven by its own structure."""
 
     def read(row: Any) -> Compound:
@@ -105,7 +105,7 @@ def parse_properties(body: bytes, asked: frozenset[int]) -> Found[Compound]:
     return _by_cid(_rows(load_json(body), "PropertyTable", "Properties"), asked, read)
 
 
-def parse_record(body: bytes, asked: frozenset[int]) -> Found[Compound]:
+def parse_record(body: bytes, asked: frozenset[int]) -> ParsedCompounds[Compound]:
     """The compounds of full records (``PC_Compounds``), read by PubChemPy; such a record has no title."""
     listed = load_json(body).get("PC_Compounds")
     if not isinstance(listed, list) or not listed:
@@ -146,7 +146,7 @@ def compound_of(row: schema.PropertyRow) -> Compound:
     )
 
 
-def parse_lists(body: bytes, tag: str, asked: frozenset[int]) -> Found[tuple[str, ...]]:
+def parse_lists(body: bytes, tag: str, asked: frozenset[int]) -> ParsedCompounds[tuple[str, ...]]:
     """The values under ``tag`` (Synonym, RN, RegistryID, …) by CID, each once, in PubChem's order."""
 
     def read(row: Any) -> tuple[str, ...]:
@@ -178,13 +178,13 @@ def _cid(row: Any) -> Any:
 def _by_cid(
     rows: list[Any], asked: frozenset[int], read: Callable[[Any], T], cid_of: Callable[[Any], Any] = _cid,
     *, repeated: bool = False,
-) -> Found[T]:
+) -> ParsedCompounds[T]:
     """What ``read`` makes of every row that says which of the compounds asked for it is about.
 
     Where a row does not say so, every compound without a row of its own is refused: the row may be its. Raises
     ContentError when a row is about a compound that was not asked for, or no row says what it is about.
     """
-    found: Found[T] = Found()
+    found: ParsedCompounds[T] = ParsedCompounds()
     nameless = ""
     for row in rows:
         cid = cid_of(row)
@@ -272,12 +272,12 @@ def _walk(sections: list[schema.Section]) -> Iterator[tuple[str, schema.Informat
         yield from _walk(section.sections)
 
 
-def parse_conformers(body: bytes, structures: Mapping[int, Structure]) -> Found[Conformer]:
+def parse_conformers(body: bytes, structures: Mapping[int, Structure]) -> ParsedCompounds[Conformer]:
     """The conformers of an SD file by CID, each checked against the structure that it was asked for.
 
     Raises BodyError when the file is cut off, ContentError when a record is of a compound that was not asked for.
     """
-    found: Found[Conformer] = Found()
+    found: ParsedCompounds[Conformer] = ParsedCompounds()
     if not body.rstrip(b"\r\n").endswith(b"\n$$$$"):
         raise BodyError("SDF does not end with $$$$")
     try:
@@ -314,7 +314,7 @@ def cid_of_record(raw: sdf.Raw) -> int | None:
 def parse_conformer(raw: sdf.Raw, structure: Structure) -> Conformer:
     """The conformer of one record of an SD file; raises ContentError for anything that is not one of the structure."""
     try:
-        record = sdf.read(raw)
+        record = sdf.parse_sd_record(raw)
     except DataError as error:
         raise ContentError(error.message) from None
     cid = cid_of_record(raw)

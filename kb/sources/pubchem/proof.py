@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kb.chemistry import describe, quiet, read_smiles
+from kb.chemistry import quiet, read_smiles, standard_forms
 from kb.errors import DataError
 from kb.sdf import Molfile
 from kb.sources.pubchem.bodies import ContentError
@@ -57,7 +57,7 @@ def prove(compound: Compound, *, readable: bool = False) -> Compound:
     """
     try:
         molecule = read_smiles(compound.smiles) if compound.smiles else None
-        known = describe(molecule) if molecule is not None else None
+        known = standard_forms(molecule) if molecule is not None else None
     except DataError as error:
         if readable:
             raise ContentError(error.message) from None

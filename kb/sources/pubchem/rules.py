@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 
-from kb.licences import BY, CC0, NCBI, PROVIDER_TERMS, UNSTATED, US_GOVERNMENT, Licence, forbids, is_federal, recognise
+from kb.licences import (
+    BY,
+    CC0,
+    NCBI,
+    PROVIDER_TERMS,
+    UNSTATED,
+    US_GOVERNMENT,
+    Licence,
+    forbids,
+    is_federal,
+    recognise_licence,
+)
 from kb.sources.pubchem.formula import composition, most_rotatable
 
 MAX_HEAVY_ATOMS = 50
@@ -38,7 +49,7 @@ _BY_PROVIDER = {"ChEBI": BY, "LOTUS - the natural products occurrence database":
 
 def licence_of(provider: str, note: str | None, url: str | None) -> Licence:
     """The licence of a text by what its PUG View reference says; anything unclear is restricted or unstated."""
-    stated = recognise(note, url)
+    stated = recognise_licence(note, url)
     if provider in _BY_PROVIDER and (stated is None or stated.is_open) and not forbids(note):
         return _BY_PROVIDER[provider]
     if stated is not None:

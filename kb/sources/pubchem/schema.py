@@ -194,7 +194,7 @@ class Section(Strict):
     sections: Annotated[list[Section], Field(alias="Section", max_length=500)] = []
 
 
-class Reference(Strict):
+class ViewReference(Strict):
     """Who said it, and under which licence."""
 
     number: Annotated[int, Field(alias="ReferenceNumber", gt=0, le=1_000_000)]
@@ -210,7 +210,7 @@ class View(Strict):
     kind: Annotated[str, Field(alias="RecordType", pattern="^CID$")]
     cid: Cid = Field(alias="RecordNumber")
     sections: Annotated[list[Section], Field(alias="Section", min_length=1, max_length=100)]
-    references: Annotated[list[Reference], Field(alias="Reference", min_length=1, max_length=20_000)]
+    references: Annotated[list[ViewReference], Field(alias="Reference", min_length=1, max_length=20_000)]
 
     @model_validator(mode="after")
     def _references_are_numbered(self) -> View:

@@ -52,7 +52,7 @@ _INTEGER = re.compile(r"-?\d{1,6}", re.ASCII)
 
 def parse_flat(raw: sdf.Raw) -> Compound:
     """The compound of a 2D record, proven; without a title it goes by its traditional IUPAC name."""
-    record = sdf.read(raw)
+    record = sdf.parse_sd_record(raw)
     if record.unfinished is not None:
         raise DataError(f"the file ends within its last record, in {record.unfinished}")
     cid = cid_of(record.items.get("PUBCHEM_COMPOUND_CID", ""))
@@ -84,7 +84,7 @@ def parse_line(raw: bytes, role: str) -> Compound:
     if role == "inchikey":
         from rdkit.Chem import InchiToInchiKey
 
-        inchikey = inchikey_of(cells[2])
+        inchikey = stated_inchikey(cells[2])
         if (computed := InchiToInchiKey(cells[1])) != inchikey:
             raise DataError(f"InChIKey {inchikey} is not that of the InChI, {computed or 'which is none'}")
         return Compound(cid, f"CID {cid}", "", None, inchikey, None, 1, {})
@@ -107,7 +107,7 @@ def cid_of(text: str) -> int:
     return int(Identifier.make("pubchem.compound", text).value)
 
 
-def inchikey_of(text: str) -> str:
+def stated_inchikey(text: str) -> str:
     """The InChIKey that a text is; raises DataError otherwise, since it is what identifies the drug."""
     return Identifier.make("inchikey", text).value
 

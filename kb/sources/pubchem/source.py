@@ -22,7 +22,7 @@ from kb.schema.ledger import cell, lookup
 from kb.sources.contract import Part, Plan, Source
 from kb.sources.pubchem.ask import BATCH, Asker
 from kb.sources.pubchem.cells import Cells
-from kb.sources.pubchem.keys import CID, Question, is_due, known_questions, read_question
+from kb.sources.pubchem.keys import CID, KeyQuestion, is_due, known_questions, read_question
 from kb.sources.pubchem.lookup import FETCHED, Lookup
 from kb.sources.pubchem.workers import Workers
 
@@ -102,7 +102,7 @@ class PubChem(Source):
             finally:
                 job.counts["requests"] = transport.sent
 
-    def _parts(self, job: Job, asker: Asker, workers: Workers, questions: Sequence[Question]) -> Iterator[Part]:
+    def _parts(self, job: Job, asker: Asker, workers: Workers, questions: Sequence[KeyQuestion]) -> Iterator[Part]:
         wanted = _modalities(job)
         job.expect(len(questions) * (1 + len(wanted)))
         stage = Lookup(job, asker, workers)
@@ -116,7 +116,7 @@ class PubChem(Source):
         _tell_rejected(job)
 
 
-def _tell_unknown(job: Job, questions: Sequence[Question]) -> None:
+def _tell_unknown(job: Job, questions: Sequence[KeyQuestion]) -> None:
     """Say what of the user's led to no compound, and count it."""
     known = job.transact(lambda c: known_questions(c, job.source.name, [q.key for q in questions]))
     unknown = sorted(key for key, found in known.items() if found.state == State.absent)
@@ -148,13 +148,13 @@ def _modalities(job: Job) -> list[Modality]:
     return [m for m in FETCHED if chosen is None or m in chosen]
 
 
-def _questions(job: Job) -> tuple[list[Question], list[tuple[int, str]]]:
+def _questions(job: Job) -> tuple[list[KeyQuestion], list[tuple[int, str]]]:
     """What is asked, and the lines that nothing can be made of with the reasons."""
     refused: list[tuple[int, str]] = []
-    questions: dict[Question, None] = {}
+    questions: dict[KeyQuestion, None] = {}
     if job.options.ids is None:
         known = job.transact(lambda c: known_questions(c, "pubchem"))
-        questions = {Question.parse_key(key): None for key, found in known.items() if found.state != State.rejected}
+        questions = {KeyQuestion.parse_key(key): None for key, found in known.items() if found.state != State.rejected}
     for number, text in enumerate(job.options.ids or (), 1):
         try:
             questions[read_question(text)] = None

@@ -22,7 +22,7 @@ MMFF_STEPS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Conformer:
+class ComputedConformer:
     """An embedded and relaxed conformer; energy in kcal/mol of the force field that ``method`` names."""
 
     molblock: str
@@ -75,7 +75,7 @@ def depict(smiles: str) -> bytes:
     return bytes(drawing.GetDrawingText())
 
 
-def embed(smiles: str) -> Conformer:
+def embed(smiles: str) -> ComputedConformer:
     """One conformer: ETKDGv3 (Wang 2020), then MMFF94 (Halgren 1996), or UFF where MMFF has no types.
 
     Raises RuntimeError when no conformer is found in time, and DataError for what V2000 cannot hold.
@@ -88,7 +88,7 @@ def embed(smiles: str) -> Conformer:
     _place(molecule)
     field, energy = _relax(molecule)
     block = Chem.MolToMolBlock(molecule, kekulize=True)
-    return Conformer(block, molecule.GetNumHeavyAtoms(), energy, f"ETKDGv3 seed {SEED}, {field}")
+    return ComputedConformer(block, molecule.GetNumHeavyAtoms(), energy, f"ETKDGv3 seed {SEED}, {field}")
 
 
 def _place(molecule: Mol) -> None:

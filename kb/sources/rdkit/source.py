@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import Connection, exists, select, text
 
 from kb.errors import UsageError
-from kb.identity.relations import due_relations, write_relations
+from kb.identity.relations import due_relations, write_substance_relations
 from kb.ingest.processes import Crew, Failure
-from kb.ingest.records import Batch, ConformerRecord, Document, ImageRecord, Outcome, PropertyRecord
+from kb.ingest.records import ConformerRecord, Document, ImageRecord, Outcome, PropertyRecord, RecordBatch
 from kb.ledger.cells import claim_cells, due_cells
 from kb.licences import CC0, Licence
 from kb.modalities import Modality, State
@@ -38,7 +38,7 @@ _COMPUTE = "kb.sources.rdkit.compute"
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Computation:
     """How one modality is computed: the function, drugs a transaction and a share, and seconds a drug (one core)."""
 
     function: str
@@ -49,10 +49,10 @@ class Task:
     bytes: int
 
 
-TASKS: dict[Modality, Task] = {
-    Modality.property: Task(f"{_COMPUTE}:property_payload", 2000, 32, 10.0, 0.002, 600),
-    Modality.image: Task(f"{_COMPUTE}:depict", 1000, 16, 10.0, 0.005, 7_000),
-    Modality.structure: Task(f"{_COMPUTE}:embed", 200, 2, 1.5 * EMBED_SECONDS, 0.3, 5_000),
+TASKS: dict[Modality, Computation] = {
+    Modality.property: Computation(f"{_COMPUTE}:property_payload", 2000, 32, 10.0, 0.002, 600),
+    Modality.image: Computation(f"{_COMPUTE}:depict", 1000, 16, 10.0, 0.005, 7_000),
+    Modality.structure: Computation(f"{_COMPUTE}:embed", 200, 2, 1.5 * EMBED_SECONDS, 0.3, 5_000),
 }
 
 
@@ -107,7 +107,7 @@ class RdkitSource(Source):
                     (drug_id, smiles, [] if isinstance(results[n], Failure) else results[n])
                     for n, (drug_id, smiles) in enumerate(pairs)
                 ]
-                yield Part(Batch(), also=partial(_write_relations, found=found), size=0, note="relations")
+                yield Part(RecordBatch(), also=partial(_write_relations, found=found), size=0, note="relations")
 
     def _fill(self, job: Job, modality: Modality, crew: Crew, ids: Sequence[int]) -> Part:
         """What is computed of those of the drugs that no other process has claimed."""
@@ -128,19 +128,19 @@ class RdkitSource(Source):
             return [(drug_id, smiles) for drug_id, smiles in connection.execute(query) if smiles]
 
         pairs = job.transact(claim)
-        batch = compute(crew, modality, pairs) if pairs else Batch()
+        batch = compute(crew, modality, pairs) if pairs else RecordBatch()
         return Part(batch, size=len(ids), note=modality)
 
 
 def _write_relations(
     connection: Connection, _: Mapping[str, int], *, found: Sequence[tuple[int, str, Sequence[tuple[str, str]]]]
 ) -> None:
-    write_relations(connection, found)
+    write_substance_relations(connection, found)
 
 
-def compute(crew: Crew, modality: Modality, drugs: Sequence[tuple[int, str]]) -> Batch:
+def compute(crew: Crew, modality: Modality, drugs: Sequence[tuple[int, str]]) -> RecordBatch:
     """The records and outcomes for (drug id, SMILES) pairs, in their order."""
-    batch = Batch()
+    batch = RecordBatch()
     results = dict(crew.map((smiles for _, smiles in drugs), TASKS[modality].share))
     for number, (drug_id, smiles) in enumerate(drugs):
         result = results[number]

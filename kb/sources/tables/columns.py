@@ -13,21 +13,22 @@ from kb import output
 from kb.bundle import Bundle
 from kb.errors import UsageError
 from kb.ingest.engine import register_source
-from kb.ingest.records import Batch, Document
+from kb.ingest.records import Document, RecordBatch
 from kb.normalise import too_long
 from kb.schema.graph import drug_atc, interaction
 from kb.sources.contract import Part, Plan, Source
 from kb.sources.tables.dataset import (
     Version,
-    compare,
+    compare_rows,
     dataset_name,
     dataset_origin,
     read_dataset,
     require_consent,
-    version_of,
+    stated_licence,
+    table_version,
     write_version,
 )
-from kb.sources.tables.read import Problem, Table, file_document, find_drugs, replace_problems
+from kb.sources.tables.read import Problem, UserTable, drugs_by_handle, file_document, replace_problems
 
 if TYPE_CHECKING:
     from kb.ingest.engine import Job
@@ -38,7 +39,7 @@ SECONDS_A_ROW = 5e-4
 class TableSource(Source):
     """A source that writes facts about drugs that are known already, out of one table."""
 
-    options = frozenset({"path", "columns", "refresh_days", "dataset", "yes"})
+    options = frozenset({"path", "columns", "refresh_days", "dataset", "licence", "yes"})
     bundled_file: ClassVar[str]
     parser: ClassVar[str]
     roles: ClassVar[tuple[str, ...]]
@@ -52,21 +53,23 @@ class TableSource(Source):
         """The drugs that the bundled table is about, as ``namespace:value``."""
 
     @abstractmethod
-    def bundled(self, bundle: Bundle, ids: Mapping[str, int]) -> Batch:
+    def bundled(self, bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
         """What the bundled table says of the drugs in ``ids``, by ``namespace:value``."""
 
     @abstractmethod
-    def take(self, batch: Batch, row: Mapping[str, str], ids: Mapping[str, int], document: Document) -> str | None:
+    def take(
+        self, batch: RecordBatch, row: Mapping[str, str], ids: Mapping[str, int], document: Document
+    ) -> str | None:
         """Add one row of the user's to the batch; or the reason why it cannot be. ``ids`` has lower-case handles."""
 
-    def settle(self, batch: Batch) -> None:
+    def settle(self, batch: RecordBatch) -> None:
         """Put the batch in order once all rows were taken; nothing by default."""
 
     def digest(self, bundle: Bundle) -> str:
         """What changes when the bundled table does."""
         return str(bundle.manifest[self.bundled_file]["sha256"])
 
-    def check(self, table: Table, rows: Sequence[Mapping[str, str]]) -> None:
+    def check(self, table: UserTable, rows: Sequence[Mapping[str, str]]) -> None:
         """Raise UsageError for a table that cannot be meant; every table may be, by default."""
 
     def plan(self, job: Job) -> Plan:
@@ -76,19 +79,24 @@ class TableSource(Source):
             rows = int(bundle.manifest[self.bundled_file]["rows"])
             size = (bundle.folder / self.bundled_file).stat().st_size
         else:
-            table = Table(self.path(job))
+            table = UserTable(self.path(job))
             self._columns(job, table)
             rows, size = sum(1 for _ in table.rows()) + len(table.problems), table.path.stat().st_size
         return Plan(rows, seconds=rows * SECONDS_A_ROW, bytes=size)
 
     def read(self, job: Job) -> Iterator[Part]:
         """The bundled table or the user's; one that was written with as many known drugs is passed over."""
-        return self._from_bundle(job) if job.options.path is None else self._from_file(job)
+        if job.options.path is not None:
+            return self._from_file(job)
+        unused = [name for name in job.options.given() if name in ("--column", "--dataset", "--licence", "--yes")]
+        if unused:
+            raise UsageError(f"{unused[0]} is for a table of your own", hint="add --path FILE, or leave it out")
+        return self._from_bundle(job)
 
     def _from_bundle(self, job: Job) -> Iterator[Part]:
         bundle = Bundle.open()
         keys = self.keys(bundle)
-        found = job.transact(lambda c: find_drugs(c, list(keys)))
+        found = job.transact(lambda c: drugs_by_handle(c, list(keys)))
         ids = {key: found[key.lower()] for key in keys if key.lower() in found}
         # More drugs may be known the next time, so the mark tells how many were.
         mark = f"{self.bundled_file}:{self.digest(bundle)}:{len(ids)} drugs"
@@ -96,7 +104,7 @@ class TableSource(Source):
             yield Part(self.bundled(bundle, ids), mark)
             output.say(f"{len(ids)} of the {len(keys)} drugs of {self.bundled_file} are known")
 
-    def _columns(self, job: Job, table: Table) -> dict[str, str]:
+    def _columns(self, job: Job, table: UserTable) -> dict[str, str]:
         """The header of every role; raises UsageError for an unknown role and for a column that is not there."""
         given = job.options.columns
         unknown = next((role for role in given if role not in self.roles), None)
@@ -107,22 +115,23 @@ class TableSource(Source):
         return columns
 
     def _from_file(self, job: Job) -> Iterator[Part]:
-        table = Table(self.path(job))
+        table = UserTable(self.path(job))
         dataset = dataset_name(job.options.dataset, table.path)
-        origin = dataset_origin(self.name, dataset, self.title)
-        columns, document = self._columns(job, table), file_document(table.path, origin.name, self.parser)
+        licence = stated_licence(job.options.licence)
+        origin = dataset_origin(self.name, dataset, self.title, licence)
+        columns, document = self._columns(job, table), file_document(table.path, origin.name, self.parser, licence)
         rows = {n: {role: cells.get(columns[role], "").strip() for role in self.roles} for n, cells in table.rows()}
         self.check(table, list(rows.values()))
         named = [row[role] for row in rows.values() for role in self.drug_roles]
         job.transact(lambda c: register_source(c, origin))
-        ids = job.transact(lambda c: find_drugs(c, named))
+        ids = job.transact(lambda c: drugs_by_handle(c, named))
         held = job.transact(lambda c: read_dataset(c, origin.name))
         before = job.transact(lambda c: stated(c, origin.name))
         # More drugs may be known the next time, so the version tells how many were.
-        version = version_of(document, columns | {"": f"{len(ids)} drugs"}, whole=True)
+        version = table_version(document, columns | {"": f"{len(ids)} drugs"}, whole=True)
         if version.same_file(held.version):
             return
-        batch = Batch(documents=[document], whole=True)
+        batch = RecordBatch(documents=[document], whole=True)
         for number, row in rows.items():
             refused = [why for role in self.roles if role != "description" and (why := too_long(row[role], role))]
             reason = refused[0] if refused else self.take(batch, row, ids, document)
@@ -131,13 +140,13 @@ class TableSource(Source):
         self.settle(batch)
         output.say(f"{table.path.name} is dataset {dataset}")
         if before and held.version is not None and held.version.sha256 != version.sha256:
-            change = compare(dict.fromkeys(before), dict.fromkeys(statements(batch), b""))
+            change = compare_rows(dict.fromkeys(before), dict.fromkeys(statements(batch), b""))
             if change.added or change.removed:
                 require_consent(dataset, replace(change, changed=()), yes=job.options.yes)
         yield self._part(job, batch, origin.name, dataset, version, table.problems)
 
     def _part(
-        self, job: Job, batch: Batch, source: str, dataset: str, version: Version, problems: Sequence[Problem]
+        self, job: Job, batch: RecordBatch, source: str, dataset: str, version: Version, problems: Sequence[Problem]
     ) -> Part:
         """The table with what was wrong in it."""
 
@@ -154,7 +163,7 @@ class TableSource(Source):
         return Part(batch, source=source, also=also, then=then)
 
 
-def statements(batch: Batch) -> set[str]:
+def statements(batch: RecordBatch) -> set[str]:
     """The ATC codes and interactions of a batch, by drug id."""
     codes = {f"drug {record.drug}: {record.code}" for record in batch.atc}
     pairs = {(*sorted((int(r.drug_a), int(r.drug_b))), r.provider) for r in batch.interactions}

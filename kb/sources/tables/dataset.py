@@ -6,6 +6,7 @@ row, shown, and written only where it differs; what it does not say any more is 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -19,7 +20,7 @@ from kb import output
 from kb.errors import UsageError
 from kb.identity.identifiers import DATASET
 from kb.ingest.records import Document
-from kb.licences import USER
+from kb.licences import LICENCES, USER, Licence
 from kb.schema.identity import drug_record
 from kb.schema.ledger import source
 from kb.sources.contract import Origin
@@ -39,9 +40,26 @@ def dataset_name(asked: str | None, path: Path) -> str:
     return name
 
 
-def dataset_origin(plugin: str, name: str, title: str) -> Origin:
+def dataset_origin(plugin: str, name: str, title: str, licence: Licence = USER) -> Origin:
     """The source that the rows of a dataset are filed under."""
-    return Origin(f"{plugin}/{name}", f"{title}: {name}", name, "user", (USER,))
+    return Origin(f"{plugin}/{name}", f"{title}: {name}", name, "user", (licence,))
+
+
+def stated_licence(asked: str | None) -> Licence:
+    """The licence that the user states for a table; without one it is unknown, and nothing of it leaves as open.
+
+    Raises UsageError for what is not the id of a licence that mkmed knows.
+    """
+    if asked is None:
+        return USER
+    by_id = {known.lower(): licence for known, licence in LICENCES.items()}
+    found = by_id.get(asked.strip().lower())
+    if found is None:
+        near = difflib.get_close_matches(asked.strip().lower(), by_id, n=3, cutoff=0.5)
+        meant = ", ".join(by_id[name].id for name in near) or "CC-BY-4.0"
+        raise UsageError(f"{asked!r} is no licence that mkmed knows", hint=f"an SPDX id, e.g. {meant}; without"
+                                                                           " --licence it is unknown, so not open")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +97,16 @@ def write_version(connection: Connection, name: str, dataset: str, version: Vers
     connection.execute(update(source).where(source.c.name == name).values(dataset=dataset, version=kept))
 
 
-def version_of(document: Document, columns: Mapping[str, str], *, whole: bool) -> Version:
-    """The version that a file is."""
-    return Version(document.sha256.hex(), dict(columns), whole)
+def table_version(document: Document, columns: Mapping[str, str], *, whole: bool) -> Version:
+    """The version that a file is; a stated licence is a part of how it is read."""
+    stated = {} if document.licence == USER.id else {"--licence": document.licence}
+    return Version(document.sha256.hex(), {**columns, **stated}, whole)
 
 
-def row_digest(said: Mapping[str, str], parser: str) -> bytes:
-    """The sha256 of what a row says, by role."""
-    return hashlib.sha256(json.dumps([parser, sorted(said.items())], ensure_ascii=False).encode()).digest()
+def row_digest(said: Mapping[str, str], parser: str, licence: str = USER.id) -> bytes:
+    """The sha256 of what a row says, by role, and of the licence that is stated for it."""
+    stated = [] if licence == USER.id else [licence]
+    return hashlib.sha256(json.dumps([parser, sorted(said.items()), *stated], ensure_ascii=False).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +124,7 @@ class Change:
         return f"{len(self.added)} rows added, {len(self.changed)} changed, {len(self.removed)} removed"
 
 
-def compare(held: Mapping[str, bytes | None], coming: Mapping[str, bytes], *, whole: bool = True) -> Change:
+def compare_rows(held: Mapping[str, bytes | None], coming: Mapping[str, bytes], *, whole: bool = True) -> Change:
     """What ``coming`` changes of what is held; of a part of a file nothing is removed."""
     return Change(
         tuple(key for key in coming if key not in held),

@@ -21,7 +21,7 @@ from kb.errors import DataError, UsageError
 from kb.ingest.records import Document
 from kb.inputs import open_plain, open_regular
 from kb.ledger.cells import write_lookup
-from kb.licences import USER
+from kb.licences import USER, Licence
 from kb.modalities import State
 from kb.normalise import tidy
 from kb.schema.identity import drug_name, identifier
@@ -45,7 +45,7 @@ class Problem:
 
 
 @dataclass(slots=True)
-class Table:
+class UserTable:
     """A file with named columns; ``problems`` fills while it is read."""
 
     path: Path
@@ -78,7 +78,7 @@ class Table:
         with open_plain(self.path) as stream:
             for raw in sdf.split(stream):
                 try:
-                    record = sdf.read(raw)
+                    record = sdf.parse_sd_record(raw)
                 except DataError as error:
                     name = tidy((raw.data or b"").split(b"\n", 1)[0].decode("utf-8", "replace"))[:60]
                     self.problems.append(Problem(raw.number, f"record {name!r}: {error.message}", cut=not raw.closed))
@@ -103,7 +103,7 @@ class Table:
             raise UsageError(f"{self.path.name} has no column {missing[0]!r}", hint=f"it has: {', '.join(header)}")
 
 
-def file_document(path: Path, source: str, parser: str) -> Document:
+def file_document(path: Path, source: str, parser: str, licence: Licence = USER) -> Document:
     """The user's file as a document, by its name and sha256; the bytes stay where they are."""
     with open_regular(path, "--path") as stream:
         digest = hashlib.file_digest(stream, "sha256").digest()
@@ -111,7 +111,7 @@ def file_document(path: Path, source: str, parser: str) -> Document:
         source=source,
         url=path.name,
         media_type="application/octet-stream",
-        licence=USER.id,
+        licence=licence.id,
         attribution="the user's own file",
         retrieved_at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
         parser=parser,
@@ -146,7 +146,7 @@ def _rows_of(document: Document) -> str:
     return f"row:{document.sha256.hex()[:16]}:"
 
 
-def find_drugs(connection: Connection, handles: Sequence[str]) -> dict[str, int]:
+def drugs_by_handle(connection: Connection, handles: Sequence[str]) -> dict[str, int]:
     """The drug of every handle (``namespace:value`` or a name, whatever its case) that means exactly one drug."""
     wanted = {handle.strip().lower() for handle in handles if handle.strip()}
     if not wanted:

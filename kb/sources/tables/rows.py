@@ -7,20 +7,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kb.chemistry import Molecule, describe, read_molblock, standardise
+from kb.chemistry import Molecule, read_molblock, standard_forms, standardise
 from kb.errors import DataError
 from kb.identity.identifiers import Identifier
 from kb.ingest.records import (
     AtcRecord,
-    Batch,
     ConformerRecord,
     Document,
     DrugRecord,
     Name,
     PropertyRecord,
+    RecordBatch,
     TextRecord,
 )
-from kb.licences import USER
 from kb.normalise import too_long
 from kb.sources.tables.read import MOLBLOCK, Problem
 
@@ -29,7 +28,7 @@ LONGEST_KEY = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One row: its number, key and digest, what it says by role, its cells, and the molecule or why there is none."""
 
     number: int
@@ -67,10 +66,10 @@ def key_of(said: Mapping[str, str], dataset: str) -> str | None:
 def read_structure(given: tuple[str, str]) -> Molecule:
     """The standard forms of a SMILES or, when that is empty, of a mol block."""
     smiles, block = given
-    return standardise(smiles) if smiles.strip() else describe(read_molblock(block))
+    return standardise(smiles) if smiles.strip() else standard_forms(read_molblock(block))
 
 
-def add_row(batch: Batch, row: Row, document: Document) -> list[Problem]:
+def add_row(batch: RecordBatch, row: TableRow, document: Document) -> list[Problem]:
     """What could not be taken from the row, after everything else in it was put into the batch.
 
     A structure that is refused, or that contradicts the row's own InChIKey, leaves name and identifiers as they are.
@@ -110,7 +109,7 @@ def add_row(batch: Batch, row: Row, document: Document) -> list[Problem]:
     return problems + _payloads(batch, row, molecule, document)
 
 
-def _shorten(said: dict[str, str], row: Row) -> list[Problem]:
+def _shorten(said: dict[str, str], row: TableRow) -> list[Problem]:
     """Take the names out of the row that no index holds; the name is an SDF's title where no column gives it."""
     given = [("name", [said.get("name") or row.cells.get("title", "").strip()]),
              ("synonym", said.get("synonym", "").split("|"))]
@@ -140,11 +139,11 @@ def _identifiers(said: Mapping[str, str], number: int, key: str) -> tuple[list[I
     return found, problems
 
 
-def _payloads(batch: Batch, row: Row, molecule: Molecule | None, document: Document) -> list[Problem]:
+def _payloads(batch: RecordBatch, row: TableRow, molecule: Molecule | None, document: Document) -> list[Problem]:
     problems: list[Problem] = []
     said, key = row.said, row.key
     if said.get("text"):
-        batch.payloads.append(TextRecord(key, document, document.url, said["text"], USER.id))
+        batch.payloads.append(TextRecord(key, document, document.url, said["text"], document.licence))
     values: dict[str, float] = {}
     for role, value in said.items():
         if role.startswith("property.") and value:

@@ -23,7 +23,7 @@ from kb.graph.link import relink
 from kb.identity.identifiers import NAMESPACES
 from kb.ingest.engine import register_source
 from kb.ingest.processes import Crew, Failure
-from kb.ingest.records import Batch, Document
+from kb.ingest.records import Document, RecordBatch
 from kb.ingest.retract import retract_records
 from kb.licences import USER, Licence
 from kb.modalities import Modality
@@ -31,17 +31,18 @@ from kb.properties import PROPERTIES
 from kb.sources.contract import Part, Plan, Source
 from kb.sources.tables.dataset import (
     Change,
-    compare,
+    compare_rows,
     dataset_name,
     dataset_origin,
     read_dataset,
     require_consent,
     row_digest,
-    version_of,
+    stated_licence,
+    table_version,
     write_version,
 )
-from kb.sources.tables.read import MOLBLOCK, Problem, Table, file_document, write_problems
-from kb.sources.tables.rows import Row, add_row, key_of, roles_of
+from kb.sources.tables.read import MOLBLOCK, Problem, UserTable, file_document, write_problems
+from kb.sources.tables.rows import TableRow, add_row, key_of, roles_of
 
 if TYPE_CHECKING:
     from kb.ingest.engine import Job
@@ -62,23 +63,24 @@ class Tabular(Source):
     origin = "user"
     licences: ClassVar[tuple[Licence, ...]] = (USER,)
     modalities = (Modality.text, Modality.property, Modality.structure)
-    options = frozenset({"path", "columns", "limit", "workers", "refresh_days", "dataset", "yes"})
+    options = frozenset({"path", "columns", "limit", "workers", "refresh_days", "dataset", "licence", "yes"})
 
     def plan(self, job: Job) -> Plan:
         """The rows of the file."""
-        table = Table(self.path(job))
+        table = UserTable(self.path(job))
         check_roles(job.options.columns, table)
         rows = sum(1 for _ in table.rows()) + len(table.problems)
         return Plan(rows, seconds=rows / 500, bytes=table.path.stat().st_size)
 
     def read(self, job: Job) -> Iterator[Part]:
         """Compare the file with what is held of its dataset, and hand over what differs ``CHUNK`` rows at a time."""
-        table = Table(self.path(job))
+        table = UserTable(self.path(job))
         columns = check_roles(job.options.columns, table)
         dataset = dataset_name(job.options.dataset, table.path)
-        origin = dataset_origin(self.name, dataset, self.title)
-        document = file_document(table.path, origin.name, PARSER)
-        version = version_of(document, columns, whole=False)
+        licence = stated_licence(job.options.licence)
+        origin = dataset_origin(self.name, dataset, self.title, licence)
+        document = file_document(table.path, origin.name, PARSER, licence)
+        version = table_version(document, columns, whole=False)
         job.transact(lambda c: register_source(c, origin))
         held = job.transact(lambda c: read_dataset(c, origin.name))
         output.say(f"{table.path.name} is dataset {dataset}")
@@ -86,16 +88,18 @@ class Tabular(Source):
             return
         change = Change()
         if held.digests:
-            coming = {row.key: row.digest for row in read_rows(table, columns, dataset, job.options.limit)}
+            coming = {row.key: row.digest for row in read_rows(table, columns, document, dataset, job.options.limit)}
             whole = job.options.limit is None and not any(problem.cut for problem in table.problems)
             table.problems.clear()  # told when the rows are read again to be written
-            change = compare(held.digests, coming, whole=whole)
+            change = compare_rows(held.digests, coming, whole=whole)
             if change and not version.same_file(held.version):
                 require_consent(dataset, change, yes=job.options.yes)
         job.transact(lambda c: write_version(c, origin.name, dataset, version))
         due = {*change.added, *change.changed}
         rows = (
-            row for row in read_rows(table, columns, dataset, job.options.limit) if not held.digests or row.key in due
+            row
+            for row in read_rows(table, columns, document, dataset, job.options.limit)
+            if not held.digests or row.key in due
         )
         cut = False
         count = min(job.options.workers or job.settings.workers, 4)
@@ -114,13 +118,13 @@ class Tabular(Source):
                 relink(connection, job.run_id)
             write_version(connection, origin.name, dataset, finished)
 
-        yield self._part(job, Batch(documents=[document]), [], origin.name, finish)
+        yield self._part(job, RecordBatch(documents=[document]), [], origin.name, finish)
         job.counts["removed"] += len(change.removed)
         if job.counts["rejected_rows"]:
             output.say(f"{job.counts['rejected_rows']} rows or values of {table.path.name} were rejected")
 
     def _part(
-        self, job: Job, batch: Batch, problems: Sequence[Problem], source: str,
+        self, job: Job, batch: RecordBatch, problems: Sequence[Problem], source: str,
         more: Callable[[Connection, Mapping[str, int]], None] | None = None,
     ) -> Part:
         """A chunk with what was wrong in it."""
@@ -153,20 +157,20 @@ def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
 
 
 def _batches(
-    crew: Crew, table: Table, rows: Iterator[Row], document: Document, changed: frozenset[str]
-) -> Iterator[tuple[Batch, list[Problem]]]:
+    crew: Crew, table: UserTable, rows: Iterator[TableRow], document: Document, changed: frozenset[str]
+) -> Iterator[tuple[RecordBatch, list[Problem]]]:
     """What each ``CHUNK`` of rows becomes, and what was wrong in it."""
     while chunk := list(islice(rows, CHUNK)):
-        batch = Batch(documents=[document], anew=changed & {row.key for row in chunk})
+        batch = RecordBatch(documents=[document], anew=changed & {row.key for row in chunk})
         for row in _structures(crew, chunk):
             table.problems += add_row(batch, row, document)
         problems, table.problems = table.problems, []
         yield batch, problems
     if table.problems:
-        yield Batch(documents=[document]), table.problems
+        yield RecordBatch(documents=[document]), table.problems
 
 
-def check_roles(columns: dict[str, str], table: Table) -> dict[str, str]:
+def check_roles(columns: dict[str, str], table: UserTable) -> dict[str, str]:
     """The column map, if every role and column is known; raises UsageError otherwise."""
     if not columns and not table.is_sdf:
         raise UsageError("tabular needs to know the columns", hint="--column name=Name --column smiles=SMILES …")
@@ -180,7 +184,9 @@ def check_roles(columns: dict[str, str], table: Table) -> dict[str, str]:
     return columns
 
 
-def read_rows(table: Table, columns: Mapping[str, str], dataset: str, limit: int | None) -> Iterator[Row]:
+def read_rows(
+    table: UserTable, columns: Mapping[str, str], document: Document, dataset: str, limit: int | None
+) -> Iterator[TableRow]:
     """The rows up to the limit, each with its key; one that repeats the user's own key, or has no key, is a problem."""
     seen: dict[str, list[int]] = {}
     for number, cells in islice(table.rows(), limit):
@@ -198,10 +204,11 @@ def read_rows(table: Table, columns: Mapping[str, str], dataset: str, limit: int
         if len(places) > 1 and said.get("key"):
             table.problems.append(Problem(number, f"key {said['key']!r} is also in row {places[0]}"))
             continue
-        yield Row(number, key if len(places) == 1 else f"{key}#{len(places)}", row_digest(said, PARSER), said, cells)
+        own = key if len(places) == 1 else f"{key}#{len(places)}"
+        yield TableRow(number, own, row_digest(said, PARSER, document.licence), said, cells)
 
 
-def _structures(crew: Crew, rows: Sequence[Row]) -> Iterator[Row]:
+def _structures(crew: Crew, rows: Sequence[TableRow]) -> Iterator[TableRow]:
     """The rows with what their SMILES or connection table was read as."""
     asked = [(row.said.get("smiles", ""), row.cells.get(MOLBLOCK, "")) for row in rows]
     todo = [n for n, (smiles, block) in enumerate(asked) if smiles.strip() or block]

@@ -14,7 +14,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from kb.duck import ATTACHED, open_duck, private_folder
+from kb.duck import ATTACHED, open_duck, spill_folder
 from kb.errors import ContractViolation, NotFound
 from kb.output import say
 from mkmed.demo.build.tables import sha256, write_gz
@@ -130,7 +130,7 @@ def trim_meds(path: Path, target: Path) -> None:
 
 def extract_omop(path: Path, target: Path) -> None:
     """Write the tables of the first persons of an OMOP DuckDB file as gzipped CSV."""
-    with private_folder() as spill, open_duck(spill, database=path) as database:
+    with spill_folder() as spill, open_duck(spill, database=path) as database:
         database.execute(f"USE {ATTACHED}")
         for table, (columns, where) in OMOP_TABLES.items():
             query = f"SELECT {columns} FROM {table} {where.replace(':persons', str(PERSONS))} ORDER BY ALL"  # noqa: S608

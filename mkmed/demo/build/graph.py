@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from kb.licences import recognise
+from kb.licences import recognise_licence
 from mkmed.demo.build.tables import flat, read_tsv
 
 Triple = tuple[str, str, str]
@@ -68,7 +68,7 @@ def _open_edges(sources: Path) -> set[Triple]:
 
 
 def _is_open(stated: str) -> bool:
-    licence = recognise(stated)
+    licence = recognise_licence(stated)
     return licence is not None and licence.is_open
 
 

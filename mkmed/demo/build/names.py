@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kb.names.tables import brand_names, written_names
-from kb.names.words import canonical
+from kb.names.words import canonical_name
 from mkmed.demo.build.drugs import Drug
 from mkmed.demo.build.tables import read_tsv
 
@@ -19,9 +19,9 @@ def name_rows(sources: Path, drugs: Mapping[str, Drug]) -> Iterator[dict[str, st
     preferred: dict[str, set[str]] = defaultdict(set)
     others: dict[str, set[str]] = defaultdict(set)
     for drug in drugs.values():
-        preferred[canonical(drug.name)].add(drug.key)
+        preferred[canonical_name(drug.name)].add(drug.key)
         for synonym in drug.synonyms:
-            others[canonical(synonym)].add(drug.key)
+            others[canonical_name(synonym)].add(drug.key)
     for name, generic in sorted({**brand_names(), **_agreed(sources)}.items()):
         owners = preferred.get(generic) or others.get(generic, set())
         if len(owners) == 1 and name not in preferred and name not in others:
@@ -33,6 +33,6 @@ def name_rows(sources: Path, drugs: Mapping[str, Drug]) -> Iterator[dict[str, st
 def _agreed(sources: Path) -> dict[str, str]:
     """Names of the whole table that hospital shorthand reads in the same way; of those ``brand_names`` has none."""
     shorthand = written_names()
-    rows = ((canonical(row["variant"]), canonical(row["canonical"])) for row in
+    rows = ((canonical_name(row["variant"]), canonical_name(row["canonical"])) for row in
             read_tsv(sources / "brand_names/variants.tsv.gz"))
     return {name: generic for name, generic in rows if shorthand.get(name) == generic}
