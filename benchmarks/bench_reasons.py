@@ -39,7 +39,7 @@ RESAMPLES = 1000
 
 def asked(path: Path) -> list[tuple[str, str, str, str]]:
     """(person, medication, code, reason) of every row with a reason."""
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
+    with gzip.open(path, "rt", encoding="latin-1", newline="") as lines:
         return [
             (row["SEQN"], row["RXDDRUG"], row["RXDRSC1"].replace(".", ""), row["RXDRSD1"])
             for row in csv.DictReader(lines)
@@ -67,7 +67,7 @@ def main() -> None:
         texts = defaultdict(list)
         for text in read.texts(connection):
             if lexicon.base(text.drug_id) in coded:
-                texts[lexicon.base(text.drug_id)].append(text.content)
+                texts[lexicon.base(text.drug_id)].append(text.text)
     known: list[tuple[str, frozenset[int], str, str]] = []
     for person, medication, code, reason in rows:
         wanted = ingredients(medication, lexicon.meanings, lexicon.base) & coded

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kb import output
+from kb import completion, output
 from kb.errors import Ambiguous, MkmedError, UsageError
 from kb.inputs import SMALL, read_text
 from kb.output import Format
@@ -30,7 +30,8 @@ ALWAYS_COUNTED = ("drugs", "rows", "requests")
 @app.command(epilog="Example: mkmed kb ingest --source corpus   ·   mkmed kb ingest --source pubchem --ids cids.txt")
 def ingest(
     source: Annotated[
-        str | None, typer.Option("--source", "-s", help="Name of the source; mkmed kb sources --known lists them.")
+        str | None, typer.Option("--source", "-s", autocompletion=completion.sources,
+                                     help="Name of the source; mkmed kb sources --known lists them.")
     ] = None,
     plugin: Annotated[
         str | None, typer.Option(help="A source of your own: FILE.py:CLASS, in place of --source.")
@@ -119,6 +120,28 @@ def build(
         output.emit([{"release": found["release"], "drugs": found["drugs"], "card": str(card / "card.md")}], form)
     else:
         output.write(recipe_json(found) if form is Format.json else as_markdown(found))
+
+
+@app.command(epilog="Example: mkmed kb check --source pubchem --live")
+def check(
+    source: Annotated[str, typer.Option("--source", "-s", help="The source to check; pubchem.")] = "pubchem",
+    live: Annotated[bool, typer.Option("--live", help="Ask the service itself, ten requests.")] = False,
+    form: FormatOption = Format.table,
+) -> None:
+    """Compare what a service answers with what the parser believes; exit 1 where they differ. Nothing is written."""
+    from kb.settings import load_settings
+    from kb.sources.pubchem.live import check_live
+
+    if source != "pubchem":
+        raise UsageError(f"there is no check of {source!r}", hint="--source pubchem")
+    if not live:
+        raise UsageError("the check asks the service itself", hint="mkmed kb check --source pubchem --live")
+    rows = check_live(load_settings())
+    output.emit(rows, form)
+    wrong = [row["asked"] for row in rows if not row["holds"]]
+    if wrong:
+        raise MkmedError(f"{len(wrong)} of {len(rows)} answers are not as believed: {', '.join(wrong)}",
+                         hint="the parser may need to follow a change of the service: report the table above")
 
 
 def _source(name: str | None, plugin: str | None) -> Source:
@@ -216,7 +239,8 @@ def verify(form: FormatOption = Format.table) -> None:
 
 @app.command(epilog="Example: mkmed kb show metformin   ·   mkmed kb show pubchem.compound:4091 --format json")
 def show(
-    drug: Annotated[str, typer.Argument(help="Name, synonym, InChIKey or namespace:value.")],
+    drug: Annotated[str, typer.Argument(help="Name, synonym, InChIKey or namespace:value.",
+                                        autocompletion=completion.drugs)],
     form: FormatOption = Format.table,
 ) -> None:
     """Print everything known of a drug, each fact with its source."""

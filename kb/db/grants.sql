@@ -18,6 +18,8 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'mkmed_reader') THEN
         RETURN;
     END IF;
+    -- One at a time: two that grant the same at once would be refused as a concurrent update.
+    PERFORM pg_advisory_xact_lock(1835559027);
     GRANT USAGE ON SCHEMA mkmed, ext TO mkmed_ingest, mkmed_reader;
     -- Readers: the views and functions named above, and no table, now or later.
     REVOKE ALL ON ALL TABLES IN SCHEMA mkmed FROM mkmed_reader, PUBLIC;

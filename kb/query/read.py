@@ -157,14 +157,23 @@ def _stream(connection: Connection, query: Select, size: int = 500) -> Iterator[
 
 
 def texts(connection: Connection, *, notes: bool = False, drug_ids: Ids | None = None) -> Iterator[DrugText]:
-    """Every description (of the given drugs); indexing notes only when asked for."""
+    """Every description (of the given drugs); indexing notes only when asked for.
+
+    What several sources or providers say in the same words of a drug comes once, under the first of them.
+    """
     t = description.c
     query = select(t.drug_id, t.source, t.provider, t.content, t.is_note, func.encode(t.content_sha256, "hex"))
     if not notes:
         query = query.where(~t.is_note)
     query = _of(query, t.drug_id, drug_ids)
+    at, said = None, set[str]()
     for row in _stream(connection, query.order_by(t.drug_id, t.source, t.provider, t.content_sha256)):
-        yield DrugText(*row)
+        found = DrugText(*row)
+        if found.drug_id != at:
+            at, said = found.drug_id, set()
+        if found.sha256 not in said:
+            said.add(found.sha256)
+            yield found
 
 
 def images(connection: Connection, *, drug_ids: Ids | None = None) -> Iterator[DrugImage]:

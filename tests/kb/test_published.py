@@ -15,11 +15,12 @@ from kb.graph.words import word_of
 from kb.identity.identifiers import Identifier
 from kb.ingest import crash
 from kb.ingest.engine import Summary, ingest
-from kb.ingest.records import Document, DrugRecord, RecordBatch
+from kb.ingest.records import Document, DrugRecord, RecordBatch, TextRecord
 from kb.ingest.runs import finish_run
 from kb.ingest.write import write_batch
 from kb.ledger.verify import verify
 from kb.query.export import ExportFormat, export
+from kb.query.read import texts
 from kb.query.snapshot import release_of
 from kb.settings import Settings
 from kb.sources import stream
@@ -305,3 +306,14 @@ def test_tables_of_interactions_are_read_by_their_columns(fresh_database: Engine
     run(fresh_database, "interactions", path=ddinter, columns={"drug_a": "Drug_A", "drug_b": "Drug_B", "severity": "Level"})
     with fresh_database.begin() as connection:
         assert column(connection, "SELECT severity FROM mkmed.interactions") == ["Major"]
+
+
+def test_the_same_words_of_two_providers_are_read_once_and_shown_twice(fresh_database: Engine) -> None:
+    with fresh_database.begin() as connection:
+        run_id, paper = begin(connection), document("words")
+        drug = DrugRecord("drugbank:DB00682", "Warfarin", paper, identifiers=(Identifier("drugbank", "DB00682"),))
+        said = [TextRecord(drug.key, paper, provider, "An anticoagulant.", "CC0-1.0") for provider in ("A", "B")]
+        write_batch(connection, run_id, "hand", RecordBatch(drugs=[drug], payloads=said))
+        finish_run(connection, run_id, "complete")
+        assert [found.provider for found in texts(connection)] == ["A"]
+        assert column(connection, "SELECT provider FROM mkmed.texts ORDER BY 1") == ["A", "B"]
