@@ -52,6 +52,7 @@ class Reader(threading.Thread):
                     continue
                 self.seconds.append(time.perf_counter() - started)
                 self.answers.append((name, answer))
+            connection.execute(text("RESET lock_timeout"))  # the pool hands this session to publishers next
 
 
 def make(database, drugs, seed):  # noqa: F811
@@ -73,7 +74,7 @@ DYING = """
     import numpy as np
     from embed.runs import store
     from kb.db.engine import engine_for
-    from sqlalchemy import make_url
+    from sqlalchemy import event, make_url
     engine = engine_for(make_url({url!r}))
     step = {step!r}
     def die(*arguments, **options):
@@ -81,11 +82,10 @@ DYING = """
     if step == "load":
         store._load = die
     elif step == "attach":
-        attach = store._attach
-        def attached(*arguments):
-            attach(*arguments)
-            die()
-        store._attach = attached
+        def attached(connection, cursor, statement, *rest):
+            if "attach_vector_tables" in statement:
+                die()
+        event.listen(engine, "after_cursor_execute", attached)
     else:
         store._require_sound = die
     ids = np.array({ids})
