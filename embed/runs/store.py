@@ -41,7 +41,7 @@ HNSW_ABOVE = 50_000
 LARGE = 300_000
 """Above this many vectors the graph is built denser (m 24, ef_construction 128), or recall falls below 0.98."""
 LOCK = "mkmed embedding store"
-LOCK_MS = 40
+LOCK_MS = 15
 """A statement that would make readers wait gives up its turn after this long, and tries again."""
 TRIES = 500
 _BITS = np.array([1 << bit for bit in range(len(RESTS_ON))], dtype=np.int16)
@@ -272,7 +272,7 @@ def _run_row(connection: Connection, run_id: uuid.UUID) -> dict[str, Any]:
 def drop(engine: Engine, run_id: uuid.UUID) -> None:
     """Remove a run's vectors and its row; the published run is refused.
 
-    Removing a table needs a moment without readers. It is asked for in turns of 40 ms, so that no reader queues behind
+    Removing a table needs a moment without readers. It is asked for in turns of 15 ms, so that no reader queues behind
     it for longer; raises Busy when there is no such moment.
     """
     def remove(connection: Connection) -> None:
