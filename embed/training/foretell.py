@@ -21,8 +21,11 @@ from kb.output import say
 BITS = 2048
 
 
-def chosen_encoder(config: TransferConfig) -> dict[str, Any] | None:
-    """The identity of MiniMol where it is wanted and there; raises ConfigError where it is wanted and not there."""
+def chosen_encoder(config: TransferConfig, *, tell: bool = False) -> dict[str, Any] | None:
+    """The identity of MiniMol where it is wanted and there; raises ConfigError where it is wanted and not there.
+
+    With ``tell`` it is said that a run goes without.
+    """
     if config.encoder not in ("auto", "minimol", "none"):
         raise ConfigError(f"transfer.encoder is {config.encoder!r}", hint="one of: auto, minimol, none")
     if config.encoder == "none" or not config.width:
@@ -31,7 +34,8 @@ def chosen_encoder(config: TransferConfig) -> dict[str, Any] | None:
         return minimol.identity()
     if config.encoder == "minimol":
         raise ConfigError("transfer.encoder is minimol, which is not installed", hint=minimol.INSTALL)
-    say(f"MiniMol is not installed: unseen molecules are compared without it ({minimol.INSTALL})")
+    if tell:
+        say(f"MiniMol is not installed: unseen molecules are compared without it ({minimol.INSTALL})")
     return None
 
 

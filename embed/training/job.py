@@ -181,7 +181,6 @@ def _close_run(engine: Engine, run_id: uuid.UUID, status: str, error: str) -> No
 def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uuid.UUID, folder: Path,
           device: torch.device, resume: bool, publish: bool, on_epoch: Callable[[dict[str, Any]], None]) -> Pretrained:
     cache = FeatureCache(settings.cache / "features")
-    chosen_encoder(config.transfer)  # what is missing is said before training, not after it
     begun = _begun(folder) if resume else None
     with distributed.first_alone():
         prepared = prepare(engine, config, cache, device, begun)
@@ -235,10 +234,12 @@ def _begin(
         licences, knowledge = query.licences_used(connection), cite(connection)
     used = [one for one in licences if one["modality"] in model.names]
     counts = {name: len(getattr(split, name)) for name in ("train", "validation", "test")}
+    unseen = chosen_encoder(config.transfer, tell=True)
+    encoders = inputs.fitted.identities if unseen is None else {**inputs.fitted.identities, "unseen molecules": unseen}
     run = {
         "id": folder.name, "release": runs.program_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "modalities": list(model.names), "encoders": inputs.fitted.identities, "licences": used,
+        "modalities": list(model.names), "encoders": encoders, "licences": used,
         "share": max((one["share"] for one in used), key=SHARES.index, default="unknown"),
         "corpus": {"drugs": int((drugs.side >= 0).sum()), **counts, "fingerprint": drugs.fingerprint(),
                    "lineage": prepared.lineage},
