@@ -87,7 +87,7 @@ def _note(row: dict[str, Any]) -> str:
 )
 def neighbours(
     drug: Annotated[str, typer.Argument(help="Name, synonym, InChIKey or namespace:value.",
-                                        autocompletion=completion.drug_names)],
+                                        autocompletion=completion.complete_drugs)],
     k: Annotated[int, typer.Option("-k", min=1, max=10000, help="How many.")] = 10,
     modality: Annotated[str, typer.Option(help="fused, molecule, or one of the five.",
                                           autocompletion=completion.vector_kinds)] = "fused",
@@ -95,7 +95,7 @@ def neighbours(
                                            autocompletion=completion.vector_kinds)] = None,
     atc: Annotated[str | None, typer.Option(help="Only drugs of this ATC class, at any level.")] = None,
     has: Annotated[list[str] | None, typer.Option(help="Only drugs that have this modality; may be repeated.",
-                                                  autocompletion=completion.modality_names)] = None,
+                                                  autocompletion=completion.modalities)] = None,
     by: Annotated[
         str | None, typer.Option(help="Compare by mechanism, structure, use, or late (all kinds of vectors).")
     ] = None,

@@ -8,7 +8,7 @@ from kb.modalities import MODALITIES
 MOST = 20
 
 
-def modality_names(incomplete: str) -> list[str]:
+def modalities(incomplete: str) -> list[str]:
     """The modalities that begin so."""
     return [str(name) for name in MODALITIES if name.startswith(incomplete)]
 
@@ -18,14 +18,14 @@ def vector_kinds(incomplete: str) -> list[str]:
     return [name for name in ("fused", "molecule", *map(str, MODALITIES)) if name.startswith(incomplete)]
 
 
-def source_names(incomplete: str) -> list[str]:
+def complete_sources(incomplete: str) -> list[str]:
     """The sources that can be read and begin so."""
     from kb.sources import SOURCES
 
     return [name for name in SOURCES if name.startswith(incomplete)]
 
 
-def drug_names(incomplete: str) -> list[str]:
+def complete_drugs(incomplete: str) -> list[str]:
     """Preferred names that begin so, the shortest first, of a database that runs; nothing is started for a key."""
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
