@@ -87,7 +87,7 @@ def _note(row: dict[str, Any]) -> str:
 )
 def neighbours(
     drug: Annotated[str, typer.Argument(help="Name, synonym, InChIKey or namespace:value.",
-                                        autocompletion=completion.drugs)],
+                                        autocompletion=completion.complete_drugs)],
     k: Annotated[int, typer.Option("-k", min=1, max=10000, help="How many.")] = 10,
     modality: Annotated[str, typer.Option(help="fused, molecule, or one of the five.",
                                           autocompletion=completion.vector_kinds)] = "fused",

@@ -30,7 +30,7 @@ ALWAYS_COUNTED = ("drugs", "rows", "requests")
 @app.command(epilog="Example: mkmed kb ingest --source corpus   ·   mkmed kb ingest --source pubchem --ids cids.txt")
 def ingest(
     source: Annotated[
-        str | None, typer.Option("--source", "-s", autocompletion=completion.sources,
+        str | None, typer.Option("--source", "-s", autocompletion=completion.complete_sources,
                                      help="Name of the source; mkmed kb sources --known lists them.")
     ] = None,
     plugin: Annotated[
@@ -240,7 +240,7 @@ def verify(form: FormatOption = Format.table) -> None:
 @app.command(epilog="Example: mkmed kb show metformin   ·   mkmed kb show pubchem.compound:4091 --format json")
 def show(
     drug: Annotated[str, typer.Argument(help="Name, synonym, InChIKey or namespace:value.",
-                                        autocompletion=completion.drugs)],
+                                        autocompletion=completion.complete_drugs)],
     form: FormatOption = Format.table,
 ) -> None:
     """Print everything known of a drug, each fact with its source."""

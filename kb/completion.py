@@ -18,14 +18,14 @@ def vector_kinds(incomplete: str) -> list[str]:
     return [name for name in ("fused", "molecule", *map(str, MODALITIES)) if name.startswith(incomplete)]
 
 
-def sources(incomplete: str) -> list[str]:
+def complete_sources(incomplete: str) -> list[str]:
     """The sources that can be read and begin so."""
     from kb.sources import SOURCES
 
     return [name for name in SOURCES if name.startswith(incomplete)]
 
 
-def drugs(incomplete: str) -> list[str]:
+def complete_drugs(incomplete: str) -> list[str]:
     """Preferred names that begin so, the shortest first, of a database that runs; nothing is started for a key."""
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError

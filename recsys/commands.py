@@ -105,18 +105,37 @@ def unmapped(
         output.emit(found.evidence, output_form, title="how ingredients were found, and what was odd")
 
 
-@app.command(epilog="Example: mkmed recsys interactions --cohort mimic3")
+@app.command(epilog="Example: mkmed recsys attributes --cohort mimic3")
+def attributes(
+    cohort: Annotated[str, typer.Option(help="A prepared cohort.", autocompletion=completion.cohorts)],
+    form: FormatOption = Format.table,
+) -> None:
+    """List what a cohort has of demographics and outcomes; whatever fewer than five patients have is not named."""
+    from kb.settings import load_settings
+    from recsys.cohorts.files import load_cohort
+
+    output.emit(load_cohort(cohort, load_settings()).listed_attributes(), form,
+                columns=("attribute", "level", "patients", "visits"))
+
+
+@app.command(epilog="Example: mkmed recsys interactions --cohort mimic3   ·   "
+                    "mkmed recsys interactions --cohort mimic3 --matrix ddi.csv")
 def interactions(
     cohort: Annotated[str, typer.Option(help="A prepared cohort.", autocompletion=completion.cohorts)],
+    matrix: Annotated[Path | None, typer.Option(help="CSV of a matrix of medications (codes, then 0 or 1) to check "
+                                                     "against the one rebuilt for this cohort.")] = None,
     form: FormatOption = Format.table,
 ) -> None:
     """Count the listed pairs of drugs that were ordered together, beside what a matrix of classes flags."""
     from kb.db.engine import open_engine
     from kb.settings import load_settings
     from recsys.cohorts.files import load_cohort
-    from recsys.knowledge.gather import cohort_interactions
+    from recsys.knowledge.gather import check_matrix, cohort_interactions
 
     settings = load_settings()
+    if matrix is not None:
+        output.emit([check_matrix(open_engine(settings), load_cohort(cohort, settings), matrix)], form)
+        return
     output.emit(cohort_interactions(open_engine(settings), load_cohort(cohort, settings)).rows(), form)
 
 

@@ -40,6 +40,6 @@ def test_values_are_offered(database, tmp_path: Path) -> None:
 def test_nothing_is_started_to_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MKMED_HOME", str(tmp_path))
     monkeypatch.delenv("MKMED_DATABASE_URL", raising=False)
-    assert completion.drugs("metf") == [] and embedded(tmp_path).running() is None
+    assert completion.complete_drugs("metf") == [] and embedded(tmp_path).running() is None
     monkeypatch.setenv("MKMED_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nowhere")
-    assert completion.drugs("metf") == [] and completion.drugs("m") == []
+    assert completion.complete_drugs("metf") == [] and completion.complete_drugs("m") == []

@@ -56,7 +56,7 @@ class Limits:
 
 
 class Guard:
-    """An ASGI application before another one: 401 without the token, 421 by another name, 413 for a long body, 504 late."""
+    """An ASGI application before another: 401 without the token, 421 by another name, 413 for a long body, 504 late."""
 
     def __init__(self, app: App, limits: Limits, figures: Figures) -> None:
         self.app, self.limits, self.figures = app, limits, figures
