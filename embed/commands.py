@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kb import output
+from kb import completion, output
 from kb.errors import UsageError
 from kb.output import Format
 
@@ -86,12 +86,16 @@ def _note(row: dict[str, Any]) -> str:
     'mkmed embed neighbours "insulin human" --has text --atc A10'
 )
 def neighbours(
-    drug: Annotated[str, typer.Argument(help="Name, synonym, InChIKey or namespace:value.")],
+    drug: Annotated[str, typer.Argument(help="Name, synonym, InChIKey or namespace:value.",
+                                        autocompletion=completion.complete_drugs)],
     k: Annotated[int, typer.Option("-k", min=1, max=10000, help="How many.")] = 10,
-    modality: Annotated[str, typer.Option(help="fused, molecule, or one of the five.")] = "fused",
-    to: Annotated[str | None, typer.Option(help="Search among the vectors of this modality (cross-modal).")] = None,
+    modality: Annotated[str, typer.Option(help="fused, molecule, or one of the five.",
+                                          autocompletion=completion.vector_kinds)] = "fused",
+    to: Annotated[str | None, typer.Option(help="Search among the vectors of this modality (cross-modal).",
+                                           autocompletion=completion.vector_kinds)] = None,
     atc: Annotated[str | None, typer.Option(help="Only drugs of this ATC class, at any level.")] = None,
-    has: Annotated[list[str] | None, typer.Option(help="Only drugs that have this modality; may be repeated.")] = None,
+    has: Annotated[list[str] | None, typer.Option(help="Only drugs that have this modality; may be repeated.",
+                                                  autocompletion=completion.modalities)] = None,
     by: Annotated[
         str | None, typer.Option(help="Compare by mechanism, structure, use, or late (all kinds of vectors).")
     ] = None,

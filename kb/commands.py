@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kb import output
+from kb import completion, output
 from kb.errors import Ambiguous, MkmedError, UsageError
 from kb.inputs import SMALL, read_text
 from kb.output import Format
@@ -30,7 +30,8 @@ ALWAYS_COUNTED = ("drugs", "rows", "requests")
 @app.command(epilog="Example: mkmed kb ingest --source corpus   ·   mkmed kb ingest --source pubchem --ids cids.txt")
 def ingest(
     source: Annotated[
-        str | None, typer.Option("--source", "-s", help="Name of the source; mkmed kb sources --known lists them.")
+        str | None, typer.Option("--source", "-s", autocompletion=completion.complete_sources,
+                                     help="Name of the source; mkmed kb sources --known lists them.")
     ] = None,
     plugin: Annotated[
         str | None, typer.Option(help="A source of your own: FILE.py:CLASS, in place of --source.")
@@ -238,7 +239,8 @@ def verify(form: FormatOption = Format.table) -> None:
 
 @app.command(epilog="Example: mkmed kb show metformin   ·   mkmed kb show pubchem.compound:4091 --format json")
 def show(
-    drug: Annotated[str, typer.Argument(help="Name, synonym, InChIKey or namespace:value.")],
+    drug: Annotated[str, typer.Argument(help="Name, synonym, InChIKey or namespace:value.",
+                                        autocompletion=completion.complete_drugs)],
     form: FormatOption = Format.table,
 ) -> None:
     """Print everything known of a drug, each fact with its source."""

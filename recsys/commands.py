@@ -10,13 +10,15 @@ import typer
 from kb import output
 from kb.errors import NotUnderstood, UsageError
 from kb.output import Format
+from recsys import completion
 from recsys.study_commands import register
 
 app = typer.Typer(no_args_is_help=True, help="Medication recommendation: cohorts, training, evaluation, answers.")
 register(app)
 
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
-RunOption = Annotated[str, typer.Option("--run", "-r", help="Run id or its beginning; the latest run if left out.")]
+RunOption = Annotated[str, typer.Option("--run", "-r", help="Run id or its beginning; the latest run if left out.",
+                                       autocompletion=completion.runs)]
 
 
 MapOption = typer.Option("--map", help="CSV with columns order,means (a drug, several joined by +, ATC:code or none); "
@@ -103,18 +105,37 @@ def unmapped(
         output.emit(found.evidence, output_form, title="how ingredients were found, and what was odd")
 
 
-@app.command(epilog="Example: mkmed recsys interactions --cohort mimic3")
+@app.command(epilog="Example: mkmed recsys attributes --cohort mimic3")
+def attributes(
+    cohort: Annotated[str, typer.Option(help="A prepared cohort.", autocompletion=completion.cohorts)],
+    form: FormatOption = Format.table,
+) -> None:
+    """List what a cohort has of demographics and outcomes; whatever fewer than five patients have is not named."""
+    from kb.settings import load_settings
+    from recsys.cohorts.files import load_cohort
+
+    output.emit(load_cohort(cohort, load_settings()).listed_attributes(), form,
+                columns=("attribute", "level", "patients", "visits"))
+
+
+@app.command(epilog="Example: mkmed recsys interactions --cohort mimic3   ·   "
+                    "mkmed recsys interactions --cohort mimic3 --matrix ddi.csv")
 def interactions(
-    cohort: Annotated[str, typer.Option(help="A prepared cohort.")],
+    cohort: Annotated[str, typer.Option(help="A prepared cohort.", autocompletion=completion.cohorts)],
+    matrix: Annotated[Path | None, typer.Option(help="CSV of a matrix of medications (codes, then 0 or 1) to check "
+                                                     "against the one rebuilt for this cohort.")] = None,
     form: FormatOption = Format.table,
 ) -> None:
     """Count the listed pairs of drugs that were ordered together, beside what a matrix of classes flags."""
     from kb.db.engine import open_engine
     from kb.settings import load_settings
     from recsys.cohorts.files import load_cohort
-    from recsys.knowledge.gather import cohort_interactions
+    from recsys.knowledge.gather import check_matrix, cohort_interactions
 
     settings = load_settings()
+    if matrix is not None:
+        output.emit([check_matrix(open_engine(settings), load_cohort(cohort, settings), matrix)], form)
+        return
     output.emit(cohort_interactions(open_engine(settings), load_cohort(cohort, settings)).rows(), form)
 
 
@@ -128,8 +149,9 @@ def _pair(item: str) -> tuple[str, str]:
 @app.command(epilog="Example: mkmed recsys train --set epochs=10 --set vectors=random   ·   "
                     "mkmed recsys train --recommender logistic_history --cohort mimic3")
 def train(
-    recommender: Annotated[str | None, typer.Option(help="mkmed or a baseline; see mkmed recsys recommenders.")] = None,
-    cohort: Annotated[str | None, typer.Option(help="A prepared cohort.")] = None,
+    recommender: Annotated[str | None, typer.Option(help="mkmed or a baseline; see mkmed recsys recommenders.",
+                                                    autocompletion=completion.recommenders)] = None,
+    cohort: Annotated[str | None, typer.Option(help="A prepared cohort.", autocompletion=completion.cohorts)] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="key=value; wins over the file.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
@@ -350,7 +372,8 @@ def reproduce(
                     "mkmed recsys score --in patients.ndjson --out scores.parquet")
 def score(
     out: Annotated[Path, typer.Option("--out", help="The Parquet file to write; only you can read it.")],
-    cohort: Annotated[str | None, typer.Option(help="A prepared cohort: each patient's last visit.")] = None,
+    cohort: Annotated[str | None, typer.Option(help="A prepared cohort: each patient's last visit.",
+                                               autocompletion=completion.cohorts)] = None,
     source: Annotated[Path | None, typer.Option("--in", help="One patient a line, as --visit of recommend takes one, "
                                                               "with an id.")] = None,
     run: RunOption = "",
@@ -419,7 +442,7 @@ def cohorts(form: FormatOption = Format.table) -> None:
 
 @app.command(epilog="Example: mkmed recsys export mimic4 --as meds --to ~/mimic4-meds")
 def export(
-    cohort: Annotated[str, typer.Argument(help="A prepared cohort.")],
+    cohort: Annotated[str, typer.Argument(help="A prepared cohort.", autocompletion=completion.cohorts)],
     to: Annotated[Path, typer.Option(help="A new folder; only you can read it.")],
     form: Annotated[str, typer.Option("--as", help="meds: Medical Event Data Standard.")] = "meds",
 ) -> None:

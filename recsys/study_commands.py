@@ -1,4 +1,4 @@
-"""``mkmed recsys curve``, ``coldstart`` and ``transfer``: where knowledge helps, measured so that it can be refuted.
+"""``mkmed recsys curve``, ``coldstart``, ``transfer``, ``ablate``: where knowledge helps, so that it can be refuted.
 
 ``mkmed recsys outcomes`` sets what became of visits beside how far they agree with a run.
 """
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: mkmed recsys coldstart --cohort eicu --shots 0,1,3,10,30")(coldstart)
     app.command(epilog="Example: mkmed recsys transfer --cohort eicu --other mimic4   ·   "
                        "mkmed recsys transfer --cohort eicu --leave hospital")(transfer)
+    app.command(epilog="Example: mkmed recsys ablate --cohort eicu --sizes 200,all")(ablate)
     app.command(epilog="Example: mkmed recsys outcomes --format json")(outcomes)
 
 
@@ -46,9 +47,7 @@ def curve(
     from recsys.cohorts.files import load_cohort
     from recsys.experiments.studies import ARMS, Study, curve_points
 
-    points = tuple(part.strip() for part in sizes.split(",") if part.strip())
-    if bad := [point for point in points if point != "all" and not point.isdecimal()]:
-        raise UsageError(f"{bad[0]!r} is no number of patients", hint="--sizes 50,200,all")
+    points = _sizes(sizes)
     if not points:
         points = curve_points(round(load_cohort(cohort, load_settings()).patients * 2 / 3))
     _run(Study("curve", cohort, points, tuple(range(first_seed, first_seed + seeds)), ARMS, _settings(settings_)),
@@ -86,6 +85,26 @@ def transfer(
     arms = tuple(arm for arm in ARMS if arm.name != "oracle" or not other)
     _run(Study("transfer", cohort, (other or leave,), tuple(range(first_seed, first_seed + seeds)), arms,
                _settings(settings_), other=other), workers, out, form)
+
+
+def ablate(
+    cohort: CohortOption,
+    sizes: Annotated[str, typer.Option(help="Training patients, e.g. 50,200,all.")] = "all",
+    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, out: OutOption = None,
+    settings_: SetOption = None, form: FormatOption = Format.table,
+) -> None:
+    """What each modality is worth: one to five of them, one left out, random and shuffled vectors, and an oracle."""
+    from recsys.experiments.studies import ABLATE_ARMS, Study
+
+    _run(Study("ablate", cohort, _sizes(sizes), tuple(range(first_seed, first_seed + seeds)), ABLATE_ARMS,
+               _settings(settings_)), workers, out, form)
+
+
+def _sizes(text: str) -> tuple[str, ...]:
+    points = tuple(part.strip() for part in text.split(",") if part.strip())
+    if bad := [point for point in points if point != "all" and not point.isdecimal()]:
+        raise UsageError(f"{bad[0]!r} is no number of patients", hint="--sizes 50,200,all")
+    return points
 
 
 def outcomes(

@@ -34,6 +34,10 @@ def filled(database):
             "INSERT INTO mkmed.kg_relation VALUES (0, 'r', 'Compound', 'Gene')",
             "INSERT INTO mkmed.kg_provenance VALUES (0, 0, 'p', NULL, 'CC0-1.0', 'hand', :artifact)",
             "INSERT INTO mkmed.kg_triple VALUES (0, 0, 1, 0)",
+            "UPDATE mkmed.kg_relation SET word = 'treats' WHERE length(:artifact) > 0",
+            "INSERT INTO mkmed.indication (drug_id, source, record_source, record_key, provider, kind, disease_key, disease,"
+            " disease_ids, icd10, licence_id, artifact) SELECT drug_id, source, source, key, 'p', 'indication', 'gout', 'Gout',"
+            " '{}', '{M10}', 'CC0-1.0', :artifact FROM mkmed.drug_record ORDER BY key LIMIT 1",
             "INSERT INTO mkmed.kg_entity (id, name, type, label) VALUES (2, 'Compound::DB00945', 'Compound', 'Aspirin')",
             "INSERT INTO mkmed.kg_relation VALUES (1, 'DGIDB::ACTIVATOR::Gene:Compound', 'Gene', 'Compound')",
             "INSERT INTO mkmed.kg_provenance VALUES (1, 1, 'p', NULL, 'CC0-1.0', 'hand', :artifact)",

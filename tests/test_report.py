@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from kb.ledger.coverage import Bucket
 from kb.settings import load_settings
 from mkmed.report import page
-from mkmed.report.collect import Findings, collect, versions
+from mkmed.report.collect import Findings, collect, over_seeds, versions
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
                 None)
@@ -28,7 +29,7 @@ def means(value):
 
 
 def recommender(name, value):
-    return {"recommender": name, "run": "r" * 36, "seed": 0, "patients": 156, "visits": 180, "per_visit": means(value),
+    return {"recommender": name, "run": "r" * 36, "seed": 0, "seeds": [0], "patients": 156, "visits": 180, "per_visit": means(value),
             "intervals": {"jaccard": [value - 0.02, value + 0.02]}, "truth": {"ddi_rate": 0.06, "medications": 11.0},
             "ddi": {"target": 0.06}, "by_visits": {"first": {"visits": 156, "jaccard": value}},
             "by_rarity": {"common": {"medications": 9, "recall": 0.5, "average_precision": 0.6}},
@@ -53,11 +54,36 @@ def everything():
                                                 **{name + end: 0.5 for name in METRICS for end in ("", "_low", "_high")}}]},
         pictures=dict.fromkeys(("curves", "map", "ablation", "recommender curves"), PLOT),
         recommenders=[recommender("mkmed (pairs)", 0.35), recommender("logistic", 0.36)],
+        others=[{"cohort": "mimic4", "task": "admission", "split": "temporal", "rows": [recommender("logistic", 0.3)]}],
         cohort={"cohort": "eicu", "task": "stay", "split": "patients", "seed": 0, "format": "eicu"},
         recommendation={"warning": "Research software.", "patient": "An invented <b>patient</b>.", "avoided": [],
                         "recommended": [{"code": "ATC:N02B", "name": "Paracetamol", "probability": 0.9,
                                          "rests_on": ["text"], "reasons": [["EICU:a|b|c", 1.2]], "accepted": []}],
                         "molecule": PLOT, "molecule_caption": "A molecule."})
+
+
+def test_runs_that_cannot_be_compared_stand_apart(tmp_path):
+    """By cohort, task and split; of each recommender and seed the newest; seeds as a mean with their range."""
+    from kb.settings import load_settings
+    from mkmed.report.collect import _recommenders
+
+    made = [("logistic", "stay", 0, 0.30), ("logistic", "stay", 1, 0.40), ("logistic", "stay", 0, 0.32),
+            ("retain", "admission", 0, 0.9), ("retain", "stay", 0, 0.2)]
+    for number, (name, task, seed, value) in enumerate(made):
+        folder = tmp_path / "runs" / "recsys" / f"run-{number}"
+        folder.mkdir(parents=True)
+        config = {"recommender": name, "cohort": "c", "task": task, "split": "patients", "seed": seed, "mode": "auto"}
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "report.json").write_text(json.dumps({**recommender(name, value), "cohort": "12 patients, abc"}))
+        os.utime(folder / "report.json", (number + 1, number + 1))
+    findings = Findings(datetime(2026, 1, 2, tzinfo=UTC), versions())
+    _recommenders(load_settings(home=tmp_path), findings)
+    assert [(row["recommender"], row["seeds"]) for row in findings.recommenders] == [("logistic", [0, 1]), ("retain", [0])]
+    assert findings.recommenders[0]["per_visit"]["jaccard"] == pytest.approx(0.36)
+    assert findings.recommenders[0]["intervals"]["jaccard"] == [0.32, 0.40]
+    (other,) = findings.others
+    assert (other["task"], other["rows"][0]["per_visit"]["jaccard"]) == ("admission", 0.9)
+    assert over_seeds([]) == []
 
 
 @pytest.fixture(scope="module")

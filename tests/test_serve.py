@@ -75,6 +75,15 @@ def client(answers: Answers) -> Iterator[TestClient]:
         yield opened
 
 
+def test_a_name_that_leads_here_from_elsewhere_is_refused(answers: Answers) -> None:
+    """A page of another origin can make a name of its own mean this machine; without a token only its own names do."""
+    with TestClient(create_app(answers, limits=Limits(hosts=("localhost", "127.0.0.1", "[::1]")))) as opened:
+        said = {host: opened.get("/healthz", headers={"host": host}).status_code
+                for host in ("localhost", "LOCALHOST:8099", "127.0.0.1:8099", "[::1]:1", "evil.example", "evil.example:8099",
+                             "127.0.0.1.evil.example", "localhost:x")}
+    assert said == dict.fromkeys(said, 421) | dict.fromkeys(list(said)[:4], 200)
+
+
 def test_every_route_keeps_to_its_description(answers: Answers) -> None:
     """What schemathesis makes of the description, right and wrong, is answered as described and never with 500."""
     api = schemathesis.openapi.from_asgi("/openapi.json", create_app(answers, research_only=True))

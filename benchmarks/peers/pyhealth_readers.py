@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from kb.output import emit
 
 THEIRS = """
-import importlib.abc, importlib.machinery, json, sys, types
+import functools, importlib.abc, importlib.machinery, json, sys, types
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -37,6 +37,16 @@ class Empty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pass
 
 sys.meta_path.insert(0, Empty())
+
+if sys.version_info < (3, 12):  # whose cached properties hold a lock that its threads of dask wait for without end
+    class Unlocked(functools.cached_property):
+        def __get__(self, instance, owner=None):
+            if instance is None:
+                return self
+            if self.attrname not in instance.__dict__:
+                instance.__dict__[self.attrname] = self.func(instance)
+            return instance.__dict__[self.attrname]
+    functools.cached_property = Unlocked
 checkout, form, root, cache = sys.argv[1:]
 sys.path[:0] = [checkout, checkout + "/tests/core"]
 
@@ -50,6 +60,8 @@ if __name__ == "__main__":
         test_meds.write_synthetic_meds(Path(root))
     else:
         from pyhealth import datasets
+        from pyhealth.datasets import base_dataset
+        base_dataset.in_notebook = lambda: True  # its workers as threads: processes would not see the empty modules
         if form == "mimic4":
             data = datasets.MIMIC4EHRDataset(root=root, tables=["diagnoses_icd", "procedures_icd", "prescriptions"],
                                              cache_dir=cache, num_workers=1)

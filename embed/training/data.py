@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embed.encoders.base import Inputs
-from embed.features.packed import Packed, joined, ranges
+from embed.features.packed import Packed, ranges
 
 ITEMS = 16_384
 """Molecular graphs that are made ready at once."""
@@ -97,8 +97,21 @@ def both_directions(items: Packed) -> Packed:
     """Molecular graphs ready to batch: each bond in both directions, sorted by receiver, and all pairs of fragments."""
     if items.n <= ITEMS:
         return _both_directions(items)
-    rows = np.arange(items.n)
-    return joined([_both_directions(items.take(rows[start:start + ITEMS])) for start in range(0, items.n, ITEMS)])
+    # What each item has one of is passed on as it is; the rest is made part by part, in arrays of the final size.
+    ragged = Packed(items.n, {name: column for name, column in items.columns.items() if "." in name}, items.indptr)
+    columns = {name: column for name, column in items.columns.items() if "." not in name}
+    pieces = np.maximum.reduceat(items.columns["atom.fragment"].astype(np.int64), items.indptr["atom"][:-1]) + 1
+    counts = {"atom": np.diff(items.indptr["atom"]), "edge": 2 * np.diff(items.indptr["bond"]), "fragment": pieces,
+              "pair": pieces * pieces}
+    indptr = {axis: np.concatenate([[0], np.cumsum(count)]).astype(np.int64) for axis, count in counts.items()}
+    for at in range(0, items.n, ITEMS):
+        part = _both_directions(ragged.take(np.arange(at, min(at + ITEMS, items.n))))
+        for name, column in part.columns.items():
+            pointer = indptr[name.partition(".")[0]]
+            if name not in columns:
+                columns[name] = np.empty((int(pointer[-1]), *column.shape[1:]), column.dtype)
+            columns[name][pointer[at]:pointer[at + part.n]] = column
+    return Packed(items.n, columns, indptr)
 
 
 def _both_directions(items: Packed) -> Packed:

@@ -129,13 +129,11 @@ def _molecule(shop: Workshop) -> tuple[Packed, Position] | None:
     count = shop.config.molecule.fingerprint_components
     fitted = shop.fitted.projection(
         ANCHOR, lambda: reduce.singular(rows, shop.fit_rows(places, FIT), count, reduce.FIT_SEED))
-    reduced = fitted.apply(rows if fitted.sparse else fingerprint.counts(whole, bits))
+    # The fingerprint of each item: both caches have an order of their own, and sparse rows cost least to move.
+    own = np.zeros(items.n, np.int64)
     has = position >= 0
-    if np.array_equal(position, places):
-        vector = reduced
-    else:
-        vector = np.zeros((items.n, reduced.shape[1]), np.float32)
-        vector[position[has]] = reduced[places[has]]
+    own[position[has]] = places[has]
+    vector = fitted.apply(rows[own] if fitted.sparse else fingerprint.counts(whole, bits)[own])
     return Packed(items.n, {**items.columns, "vector": vector}, items.indptr), position
 
 

@@ -45,6 +45,9 @@ class Findings:
     ablation: dict[str, Any] | None = None
     pictures: dict[str, str] = field(default_factory=dict)
     recommenders: list[dict[str, Any]] = field(default_factory=list)
+    """Of the latest run's cohort, task and split alone; a row is a recommender, over its seeds."""
+    others: list[dict[str, Any]] = field(default_factory=list)
+    """The other cohorts, tasks and splits, each with rows of its own: their figures cannot be compared."""
     cohort: dict[str, Any] | None = None
     recommendation: dict[str, Any] | None = None
 
@@ -130,20 +133,50 @@ def _recommenders(settings: Settings, findings: Findings) -> None:
     if not folders:
         return
     latest = _json(folders[-1] / "config.json") or {}
-    shown: dict[str, dict[str, Any]] = {}
+    groups: dict[tuple[str, ...], dict[tuple[str, Any], dict[str, Any]]] = {}
     for folder in folders:
         config, report = _json(folder / "config.json") or {}, _json(folder / "report.json") or {}
-        if config.get("cohort") != latest.get("cohort"):
-            continue
         name = config["recommender"] + (f" ({config['mode']})" if config["recommender"] == "mkmed" else "")
-        shown[name] = {**report, "recommender": name, "run": folder.name, "seed": config.get("seed")}
+        row = {**report, "recommender": name, "run": folder.name, "seed": config.get("seed")}
+        own = groups.setdefault(_comparable(config, report), {})
+        own[name, config.get("seed")] = row  # the newest run of a recommender and seed
         curves = folder / "curves.svg"
-        if config["recommender"] == "mkmed" and curves.is_file():
+        if config["recommender"] == "mkmed" and config["cohort"] == latest["cohort"] and curves.is_file():
             findings.pictures["recommender curves"] = curves.read_text(encoding="utf-8")
-    findings.recommenders = sorted(shown.values(), key=lambda row: -row["per_visit"]["jaccard"])
+    first = _comparable(latest, _json(folders[-1] / "report.json") or {})
+    findings.recommenders = over_seeds(list(groups.pop(first).values()))
+    findings.others = [{"cohort": key[0], "task": key[1], "split": key[2], "rows": over_seeds(list(rows.values()))}
+                       for key, rows in sorted(groups.items())]
     described = _json(settings.home / "cohorts" / str(latest.get("cohort")) / "cohort.json") or {}
     findings.cohort = {name: latest.get(name) for name in ("cohort", "task", "split", "seed")}
     findings.cohort["format"] = described.get("provenance", {}).get("format")
+
+
+def _comparable(config: dict[str, Any], report: dict[str, Any]) -> tuple[str, ...]:
+    """What two runs must share to stand in one table: cohort with its fingerprint, task, split, target and metrics."""
+    target = report.get("ddi", {}).get("target", "")
+    return (str(config.get("cohort")), str(config.get("task")), str(config.get("split")), str(report.get("cohort", "")),
+            str(target))
+
+
+def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a recommender, the best first: means over its seeds, and the range of its Jaccard over several.
+
+    Of a single seed the interval stays that of the bootstrap over patients.
+    """
+    named: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        named.setdefault(row["recommender"], []).append(row)
+    means = []
+    for runs in named.values():
+        shown = {**runs[-1], "seeds": sorted(run["seed"] for run in runs)}
+        if len(runs) > 1:
+            metrics = {name: [run["per_visit"].get(name) for run in runs] for name in runs[-1]["per_visit"]}
+            shown["per_visit"] = {name: sum(values) / len(values) if all(isinstance(v, int | float) for v in values)
+                                  else values[-1] for name, values in metrics.items()}
+            shown["intervals"] = {**shown["intervals"], "jaccard": [min(metrics["jaccard"]), max(metrics["jaccard"])]}
+        means.append(shown)
+    return sorted(means, key=lambda row: -row["per_visit"]["jaccard"])
 
 
 KEPT = "recommendation.json"

@@ -51,7 +51,8 @@ def serve(
     bring_up_to_date(open_engine(settings))  # what answers may not write
     answers = Answers(open_reading(settings, open_only=open_only, seconds=min(seconds, 60.0)), settings, run)
     answers.warm()
-    limits = Limits(body=int(megabytes * 2**20), seconds=seconds, token=token)
+    limits = Limits(body=int(megabytes * 2**20), seconds=seconds, token=token,
+                    hosts=() if token else ("localhost", "127.0.0.1", "[::1]"))
     application = create_app(answers, limits=limits, research_only=research_only)
     output.say(f"http://{host}:{port}/ (Ctrl-C ends it)")
     uvicorn.run(application, host=host, port=port, log_level="warning", access_log=False, server_header=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -47,10 +48,15 @@ class Limits:
     """Bytes."""
     seconds: float = 10.0
     token: str | None = None
+    hosts: tuple[str, ...] = ()
+    """The names that a request may call this service by; empty for any.
+
+    Without a token they keep out the pages of other origins, which can make a name of theirs mean this machine.
+    """
 
 
 class Guard:
-    """An ASGI application before another one: 401 without the token, 413 for a long body, 504 after the time."""
+    """An ASGI application before another: 401 without the token, 421 by another name, 413 for a long body, 504 late."""
 
     def __init__(self, app: App, limits: Limits, figures: Figures) -> None:
         self.app, self.limits, self.figures = app, limits, figures
@@ -83,6 +89,10 @@ class Guard:
         headers = dict(scope["headers"])
         if not self._known(scope["path"], headers.get(b"authorization", b"")):
             await refuse(send, 401, "no token, or another one", "Authorization: Bearer TOKEN")
+            return
+        called = headers.get(b"host", b"").decode("latin-1").lower()
+        if self.limits.hosts and re.sub(r":\d+$", "", called) not in self.limits.hosts:
+            await refuse(send, 421, "this service is not called that", f"ask for {self.limits.hosts[0]}")
             return
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > self.limits.body:

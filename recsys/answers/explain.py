@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from recsys.experiments.threads import one_thread
 from recsys.knowledge.table import mean_vector
 from recsys.recommenders.contract import NeuralRecommender
 from recsys.recommenders.layers import DrugTable
+from recsys.recommenders.pairs import Pairs
 
 BY_FUSION = "change of the logit when left out; vectors by the embedding run's own fusion"
 BY_MEAN = "change of the logit when left out; vectors as means of their modalities, for want of the run's fusion"
@@ -68,6 +69,8 @@ class Explanation:
     """Modality -> change of the logit; empty when the recommender or the store does not separate them."""
     fragments: list[tuple[str, float]]
     """BRICS fragments of its molecules as SMILES, with the change of the logit; empty without a molecule encoder."""
+    evidence: dict[str, float] = field(default_factory=dict)
+    """Kind of evidence -> what it adds to the logit, where the recommender is a sum of such kinds."""
     method: str = BY_MEAN
     """How modalities and fragments were left out: BY_FUSION or BY_MEAN."""
     warning: str = WARNING
@@ -82,6 +85,8 @@ class Explanation:
                  "change": item.change} for item in self.codes[:limit]]
         rows += [{"medication": self.code, "because of": f"modality {name}", "change": change}
                  for name, change in sorted(self.modalities.items(), key=lambda item: -abs(item[1])) if change]
+        rows += [{"medication": self.code, "because of": name, "change": change}
+                 for name, change in sorted(self.evidence.items(), key=lambda item: -abs(item[1])) if change]
         return rows + [{"medication": self.code, "because of": f"fragment {smiles}", "change": share}
                        for smiles, share in self.fragments[:3]]
 
@@ -110,6 +115,9 @@ def explain(service: RecommenderService, patient: Patient, medications: Sequence
     meanings = [service.meaning(kind, written) for _, kind, written in places]
     shift = _Shift.of(service)
     modalities = shift.modalities(patient, rows) if shift else {}
+    model = service.trained.recommender
+    last = int(visits.starts[1]) - 1
+    parts = model.parts(visits, last) if isinstance(model, Pairs) else {}
     explanations = []
     for column, (code, row) in enumerate(zip(wanted, rows, strict=True)):
         shares = [CodeShare(visit, kind, written, float(score[0, column] - score[i + 1, column]), meanings[i])
@@ -118,6 +126,7 @@ def explain(service: RecommenderService, patient: Patient, medications: Sequence
         pieces = shift.fragments(patient, row, fragments) if shift and fragments is not None else []
         explanations.append(Explanation(code, service.knowledge.names[row], float(calibrated[row]), shares,
                                         {name: float(change[column]) for name, change in modalities.items()}, pieces,
+                                        {name: float(added[row]) for name, added in parts.items()},
                                         shift.method if shift else BY_MEAN))
     return explanations
 

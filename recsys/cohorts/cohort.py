@@ -282,6 +282,31 @@ class Cohort:
         known = (self.visit_end != UNKNOWN_TIME) & (self.visit_end >= self.visit_time)
         return np.where(known, np.where(known, self.visit_end - self.visit_time, 0) / 86400, np.nan)
 
+    def listed_attributes(self, least: int = LEAST) -> list[dict[str, int | str | None]]:
+        """Each attribute's levels with their patients and visits; a level of fewer than ``least`` patients is summed.
+
+        The sum over such levels is None where fewer than ``least`` patients are behind it, and so is the number of
+        visits of which an attribute is not known.
+        """
+        rows: list[dict[str, int | str | None]] = []
+        for name, attribute in sorted(self.attributes.items()):
+            few = np.zeros(len(attribute.levels), bool)
+            for i, level in enumerate(attribute.levels):
+                visits = attribute.values == i
+                patients = len(np.unique(self.visit_patient[visits]))
+                few[i] = patients < least
+                if not few[i]:
+                    rows.append({"attribute": name, "level": level, "patients": patients, "visits": int(visits.sum())})
+            unknown = attribute.values < 0
+            rest = few[attribute.values] & ~unknown if few.any() else np.zeros(self.visits, bool)
+            for level, visits in ((f"({int(few.sum())} others)", rest), ("(not known)", unknown)):
+                patients = len(np.unique(self.visit_patient[visits]))
+                if patients:
+                    enough = patients >= least
+                    rows.append({"attribute": name, "level": level, "patients": patients if enough else None,
+                                 "visits": int(visits.sum()) if enough else None})
+        return rows
+
     @cached_property
     def patient_indptr(self) -> Int64:
         """The first visit of every patient and T at the end: patient p has visits ``[p]`` to ``[p + 1]``."""

@@ -41,7 +41,7 @@ from recsys.experiments.metrics import visit_metrics
 from recsys.experiments.runs import Data, encoded_for, knowledge_for
 from recsys.knowledge.evidence import KINDS as EVIDENCE
 from recsys.knowledge.evidence import standardised
-from recsys.knowledge.table import Knowledge
+from recsys.knowledge.table import Knowledge, mean_vector
 from recsys.registry import recommender_of
 
 SHOWN = ("jaccard", "prauc")
@@ -56,8 +56,8 @@ class Arm:
     name: str
     settings: Mapping[str, str] = field(default_factory=dict)
     knowledge: str = ""
-    """``oracle``, ``ecfp4``, ``no-evidence``, ``no-process``, ``no-indications``, ``neighbours``, ``not-hidden``, or
-    nothing."""
+    """``oracle``, ``ecfp4``, ``no-evidence``, ``no-process``, ``no-indications``, ``neighbours``, ``not-hidden``,
+    ``only`` and modalities, or nothing."""
 
 
 ARMS: tuple[Arm, ...] = (
@@ -84,6 +84,22 @@ COLD_ARMS: tuple[Arm, ...] = (
 )
 """``null`` is the row of the number of codes: an unseen drug's score hangs on nothing else there but on how much the
 other drugs are given. ``not hidden`` is the model trained with the drugs' prescriptions: what can be had at all."""
+
+
+MODALITIES = ("image", "text", "structure", "property", "graph")
+ABLATE_ARMS: tuple[Arm, ...] = (
+    Arm(NULL, {"vectors": "learned", "titles": "off"}),
+    *(Arm(f"{count}: {'+'.join(MODALITIES[:count])}", {}, f"only {' '.join(MODALITIES[:count])}")
+      for count in range(1, len(MODALITIES) + 1)),
+    *(Arm(f"without {name}", {}, f"only molecule {' '.join(kind for kind in MODALITIES if kind != name)}")
+      for name in MODALITIES),
+    Arm("molecule alone", {}, "only molecule"),
+    Arm("all"),
+    Arm("random", {"vectors": "random"}, "no-evidence"),
+    Arm("shuffled", {"vectors": "shuffled"}),
+    Arm(ORACLE, knowledge="oracle"),
+)
+"""The numbered arms have no molecule, which is the anchor and no modality; ``all`` and those without one have it."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +247,8 @@ def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded) -> Knowledge:
         text_only = np.array([kind == "text" for kind in EVIDENCE], np.float32)[:, None, None]
         return replace(knowledge, vectors=vectors, known=np.linalg.norm(vectors, axis=1) > 0,
                        evidence=replace(knowledge.evidence, tables=knowledge.evidence.tables * text_only))
+    if job.arm.knowledge.startswith("only "):
+        return of_modalities(knowledge, job.arm.knowledge.split()[1:])
     if job.arm.knowledge == "ecfp4":
         from recsys.knowledge.molecules import fingerprints
 
@@ -238,6 +256,24 @@ def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded) -> Knowledge:
         titles = knowledge.evidence.titles_alone() if knowledge.evidence is not None else None
         return replace(knowledge, vectors=vectors, known=known, evidence=titles)
     return knowledge
+
+
+def of_modalities(knowledge: Knowledge, names: Sequence[str]) -> Knowledge:
+    """The knowledge with vectors of these modalities only, by the run's own fusion where its weights are at hand.
+
+    What texts say of a drug goes with the text, what the graph says it treats with the graph.
+    """
+    if knowledge.modality_vectors is None:
+        raise DataError("the store does not separate modalities", hint="leave vectors=published")
+    mask = np.array([name in names for name in knowledge.modalities])
+    parts = knowledge.composition
+    if parts is None:
+        vectors = mean_vector(knowledge.modality_vectors, knowledge.rests_on & mask)
+    else:
+        vectors = parts.vectors(present=parts.present & np.array([name in names for name in parts.names]))
+    kinds = ["aligned", *(kind for kind, of in (("text", "text"), ("treats", "graph")) if of in names)]
+    evidence = None if knowledge.evidence is None else knowledge.evidence.with_vectors(vectors, kinds)
+    return replace(knowledge, vectors=vectors, known=np.linalg.norm(vectors, axis=1) > 0, evidence=evidence)
 
 
 def seen_after(encoded: Encoded) -> NDArray[np.float32]:
@@ -361,8 +397,9 @@ def by_neighbours(score: NDArray[np.float32], knowledge: Knowledge, hidden: NDAr
 
 KINDS_OF_STUDY: dict[str, Callable[[Study, StudyJob, Config, Data], Found]] = {
     "curve": _curve, "coldstart": _coldstart, "transfer": lambda study, job, config, data: tested(config, data),
+    "ablate": _curve,
 }
-METRICS = {"curve": SHOWN, "coldstart": COLD_METRICS, "transfer": SHOWN}
+METRICS = {"curve": SHOWN, "coldstart": COLD_METRICS, "transfer": SHOWN, "ablate": SHOWN}
 
 
 @lru_cache(maxsize=1)
@@ -494,11 +531,11 @@ def draw(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.plot(range(len(values)), values, marker="o", label=arm.name, color="0.6" if arm.name == NULL else None)
     axes.set_xticks(range(len(study.points)), study.points)
     axes.set_xlabel({"curve": "training patients", "coldstart": "training visits that show the medication",
-                     "transfer": "tested on"}[study.kind])
+                     "transfer": "tested on", "ablate": "training patients"}[study.kind])
     axes.set_ylabel(metric)
     axes.legend(fontsize=8)
     save_figure(figure, path)
 
 
-__all__ = ["ARMS", "COLD_ARMS", "Arm", "Study", "StudyJob", "Tests", "curve_points", "run_study", "save_study", "table",
-           "verdicts"]
+__all__ = ["ABLATE_ARMS", "ARMS", "COLD_ARMS", "Arm", "Study", "StudyJob", "Tests", "curve_points", "run_study",
+           "save_study", "table", "verdicts"]

@@ -324,8 +324,9 @@ def _more_visits(export: Export, others: Mapping[str, str], visits: str) -> tupl
                         f" {more})")
     seen = " UNION ALL ".join(f"SELECT patient FROM {table} WHERE start IS NOT NULL" for table in (visits, more))
     export.run(
-        f"INSERT INTO {more} (id, patient, start, stop) SELECT CAST({last} + row_number() OVER (ORDER BY person || ' '"
-        " || min(day)) AS VARCHAR), person, min(day) * 86400, max(day) * 86400 + 86399 FROM (SELECT person, day,"
+        f"INSERT INTO {more} (id, patient, start, stop) SELECT CAST({last}::HUGEINT + row_number() OVER (ORDER BY"
+        " person || ' ' || min(day)) AS VARCHAR), person, min(day) * 86400, max(day) * 86400 + 86399"
+        " FROM (SELECT person, day,"
         " sum(new) OVER (PARTITION BY person ORDER BY day) AS run FROM (SELECT person, day, CASE WHEN day <= lag(day)"
         " OVER (PARTITION BY person ORDER BY day) + 1 THEN 0 ELSE 1 END AS new FROM (SELECT DISTINCT person, since //"
         f" 86400 AS day FROM ({every}) WHERE visit = '' AND since IS NOT NULL AND person <> '' AND person NOT IN"

@@ -14,13 +14,14 @@ title and a medication without a drug have zeros.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from kb.errors import DataError
 from kb.query import read as query
 from recsys.knowledge.codes import title
 from recsys.knowledge.indications import Indications, nearest_diseases
@@ -44,8 +45,23 @@ class CodeEvidence:
     """float32[kinds, C, K], in the order of ``KINDS``."""
     titles: Floats
     """float32[C, F]: unit vectors of the titles, zero where a code has none."""
+    aligned: Floats | None = None
+    """float32[C, D]: the titles' vectors in the aligned space, zero where a code has none; of a run's text tower."""
     indications: Indications | None = None
     """Which codes' titles are near a disease that a medication treats; None where that was not asked for."""
+
+    def with_vectors(self, vectors: Floats, kinds: Collection[str]) -> CodeEvidence:
+        """The evidence with medications of other vectors [K, D]; of the ``KINDS`` not named nothing is left.
+
+        Raises DataError where the titles' aligned vectors are not at hand.
+        """
+        if self.aligned is None:
+            raise DataError("the titles have no vectors in the aligned space", hint="leave titles=on")
+        titled, known = (np.linalg.norm(part, axis=1) > 0 for part in (self.aligned, vectors))
+        fresh = standardised((self.aligned @ unit(vectors).T).astype(np.float32), titled, known)
+        tables = [fresh, *self.tables[1:]]
+        kept = np.array([kind in kinds for kind in KINDS], np.float32)[:, None, None]
+        return replace(self, tables=np.stack(tables) * kept, indications=None)
 
     def titles_alone(self) -> CodeEvidence:
         """The titles without what they say of drugs."""
@@ -62,7 +78,9 @@ class CodeEvidence:
         for system in sorted(set(systems)):
             inside = np.flatnonzero(systems == system)
             order[inside] = generator.permutation(inside)
-        return replace(self, tables=self.tables[:, order], titles=self.titles[order], indications=None)
+        aligned = None if self.aligned is None else self.aligned[order]
+        return replace(self, tables=self.tables[:, order], titles=self.titles[order], aligned=aligned,
+                       indications=None)
 
 
 def unit(rows: NDArray[np.floating]) -> Floats:
@@ -98,8 +116,9 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
     names = sorted({name for _, name in treated})
     number = {name: row for row, name in enumerate(names)}
     diseases = unit(_encoded(encode, names))
+    aligned = unit(align(sentences))
     tables = (
-        _table(unit(align(sentences)) @ unit(fused).T, {d: [place[d]] for d in wanted if d in place}, drugs),
+        _table(aligned @ unit(fused).T, {d: [place[d]] for d in wanted if d in place}, drugs),
         _table(sentences @ unit(_encoded(encode, [text for _, text in texts])).T,
                _grouped((drug, row) for row, (drug, _) in enumerate(texts)), drugs),
         _table(sentences @ diseases.T, _grouped((d, number[name]) for d, name in treated), drugs),
@@ -110,7 +129,7 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
         found = nearest_diseases(codes, sentences * titled[:, None], names, diseases, treated, medications, drugs,
                                  dict(zip(listed.ids.tolist(), listed.names, strict=True)))
     return CodeEvidence(tuple(codes), np.stack([standardised(table, titled, known) for table, known in tables]),
-                        sentences * titled[:, None], found)
+                        sentences * titled[:, None], aligned * titled[:, None], found)
 
 
 def _encoded(encode: Encode, texts: Sequence[str]) -> Floats:

@@ -23,8 +23,16 @@ from recsys.cohorts.cohort import Cohort
 from recsys.knowledge.evidence import CodeEvidence, read_evidence
 from recsys.knowledge.table import Knowledge, no_knowledge
 from recsys.orders.classes import LEVELS, is_combination
-from recsys.orders.interactions import DrugInteractions, Interactions, read_interactions, rolled_up
-from recsys.orders.ordered import OrderedInteractions, Shares, ordered_interactions
+from recsys.orders.interactions import (
+    DrugInteractions,
+    Interactions,
+    compared,
+    read_interactions,
+    read_matrix,
+    rolled_up,
+    supplied,
+)
+from recsys.orders.ordered import OrderedInteractions, Shares, ordered_interactions, shares
 
 
 def drugs_of(connection: Connection, medications: Sequence[str], shares: Shares | None = None,
@@ -99,6 +107,17 @@ def cohort_interactions(engine: Engine, cohort: Cohort) -> OrderedInteractions:
     members = [tuple(dict.fromkeys(key_of[base_of.get(drug, drug)] for drug in ids)) for ids in drugs]
     classes = _interactions(medications, members, known, {}).matrix
     return ordered_interactions(cohort, np.arange(cohort.visits), known, classes, medications)
+
+
+def check_matrix(engine: Engine, cohort: Cohort, path: Path) -> dict[str, int | str]:
+    """A supplied matrix of interactions beside the one rebuilt for the cohort's medications as they were ordered.
+
+    Raises DataError where it is of another vocabulary.
+    """
+    medications = cohort.vocabularies["medication"].codes
+    given = supplied(*read_matrix(path), medications, path.name)
+    made = read_knowledge(engine, medications, vectors=False, shares=shares(cohort, np.arange(cohort.visits)))
+    return compared(given, made.interactions)
 
 
 def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[str],

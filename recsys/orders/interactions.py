@@ -8,17 +8,21 @@ one drug of each, drawn as they are ordered, are a listed pair. For ingredients 
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection
 
 from kb.errors import DataError
+from kb.inputs import read_text
 from kb.query import read as query
 
 SEVERITIES = ("high", "moderate", "low", "unknown")
@@ -53,6 +57,8 @@ def grade(said: str, source: str) -> tuple[str, str]:
     if said:
         return _GRADE.get(said.strip().lower(), "unknown"), said
     return _LISTS.get(source, ("unknown", ""))
+
+_MATRIX = 64 << 20  # bytes of a matrix in a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +198,34 @@ def rolled_up(listed: np.ndarray, shares: np.ndarray, source: str) -> Interactio
     expected = shares @ listed.astype(np.float32) @ shares.T
     np.fill_diagonal(expected, 0.0)
     return Interactions(expected > 0, source, np.clip(np.maximum(expected, expected.T), 0.0, 1.0))
+
+
+def read_matrix(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A matrix bool[K, K] and its codes from a CSV file: codes in the first line and the first column, cells 0 or 1.
+
+    Raises DataError where it is no square of zeros and ones, symmetric, with an empty diagonal.
+    """
+    text = read_text(path, "--matrix", limit=_MATRIX)
+    rows = [row for row in csv.reader(io.StringIO(text.removeprefix("\ufeff"))) if row]
+    codes = tuple(cell.strip() for cell in rows[0][1:]) if rows else ()
+    hint = "a line of codes after an empty cell, then for each code a line: the code, and 0 or 1 for each"
+    square = bool(codes) and all(len(row) == len(rows[0]) for row in rows)
+    if not square or tuple(row[0].strip() for row in rows[1:]) != codes:
+        raise DataError(f"{path.name} is no square matrix with the same codes in its first line and column", hint=hint)
+    values = [[cell.strip() for cell in row[1:]] for row in rows[1:]]
+    if strange := next((i for i, row in enumerate(values, 2) if set(row) - {"0", "1", "0.0", "1.0"}), 0):
+        raise DataError(f"{path.name}, line {strange}: a cell is neither 0 nor 1", hint=hint)
+    matrix = np.array([[cell.startswith("1") for cell in row] for row in values], bool)
+    return Interactions(matrix, path.name).matrix, codes
+
+
+def compared(given: Interactions, rebuilt: Interactions) -> dict[str, int | str]:
+    """How many pairs of medications a supplied matrix has beside one that is made of interactions between drugs."""
+    mine, made = np.triu(given.matrix), np.triu(rebuilt.matrix)
+    return {"matrix": given.source, "medications": len(mine), "pairs in it": int(mine.sum()),
+            "pairs rebuilt": int(made.sum()), "in both": int((mine & made).sum()),
+            "only in it": int((mine & ~made).sum()), "only rebuilt": int((made & ~mine).sum()),
+            "version": given.version, "rebuilt version": rebuilt.version}
 
 
 def supplied(matrix: np.ndarray, codes: Sequence[str], medications: Sequence[str], source: str) -> Interactions:

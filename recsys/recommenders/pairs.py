@@ -354,6 +354,24 @@ class Pairs(Recommender):
             out[rows] = sigmoid(self._scores(visits, rows))
         return out
 
+    def parts(self, visits: Histories, row: int) -> dict[str, Floats]:
+        """float32[K] by kind of evidence: what each adds to the log-odds at one visit; with the base rate, all of them.
+
+        Zero for medications of ``unseen``, which are scored otherwise.
+        """
+        rows = np.array([row])
+        added = self.gamma[:, None] * self._centred(visits, rows)[:, 0]
+        codes, history = self.inputs(visits, rows)
+        kinds = ["how many codes"] * 4 + ["given before"] * 2
+        kinds += [f"evidence: {name}" for _ in ("diagnosis", "procedure") for name in self.used for _ in range(2)]
+        found = {kind: added[[own == kind for own in kinds]].sum(0) for kind in dict.fromkeys(kinds)}
+        found["patients with like codes"] = np.asarray(codes @ self.by_code)[0]
+        found["patients with like histories"] = np.asarray(history @ self.by_history)[0]
+        if self.unseen is not None:
+            found = {kind: np.where(np.isin(np.arange(len(self.bias)), self.unseen.columns), 0, values)
+                     for kind, values in found.items()}
+        return found
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Coefficients, and the evidence that they stand on, in half precision."""
         arrays = {"bias": self.bias, "gamma": self.gamma, "centre": self.centre, "scale": self.scale,

@@ -106,6 +106,17 @@ def test_an_image_model_loads_by_name_and_is_recorded(tmp_path, kind):
     assert made.identity["sha256"] == frozen.file_sha256(tmp_path / "model.safetensors")
 
 
+def test_a_question_by_words_needs_no_torch():
+    """Importing it takes longer than the answer."""
+    import subprocess
+    import sys
+
+    code = ("import sys, embed.runs.found, embed.search.texts, embed.features.text as t; from embed.config import"
+            " TextConfig; t.packaged_minilm(TextConfig(), None).encode_few(['lowers blood glucose'])\n"
+            "assert not {'torch', 'torch_geometric', 'transformers', 'sklearn'} & set(sys.modules), sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_without_a_network_a_missing_model_is_an_error_not_a_wait(monkeypatch):
     monkeypatch.setattr(frozen, "_hub_answers", lambda: False)
     with pytest.raises(NotFound, match="cannot be reached") as caught:

@@ -87,3 +87,19 @@ def test_ranges(pairs):
     starts, lengths = (np.array([p[k] for p in pairs], np.int64) for k in (0, 1))
     expected = [i for start, length in pairs for i in range(start, start + length)]
     assert ranges(starts, lengths).tolist() == expected
+
+
+def test_many_graphs_are_made_ready_in_parts(monkeypatch):
+    from embed.features.packed import Packed
+    from embed.training import data
+
+    _, items = featurise(["CCO", "c1ccccc1CC(=O)NC", "[Na+].[Cl-]", "C", "CC(=O)Oc1ccccc1C(=O)O"])
+    items = Packed(items.n, {**items.columns, "vector": np.arange(items.n)}, items.indptr)
+    whole = data.both_directions(items)
+    monkeypatch.setattr(data, "ITEMS", 2)
+    parts = data.both_directions(items)
+    assert set(parts.columns) == set(whole.columns) and set(parts.indptr) == set(whole.indptr)
+    for name, column in whole.columns.items():
+        np.testing.assert_array_equal(parts.columns[name], column, err_msg=name)
+    for axis, pointer in whole.indptr.items():
+        np.testing.assert_array_equal(parts.indptr[axis], pointer, err_msg=axis)

@@ -189,18 +189,42 @@ def test_a_write_makes_no_reader_wait(database, drugs, published, monkeypatch):
     store.drop(database, run_id)
 
 
+INDEX_SCANS = ("SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_indexes i"
+               " JOIN pg_indexes x ON x.indexname = i.indexrelname WHERE i.relname LIKE :name"
+               " AND x.indexdef LIKE '%hnsw%'")
+
+
+def test_at_a_size_that_needs_the_index_the_planner_takes_it(fresh_database):
+    """No setting is bent: so many vectors, an ordinary session, and the index is what answers."""
+    rows, width = store.HNSW_ABOVE + 500, 4
+    with fresh_database.begin() as connection:
+        run_id = start_run(connection, "pretrain")
+        connection.execute(text("INSERT INTO mkmed.drug (identity, name, kind, run_id) SELECT 'user:' || g, 'drug ' || g,"
+                                " 'unknown', :run FROM generate_series(1, :n) g"), {"run": run_id, "n": rows})
+        ids = np.array(connection.execute(text("SELECT id FROM mkmed.drug ORDER BY id")).scalars().all())
+    fused = unit(np.random.default_rng(0), rows, width)
+    store.write_run(fresh_database, run_id, {"fused": (ids, fused)}, np.ones((rows, 6), bool))
+    store.publish(fresh_database, run_id)
+    with fresh_database.connect() as connection:
+        question = str(fused[17].tolist())
+        found = connection.execute(text("SELECT drug_id FROM mkmed.similar_to(CAST(:q AS vector), 10)"), {"q": question})
+        found = found.scalars().all()
+        connection.execute(text("SELECT pg_stat_force_next_flush()"))
+        connection.commit()
+        assert connection.scalar(text(INDEX_SCANS), {"name": f"embedding_{run_id.hex}_fused"}) >= 1
+    assert len(set(found) & set(ids[np.argsort(-(fused @ fused[17]))][:10].tolist())) >= 9
+
+
 def test_above_the_limit_the_functions_use_the_index(database, drugs, published, monkeypatch):
     monkeypatch.setattr(store, "HNSW_ABOVE", 100)
     run_id, fused, _ = write(database, drugs, seed=2)
     store.publish(database, run_id)
-    scans = ("SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_indexes i JOIN pg_indexes x ON x.indexname = i.indexrelname"
-             " WHERE i.relname LIKE :name AND x.indexdef LIKE '%hnsw%'")
     with database.connect() as connection:
         connection.execute(text("SET enable_seqscan = off"))
         rows = connection.execute(text("SELECT drug_id FROM mkmed.similar_drugs('drug 7', 10)")).scalars().all()
         connection.execute(text("SELECT pg_stat_force_next_flush()"))
         connection.commit()
-        assert connection.scalar(text(scans), {"name": f"embedding_{run_id.hex}_fused"}) >= 1
+        assert connection.scalar(text(INDEX_SCANS), {"name": f"embedding_{run_id.hex}_fused"}) >= 1
     assert len(set(rows) & set(drugs[np.argsort(-(fused @ fused[6]))][1:11].tolist())) >= 9
     store.publish(database, published[0])
     store.drop(database, run_id)

@@ -42,6 +42,7 @@ def write_files(folder: Path) -> None:
     (folder / "cids.txt").write_text("2244\n4091\n")
     (folder / "mine.csv").write_text("NAME,SMILES\nphenformin,N=C(N)NC(=N)NCCc1ccccc1\n")
     (folder / "pairs.csv").write_text("drug_a,drug_b,severity\nmetformin,drugbank:DB00682,minor\n")
+    (folder / "recipe.toml").write_text('name = "small"\n[[source]]\nname = "corpus"\nlimit = 40\n')
     (folder / "notes.tsv").write_text("XZWYZXLIPXDOLR-UHFFFAOYSA-N\tMetformin\tGiven with meals.\n")
     (folder / "drkg.tsv").write_text("Compound::DB00331\tGNBR::T::Compound:Disease\tDisease::MESH:D003924\n"
                                      "Compound::DB00331\tHetionet::CbG::Compound:Gene\tGene::5562\n")

@@ -9,7 +9,7 @@ import pytest
 
 from kb.errors import DataError, UsageError
 from kb.settings import load_settings
-from recsys.cohorts.cohort import UNKNOWN_TIME, Attribute, Cohort
+from recsys.cohorts.cohort import KINDS, UNKNOWN_TIME, Attribute, Cohort, Ragged, Vocabulary
 from recsys.cohorts.files import load_cohort, private_cohorts_folder, save_cohort
 from recsys.cohorts.prepare import choose, prepare
 from recsys.formats import FORMATS
@@ -127,3 +127,15 @@ def test_prepare_keeps_attributes_and_works_within_little_memory(tmp_path):
     assert sorted(path.name for path in (tmp_path / "cohorts").iterdir()) == ["a", "b"]  # nothing is left of what spilled
     with pytest.raises(UsageError, match="no amount of memory"):
         prepare(form="mimic3", root=root, settings=home, memory="much")
+
+
+def test_attributes_are_listed_and_what_few_patients_have_is_not_named():
+    patients = np.repeat(np.arange(12, dtype=np.int32), 2)
+    empty = Ragged.from_lists([[]] * 24)
+    sex = Attribute(("female", "male", "other"), np.repeat(np.array([0] * 6 + [1] * 3 + [2] * 2 + [-1], np.int16), 2))
+    city = Attribute(("a", "b"), np.repeat(np.array([0] * 10 + [1] * 2, np.int16), 2))
+    made = Cohort("c", patients, np.arange(24, dtype=np.int64), dict.fromkeys(KINDS, empty),
+                  dict.fromkeys(KINDS, Vocabulary(())), attributes={"sex": sex, "city": city})
+    listed = [(row["attribute"], row["level"], row["patients"], row["visits"]) for row in made.listed_attributes()]
+    assert listed == [("city", "a", 10, 20), ("city", "(1 others)", None, None), ("sex", "female", 6, 12),
+                      ("sex", "(2 others)", 5, 10), ("sex", "(not known)", None, None)]

@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 from by_hand import DOCUMENT, write
 
-from kb.errors import DataError
+from kb.errors import DataError, UsageError
 from kb.identity.identifiers import Identifier
 from kb.ingest.records import DrugRecord, InteractionRecord
 from recsys.knowledge.gather import read_knowledge
 from recsys.orders.interactions import (
     SEVERITIES,
     DrugInteractions,
+    Interactions,
+    compared,
     grade,
     interactions_between,
     read_interactions,
+    read_matrix,
     rolled_up,
     supplied,
 )
@@ -101,6 +104,24 @@ def test_a_matrix_of_another_vocabulary_is_refused_and_one_of_the_same_is_put_in
     assert "knowledge base" in refused.value.hint
     with pytest.raises(DataError, match="3 rows for 2"):
         supplied(matrix, ["ATC:A", "ATC:A", "ATC:C"], ["ATC:A"], "mine.csv")
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    (",A,B\nA,0,1\nB,1,0\n", ""), ("\ufeff;A;B\n", "no square"), (",A,B\nA,0,1\n", "no square"), (",A,B\nB,0,1\nA,1,0\n", "no square"),
+    (",A,B\nA,0,1\nB,1\n", "no square"), (",A,B\nA,0,2\nB,2,0\n", "line 2"), (",A,B\nA,0,1\nB,0,0\n", "symmetric"),
+    (",A,B\nA,1,1\nB,1,0\n", "symmetric"), ("", "no square")])
+def test_a_matrix_in_a_file_is_a_square_of_zeros_and_ones(tmp_path, text, said):
+    path = tmp_path / "ddi.csv"
+    path.write_text(text)
+    if said:
+        with pytest.raises(DataError, match=said):
+            read_matrix(path)
+        return
+    matrix, codes = read_matrix(path)
+    given, rebuilt = Interactions(matrix, "ddi.csv"), Interactions(np.zeros((2, 2), bool), "made")
+    assert codes == ("A", "B") and compared(given, rebuilt)["only in it"] == 1 == compared(rebuilt, given)["only rebuilt"]
+    with pytest.raises(UsageError, match="a folder"):
+        read_matrix(tmp_path)
 
 
 def test_grades_are_known_words_or_unknown():

@@ -94,6 +94,16 @@ def test_an_ingredient_has_one_class(labelled, text, route, classes):
     assert len(labels.labels) <= max(len(names(labelled["3"].resolver.resolve(order(text, route=route)))), 1)
 
 
+def test_the_class_of_an_order_is_the_one_that_was_given_it_by_hand(labelled):
+    with (LISTS / "classes.tsv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert len({(row["order"], row["route"]) for row in rows}) == len(rows) >= 150 and all(row["why"] for row in rows)
+    found = [labelled["3"].label(order(row["order"], route=row["route"])).labels for row in rows]
+    assert all(len(labels) == 1 for labels in found)
+    right = sum(labels == (f"ATC:{row['classes']}",) for labels, row in zip(found, rows, strict=True))
+    assert right >= 0.97 * len(rows)
+
+
 def test_the_literature_s_protocol_has_every_class(known):
     every = MedicationMap("3", "literature", known)
     hctz = every.label(order("hydrochlorothiazide", route="PO")).labels
@@ -235,7 +245,7 @@ def test_routes_and_volumes():
 
 
 def test_codes_of_combinations_are_known_as_such():
-    for code in ("C03EA01", "C09DA01", "N02BE51", "R03AK06", "J01CR02", "A02AD01", "C07BB02", "N06AA59"):
+    for code in ("C03EA01", "C09DA01", "N02BE51", "R03AK06", "J01CR02", "A02AD01", "C07BB02", "N06AA59", "G01AE10"):
         assert is_combination(code), code
     for code in ("C03AA03", "M01AE01", "A06AD15", "R03AC02", "B01AC06", "J01CA04", "A10AB01", "N02BE01"):
         assert not is_combination(code), code

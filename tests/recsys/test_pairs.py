@@ -152,6 +152,17 @@ def test_a_medication_that_could_not_be_ordered_is_ranked_and_its_visits_teach()
     assert found[0] > 0.55 and found[train.visits - 1] > found[0] + 0.01 and found[120] > found[0] - 0.02
 
 
+def test_the_kinds_of_evidence_sum_to_the_log_odds() -> None:
+    encoded = make_encoded(patients=80)
+    train, validation, test = sides(encoded)
+    model = fitted(replace(make_knowledge(encoded), evidence=planted(encoded)), train, validation)
+    row = int(test.starts[2]) - 1
+    parts = model.parts(test, row)
+    assert {"given before", "evidence: treats", "patients with like codes"} <= set(parts)
+    assert np.allclose(expit(model.bias + sum(parts.values())), model.predict_proba(test)[row], atol=1e-5)
+    assert all(np.abs(added).max() > 0 for added in parts.values())
+
+
 def test_what_is_known_of_unseen_medications_is_stored() -> None:
     encoded = make_encoded(patients=150, rates=(5, 2, 6))
     knowledge = replace(make_knowledge(encoded, unknown=0), evidence=planted(encoded))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_cohort import make_cohort, make_encoded, sides
+from small_cohort import make_cohort, make_encoded, make_knowledge, sides
 from sqlalchemy import Engine
 
 from kb.errors import DataError, UsageError
@@ -16,6 +16,7 @@ from recsys.cohorts.cohort import KINDS, Attribute, Cohort, Vocabulary
 from recsys.cohorts.files import save_cohort
 from recsys.experiments.crossed import difference, gather, holm
 from recsys.experiments.studies import (
+    ABLATE_ARMS,
     ARMS,
     COLD_ARMS,
     Study,
@@ -23,12 +24,14 @@ from recsys.experiments.studies import (
     curve_points,
     folder_of,
     left_out,
+    of_modalities,
     run_study,
     stripped,
     table,
     taken,
     verdicts,
 )
+from recsys.knowledge.evidence import CodeEvidence, unit
 
 
 def found(values: np.ndarray, seeds: int = 4, units: int = 30, share: float = 0.5, seed: int = 0) -> list:
@@ -133,6 +136,28 @@ def test_two_cohorts_beside_one_another_keep_their_codes() -> None:
     for kind in KINDS:
         assert all(words(joined, kind, v) == words(first, kind, v) for v in range(first.visits))
         assert all(words(joined, kind, first.visits + v) == words(second, kind, v) for v in range(second.visits))
+
+
+def test_a_subset_of_modalities_takes_its_evidence_with_it() -> None:
+    encoded = make_encoded()
+    rng = np.random.default_rng(0)
+    knowledge = make_knowledge(encoded)
+    codes, size = 5, len(knowledge.medications)
+    aligned = unit(rng.standard_normal((codes, knowledge.vectors.shape[1])))
+    tables = rng.standard_normal((3, codes, size)).astype(np.float32)
+    knowledge = replace(knowledge, evidence=CodeEvidence(tuple("abcde"), tables, aligned, aligned))
+    pictures = of_modalities(knowledge, ["image"])
+    assert pictures.evidence is not None and not pictures.evidence.tables[1:].any()
+    assert np.allclose(pictures.vectors[knowledge.known], knowledge.modality_vectors[0][knowledge.known])  # type: ignore[index]
+    expected = aligned @ pictures.vectors[knowledge.known].T
+    found = pictures.evidence.tables[0][:, knowledge.known]
+    row = np.corrcoef(found[0], (expected - expected.mean(0))[0])[0, 1]
+    assert row == pytest.approx(1, abs=1e-4)
+    graph = of_modalities(knowledge, ["graph", "text"]).evidence
+    assert graph is not None and np.array_equal(graph.tables[1:], tables[1:])
+    every = of_modalities(knowledge, list(knowledge.modalities))
+    assert np.allclose(every.vectors, knowledge.vectors, atol=1e-5)
+    assert {arm.name for arm in ABLATE_ARMS} >= {"null", "all", "shuffled", "random", "oracle", "without graph"}
 
 
 def test_curve_points_double_up_to_all() -> None:
