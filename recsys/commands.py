@@ -118,8 +118,7 @@ def attributes(
                 columns=("attribute", "level", "patients", "visits"))
 
 
-@app.command(epilog="Example: mkmed recsys interactions --cohort mimic3   ·   "
-                    "mkmed recsys interactions --cohort mimic3 --matrix ddi.csv")
+@app.command(epilog="Example: mkmed recsys interactions --cohort mimic3")
 def interactions(
     cohort: Annotated[str, typer.Option(help="A prepared cohort.", autocompletion=completion.cohorts)],
     matrix: Annotated[Path | None, typer.Option(help="CSV of a matrix of medications (codes, then 0 or 1) to check "
