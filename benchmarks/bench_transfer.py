@@ -87,7 +87,8 @@ def one_split(seed: int, shared: dict[str, Any]) -> dict[tuple[str, str], float]
     from embed.training.split import sides
     from embed.transfer.kernel import bit_tanimoto, count_tanimoto
 
-    config = replace(shared["config"], seed=seed)
+    config = shared["config"]
+    config = replace(config, seed=seed, train=replace(config.train, split=seed))
     prepared = prepare(shared["engine"], config, shared["cache"], torch.device("cpu"))
     corpus, rows, mols = prepared.corpus, shared["rows"], shared["molecules"]
     whole = sides(prepared.split, len(corpus))
