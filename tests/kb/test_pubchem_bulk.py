@@ -79,11 +79,13 @@ def folder(tmp_path: Path) -> Tables:
     return make
 
 
-def test_characters_that_postgres_refuses_are_taken_out(fresh_database: Engine, folder: Tables) -> None:
-    formula = re.sub(rb"(_FORMULA>.*\n)", rb"\1\0", PARTS[0])
+def test_characters_that_postgres_refuses_are_taken_out_of_titles_and_spoil_a_record(fresh_database: Engine,
+                                                                                       folder: Tables) -> None:
+    spoiled = re.sub(rb"(_FORMULA>.*\n)", rb"\1\0", PARTS[1])
     path = folder(title=f"{CID.decode()}\tname\0 with\ud7ffNUL\n")
-    (path / "Compound_1.sdf").write_bytes(formula + b"$$$$\n")
-    assert run(fresh_database, path).counts["drugs"] == 1
+    (path / "Compound_1.sdf").write_bytes(PARTS[0] + b"$$$$\n" + spoiled + b"$$$$\n")
+    counts = run(fresh_database, path).counts
+    assert (counts["drugs"], counts["rejected"]) == (1, 1)
     assert fetch(fresh_database, "SELECT name, formula FROM mkmed.drug") == [("name with\ud7ffNUL", "C3H5NO3")]
 
 
