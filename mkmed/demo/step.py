@@ -36,9 +36,9 @@ BIOLOGICS = ("insulin human", "insulin lispro", "insulin glargine", "insulin asp
              "insulin glulisine", "filgrastim", "pegfilgrastim", "adalimumab", "infliximab", "trastuzumab")
 DESCRIBED = 4333
 """Drugs of which the corpus has more than names, identifiers and a structure; they come first in it."""
-FULL = Scale("full", DESCRIBED, (), 1500, ("train.epochs=15", "transfer.encoder=none"), ("mimic3", "mimic4", "eicu"),
+FULL = Scale("full", DESCRIBED, (), None, ("train.epochs=15", "transfer.encoder=none"), ("mimic3", "mimic4", "eicu"),
              ("popularity", "repeat_last", "logistic", "logistic_history", "mkmed"), 25,
-             ablation=("train.epochs=3",))
+             ablation=("train.epochs=2",))
 QUICK = Scale("quick", 1200, BIOLOGICS, 300,
               ("train.epochs=6", "text.window=64", "modalities=image,text,structure,graph",
                "graph.features=neighbourhood"),
