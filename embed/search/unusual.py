@@ -4,7 +4,6 @@ For a molecule: the largest Tanimoto similarity (Morgan, radius 2) to a training
 bits of an average drug added to the union, since a few atoms say little however much they match. For a text: the
 largest cosine of the frozen sentence encoder to a training drug's texts. The share of training drugs that are nearer to
 the others than the question is says how unusual it is: 50 is ordinary, from ``FAR`` on the question is called far.
-``benchmarks/bench_unusual.py`` tells what that is worth.
 """
 
 from __future__ import annotations
