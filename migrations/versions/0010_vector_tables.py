@@ -6,9 +6,9 @@ Revises: 0009
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 from alembic import op
+
+from migrations.scripts import read, run
 
 revision = "0010"
 down_revision: str | None = "0009"
@@ -18,8 +18,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the procedures; the tables of stored runs stay as they are."""
-    script = (files("migrations") / "sql" / "0010_vector_tables.sql").read_text()
-    op.get_bind().exec_driver_sql(script, execution_options={"no_parameters": True})
+    run(read("0010_vector_tables.sql"))
 
 
 def downgrade() -> None:

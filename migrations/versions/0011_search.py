@@ -6,11 +6,11 @@ Revises: 0010
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import BIT
+
+from migrations.scripts import read, run
 
 revision = "0011"
 down_revision: str | None = "0010"
@@ -39,8 +39,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_drug_name_words", "drug_name", [sa.text("to_tsvector('simple'::regconfig, name)")], schema="mkmed",
                     postgresql_using="gin")
-    script = (files("migrations") / "sql" / "0011_search.sql").read_text()
-    op.get_bind().exec_driver_sql(script, execution_options={"no_parameters": True})
+    run(read("0011_search.sql"))
 
 
 def downgrade() -> None:

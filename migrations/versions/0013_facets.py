@@ -6,9 +6,9 @@ Revises: 0012
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 from alembic import op
+
+from migrations.scripts import function, read, run
 
 revision = "0013"
 down_revision: str | None = "0012"
@@ -22,22 +22,17 @@ FUNCTIONS = (
 )
 
 
-def _run_script(name: str) -> None:
-    script = (files("migrations") / "sql" / name).read_text()
-    op.get_bind().exec_driver_sql(script, execution_options={"no_parameters": True})
-
-
 def upgrade() -> None:
     """Add views and functions; stored runs stay as they are."""
-    _run_script("0013_facets.sql")
+    run(read("0013_facets.sql"))
 
 
 def downgrade() -> None:
     """Take them away, with the predicted vectors, which the older search cannot read."""
-    for function in FUNCTIONS:
-        op.execute(f"DROP FUNCTION mkmed.{function}")
+    for signature in FUNCTIONS:
+        op.execute(f"DROP FUNCTION mkmed.{signature}")
     op.execute("DROP VIEW mkmed.drug_targets, mkmed.drug_uses")
     op.execute("DROP FUNCTION mkmed.action_of(text), mkmed.says_use(text)")
     op.execute("DELETE FROM mkmed.embedding WHERE modality = 'predicted'")
     op.execute("UPDATE mkmed.embedding_run SET modalities = array_remove(modalities, 'predicted')")
-    _run_script("0013_down.sql")
+    run(function("0012_faster_names.sql", "CREATE OR REPLACE FUNCTION mkmed.nearest("))

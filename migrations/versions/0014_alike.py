@@ -6,9 +6,7 @@ Revises: 0013
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-from alembic import op
+from migrations.scripts import function, read, run
 
 revision = "0014"
 down_revision: str | None = "0013"
@@ -16,16 +14,11 @@ branch_labels = None
 depends_on = None
 
 
-def _run_script(name: str) -> None:
-    script = (files("migrations") / "sql" / name).read_text()
-    op.get_bind().exec_driver_sql(script, execution_options={"no_parameters": True})
-
-
 def upgrade() -> None:
     """Replace the function."""
-    _run_script("0014_alike.sql")
+    run(read("0014_alike.sql"))
 
 
 def downgrade() -> None:
     """Put the function of revision 0013 back."""
-    _run_script("0014_down.sql")
+    run(function("0013_facets.sql", "CREATE FUNCTION mkmed.similar_drugs("))

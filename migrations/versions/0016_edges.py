@@ -6,9 +6,9 @@ Revises: 0015
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 from alembic import op
+
+from migrations.scripts import read, run
 
 revision = "0016"
 down_revision: str | None = "0015"
@@ -26,8 +26,7 @@ COMMENT = "The relations of the knowledge graph, once for every provider and lic
 
 def upgrade() -> None:
     """Add table, column and view; words come with the next graph that is loaded."""
-    script = (files("migrations") / "sql" / "0016_edges.sql").read_text()
-    op.get_bind().exec_driver_sql(script, execution_options={"no_parameters": True})
+    run(read("0016_edges.sql"))
 
 
 def downgrade() -> None:

@@ -6,10 +6,10 @@ Revises: 0016
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 from alembic import op
 from sqlalchemy import text
+
+from migrations.scripts import between, read, run
 
 revision = "0017"
 down_revision: str | None = "0016"
@@ -17,30 +17,19 @@ branch_labels = None
 depends_on = None
 
 
-def _part(name: str, start: str, end: str) -> str:
-    """The part of a script from ``start`` to before ``end``."""
-    script = (files("migrations") / "sql" / name).read_text()
-    begins = script.index(start)
-    return script[begins : script.index(end, begins)]
-
-
-def _run(script: str) -> None:
-    op.get_bind().exec_driver_sql(script, execution_options={"no_parameters": True})
-
-
 def upgrade() -> None:
     """Keep statements' history; correct licences by the answers that are kept, or close what cannot be read."""
     from kb.sources.pubchem.again import read_licences_again
 
-    _run((files("migrations") / "sql" / "0017_statements.sql").read_text())
+    run(read("0017_statements.sql"))
     read_licences_again(op.get_bind())
 
 
 def downgrade() -> None:
     """Take the history of statements away; the licences stay as they were corrected."""
     op.execute(text("DELETE FROM mkmed.retired WHERE kind = 'kg_provenance'"))
-    _run(_part("0015_indications.sql", "CREATE OR REPLACE VIEW mkmed.history", ";\n") + ";")
+    run(between("0015_indications.sql", "CREATE OR REPLACE VIEW mkmed.history", ";\n") + ";")
     op.execute(text("DROP TRIGGER retire_deleted ON mkmed.kg_provenance"))
     op.execute(text("DROP TRIGGER retire_changed ON mkmed.kg_provenance"))
-    _run(_part("0007_retrievals.sql", "CREATE OR REPLACE FUNCTION mkmed.retire()", "-- Secrets and local paths"))
+    run(between("0007_retrievals.sql", "CREATE OR REPLACE FUNCTION mkmed.retire()", "-- Secrets and local paths"))
     op.execute(text("ALTER TABLE mkmed.kg_provenance DROP COLUMN triples, DROP COLUMN since"))
