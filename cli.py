@@ -145,7 +145,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: Exception) -> int:
-    from kb.db.redact import redact
+    from kb.normalise import redact
 
     message, hint, code = _explain(error)
     if _Wanted.debug:

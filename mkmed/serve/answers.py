@@ -15,7 +15,8 @@ from sqlalchemy import Engine, text
 from kb.chemistry import canonical, read_smiles
 from kb.errors import NotFound
 from kb.pictures import molecule_svg
-from kb.query import find, read, show, tables
+from kb.query import find, read, tables
+from kb.query import read as show
 from kb.settings import Settings
 
 if TYPE_CHECKING:
