@@ -2,12 +2,13 @@
 
 Each line has the time (UTC), level, logger, process, command and the run that is under way. Nothing of a patient is in
 it: of commands that read patients only what names no code is written, and of an error that nobody expected its type and
-place, without its message. Secrets are masked. The file is its owner's alone, is appended to, and is opened again when it
-was moved away (logrotate); how long it grows is the user's business.
+place, without its message. Secrets are masked. The file is its owner's alone, is appended to, and is opened again when
+it was moved away (logrotate); how long it grows is the user's business.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from kb import output
 from kb.db.redact import redact
@@ -58,7 +59,7 @@ class _OwnFile(WatchedFileHandler):
 
     told = False
 
-    def _open(self) -> TextIO:
+    def _open(self) -> io.TextIOWrapper:
         descriptor = open_own(Path(self.baseFilename), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.fchmod(descriptor, 0o600)
         return os.fdopen(descriptor, "a", encoding="utf-8")
@@ -120,7 +121,7 @@ def _word(value: Any) -> str:
 
 
 def open_log(path: Path, form: LogFormat, group: str, command: str, version: str) -> None:
-    """Begin the log of ``command``, one of ``group``; raises ConfigError for a link or a device, OSError as open does."""
+    """Begin the log of ``command``, of a group; raises ConfigError for a link or a device, OSError as open does."""
     close()
     handler = _OwnFile(path, encoding="utf-8", delay=False)
     handler.setFormatter(_Json() if form is LogFormat.json else _Text())

@@ -55,7 +55,7 @@ def set_quiet(quiet: bool) -> None:
 
 
 def listen(heard: Callable[[str], None] | None, pulse: Callable[[], Beat] | None) -> None:
-    """Have ``heard`` called with every line of talk, and what ``pulse`` returns with the progress of a task (the log)."""
+    """Have ``heard`` called with every line of talk, and what ``pulse`` returns with a task's progress (the log)."""
     _Talk.heard, _Talk.pulse = heard, pulse
 
 

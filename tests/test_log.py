@@ -157,7 +157,7 @@ def test_an_existing_file_becomes_its_owner_s_alone_and_no_link_is_followed(tmp_
 
 def test_what_cannot_be_logged_is_told_once_and_holds_nothing_up(opened, monkeypatch, capsys):
     handler = log._Open.handler
-    monkeypatch.setattr(handler, "_open", lambda: Path("/dev/full").open("a", encoding="utf-8"))
+    monkeypatch.setattr(handler, "_open", lambda: os.fdopen(os.open("/dev/full", os.O_WRONLY), "w"))
     opened.unlink()
     output.say("one")
     output.say("two")

@@ -170,7 +170,7 @@ class Answers:
             return service.recommend_many(patients, min_coverage=min_coverage)
 
     def warm(self) -> str | None:
-        """The run that answers: the recommender's, loaded so that the first patient need not wait, or the embedding's."""
+        """The run that answers: the recommender's, loaded so that nobody waits for it, or else the embedding's."""
         try:
             return str(self.recommender.trained.meta["run"])
         except NotFound:
