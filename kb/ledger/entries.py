@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import uuid
@@ -16,6 +17,7 @@ import psutil
 from sqlalchemy import ColumnElement, Connection, Select, Table, case, func, literal_column, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from kb import log
 from kb.db.bulk import insert_many
 from kb.errors import NotFound
 from kb.identity.claims import leading_records
@@ -23,6 +25,9 @@ from kb.modalities import State
 from kb.normalise import clean, public_values, redact
 from kb.output import plain
 from kb.schema.ledger import cell, lookup, run
+
+LOGGER = logging.getLogger(__name__)
+
 
 # Who is working on what: a row of the ledger is leased to a run for a while, without a lock or an open transaction.
 #
@@ -109,6 +114,8 @@ def start_run(
         )
         .on_conflict_do_nothing()
     )
+    log.in_run(run_id)
+    LOGGER.info("run begun", extra={"fields": {"stage": stage, "name": name}})
     return run_id
 
 
@@ -126,6 +133,8 @@ def finish_run(
         values["counts"] = json.loads(json.dumps(counts, default=plain))
     if connection.execute(update(run).where(run.c.id == run_id).values(**values)).rowcount != 1:
         raise NotFound(f"run {run_id} is not in the database", hint="mkmed kb jobs lists the runs")
+    log.in_run(run_id)
+    LOGGER.info("run ended", extra={"fields": {"status": status, "error": error, "counts": counts}})
 
 
 def list_runs(connection: Connection, stage: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
@@ -153,7 +162,11 @@ def _alive(pid: int) -> bool:
 def reopen_run(connection: Connection, run_id: uuid.UUID) -> bool:
     """Whether the run was there; it is then ``running`` again, under this process."""
     values = {"status": "running", "finished_at": None, "error": None, "pid": os.getpid(), "host": platform.node()}
-    return connection.execute(update(run).where(run.c.id == run_id).values(**values)).rowcount == 1
+    found = connection.execute(update(run).where(run.c.id == run_id).values(**values)).rowcount == 1
+    if found:
+        log.in_run(run_id)
+        LOGGER.info("run goes on")
+    return found
 
 
 # The ledger: which modality of which drug each source has, written in the transaction of the data it describes.
