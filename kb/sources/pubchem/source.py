@@ -358,7 +358,8 @@ class Lookup:
             self._asked.update(note.key for note in notes)
             self.job.counts["failed_lookups"] += sum(note.state is State.failed for note in notes)
 
-        return Part(batch, also=write, then=then, size=len(notes), note=notes[0].key[:40] if notes else "")
+        note = str(Modality.property) if batch.drugs else "look-ups"
+        return Part(batch, also=write, then=then, size=len(notes), note=note)
 
     def _resolve_one(self, key: str) -> Part | None:
         question = KeyQuestion.parse_key(key)
