@@ -26,10 +26,10 @@ from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from kb.identity.identifiers import NAMESPACES, normalise_ndc
 from kb.names.lexicon import Lexicon, Meaning, make_lexicon, read_lexicon
 from kb.names.matching import DILUENTS, Reading, understand
 from kb.names.words import canonical_name, without_salt
+from kb.normalise import NAMESPACES, normalise_ndc
 from recsys.orders.classes import added_codes, is_combination
 from recsys.orders.order import Order
 from recsys.orders.own_map import Meant, OwnMap, SealedMap
