@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from embed.runs import store
 from kb.errors import DatabaseError, NotFound, UsageError
 from kb.modalities import MODALITIES
-from kb.query.read import find_drug
+from kb.query.drug import find_drug
 
 
 def neighbours(
