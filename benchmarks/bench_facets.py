@@ -13,6 +13,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,19 +146,43 @@ def own_labels(engine: Any) -> list[dict[str, Any]]:
     return rows
 
 
+def judged() -> list[dict[str, str]]:
+    """What is known to be wrong with neighbours: rows of drug, facet (* for any), neighbour and what."""
+    text = Path(__file__).with_name("known_neighbours.tsv").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return list(csv.DictReader(lines, delimiter="\t"))
+
+
 def known_neighbours(engine: Any) -> list[dict[str, Any]]:
-    """The nearest four of well-known drugs by the fused vectors, by mechanism and by use."""
+    """The nearest four of well-known drugs by each facet, and what is wrong with those that somebody judged.
+
+    Each neighbour says whether it shares an ATC class at level 3 with the drug; None where one of them has no code.
+    """
+    from sqlalchemy import text
+
     from embed.search import neighbours
     from kb.errors import MkmedError
+    from kb.query.read import find_drug
 
+    with engine.connect() as connection:
+        codes = grouped(connection.execute(text("SELECT drug_id, code FROM mkmed.atc WHERE length(code) >= 4")).all(),
+                        lambda row: row.code[:4])
     rows = []
     for drug in KNOWN:
         row: dict[str, Any] = {"drug": drug}
+        with engine.connect() as connection:
+            own = codes.get(find_drug(connection, drug), set())
         for name, options in FACETS:
             try:
-                row[name] = ", ".join(one["name"] for one in neighbours(engine, drug, 4, **options))
+                row[name] = [{"name": one["name"], "same class": bool(own & codes[one["drug_id"]])
+                              if own and codes.get(one["drug_id"]) else None}
+                             for one in neighbours(engine, drug, 4, **options)]
             except MkmedError as error:
-                row[name] = f"({error.message})"
+                row[name] = error.message
+        found = {(name, one["name"]) for name, _ in FACETS if not isinstance(row[name], str) for one in row[name]}
+        row["wrong"] = [{"facet": name, "neighbour": one["neighbour"], "what": one["what"]}
+                        for name, _ in FACETS for one in judged()
+                        if one["drug"] == drug and one["facet"] in ("*", name) and (name, one["neighbour"]) in found]
         rows.append(row)
     return rows
 
