@@ -131,18 +131,19 @@ def own_labels(engine: Any) -> list[dict[str, Any]]:
     fused = vectors("fused")
     with engine.connect() as connection:
         kinds = connection.scalar(text("SELECT modalities FROM mkmed.published_run"))
-    parts: list[tuple[str, str, Mapping[int, Any], Mapping[int, set[Any]]]] = [
-        ("mechanism", "pharmacologic class (FDA, by Hetionet)", mechanism, classes),
-        ("mechanism", "ATC level 4", mechanism, codes),
-        ("use", f"indications of {providers[1]}, made from those of {providers[0]}", by_use, truth)]
-    parts += [("structure", "ATC level 4", vectors(kind), codes) for kind in ("predicted", "molecule") if kind in kinds]
+    parts: list[tuple[str, str, str, Mapping[int, Any], Mapping[int, set[Any]]]] = [
+        ("mechanism", "effects on targets", "pharmacologic class (FDA, by Hetionet)", mechanism, classes),
+        ("mechanism", "effects on targets", "ATC level 4", mechanism, codes),
+        ("use", f"indications of {providers[0]}", f"indications of {providers[1]}", by_use, truth)]
+    parts += [("structure", f"{kind} vectors", "ATC level 4", vectors(kind), codes)
+              for kind in ("predicted", "molecule") if kind in kinds]
     rows = []
-    for facet, label, own, labels in parts:
+    for facet, kind, label, own, labels in parts:
         shared = {drug: own[drug] for drug in own if drug in fused}
         asked, share = nearest_shares(shared, labels, fused)
         _, rival = nearest_shares({drug: fused[drug] for drug in shared}, labels)
-        rows.append({"facet": facet, "label": f"the nearest drug shares: {label}", "asked": asked, "share": share,
-                     "fused vectors": rival})
+        rows.append({"facet": facet, "vectors": kind, "label": f"the nearest drug shares: {label}", "asked": asked,
+                     "share": share, "fused vectors": rival})
     return rows
 
 

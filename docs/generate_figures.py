@@ -153,6 +153,18 @@ def neighbours() -> str:
     return markdown(["drug", "fused", "by mechanism", "by use", "what is wrong"], lines)
 
 
+def facets() -> str:
+    """How often opposed drugs are apart, and the nearest drug shares a label, by a facet and by the fused vectors."""
+    rows = result("facets")["rows"]
+    lines = [[f"{one['facet']} (from {one['vectors']})", one["label"], f"{one['asked']:,}", share(one["share"]),
+              share(one["fused vectors"])] for one in rows if "fused vectors" in one]
+    apart = {one["facet"]: one for one in rows if "fused vectors" not in one}
+    first, fused = apart["mechanism"], apart["fused"]
+    pairs = f"{first['asked']} ({fused['asked']} by the fused vectors)"
+    return markdown(["facet", "measured", "drugs or pairs", "facet", "fused vectors"],
+                    [["mechanism", first["label"], pairs, share(first["share"]), share(fused["share"])], *lines])
+
+
 BLOCKS = {
     "figures": table,
     "embedding": lambda: classes(HELD),
@@ -160,6 +172,7 @@ BLOCKS = {
     "quality A": lambda: quality("A"),
     "quality B": lambda: quality("B"),
     "vectors": vectors,
+    "facets": facets,
     "neighbours": neighbours,
 }
 PAGES = ("README.md", "docs/results.md")

@@ -20,7 +20,7 @@ from embed.evaluation.labels import EvaluationLabels
 from embed.source import Corpus
 from embed.training.foretell import chosen_encoder
 from kb.files import replace_file
-from kb.ingest.runs import program_version
+from kb.ledger.entries import program_version
 from kb.output import plain, say
 
 FORM = 1
@@ -40,8 +40,8 @@ def corpus_digest(corpus: Corpus, labels: EvaluationLabels) -> str:
                   labels.core):
         found.update(np.ascontiguousarray(array).tobytes())
     if corpus.triples is not None:
-        for array in (corpus.triples.head, corpus.triples.relation, corpus.triples.tail):
-            found.update(np.ascontiguousarray(array).tobytes())
+        for edges in (corpus.triples.head, corpus.triples.relation, corpus.triples.tail):
+            found.update(np.ascontiguousarray(edges).tobytes())
         found.update(json.dumps([list(corpus.triples.entities), list(corpus.triples.relations)]).encode())
     return found.hexdigest()
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from kb.errors import Ambiguous, NotFound
-from kb.identity.identifiers import NAMESPACES, Identifier, near_namespace
 from kb.names.tables import generic_of
 from kb.names.words import canonical_name
-from kb.normalise import tidy
+from kb.normalise import NAMESPACES, Identifier, near_namespace, tidy
 
 
 @dataclass(frozen=True, slots=True)

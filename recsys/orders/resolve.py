@@ -27,10 +27,10 @@ from importlib.resources import files
 
 from sqlalchemy import Connection
 
-from kb.identity.identifiers import NAMESPACES, normalise_ndc
 from kb.names.lexicon import Lexicon, Meaning, make_lexicon, read_lexicon
 from kb.names.matching import DILUENTS, Reading, understand
 from kb.names.words import canonical_name, without_salt
+from kb.normalise import NAMESPACES, normalise_ndc
 from kb.query import read as query
 from recsys.orders.classes import added_codes, is_combination
 from recsys.orders.order import Order

@@ -103,7 +103,7 @@ def _drkg_seeds() -> list[bytes]:
 
 
 def _pubchem(folder: Path) -> Reader:
-    from kb.sources.pubchem.answers import Expected, Kind, Verdict, classify
+    from kb.sources.pubchem.ask import Expected, Kind, Verdict, classify
     from kb.sources.pubchem.parse import Structure
 
     both = frozenset({2244, 4091})
