@@ -172,7 +172,7 @@ def ablate(
         usual = max(1, len(split_corpus(corpus, seeded, cache).train) // train.batch_size)
         equal = dataclasses.replace(train, epoch_steps=train.epoch_steps or usual, patience=train.epochs)
         for column in columns:
-            whole = Prepared(engine, column_config(seeded, column), cache)
+            whole = LazyTraining(engine, column_config(seeded, column), cache)
             for arm, chosen in arms(known, subsets):
                 own = dataclasses.replace(seeded, modalities=chosen, arm=arm, train=equal)
                 if "text" in chosen:  # without texts there is nothing to mask: the training is the plain one
@@ -185,7 +185,7 @@ def ablate(
     return report
 
 
-class Prepared:
+class LazyTraining:
     """The inputs of all modalities, made when the first training asks for them."""
 
     def __init__(self, engine: Engine, config: PretrainConfig, cache: FeatureCache) -> None:
@@ -197,7 +197,7 @@ class Prepared:
         return prepare(self.engine, self.config, self.cache, torch.device("cpu"))
 
 
-def _measured_arm(whole: Prepared, config: PretrainConfig, labels: EvaluationLabels) -> dict[str, float]:
+def _measured_arm(whole: LazyTraining, config: PretrainConfig, labels: EvaluationLabels) -> dict[str, float]:
     return train_arm(restrict(whole.training, config), config, labels, whole.cache)
 
 
