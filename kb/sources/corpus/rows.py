@@ -19,6 +19,7 @@ from kb.ingest.records import (
     RecordBatch,
     TextRecord,
 )
+from kb.languages import ENGLISH
 from kb.licences import BY, BY_SA, CC0, LICENCES, NCBI, US_GOVERNMENT
 from kb.modalities import Modality, State
 from kb.properties import PROPERTIES
@@ -106,6 +107,7 @@ def text_records(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
                 licence=row["licence"],
                 heading=row["heading"],
                 is_note=row["is_note"] == "1",
+                language=ENGLISH,
             )
             for row in bundle.rows("texts.tsv.gz")
             if row["key"] in ids
