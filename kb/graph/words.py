@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
-from kb.ingest.records import Document
+from kb.sources.contract import Document
 
 if TYPE_CHECKING:
     from kb.graph.tables import DescribedRelation

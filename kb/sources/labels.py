@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from kb.errors import SourceError
-from kb.identity.identifiers import Identifier, normalise_ndc
-from kb.ingest.records import Document, Name, ProductIngredient, ProductRecord, TextRecord
 from kb.modalities import Modality
+from kb.normalise import Identifier, normalise_ndc
+from kb.sources.contract import Document, Name, ProductIngredient, ProductRecord, TextRecord
 from kb.sources.stream import Entry, Left, Sold, StreamSource, make_drug
 
 LONGEST = 20_000

@@ -27,7 +27,7 @@ from sqlalchemy import Connection, delete, select
 
 from kb import output
 from kb.chemistry import standardise
-from kb.db.many import any_of
+from kb.db.bulk import any_of
 from kb.errors import DataError, SourceError
 from kb.graph.encode import CodedTriples, encode_codes
 from kb.graph.link import relink
@@ -35,23 +35,24 @@ from kb.graph.load import is_loaded, load_triples
 from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote, Triple
 from kb.http.download import download
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import (
+from kb.ingest.retract import retract_records
+from kb.inputs import Capped, open_regular, sha256_of
+from kb.normalise import Identifier, tidy
+from kb.schema.identity import drug_record
+from kb.schema.products import product, product_part
+from kb.sources.contract import (
     AtcRecord,
     Document,
     DrugRecord,
     IndicationRecord,
     Name,
+    Part,
+    Plan,
     ProductRecord,
     RecordBatch,
+    Source,
     TextRecord,
 )
-from kb.ingest.retract import retract_records
-from kb.inputs import Capped, open_regular, sha256_of
-from kb.normalise import tidy
-from kb.schema.identity import drug_record
-from kb.schema.products import product, product_part
-from kb.sources.contract import Part, Plan, Source
 from kb.sources.tables.read import Problem, write_problems
 
 if TYPE_CHECKING:
