@@ -37,15 +37,26 @@ class Format(StrEnum):
     csv = "csv"
 
 
+Beat = Callable[[str, float, float | None, str], None]
+"""What is told of a task's progress: its name, how much is done, of how much, and a note."""
+
+
 class _Talk:
-    """How much is said on stderr; set once by the command line."""
+    """How much is said on stderr, and who listens; set once by the command line."""
 
     quiet = False
+    heard: Callable[[str], None] | None = None
+    pulse: Callable[[], Beat] | None = None
 
 
 def set_quiet(quiet: bool) -> None:
     """Silence everything on stderr but errors."""
     _Talk.quiet = quiet
+
+
+def listen(heard: Callable[[str], None] | None, pulse: Callable[[], Beat] | None) -> None:
+    """Have ``heard`` called with every line of talk, and what ``pulse`` returns with a task's progress (the log)."""
+    _Talk.heard, _Talk.pulse = heard, pulse
 
 
 _UNSEEN = re.compile(
@@ -89,6 +100,8 @@ def _console(stderr: bool) -> Console:
 
 def say(message: str) -> None:
     """Write one line of talk to stderr, unless ``-q``."""
+    if _Talk.heard is not None:
+        _Talk.heard(message)
     if not _Talk.quiet:
         print(for_people(message), file=sys.stderr, flush=True)  # noqa: T201
 
@@ -240,6 +253,17 @@ def progress() -> Iterator[Progress]:
             speed = task.finished_speed or task.speed
             return Text(f"{speed:,.1f}/s" if speed else "–/s")
 
+    beat = _Talk.pulse() if _Talk.pulse else None
+
+    class Told(Progress):
+        """A display whose tasks are told to the log, too."""
+
+        def update(self, task_id: Any, **fields: Any) -> None:
+            super().update(task_id, **fields)
+            if beat is not None:
+                task = self._tasks[task_id]
+                beat(task.description, task.completed, task.total, str(task.fields["note"]))
+
     shown = sys.stderr.isatty() and not _Talk.quiet
     columns = (
         Words(lambda task: task.description),
@@ -250,5 +274,5 @@ def progress() -> Iterator[Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_console(stderr=True), disable=not shown) as bar:
+    with Told(*columns, console=_console(stderr=True), disable=not shown) as bar:
         yield bar

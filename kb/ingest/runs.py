@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import uuid
@@ -13,10 +14,13 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from kb import log
 from kb.db.redact import public_values, redact
 from kb.errors import NotFound
 from kb.output import plain
 from kb.schema.ledger import run
+
+LOGGER = logging.getLogger(__name__)
 
 
 def program_version() -> str:
@@ -53,6 +57,8 @@ def start_run(
         )
         .on_conflict_do_nothing()
     )
+    log.in_run(run_id)
+    LOGGER.info("run begun", extra={"fields": {"stage": stage, "name": name}})
     return run_id
 
 
@@ -70,6 +76,8 @@ def finish_run(
         values["counts"] = json.loads(json.dumps(plain(counts)))
     if connection.execute(update(run).where(run.c.id == run_id).values(**values)).rowcount != 1:
         raise NotFound(f"run {run_id} is not in the database", hint="mkmed kb jobs lists the runs")
+    log.in_run(run_id)
+    LOGGER.info("run ended", extra={"fields": {"status": status, "error": error, "counts": counts}})
 
 
 def list_runs(connection: Connection, stage: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
@@ -97,4 +105,8 @@ def _alive(pid: int) -> bool:
 def reopen_run(connection: Connection, run_id: uuid.UUID) -> bool:
     """Whether the run was there; it is then ``running`` again, under this process."""
     values = {"status": "running", "finished_at": None, "error": None, "pid": os.getpid(), "host": platform.node()}
-    return connection.execute(update(run).where(run.c.id == run_id).values(**values)).rowcount == 1
+    found = connection.execute(update(run).where(run.c.id == run_id).values(**values)).rowcount == 1
+    if found:
+        log.in_run(run_id)
+        LOGGER.info("run goes on")
+    return found

@@ -169,12 +169,13 @@ class Answers:
         with self._loading:
             return service.recommend_many(patients, min_coverage=min_coverage)
 
-    def warm(self) -> None:
-        """Load the recommender where there is one, so that the first patient need not wait for it."""
+    def warm(self) -> str | None:
+        """The run that answers: the recommender's, loaded so that nobody waits for it, or else the embedding's."""
         try:
-            _ = self.recommender
+            return str(self.recommender.trained.meta["run"])
         except NotFound:
-            return
+            run: str | None = self.health()["embedding_run"]
+            return run
 
     @cached_property
     def recommender(self) -> RecommenderService:
