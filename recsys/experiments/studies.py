@@ -40,7 +40,7 @@ from recsys.experiments.evaluate import choose
 from recsys.experiments.metrics import visit_metrics
 from recsys.experiments.runs import Data, encoded_for, knowledge_for
 from recsys.knowledge.evidence import KINDS as EVIDENCE
-from recsys.knowledge.evidence import STATED, standardised
+from recsys.knowledge.evidence import STATED, CodeEvidence, standardised
 from recsys.knowledge.table import Knowledge, mean_vector
 from recsys.registry import recommender_of
 
@@ -238,7 +238,7 @@ def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded, hidden: Seque
     if job.arm.knowledge == "oracle":
         if knowledge.evidence is None:
             raise DataError("an oracle needs the evidence that it replaces", hint="leave titles=on")
-        tables = seen_after(encoded) if truth is None else truth.tables(knowledge.evidence.codes, knowledge.medications)
+        tables = seen_after(encoded) if truth is None else truth.beside(knowledge.evidence, knowledge.medications)
         return replace(knowledge, evidence=replace(knowledge.evidence, tables=tables))
     if job.arm.knowledge == "no-treat-edges":  # its vectors are of a run whose graph lacked those edges
         if knowledge.evidence is None:
@@ -297,16 +297,16 @@ class Truth:
     table: NDArray[np.float32]
     """float32[C, K]."""
 
-    def tables(self, codes: Sequence[str], medications: Sequence[str]) -> NDArray[np.float32]:
-        """float32[kinds, C', K']: the table for these codes and medications, zero for others, as all the evidence."""
+    def beside(self, evidence: CodeEvidence, medications: Sequence[str]) -> NDArray[np.float32]:
+        """float32[kinds, C', K']: the evidence with the truth in the place of what is stated, zero outside it."""
+        codes, out = evidence.codes, np.zeros(evidence.tables.shape[1:], np.float32)
         row, column = ({name: n for n, name in enumerate(names)} for names in (self.codes, self.medications))
-        out = np.zeros((len(codes), len(medications)), np.float32)
         inside = [n for n, code in enumerate(codes) if code in row]
         known = [n for n, name in enumerate(medications) if name in column]
         of = np.ix_(np.array([row[codes[n]] for n in inside], np.int64),
                     np.array([column[medications[n]] for n in known], np.int64))
         out[np.ix_(np.array(inside, np.int64), np.array(known, np.int64))] = STATED * self.table[of]
-        return np.stack([out] * len(EVIDENCE))
+        return np.stack([*evidence.tables[:EVIDENCE.index("stated")], out])
 
 
 def stored_truth(cohort: str, settings: Settings) -> Truth | None:

@@ -172,12 +172,17 @@ def make_world(seed: int, facts: PrescribingFacts, follows: float, dials: Dials,
 
 
 def truth(world: World) -> NDArray[np.float32]:
-    """float32[C, K]: what a code says of a drug by the links: treated by it, by one it stands in for, or avoided."""
+    """float32[C, K]: how likely a code's diseases bring a drug about by the links, less what they keep away.
+
+    Over the mean of the positive entries; a drug for which a disease has many rivals is brought about less.
+    """
+    dials = world.dials
+    chance = world.treats * np.minimum((1 + dials.further) / np.maximum(world.treats.sum(1, keepdims=True), 1), 1)
     mean_in = world.stands_in / np.maximum(world.stands_in.sum(1, keepdims=True), 1)
-    by_disease = world.treats + world.dials.stand_in * (world.treats @ mean_in) - world.dials.vigilance * world.avoids
-    shown = world.codes / np.maximum(world.codes.sum(0), 1)
-    table: NDArray[np.float32] = (shown.T @ by_disease).astype(np.float32)
-    return table
+    by_disease = (1 - dials.stand_in) * chance + dials.stand_in * chance @ mean_in - dials.vigilance * world.avoids
+    shown = world.codes * (world.prevalence / np.maximum(world.codes.sum(1), 1))[:, None]
+    table = (shown / np.maximum(shown.sum(0), 1e-12)).T @ by_disease
+    return (table / table[table > 0].mean()).astype(np.float32)
 
 
 def _draw(rng: np.random.Generator, counts: NDArray[np.int64], world: World, hospital: NDArray[np.int64],

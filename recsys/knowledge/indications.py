@@ -2,8 +2,8 @@
 
 A diagnosis is near a disease that one of the medication's drugs treats where a statement gives an ICD-10 code of the
 disease and the diagnosis is that code or stands below it (likeness 1), or where the cosine of its title and the
-disease's name, by the run's sentence encoder, is at least ``NEAR``. Only the nearest disease of each diagnosis and medication is kept.
-That none is near says that the knowledge base does not know it, not that there is no indication.
+disease's name, by the run's sentence encoder, is at least ``NEAR``. Only the nearest disease of each diagnosis and
+medication is kept. That none is near says that the knowledge base does not know it, not that there is no indication.
 """
 
 from __future__ import annotations

@@ -112,9 +112,13 @@ def test_the_oracle_of_a_dial_is_the_generators_links(database_environment: Engi
     assert load_cohort(name, settings).patients == 200
     kept = stored_truth(name, settings)
     assert kept is not None and stored_truth("another", settings) is None
-    table = kept.tables([facts.diagnoses[5], "ICD10CM:none"], [facts.medications[1], "DRUG:none", facts.medications[0]])
+    known = np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float32)
+    evidence = CodeEvidence((facts.diagnoses[5], "ICD10CM:none"), known, np.zeros((2, 2), np.float32))
+    table = kept.beside(evidence, [facts.medications[1], "DRUG:none", facts.medications[0]])
     expected = truth(make_world(13, facts, 1.0, Dials(), 300))
-    assert np.allclose(table[0][0, [0, 2]], 4 * expected[5, [1, 0]]) and not table[:, 1].any() and not table[:, :, 1].any()
+    assert np.array_equal(table[:3], known[:3])
+    assert np.allclose(table[3][0, [0, 2]], STATED * expected[5, [1, 0]])
+    assert not table[3, 1].any() and not table[3, :, 1].any()
     study = dial_study(1.0, 200, ("50",), range(2), {})
     oracle = next(arm for arm in study.arms if arm.name == "oracle")
     with pytest.raises(DataError, match="the evidence that it replaces"):
