@@ -18,15 +18,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection
 
 from kb.errors import DataError
-from kb.query import read as query
 from recsys.knowledge.codes import lineage, title
 from recsys.knowledge.indications import Indications, Statement, nearest_diseases
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 KINDS = ("aligned", "text", "treats", "stated")
 STATED = 4.0
@@ -109,6 +111,8 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
     ``fused`` float32[n, D] are the published vectors of ``fused_ids``. With the codes of the ``medications`` come
     their indications.
     """
+    from kb.query import read as query
+
     titles = [title(code) or "" for code in codes]
     titled = np.array([bool(text) for text in titles], bool)
     sentences = unit(_encoded(encode, titles))
@@ -140,6 +144,8 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
 
 def read_statements(connection: Connection, drugs: Collection[int]) -> list[Statement]:
     """What these drugs are given for, one statement a drug and disease: the graph's and the table's, sources joined."""
+    from kb.query import read as query
+
     sources: dict[tuple[int, str], dict[str, None]] = defaultdict(dict)
     written: dict[tuple[int, str], str] = {}
     icd10: dict[tuple[int, str], dict[str, None]] = defaultdict(dict)
