@@ -8,10 +8,10 @@ import numpy as np
 from few_drugs import fill
 from sqlalchemy import Engine
 
-from kb.ingest.records import Document, IndicationRecord, RecordBatch
-from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
+from kb.ledger.entries import start_run
 from kb.query import read as query
+from kb.sources.contract import Document, IndicationRecord, RecordBatch
 from recsys.knowledge.evidence import KINDS, STATED, read_evidence, read_statements
 
 CODES = ("ICD10CM:E1165", "ICD9CM:25000", "ICD10CM:I10", "ICD10CM:R509")
