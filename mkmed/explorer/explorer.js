@@ -29,8 +29,9 @@ async function unpack(id) {
   return unpacked.get(id);
 }
 let places = null;
+const core = OFFLINE ? JSON.parse(document.getElementById("core").textContent) : null;
 async function inside(path) {
-  const core = await unpack("core"), [route, asked] = path.split("?"), values = new URLSearchParams(asked || "");
+  const [route, asked] = path.split("?"), values = new URLSearchParams(asked || "");
   if (!places) places = new Map(core.drugs.map(([id], i) => [id, i]));
   if (route === "/api/map") return core.map;
   if (route === "/api/buckets") return core.buckets;
@@ -47,10 +48,10 @@ async function inside(path) {
     if (!rows) throw new Error(`${current.name} has no ${values.get("modality")} vector`);
     return rows;
   }
-  if (route === "/api/search") return named(core, values.get("q").trim().toLowerCase(), Number(values.get("k")));
+  if (route === "/api/search") return named(values.get("q").trim().toLowerCase(), Number(values.get("k")));
   throw new Error("the recommender learned from patients and is not in this file: mkmed serve shows it");
 }
-function named(core, words, k) {
+function named(words, k) {
   const found = [];
   core.drugs.forEach(([id, name], i) => {
     let best = 9, by = "";
@@ -478,7 +479,7 @@ async function start() {
   if (OFFLINE) {
     document.querySelectorAll("#patient-title ~ form").forEach((form) => { form.hidden = true; });
     $("advice").replaceChildren(node("p", "The recommender learned from patients and is not in this file: mkmed serve shows it."));
-    $("foot").textContent = `Everything on this page lies in this file, made ${(await unpack("core")).made} by mkmed ${(await unpack("core")).version}; no request leaves it. 3D by 3Dmol.js (BSD-3-Clause).`;
+    $("foot").textContent = `Everything on this page lies in this file, made ${core.made} by mkmed ${core.version}; no request leaves it. 3D by 3Dmol.js (BSD-3-Clause).`;
   }
   try {
     const buckets = await ask("/api/buckets");

@@ -1,8 +1,8 @@
 """The explorer as one file that needs no service: everything it shows lies packed inside, and nothing is asked for.
 
-Data are JSON, gzip and base64 in script elements that the browser does not run; a page unpacks the map at once and the
-cards of a few hundred drugs when one of them is looked at (``DecompressionStream``). The page's own policy forbids
-every request.
+Data lie in script elements that the browser does not run: names and map as JSON, the cards of a few hundred drugs each as
+JSON, gzip and base64, unpacked when one of them is looked at (``DecompressionStream``). The page's own policy forbids every
+request.
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ def page(core: Mapping[str, Any], shards: Iterable[list[Card]]) -> str:
     head = f'<meta http-equiv="content-security-policy" content="{POLICY}">\n<style>\n{style}</style>'
     html = html.replace('<link rel="stylesheet" href="/explorer/style.css">', head)
     data = (_packed(f"cards-{n}", cards) for n, cards in enumerate(shards))
-    # The scripts stand before the cards, so that the page is usable before it is read whole.
-    inside = "\n".join([_packed("core", core), _script(script), _script(viewer), *data])
+    # What is needed at once is not packed, and the script stands before the cards: the page works before it is read whole.
+    inside = "\n".join([f'<script type="application/json" id="core">{_json(core)}</script>', _script(script),
+                        _script(viewer), *data])
     return re.sub(r'<script src="/explorer/3Dmol-min\.js" defer></script>\s*'
                   r'<script src="/explorer/explorer\.js" defer></script>', lambda _: inside, html)
 
@@ -87,8 +88,13 @@ def _script(source: str) -> str:
     return f"<script>{harmless}</script>"
 
 
+def _json(value: Any) -> str:
+    """Compact JSON that ends no script element and opens no comment in it."""
+    return json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+
+
 def _packed(name: str, value: Any) -> str:
-    data = gzip.compress(json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False).encode(), 6, mtime=0)
+    data = gzip.compress(_json(value).encode(), 6, mtime=0)
     return f'<script type="text/plain" id="{name}">{base64.b64encode(data).decode()}</script>'
 
 

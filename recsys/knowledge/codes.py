@@ -69,6 +69,12 @@ def title(code: str) -> str | None:
     return _official_title(code)
 
 
+def codes_of(system: str) -> list[str]:
+    """The codes of a system that have a title, without ranges, in the order of their names."""
+    listed = re.findall(rb"^" + re.escape(system).encode() + rb":([^\t\n]+)\t", _table("codes.tsv.gz"), re.M)
+    return sorted(code.decode() for code in listed if b"-" not in code)
+
+
 def lineage(code: str) -> tuple[str, ...]:
     """The code and everything above it, the nearest first: the nodes by which two codes are found to be related.
 
