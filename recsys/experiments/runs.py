@@ -8,6 +8,7 @@ least ``least_patients`` training patients have; what is told of each patient li
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import resource
 import time
@@ -21,9 +22,10 @@ import numpy as np
 import torch
 
 from embed.runs.folder import pretrain_folder
+from kb import log as logfile
 from kb.errors import ConfigError, DataError
 from kb.files import hold
-from kb.ingest.runs import finish_run, program_version, reopen_run, start_run
+from kb.ledger.entries import finish_run, program_version, reopen_run, start_run
 from kb.output import plain
 from kb.settings import Settings
 from recsys.cohorts.batches import Histories, Sizes, histories, input_vocabularies
@@ -51,6 +53,7 @@ from recsys.registry import recommender_of
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+LOGGER = logging.getLogger(__name__)
 TOP_DIAGNOSES = 2000
 """The literature keeps the 2,000 most frequent diagnoses."""
 
@@ -220,6 +223,7 @@ def _recorded(config: Config, settings: Settings, engine: Engine | None, folder:
               resume: bool) -> Run:
     """The run of a folder, with its beginning and end told in the database where there is one."""
     run_id = uuid.UUID(folder.name)
+    logfile.in_run(run_id)
     if engine is not None:
         with engine.begin() as connection:
             if not (resume and reopen_run(connection, run_id)):
@@ -262,6 +266,7 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
         def note(row: dict[str, Any]) -> None:
             stream.write(json.dumps(plain(row)) + "\n")
             stream.flush()
+            LOGGER.info("epoch", extra={"fields": row})
             if log is not None:
                 log(row)
 
