@@ -35,7 +35,7 @@ from kb.compute.places import LOCAL, open_pool
 from kb.compute.pool import Failure, PoolTask
 from kb.errors import DataError, Incomplete, UsageError
 from kb.files import hold, replace_file
-from kb.ingest.runs import program_version
+from kb.ledger.entries import program_version
 from kb.output import progress
 from kb.sources.rdkit.compute import compute_properties
 from kb.sources.tables.dataset import stated_licence

@@ -65,5 +65,5 @@ def _row(one: ScreeningSet, hit: Hit) -> dict[str, str]:
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
-    with open_regular(path, str(path)) as stream:
-        return list(csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline="")))
+    with open_regular(path, str(path)) as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))

@@ -87,7 +87,7 @@ def best_of_part(one: ScreeningSet, path: Path, question: Scores, k: int) -> Ran
 
 def _products(one: ScreeningSet, path: Path, question: Scores, rows: NDArray[np.int64]) -> Scores:
     """The products of the vectors at ``rows``, ascending, with ``question``, each summed in float64 by itself."""
-    out = [np.empty(0)]
+    out: list[Scores] = [np.empty(0)]
     for start, numbers, scale in vector_blocks(path, one):
         own = rows[(rows >= start) & (rows < start + len(numbers))] - start
         products = (numbers[own].astype(np.float64) * question.astype(np.float64)).sum(1)
@@ -117,7 +117,8 @@ def screen(folder: Path, question: Scores, k: int = 1000, *, on: str = LOCAL, wo
     missing = [name for name in one.parts if not (one.folder / PARTS / name).is_file()]
     if missing:
         raise DataError(f"{missing[0]} is gone from {folder}", hint="mkmed embed encode with the same options makes it")
-    best, where = np.empty(0), np.empty(0, np.int64)
+    best: Scores = np.empty(0)
+    where = np.empty(0, np.int64)
     for place, (scores, rows) in _each_part(one, question, k, on, workers):
         best, where = top(np.concatenate([best, scores]), np.concatenate([where, (place << 40) + rows]), k)
     return _hits(one, best, where)
