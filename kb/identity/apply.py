@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from kb.db.copy import copy_arrays
 from kb.db.many import among, any_of, insert_many
-from kb.identity.resolve import Claim, Conflict, Key, portray, resolve
+from kb.identity.resolve import CONFLICT, STRUCTURE_CONFLICT, Claim, Conflict, Key, portray, resolve
 from kb.ingest.records import DrugRecord
 from kb.normalise import tidy
 from kb.schema.identity import drug, drug_conflict, drug_merge, drug_name, drug_record, identifier
@@ -501,7 +501,7 @@ def forget_computed(connection: Connection, drugs: Sequence[int]) -> None:
 
 def log_conflicts(connection: Connection, claims: Iterable[Key], conflicts: Sequence[Conflict]) -> None:
     """Note the conflicts of the claims that were looked at; those that are settled are taken off the list."""
-    reason = drug_conflict.c.reason == CONFLICT
+    reason = drug_conflict.c.reason.in_([CONFLICT, STRUCTURE_CONFLICT])
     known = connection.execute(select(drug_conflict.c.source, drug_conflict.c.key).where(reason))
     here = {(row.source, row.key) for row in known} & set(claims)
     if here:
@@ -511,10 +511,8 @@ def log_conflicts(connection: Connection, claims: Iterable[Key], conflicts: Sequ
         connection.execute(
             insert(drug_conflict).on_conflict_do_nothing(),
             [
-                {"source": c.source, "key": c.key, "identifier": c.identifier, "identities": list(c.identities)}
+                {"source": c.source, "key": c.key, "identifier": c.identifier, "identities": list(c.identities),
+                 "reason": c.reason}
                 for c in conflicts
             ],
         )
-
-
-CONFLICT = "drugs of different structure claim the identifier"
