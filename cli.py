@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -54,6 +55,8 @@ class _Wanted:
     """What the user asked of the program as a whole."""
 
     debug = False
+    words: Sequence[str] = ()
+    group = ""
 
 
 class LazyGroup(TyperGroup):
@@ -91,18 +94,40 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
     plugin: Annotated[list[str] | None, typer.Option(
         help="A source, EHR format or recommender of your own: FILE.py:NAME; may be repeated.")] = None,
+    log_file: Annotated[Path | None, typer.Option(
+        envvar="MKMED_LOG_FILE", show_envvar=False, dir_okay=False,
+        help="Append to this file what a command does, for whoever operates it; or $MKMED_LOG_FILE.")] = None,
+    log_format: Annotated[str, typer.Option(
+        envvar="MKMED_LOG_FORMAT", show_envvar=False, help="text or json, one object a line; or $MKMED_LOG_FORMAT.",
+        )] = "text",
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True,
                                           help="Print the version and leave.")] = False,
 ) -> None:
     """A multimodal medication knowledge base, an embedding store and a recommender on top of it."""
     set_quiet(quiet)
-    _Wanted.debug = debug
+    _Wanted.debug, _Wanted.group = debug, context.invoked_subcommand or ""
+    if log_file is not None:
+        _log(log_file, log_format)
     for given in plugin or ():
         _adopt(given)
+
+
+def _log(path: Path, form: str) -> None:
+    """Begin the log; raises UsageError for a format that there is not."""
+    from kb.ledger.entries import program_version
+    from kb.log import LogFormat, open_log
+
+    if form not in list(LogFormat):
+        raise UsageError(f"--log-format {form} is neither text nor json", hint="--log-format json")
+    group, words = _Wanted.group, list(_Wanted.words)
+    after = words[words.index(group) + 1:][:1] if group in words and group in ("kb", "embed", "recsys", "db") else []
+    command = " ".join([group, *(word for word in after if not word.startswith("-"))])
+    open_log(path, LogFormat(form), group, command, program_version())
 
 
 def _adopt(given: str) -> None:
@@ -129,7 +154,25 @@ def _adopt(given: str) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """The exit code of one call of the program; everything that fails is said on stderr without secrets."""
-    _Wanted.debug = False
+    _Wanted.debug, _Wanted.group, _Wanted.words = False, "", sys.argv[1:] if arguments is None else arguments
+    code: int | None = None
+    try:
+        code = _run(arguments)
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else 1
+        raise
+    except KeyboardInterrupt:
+        code = Interrupted.exit_code
+        raise
+    finally:
+        if "kb.log" in sys.modules:
+            from kb.log import close
+
+            close(code)
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         answer = typer.main.get_command(app).main(arguments, prog_name="mkmed", standalone_mode=False)
         sys.stdout.flush()
@@ -145,9 +188,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: Exception) -> int:
-    from kb.db.redact import redact
+    from kb.normalise import redact
 
     message, hint, code = _explain(error)
+    if "kb.log" in sys.modules:
+        from kb.log import log_failure
+
+        log_failure(error, message, code, _Wanted.group)
     if _Wanted.debug:
         say(redact("".join(traceback.format_exception(error)).rstrip()))
     complain(redact(message), redact(hint) if hint else None)

@@ -7,6 +7,7 @@ Everything random in an epoch comes from (seed, epoch) alone, so a run that was 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from embed.training.model import AlignmentModel
 from kb.errors import DataError, TrainingDiverged
 from kb.files import replace_file
 
+LOGGER = logging.getLogger(__name__)
 LEAST_VALIDATION_PAIRS = 10
 VALIDATED = 2000
 """Validation drugs that are looked at after an epoch: all pairs of them are compared."""
@@ -109,6 +111,7 @@ def fit(job: TrainingJob, resume: bool = False) -> Progress:
         at.epoch += 1
         if distributed.rank() == 0:
             _keep(job, optimizer, average, at, metrics, better)
+            LOGGER.info("epoch", extra={"fields": metrics})
             job.on_epoch(metrics)
     return at
 

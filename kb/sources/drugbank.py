@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, ClassVar
 from kb.errors import DataError, SourceError
 from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import AtcRecord, Document, Name, TextRecord
 from kb.inputs import open_plain
+from kb.languages import ENGLISH
 from kb.licences import LICENCES, Licence
 from kb.modalities import Modality
+from kb.normalise import Identifier
+from kb.sources.contract import AtcRecord, Document, Name, TextRecord
 from kb.sources.stream import Edges, Entry, Left, StreamSource, is_zip, make_drug, open_in_zip
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _entry(primary: str, drug: Element, document: Document) -> Entry:
     record, faults = make_drug(key, _text(drug, "name") or primary, document, smiles=computed.get("SMILES"),
                                inchikey=computed.get("InChIKey"), identifiers=codes, names=names,
                                kind="biologic" if drug.get("type") == "biotech" else "unknown")
-    texts = [TextRecord(key, document, "DrugBank", text, document.licence, heading)
+    texts = [TextRecord(key, document, "DrugBank", text, document.licence, heading, language=ENGLISH)
              for name, heading in TEXTS.items() if (text := _text(drug, name))]
     atc = []
     for code in drug.iterfind(f"{NS}atc-codes/{NS}atc-code"):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kb import output
+from kb import log, output
 from kb.errors import UsageError
 
 app = typer.Typer(add_completion=False, help="Answer over HTTP: search, neighbours, recommendations.")
@@ -50,7 +50,7 @@ def serve(
     settings = load_settings()
     bring_up_to_date(open_engine(settings))  # what answers may not write
     answers = Answers(open_reading(settings, open_only=open_only, seconds=min(seconds, 60.0)), settings, run)
-    answers.warm()
+    log.in_run(answers.warm())
     limits = Limits(body=int(megabytes * 2**20), seconds=seconds, token=token,
                     hosts=() if token else ("localhost", "127.0.0.1", "[::1]"))
     application = create_app(answers, limits=limits, research_only=research_only)

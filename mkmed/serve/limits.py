@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -22,6 +23,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+LOGGER = logging.getLogger(__name__)
 OPEN_PATHS = ("/healthz",)
 """What answers without a token: whether the service is alive says nothing of what it knows."""
 HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"),
@@ -83,7 +85,10 @@ class Guard:
             route = getattr(scope.get("route"), "path", "other")
             labels = {"route": route, "method": scope["method"] if route != "other" else "other"}
             self.figures.requests.labels(**labels, status=status).inc()
-            self.figures.seconds.labels(**labels).observe(time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
+            self.figures.seconds.labels(**labels).observe(seconds)
+            # never the path as asked, nor the query: they hold what somebody looks for
+            LOGGER.info("request", extra={"fields": {**labels, "status": status, "ms": round(seconds * 1000, 1)}})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, status: Callable[[], int]) -> None:
         headers = dict(scope["headers"])

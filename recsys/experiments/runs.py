@@ -8,6 +8,7 @@ least ``least_patients`` training patients have; what is told of each patient li
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import resource
 import time
@@ -21,9 +22,10 @@ import numpy as np
 import torch
 
 from embed.runs.folder import pretrain_folder
+from kb import log as logfile
 from kb.errors import ConfigError, DataError
 from kb.files import hold
-from kb.ingest.runs import finish_run, program_version, reopen_run, start_run
+from kb.ledger.entries import finish_run, program_version, reopen_run, start_run
 from kb.output import plain
 from kb.settings import Settings
 from recsys.cohorts.batches import Histories, Sizes, histories, input_vocabularies
@@ -31,7 +33,7 @@ from recsys.cohorts.cohort import Cohort, Encoded, Split, encode, shown
 from recsys.cohorts.files import load_cohort
 from recsys.cohorts.tasks import TASKS, split_cohort
 from recsys.experiments.checkpoint import Trained, save_recommender
-from recsys.experiments.config import Config, settled
+from recsys.experiments.config import RUN, Config, settled
 from recsys.experiments.evaluate import Choices, Evaluation, choose, evaluate
 from recsys.experiments.run_folders import (
     find_folder,
@@ -51,6 +53,7 @@ from recsys.registry import recommender_of
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+LOGGER = logging.getLogger(__name__)
 TOP_DIAGNOSES = 2000
 """The literature keeps the 2,000 most frequent diagnoses."""
 
@@ -129,7 +132,7 @@ def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engi
     if not recommender_of(config).needs_evidence or config.titles == "off":
         evidence = []
     if synthetic and (engine is None or config.vectors == "learned"):
-        if config.vectors == "published":
+        if config.vectors == "published" or config.vectors.startswith(RUN):
             raise ConfigError("published vectors need the database", hint="--set vectors=learned trains without")
         return bundled_knowledge(codes)
     if engine is None:
@@ -137,8 +140,9 @@ def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engi
     ordered = shares(cohort, encoded.visits_of("train"), config.least_patients)
     known = {code: members for code, members in ordered.items() if code not in never_given}
     knowledge = read_knowledge(engine, codes, vectors=config.vectors != "learned", runs=pretrain_folder(settings),
-                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features", shares=known)
-    if synthetic:  # its generator was calibrated on the bundled matrix
+                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features", shares=known,
+                               run=config.vectors.removeprefix(RUN) if config.vectors.startswith(RUN) else "")
+    if synthetic and codes[0].startswith("ATC:"):  # its generator was calibrated on the bundled matrix
         knowledge = replace(knowledge, interactions=bundled_knowledge(codes).interactions)
     return controlled(knowledge, config)
 
@@ -220,6 +224,7 @@ def _recorded(config: Config, settings: Settings, engine: Engine | None, folder:
               resume: bool) -> Run:
     """The run of a folder, with its beginning and end told in the database where there is one."""
     run_id = uuid.UUID(folder.name)
+    logfile.in_run(run_id)
     if engine is not None:
         with engine.begin() as connection:
             if not (resume and reopen_run(connection, run_id)):
@@ -262,6 +267,7 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
         def note(row: dict[str, Any]) -> None:
             stream.write(json.dumps(plain(row)) + "\n")
             stream.flush()
+            LOGGER.info("epoch", extra={"fields": row})
             if log is not None:
                 log(row)
 

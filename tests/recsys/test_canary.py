@@ -158,7 +158,9 @@ def _walk(folder, form, write):
     root, home = folder / "export", folder / "home"
 
     def run(*words, code=0):
-        result = tell.invoke(app, [str(word) for word in words])
+        logged = ("--log-file", home / "mkmed.log", "--log-format", "json")
+        home.mkdir(exist_ok=True)
+        result = tell.invoke(app, [str(word) for word in (*logged, *words)])
         assert (result.exit_code == 0) == (code == 0), (words, result.output)
         heard.append(result.output + str(result.exception or ""))
         return result.output
@@ -217,7 +219,9 @@ def test_nothing_of_a_patient_leaves_the_cohort(walked, filled, tmp_path):  # no
     files = [path for path in home.rglob("*") if path.is_file()]
     outside = [path for path in files if "cohorts" not in path.relative_to(home).parts[:1]]
     assert {path.name for path in outside} >= {"best.pt", "last.pt", "metrics.jsonl", "report.json", "config.json",
-                                               "report.html", "why.svg"}
+                                               "report.html", "why.svg", "mkmed.log"}
+    told = [json.loads(line) for line in (home / "mkmed.log").read_text().splitlines()]
+    assert {line["message"] for line in told} >= {"begun", "run begun", "epoch", "run ended"}
     for path in outside:
         assert strays(str(path.relative_to(home)), path.read_bytes()) == [], path
     with filled.connect() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kb.identity.resolve import STRUCTURE_CONFLICT, Claim, resolve
+from kb.identity.claims import STRUCTURE_CONFLICT, Claim, resolve
 from kb.ingest.engine import ingest
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions

@@ -7,23 +7,24 @@ from collections.abc import Callable, Iterator, Mapping
 from sqlalchemy import Connection, select
 
 from kb.bundle import Bundle
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import (
+from kb.languages import ENGLISH
+from kb.licences import BY, BY_SA, CC0, LICENCES, NCBI, US_GOVERNMENT
+from kb.modalities import Modality, State
+from kb.normalise import Identifier
+from kb.properties import PROPERTIES
+from kb.schema.identity import drug, drug_record
+from kb.sources.contract import (
     ConformerRecord,
     Document,
     DrugRecord,
     IndicationRecord,
     Name,
+    Origin,
     Outcome,
     PropertyRecord,
     RecordBatch,
     TextRecord,
 )
-from kb.licences import BY, BY_SA, CC0, LICENCES, NCBI, US_GOVERNMENT
-from kb.modalities import Modality, State
-from kb.properties import PROPERTIES
-from kb.schema.identity import drug, drug_record
-from kb.sources.contract import Origin
 
 PARSER = "corpus/1"
 BY_SA_3 = LICENCES["CC-BY-SA-3.0"]
@@ -117,6 +118,7 @@ def text_records(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
                 licence=row["licence"],
                 heading=row["heading"],
                 is_note=row["is_note"] == "1",
+                language=ENGLISH,
             )
             for row in bundle.rows("texts.tsv.gz")
             if row["key"] in ids
