@@ -18,6 +18,9 @@ app = typer.Typer(no_args_is_help=True, help="The embedding store: pretrain, pub
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 RunOption = Annotated[str, typer.Option("--run", help="published, last, or the start of a run's id.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file; --print-config shows all keys.")]
+ColumnsOption = Annotated[
+    str, typer.Option(help="Of plain, class words masked, without treatment edges; with commas between.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Train again what was measured before.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. train.epochs=20; may be repeated.")]
 
 
@@ -294,6 +297,8 @@ def evaluate(
         str, typer.Option(help="retrieval, classes, interactions, indications, all of these, or questions.")
     ] = "all",
     splits: Annotated[int, typer.Option(min=0, help="Train anew on so many splits, in all columns; 0: only RUN.")] = 0,
+    columns: ColumnsOption = "plain,class words masked,without treatment edges",
+    fresh: FreshOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     form: FormatOption = Format.table,
@@ -302,7 +307,8 @@ def evaluate(
 
     The part questions asks the judged questions of free-text search, among the drugs that are here now. With --splits
     nothing is stored: each split is trained anew as it is, with class words left out of the texts, and without the
-    graph's treatment edges, and differences come with their interval over splits.
+    graph's treatment edges, and differences come with their interval over splits. What was measured before, of the same
+    knowledge base and settings, is not trained again, so that a study that was stopped goes on.
     """
     from embed.evaluation.run import evaluate as run_evaluate
     from embed.runs.found import load_run
@@ -322,9 +328,11 @@ def evaluate(
         return
     if splits:
         from embed.config import load_config
+        from embed.evaluation.columns import chosen_columns
         from embed.evaluation.splits import evaluate_splits
 
         report = evaluate_splits(engine, settings, load_config(config, set_ or []), splits=range(splits),
+                                 columns=chosen_columns(columns), fresh=fresh,
                                  on_training=lambda row: output.say(", ".join(f"{k} {v}" for k, v in row.items())))
     else:
         report = run_evaluate(load_run(engine, settings, run))
@@ -340,28 +348,42 @@ def ablate(
     subsets: Annotated[
         str, typer.Option(help="cumulative: add one modality after the other; all: every combination.")
     ] = "cumulative",
+    columns: ColumnsOption = "plain,class words masked",
+    paper: Annotated[bool, typer.Option(help="The published variant instead of our defaults, as many steps.")] = False,
+    fresh: FreshOption = False,
     form: FormatOption = Format.table,
 ) -> None:
-    """Train with 1 to 5 modalities, and on all drugs against those that have everything; table and picture."""
+    """Train with 1 to 5 modalities, and on all drugs against those that have everything; table and picture.
+
+    All arms have the same width, steps, patience and settings. What was measured before, of the same knowledge base and
+    settings, is not trained again, so that an ablation that was stopped goes on.
+    """
     from embed.config import load_config
+    from embed.config import paper as paper_config
     from embed.evaluation.ablation import ablate as run_ablate
     from embed.evaluation.ablation import readable
+    from embed.evaluation.columns import chosen_columns
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
     settings = load_settings()
+    name = "paper" if paper else "ablation"
     report = run_ablate(
         open_engine(settings),
         settings,
-        load_config(config, set_ or []),
+        load_config(config, set_ or [], paper_config() if paper else None),
         seeds=range(seeds),
         subsets=subsets,
+        columns=chosen_columns(columns),
+        name=name,
+        fresh=fresh,
         on_arm=lambda row: output.say(
-            f"seed {row['seed']} {row['arm']}: {row['modalities']}: fused level 3 {row['fused level 3']:.3f}"
+            f"seed {row['seed']}, {row['column']}, {row['arm']}: {row['modalities']}: "
+            f"fused level 3 {row['fused level 3']:.3f}"
         ),
     )
     output.emit(readable(report["rows"]) if form is Format.table else report["rows"], form)
-    output.say(f"drew {settings.runs / 'ablation' / 'ablation.svg'}")
+    output.say(f"drew {settings.runs / 'ablation' / f'{name}.svg'}")
 
 
 @app.command("map", epilog="Example: mkmed embed map --by atc --out map.svg")
