@@ -2,8 +2,8 @@
 
 A visit is described by how many diagnoses, procedures and earlier medications it has, how rare those are among
 training visits (mean −log share), and how many visits came before. Its distance is Mahalanobis', by the mean and the
-covariance of the training visits. What is stored with a model: those, the share of training visits of each code that the
-model keeps, and the percentiles of the validation visits' distances, against which a request is placed.
+covariance of the training visits. What is stored with a model: those, the share of training visits of each code that
+the model keeps, and the percentiles of the validation visits' distances, against which a request is placed.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def fit_drift(train: Histories, validation: Histories, kept: Mapping[str, NDArra
               * kept[name] for name, size in sizes.items()}
     features = described(train, rows, shares)
     covariance = np.cov(features.T) + 1e-3 * np.eye(features.shape[1])
-    made = Drift(shares, features.mean(0), np.linalg.inv(covariance), np.zeros(101))
+    made = Drift(shares, features.mean(0), np.asarray(np.linalg.inv(covariance), np.float64), np.zeros(101))
     percentiles = np.quantile(made.distance(validation, held), np.linspace(0, 1, 101))
     percentiles[-1] = percentiles[-2]  # the farthest visit is one patient's
     percentiles[0] = percentiles[1]
