@@ -284,7 +284,6 @@ def recommend(
 ) -> None:
     """Recommend medications for a visit, with reasons; research software, not a medical device."""
     from kb.settings import load_settings
-    from recsys.answers.explain import draw, explain_with_fragments
     from recsys.answers.listing import (
         CSV_COLUMNS,
         avoided_rows,
@@ -303,11 +302,14 @@ def recommend(
     service = RecommenderService.open(settings, run)
     answer = service.recommend(patient, min_coverage=min_coverage)
     wanted = medication or [item.code for item in answer.recommended][:limit]
-    reasons = (explain_with_fragments(service, patient, wanted, settings, min_coverage=min_coverage)
-               if (explain or medication or picture) and not answer.refused else [])
-    if picture and reasons:
-        with private_files():
-            draw(reasons[0], picture)
+    reasons = []
+    if (explain or medication or picture) and not answer.refused:
+        from recsys.answers.explain import draw, explain_with_fragments  # torch, for networks
+
+        reasons = explain_with_fragments(service, patient, wanted, settings, min_coverage=min_coverage)
+        if picture and reasons:
+            with private_files():
+                draw(reasons[0], picture)
     if form is Format.json:
         document = answer.as_json()
         if not answer.refused:

@@ -146,10 +146,10 @@ def from_json(values: Mapping[str, Any], base: Config | None = None) -> Config:
     """The configuration with these settings on top of ``base``, by default the recommender's own; checked."""
     converted = {name: _convert(name, value) for name, value in values.items()}
     if base is None:
-        from recsys.registry import RECOMMENDERS
+        from recsys.registry import recommender_of
 
         named = replace(Config(), **converted)
-        converted = dict(RECOMMENDERS[named.recommender].defaults(named.mode)) | converted
+        converted = dict(recommender_of(named).defaults(named.mode)) | converted
     return _check(replace(base or Config(), **converted))
 
 
