@@ -9,7 +9,7 @@ from kb.ingest.engine import ingest
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
 from recsys.orders.order import Order
-from recsys.orders.resolve import read_resolver
+from recsys.orders.resolve import _meant_by, read_resolver
 from tests.bundled_drugs import drugs
 
 METOPROLOL, SUCCINIC = "CC(C)NCC(O)COc1ccc(CCOC)cc1", "OC(=O)CCC(O)=O"
@@ -63,3 +63,9 @@ def test_no_drug_of_the_corpus_is_two_registered_substances():
     name = {row["key"]: row["name"] for row in drugs()}
     assert {name[c.key] for c in conflicts if c.reason == STRUCTURE_CONFLICT} == {
         "Tocofersolan", "Neomycin", "Enoxaparin", "Synthetic camphor", "Benzododecinium", "Dihydroergocryptine", "sotorasib"}
+
+
+def test_an_identifier_of_several_drugs_orders_none_of_them_and_an_ndc_all():
+    assert _meant_by("cas", {1, 2}, frozenset()) == ()  # heparins share a CAS number
+    assert _meant_by("cas", {1, 2}, frozenset({2})) == (2,)
+    assert _meant_by("ndc", {1, 2}, frozenset({2})) == (1, 2)
