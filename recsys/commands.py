@@ -297,7 +297,15 @@ def recommend(
 ) -> None:
     """Recommend medications for a visit, with reasons; research software, not a medical device."""
     from kb.settings import load_settings
-    from recsys.answers.listing import CSV_COLUMNS, avoided_rows, coverage_lines, csv_rows, recommended_rows, set_lines
+    from recsys.answers.listing import (
+        CSV_COLUMNS,
+        avoided_rows,
+        coverage_lines,
+        csv_rows,
+        drift_lines,
+        recommended_rows,
+        set_lines,
+    )
     from recsys.answers.patient import read_patient
     from recsys.answers.recommend import UNDERSTANDING, WARNING, RecommenderService
     from recsys.experiments.run_folders import private_files
@@ -323,7 +331,7 @@ def recommend(
         output.write(output.as_json(document))
     elif form is Format.csv:
         output.emit(csv_rows(answer, reasons, limit), form, columns=CSV_COLUMNS)
-    for line in coverage_lines(answer.coverage):
+    for line in (*coverage_lines(answer.coverage), *drift_lines(answer)):
         output.say(line)
     if answer.refused:
         raise NotUnderstood(answer.refused, hint=UNDERSTANDING)
@@ -342,7 +350,7 @@ def recommend(
         output.emit(shown, form, title=f"interactions, gravest first{more}")
     if answer.indications:
         output.emit([{"medication": one.code, "indication": one.path} for one in answer.indications[:limit]], form,
-                    title="what the graph says they are given for")
+                    title="what sources and the graph say they are given for")
     if reasons:
         output.emit([row for reason in reasons for row in reason.rows()], form, title=f"reasons: {reasons[0].method}")
 

@@ -98,6 +98,17 @@ def lineage(code: str) -> tuple[str, ...]:
     return (code,)
 
 
+def categories(code: str) -> tuple[str, ...]:
+    """The code and what it stands below in the hierarchy, the nearest first, up to categories: no blocks, no chapters.
+
+    A path of words goes up to its first two parts.
+    """
+    found = lineage(code)
+    if code.partition(":")[0] in PATH_SYSTEMS:
+        return tuple(node for node in found if node.count("|") or node == code)
+    return tuple(node for node in found if "-" not in node)
+
+
 def _prefixes(system: str, value: str, shortest: int) -> tuple[str, ...]:
     return tuple(f"{system}:{value[:n]}" for n in range(len(value), min(shortest, len(value)) - 1, -1))
 
