@@ -340,8 +340,8 @@ def test_further_headings_come_with_their_own_sources_and_licences(fresh_databas
 
         run("mechanism", "indication", "pharmacology", "atc")
         with fresh_database.begin() as connection:
-            said = connection.execute(text("SELECT heading, provider, licence_id FROM mkmed.texts WHERE name = 'Aspirin'"
-                                           " AND heading <> 'Record Description' ORDER BY 1, 2")).all()
+            said = connection.execute(text("SELECT heading, provider, licence_id FROM mkmed.texts"
+                                           " WHERE heading <> 'Record Description' ORDER BY 1, 2")).all()
             assert [tuple(row) for row in said] == [
                 ("Drug Indication", "NCI Thesaurus (NCIt)", "CC-BY-4.0"), ("Mechanism of Action", "DrugBank", "CC-BY-NC-4.0"),
                 ("Mechanism of Action", "NCI Thesaurus (NCIt)", "CC-BY-4.0")]
