@@ -200,7 +200,7 @@ def _items(path: Path, prefix: str) -> Iterator[Any]:
     with ExitStack() as stack:
         raw = stack.enter_context(open_plain(path, limit=UNPACKED))
         packed = raw.peek(3)[:3] == b"BZh"
-        stream = bz2.BZ2File(raw) if packed else raw
+        stream: Any = bz2.BZ2File(raw) if packed else raw
         try:
             yield from ijson.items(Capped(stream, UNPACKED, path.name), prefix, use_float=True)
         except (ijson.JSONError, UnicodeDecodeError, EOFError, OSError) as error:
