@@ -71,7 +71,7 @@ def test_tests_benchmarks_and_page_generators_import_what_dev_brings():
     """Peers are apart: a peer's packages conflict with ours, so each says in its file how to make its environment."""
     files = [path for path in python_files("tests", "benchmarks", "docs", "mkmed/demo/build") if "peers" not in path.parts]
     assert len(files) > 100
-    known = declared() | declared("dev") | declared("pretrained") | declared("serve") | {"starlette"}
+    known = declared() | declared("dev") | declared("docs") | declared("pretrained") | declared("serve") | {"starlette"}
     found = imported(files, beside={path.stem for path in files})
     assert {name: where for name, where in found.items() if name not in known} == {}
 

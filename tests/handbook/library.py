@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -39,6 +40,8 @@ def write_files(folder: Path) -> None:
     data = ROOT / "mkmed" / "demo" / "data"
     (folder / "names.txt").write_text("\n".join(NAMES))
     (folder / "loose.csv").write_text("KEY,DRUGBANK\nmine-1,DB00331\n")
+    patient = json.loads((data.parent / "patient.json").read_text())
+    (folder / "patients.ndjson").write_text("".join(json.dumps({"id": name, **patient}) + "\n" for name in ("a", "b")))
     (folder / "cids.txt").write_text("2244\n4091\n")
     (folder / "mine.csv").write_text("NAME,SMILES\nphenformin,N=C(N)NC(=N)NCCc1ccccc1\n")
     (folder / "pairs.csv").write_text("drug_a,drug_b,severity\nmetformin,drugbank:DB00682,minor\n")
