@@ -119,7 +119,7 @@ def root(
 
 def _log(path: Path, form: str) -> None:
     """Begin the log; raises UsageError for a format that there is not."""
-    from kb.ingest.runs import program_version
+    from kb.ledger.entries import program_version
     from kb.log import LogFormat, open_log
 
     if form not in list(LogFormat):
@@ -188,7 +188,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _fail(error: Exception) -> int:
-    from kb.db.redact import redact
+    from kb.normalise import redact
 
     message, hint, code = _explain(error)
     if "kb.log" in sys.modules:

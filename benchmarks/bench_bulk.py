@@ -24,7 +24,7 @@ from sqlalchemy import text
 from kb import output
 from kb.db.engine import open_engine
 from kb.ledger.verify import verify
-from kb.sources.pubchem.files import open_bulk, records
+from kb.sources.pubchem.bulk import open_bulk, records
 
 SAMPLE = Path(__file__).parents[1] / "tests" / "data" / "pubchem_bulk" / "Compound_sample.sdf.gz"
 LIMIT_MIB = 1024

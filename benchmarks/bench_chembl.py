@@ -73,7 +73,7 @@ READ = """
 import sys, time, json, resource
 from datetime import UTC, datetime
 from pathlib import Path
-from kb.ingest.records import Document
+from kb.sources.contract import Document
 from kb.sources import SOURCES
 from kb.sources.stream import Entry
 name, path = sys.argv[1], Path(sys.argv[2])

@@ -19,7 +19,7 @@ from psycopg2.extras import execute_values
 from record import report
 from sqlalchemy import Connection, text
 
-from kb.db.copy import copy_arrays, copy_out
+from kb.db.bulk import copy_arrays, copy_out
 from kb.db.engine import engine_for, ensure_database, url_of
 from kb.db.server import Server
 

@@ -20,7 +20,7 @@ from record import report, scratch_home
 from sqlalchemy import Engine, text
 
 from kb import output
-from kb.db.copy import copy_arrays
+from kb.db.bulk import copy_arrays
 from kb.db.engine import open_engine
 from kb.graph.load import CodedTriples
 from kb.sources.drkg.read import read_triples

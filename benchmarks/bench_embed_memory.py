@@ -41,9 +41,9 @@ def dry_run(smiles: Sequence[str]) -> dict[str, Any]:
     """Seconds and CPU seconds of ``mkmed embed pretrain --dry-run`` on a knowledge base of these structures."""
     from sqlalchemy import text
 
-    from kb.db.copy import copy_arrays
+    from kb.db.bulk import copy_arrays
     from kb.db.engine import open_engine
-    from kb.ingest.runs import start_run
+    from kb.ledger.entries import start_run
 
     with scratch_home():
         engine = open_engine()

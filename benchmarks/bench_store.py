@@ -33,7 +33,7 @@ def clustered(rng: np.random.Generator, rows: int, centres: NDArray[np.float32])
 
 def make_drugs(engine: Engine, rows: int) -> tuple[uuid.UUID, NDArray[np.int64]]:
     """A run and the ids of ``rows`` bare drugs for the vectors to hang on."""
-    from kb.ingest.runs import start_run
+    from kb.ledger.entries import start_run
 
     with engine.begin() as connection:
         run_id = start_run(connection, "pretrain", name="bench")
@@ -50,7 +50,7 @@ def make_drugs(engine: Engine, rows: int) -> tuple[uuid.UUID, NDArray[np.int64]]
 
 def raw_copy(engine: Engine, ids: NDArray[np.int64], matrix: NDArray[np.float32]) -> float:
     """Seconds of the floor: the same rows by binary COPY into a bare table, no key, no index."""
-    from kb.db.copy import copy_arrays
+    from kb.db.bulk import copy_arrays
 
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE mkmed.bare (drug_id bigint, embedding vector)"))

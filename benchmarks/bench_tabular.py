@@ -25,7 +25,7 @@ from sqlalchemy import Engine, text
 
 from kb import output
 from kb.chemistry import standardise
-from kb.db.copy import copy_arrays
+from kb.db.bulk import copy_arrays
 from kb.db.engine import open_engine
 from kb.errors import DataError
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kb import sdf
 from kb.errors import ContractViolation, NotFound
-from kb.ingest.records import Document
+from kb.sources.contract import Document
 
 MEDIA_TYPES = {".tsv.gz": "text/tab-separated-values+gzip", ".sdf.gz": "chemical/x-mdl-sdfile+gzip"}
 

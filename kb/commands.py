@@ -196,8 +196,8 @@ def coverage(
 ) -> None:
     """Print the bucket matrix: which combinations of modalities the drugs have, and how many of each."""
     from kb.db.engine import open_engine
-    from kb.ledger.cells import count_states
     from kb.ledger.coverage import bucket_rows, buckets, draw
+    from kb.ledger.entries import count_states
     from kb.pictures import save_figure
 
     with open_engine().connect() as connection:
@@ -245,8 +245,7 @@ def show(
 ) -> None:
     """Print everything known of a drug, each fact with its source."""
     from kb.db.engine import open_engine
-    from kb.query.read import find_drugs
-    from kb.query.show import describe
+    from kb.query.read import describe, find_drugs
 
     with open_engine().connect() as connection:
         try:
@@ -276,7 +275,7 @@ def search(
 ) -> None:
     """Find drugs by a part of a name."""
     from kb.db.engine import open_engine
-    from kb.query.show import search as run_search
+    from kb.query.read import search as run_search
 
     with open_engine().connect() as connection:
         output.emit(
@@ -366,7 +365,7 @@ def sources(
         )
         return
     from kb.db.engine import open_engine
-    from kb.query.show import sources as read_sources
+    from kb.query.read import sources as read_sources
 
     with open_engine().connect() as connection:
         output.emit(read_sources(connection), form)
@@ -379,7 +378,7 @@ def jobs(
 ) -> None:
     """List the ingest runs, newest first: status, counts, error."""
     from kb.db.engine import open_engine
-    from kb.ingest.runs import list_runs
+    from kb.ledger.entries import list_runs
 
     with open_engine().connect() as connection:
         rows = list_runs(connection, "ingest", limit)
@@ -398,7 +397,7 @@ def merges(
     """List how records moved between drugs, or take one move back; and the identifiers that several drugs claim."""
     from kb.db.engine import open_engine
     from kb.identity.undo import COLUMNS, CONFLICT_COLUMNS, list_conflicts, list_merges, undo_merge
-    from kb.ingest.runs import finish_run, start_run
+    from kb.ledger.entries import finish_run, start_run
 
     with open_engine().begin() as connection:
         if undo is not None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ORDERLY_SECONDS = 10.0
@@ -19,6 +21,9 @@ class _Stopping:
 
     since: float | None = None
     leaving = False
+    raised = 0
+    """How many signals were answered by an exception."""
+    last = signal.SIGINT
 
 
 def _leave_at_once(number: int, _frame: object) -> None:
@@ -28,7 +33,7 @@ def _leave_at_once(number: int, _frame: object) -> None:
     os._exit(128 + number)
 
 
-def _leave_in_order(number: int, _frame: object) -> None:
+def _leave_in_order(number: int, _frame: FrameType | None) -> None:
     """Raise: transactions roll back, and the last user stops the embedded server.
 
     A second signal within ``ORDERLY_SECONDS`` changes nothing: it would only tear that order apart.
@@ -41,9 +46,35 @@ def _leave_in_order(number: int, _frame: object) -> None:
         os._exit(128 + number)
     if _Stopping.leaving:
         return
+    _raise(number, _frame)
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    _Stopping.raised += 1
+    _Stopping.last = signal.Signals(number)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)
+
+
+def raised() -> int:
+    """How many signals were answered by an exception so far; Python's own handler of Ctrl-C is made to count, too.
+
+    Python runs a handler wherever it next runs Python code, also in a function that a C library calls; some of these
+    (psycopg2's reading of notices) drop whatever is raised there. Who calls such a library compares this number
+    before and after, and tells ``raise_again``.
+    """
+    if threading.current_thread() is threading.main_thread() and (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):
+        signal.signal(signal.SIGINT, _raise)
+    return _Stopping.raised
+
+
+def raise_again(before: int) -> None:
+    """Raise what a signal raised since there were ``before`` of them, in the thread that signals are told to."""
+    if _Stopping.raised != before and threading.current_thread() is threading.main_thread():
+        _raise(_Stopping.last, None)
 
 
 def _handle(handler: signal._HANDLER) -> None:

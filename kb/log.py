@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb import output
-from kb.db.redact import redact
 from kb.files import open_own
+from kb.normalise import redact
 
 if TYPE_CHECKING:
     import uuid

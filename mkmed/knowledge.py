@@ -250,7 +250,7 @@ class KnowledgeBase:
 
     def sources(self) -> Frame:
         """The sources that have written something, with licence, records, cells and the time of the last run."""
-        from kb.query.show import sources
+        from kb.query.read import sources
 
         with self.engine.connect() as connection:
             return Frame(sources(connection))

@@ -8,20 +8,20 @@ from rdkit import Chem
 from sqlalchemy import Engine
 
 from kb.ingest.engine import register_source
-from kb.ingest.records import (
+from kb.ingest.write import write_batch
+from kb.ledger.entries import start_run
+from kb.licences import LICENCES
+from kb.sources.contract import (
     AtcRecord,
     Document,
     DrugRecord,
     InteractionRecord,
     Name,
+    Origin,
     PropertyRecord,
     RecordBatch,
     TextRecord,
 )
-from kb.ingest.runs import start_run
-from kb.ingest.write import write_batch
-from kb.licences import LICENCES
-from kb.sources.contract import Origin
 
 DRUGS = {
     "Metformin": "CN(C)C(=N)NC(=N)N", "Phenformin": "N=C(N)NC(=N)NCCc1ccccc1", "Aspirin": "CC(=O)Oc1ccccc1C(=O)O",

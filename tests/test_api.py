@@ -16,7 +16,7 @@ import mkmed
 from embed.runs import store
 from kb.db.address import bare
 from kb.errors import Ambiguous, ConfigError, DatabaseError, NotFound, UsageError
-from kb.ingest.runs import start_run
+from kb.ledger.entries import start_run
 from kb.settings import load_settings
 from tests.few_drugs import DRUGS, TEXTS, fill
 

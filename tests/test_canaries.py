@@ -25,9 +25,14 @@ from embed.runs import store
 from kb.db.roles import create_roles
 from kb.graph.load import DescribedRelation, encode_rows, load_triples, relink
 from kb.identity.fingerprints import renew
-from kb.identity.identifiers import Identifier
 from kb.ingest.engine import register_source
-from kb.ingest.records import (
+from kb.ingest.write import write_batch
+from kb.ledger.entries import finish_run, start_run
+from kb.licences import LICENCES
+from kb.modalities import State
+from kb.normalise import Identifier
+from kb.query.export import ExportFormat, export
+from kb.sources.contract import (
     AtcClassRecord,
     AtcRecord,
     ConformerRecord,
@@ -37,17 +42,12 @@ from kb.ingest.records import (
     IndicationRecord,
     InteractionRecord,
     Name,
+    Origin,
     Outcome,
     PropertyRecord,
     RecordBatch,
     TextRecord,
 )
-from kb.ingest.runs import finish_run, start_run
-from kb.ingest.write import write_batch
-from kb.licences import LICENCES
-from kb.modalities import State
-from kb.query.export import ExportFormat, export
-from kb.sources.contract import Origin
 from tests.databases import roles_lock
 
 CLOSED = {"nc": "CC-BY-NC-4.0", "nd": "CC-BY-ND-4.0", "terms": "LicenseRef-provider-terms", "unknown": "LicenseRef-unstated"}

@@ -21,8 +21,8 @@ def filled(database):
     from embed.runs import store
     from kb.graph.load import load_triples  # noqa: F401 - the graph's loader must at least import
     from kb.identity.fingerprints import renew
-    from kb.ingest.runs import start_run
     from kb.ingest.write import write_batch
+    from kb.ledger.entries import start_run
 
     with database.begin() as connection:
         run_id = begin(connection)

@@ -32,7 +32,7 @@ from embed.runs import store
 from kb.db.address import bare
 from kb.db.reading import open_reading
 from kb.errors import DatabaseError, UsageError
-from kb.ingest.runs import start_run
+from kb.ledger.entries import start_run
 from kb.query.find import bring_up_to_date
 from mkmed.explorer import files
 from mkmed.places import settings_of

@@ -31,7 +31,7 @@ from embed.runs.schema import (
     embedding_run,
     published,
 )
-from kb.db.copy import copy_arrays, copy_out
+from kb.db.bulk import copy_arrays, copy_out
 from kb.errors import Busy, DataError, NotFound, UsageError
 from kb.output import plain
 from kb.schema.ledger import run as run_table
@@ -104,8 +104,8 @@ def write_run(
 
     ``vectors`` maps names of ``VECTOR_KINDS`` to (drug ids [N], matrix [N, D]) with one D for all but "predicted";
     "fused" must be there. ``rests_on`` [N, 6] says for each fused vector which modalities it was made from. The run's
-    row must exist (``kb.ingest.runs.start_run``). Raises DataError for vectors that are not finite, of norm near zero,
-    or of another width.
+    row must exist (``kb.ledger.entries.start_run``). Raises DataError for vectors that are not finite, of norm near
+    zero, or of another width.
     """
     width = _checked_width(vectors, rests_on)
     with engine.begin() as connection:

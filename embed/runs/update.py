@@ -19,7 +19,7 @@ from embed.runs.embedder import Embedder
 from embed.runs.store import store_form
 from embed.source import Corpus, read_corpus
 from kb.errors import Busy, NotFound
-from kb.ingest import runs
+from kb.ledger import entries as runs
 
 
 @dataclass(frozen=True)

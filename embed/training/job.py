@@ -42,7 +42,7 @@ from embed.training.split import DrugSplit, sides, split_corpus
 from embed.training.start import start_model
 from embed.transfer import head as transfer
 from kb.errors import CheckpointError, ConfigError, DataError, Interrupted, MkmedError, TrainingDiverged, UsageError
-from kb.ingest import runs
+from kb.ledger import entries as runs
 from kb.licences import SHARES
 from kb.output import plain, say
 from kb.query import read as query

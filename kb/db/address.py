@@ -7,8 +7,8 @@ from urllib.parse import quote
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from kb.db.redact import remember
 from kb.errors import ConfigError
+from kb.normalise import remember
 
 DRIVER = "postgresql+psycopg2"
 ACCEPTED = ("postgres", "postgresql", DRIVER)

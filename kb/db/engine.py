@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as RawConnection
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import ExceptionContext
 
 from kb.db import migrate
@@ -21,6 +21,7 @@ from kb.db.failures import first_line, mapped_errors, patiently, translate
 from kb.db.server import DATABASE, SUPERUSER, Server, without_pg_variables
 from kb.db.space import free_bytes
 from kb.errors import DatabaseUnavailable, DiskFull
+from kb.interrupts import raise_again, raised
 from kb.settings import Settings, load_settings
 
 SEARCH_PATH = "mkmed, ext, public"
@@ -66,7 +67,18 @@ def engine_for(url: URL, server: Server | None = None, **options: Any) -> Engine
     options = {"pool_pre_ping": True, "hide_parameters": True} | options
     engine = create_engine(url, creator=_connector(url, server), **options)
     event.listen(engine, "handle_error", partial(_raise_mapped, server))
+    event.listen(engine, "before_cursor_execute", _note_signals)
+    event.listen(engine, "after_cursor_execute", _heed_signals)
     return engine
+
+
+def _note_signals(connection: Connection, *_statement: object) -> None:
+    connection.info["signals"] = raised()
+
+
+def _heed_signals(connection: Connection, *_statement: object) -> None:
+    """Stop when the program was told to while psycopg2 ran the statement: it may have dropped the exception."""
+    raise_again(connection.info["signals"])
 
 
 def _connector(url: URL, server: Server | None) -> Callable[[], RawConnection]:

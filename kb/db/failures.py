@@ -11,8 +11,8 @@ import tenacity
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError
 
-from kb.db.redact import redact
 from kb.errors import ConnectionLost, DatabaseError, DatabaseUnavailable, DiskFull, MkmedError
+from kb.normalise import redact
 
 P = ParamSpec("P")
 T = TypeVar("T")

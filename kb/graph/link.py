@@ -18,8 +18,8 @@ from typing import Any
 from sqlalchemy import Connection, func, select, text
 
 from kb.graph.names import DRUG_TYPES, form_of
-from kb.identity.apply import IDENTITY_LOCK
-from kb.ledger.cells import CellWrite, write_cells
+from kb.identity.claims import IDENTITY_LOCK
+from kb.ledger.entries import CellWrite, write_cells
 from kb.modalities import Modality, State
 
 WEAK_EVIDENCE = "rule:linked-by-"

@@ -21,10 +21,10 @@ from kb.graph.link import LinkCounts, count_forms, relink
 from kb.graph.names import DRUG_TYPES, identifier_of, values
 from kb.graph.tables import GRAPH_LOCK, DescribedRelation, write_entities, write_relations, write_triples
 from kb.graph.words import EdgeNote, Triple, write_notes, write_words
-from kb.ingest.records import Document, RecordBatch
 from kb.ingest.write import write_batch
-from kb.ledger.cells import write_lookup
+from kb.ledger.entries import write_lookup
 from kb.modalities import State
+from kb.sources.contract import Document, RecordBatch
 
 __all__ = [
     "CodedTriples",

@@ -11,7 +11,7 @@ import re
 
 from kb.errors import DataError
 from kb.graph.encode import entity_type
-from kb.identity.identifiers import Identifier
+from kb.normalise import Identifier
 
 DRUG_TYPES: tuple[str, ...] = ("Compound", "Drug")
 """Entity types whose ids are identifiers of drugs."""

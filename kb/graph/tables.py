@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, insert, select, text
 
-from kb.db.copy import copy_arrays, copy_out
+from kb.db.bulk import copy_arrays, copy_out
 from kb.errors import DataError
 from kb.graph.encode import BLOCK, CodedTriples, Packing, entity_type
 from kb.graph.names import aliases_of
-from kb.ingest.records import Document
 from kb.schema.graph import kg_alias, kg_entity, kg_provenance, kg_relation, kg_triple
+from kb.sources.contract import Document
 
 GRAPH_LOCK = 0x6D6B6772
 """Advisory transaction lock: one writer of triples at a time. Taken before the lock of identities, never after it."""

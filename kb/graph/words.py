@@ -15,7 +15,7 @@ from importlib.resources import files
 
 from sqlalchemy import Connection, text
 
-from kb.ingest.records import Document
+from kb.sources.contract import Document
 
 Triple = tuple[str, str, str]
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.chemistry import MARKS, relations_of
-from kb.db.many import insert_many
+from kb.db.bulk import insert_many
 from kb.errors import DataError
 from kb.schema.identity import drug, substance_relation
 

@@ -10,8 +10,7 @@ from sqlalchemy import Connection, func, literal_column, select, text, update
 
 from kb.errors import DataError, NotFound
 from kb.graph.link import relink
-from kb.identity.apply import IDENTITY_LOCK, closure, settle, stored_records
-from kb.identity.resolve import resolve
+from kb.identity.claims import IDENTITY_LOCK, closure, resolve, settle, stored_records
 from kb.schema import METADATA
 from kb.schema.identity import drug, drug_conflict, drug_merge, drug_record
 

@@ -1,4 +1,4 @@
-"""The engine that runs a source: chunks, marks, retries, progress; and the records that a source hands over.
+"""The engine that runs a source: chunks, marks, retries, progress; what it writes.
 
-Import from it: ``engine``, ``records``, ``runs``. It must not know any one source.
+Import from it: ``engine``. It must not know any one source.
 """

@@ -24,10 +24,8 @@ from kb.graph.link import relink
 from kb.identity.fingerprints import renew
 from kb.identity.relations import relate
 from kb.ingest.crash import crash_at
-from kb.ingest.runs import finish_run, start_run
 from kb.ingest.write import write_batch
-from kb.ledger.cells import read_lookups, stale, write_lookup
-from kb.ledger.leases import release_dead
+from kb.ledger.entries import finish_run, read_lookups, release_dead, stale, start_run, write_lookup
 from kb.ledger.licences import write_licences
 from kb.modalities import State
 from kb.properties import PROPERTIES

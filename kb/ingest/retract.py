@@ -13,14 +13,23 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, select, text, update
 
+from kb.db.bulk import among
 from kb.db.failures import with_retry
-from kb.db.many import among
 from kb.errors import NotFound
 from kb.graph.link import relink
 from kb.graph.tables import GRAPH_LOCK
-from kb.identity.apply import IDENTITY_LOCK, closure, log_conflicts, remove_empty, repaint, settle, stored_records
-from kb.identity.resolve import Key, resolve
-from kb.ingest.runs import finish_run, start_run
+from kb.identity.claims import (
+    IDENTITY_LOCK,
+    Key,
+    closure,
+    log_conflicts,
+    remove_empty,
+    repaint,
+    resolve,
+    settle,
+    stored_records,
+)
+from kb.ledger.entries import finish_run, start_run
 from kb.schema.identity import drug_record
 from kb.schema.ledger import cell, lookup
 from kb.schema.ledger import source as sources

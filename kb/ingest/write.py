@@ -12,16 +12,21 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, delete, func, null, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
-from kb.db.many import among, insert_many
-from kb.db.redact import public_url
+from kb.db.bulk import among, insert_many
 from kb.errors import DataError
-from kb.identity.apply import register_drugs
-from kb.identity.places import leading_records, places
+from kb.identity.claims import leading_records, places, register_drugs
 from kb.ingest.crash import crash_at
-from kb.ingest.records import (
+from kb.ledger.entries import CellWrite, stale, write_cells
+from kb.modalities import IDENTITY, Modality, State
+from kb.normalise import clean, clean_json, public_url, tidy
+from kb.schema.graph import atc_class, drug_atc, indication, interaction
+from kb.schema.identity import drug
+from kb.schema.ledger import artifact, artifact_seen, cell, content
+from kb.schema.payloads import conformer, description, image, property_set
+from kb.sources.contract import (
     AtcClassRecord,
     AtcRecord,
     ConformerRecord,
@@ -33,13 +38,61 @@ from kb.ingest.records import (
     RecordBatch,
     TextRecord,
 )
-from kb.ingest.refresh import PAYLOADS, forget
-from kb.ledger.cells import CellWrite, write_cells
-from kb.modalities import IDENTITY, Modality, State
-from kb.normalise import clean, clean_json, tidy
-from kb.schema.graph import atc_class, drug_atc, indication, interaction
-from kb.schema.identity import drug
-from kb.schema.ledger import artifact, artifact_seen, cell, content
+
+# What a refresh forgets, in the transaction in which it learns better.
+#
+# A cell and its data change together: data of a cell that is found absent now would be a contradiction (I3a), and so
+# would a cell that names another artifact than its data (I4). So what an earlier run knew of a cell is taken away
+# first, and then the rules of a first ingest hold: of two documents for one cell the same is kept, whichever comes
+# first.
+
+PAYLOADS = {
+    Modality.image: image,
+    Modality.text: description,
+    Modality.structure: conformer,
+    Modality.property: property_set,
+}
+"""The table that holds each modality's data; the graph's belongs to the graph."""
+
+
+def forget(
+    connection: Connection, run_id: uuid.UUID, source: str, learned: Iterable[CellWrite], *, refresh: bool = True
+) -> None:
+    """Take away what earlier runs knew of the cells that this run has learned something of.
+
+    A failure is nothing learned, so it hides nothing; and what this run wrote itself stays. Data of an artifact that
+    comes again stays as it is. Without ``refresh`` only those cells count that an earlier run could not refresh.
+    """
+    writes = list(learned)
+    news = {w.place for w in writes if w.state not in (State.failed, State.unknown)}
+    if not news:
+        return
+    kept = [(*w.place, w.artifact) for w in writes if w.state == State.present]
+    here = (
+        cell.c.drug_id, cell.c.modality, func.coalesce(cell.c.record_source, ""), func.coalesce(cell.c.record_key, "")
+    )
+    older = connection.execute(
+        select(*here)
+        .where(cell.c.source == source, cell.c.run_id != run_id, among(here, sorted(news)))
+        .where(true() if refresh else stale(cell))
+        .order_by(cell.c.drug_id, cell.c.modality)
+        .with_for_update()
+    ).all()
+    for modality, table in PAYLOADS.items():
+        gone = [(row[0], row[2], row[3]) for row in older if row.modality == modality]
+        stays = [(w[0], w[2], w[3], w[4]) for w in kept if w[1] == modality]
+        if gone:
+            place = (
+                table.c.drug_id, func.coalesce(table.c.record_source, ""), func.coalesce(table.c.record_key, "")
+            )
+            again = ~among((*place, table.c.artifact), stays) if stays else true()
+            connection.execute(delete(table).where(table.c.source == source, among(place, gone), again))
+    connection.execute(
+        update(cell)
+        .where(cell.c.source == source, among(here, [tuple(row) for row in older]))
+        .values(state=State.unknown, artifact=null(), evidence=null(), last_error=null())
+    )
+
 
 Payload = ImageRecord | TextRecord | ConformerRecord | PropertyRecord
 ONE_A_RECORD = ("record_source", "record_key", "source", "drug_id")

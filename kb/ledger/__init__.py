@@ -1,4 +1,4 @@
-"""The bucket matrix: one cell a (drug, modality, source), its proofs, its invariants, its coverage.
+"""The ledger: runs, look-ups, one cell a (drug, modality, source), its proofs, its invariants, its coverage.
 
-Import from it: ``cells``, ``verify``, ``coverage``. It must not know sources.
+Import from it: ``entries``, ``verify``, ``coverage``. It must not know sources.
 """

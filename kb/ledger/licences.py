@@ -8,7 +8,7 @@ from dataclasses import asdict
 from sqlalchemy import Connection, bindparam, or_, update
 from sqlalchemy.dialects.postgresql import insert
 
-from kb.db.many import insert_many
+from kb.db.bulk import insert_many
 from kb.errors import ConfigError
 from kb.licences import LICENCES, Licence
 from kb.schema.ledger import licence

@@ -1,5 +1,5 @@
 """Everything that leaves the knowledge base: the read API, what is shown of a drug, what is found, status and exports.
 
-Import from it: ``read``, ``show``, ``find``, ``status``, ``export``. It writes nothing but bits of structures that a
+Import from it: ``read``, ``find``, ``status``, ``export``. It writes nothing but bits of structures that a
 search lacks.
 """

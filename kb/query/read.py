@@ -7,21 +7,22 @@ knowledge base gives the same arrays.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ARRAY, BigInteger, Connection, Select, any_, cast, func, select, text
 
-from kb.db.copy import copy_out
+from kb.db.bulk import copy_out
 from kb.errors import Ambiguous, NotFound
-from kb.identity.identifiers import NAMESPACES, Identifier, near_namespace
 from kb.modalities import MODALITIES
 from kb.names.tables import generic_of
 from kb.names.words import canonical_name
-from kb.normalise import tidy
+from kb.normalise import NAMESPACES, Identifier, near_namespace, tidy
 from kb.schema.graph import atc_class, drug_atc, drug_entity, indication, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier
 from kb.schema.ledger import artifact, content
@@ -512,3 +513,69 @@ def sample_ids(connection: Connection, size: int, *, smiles: bool = False) -> Id
         {"size": size},
     )
     return np.sort(np.asarray(found.scalars().all(), np.int64))
+
+
+# Everything that is known of one drug, each fact with its source; and the search that finds drugs by name.
+
+_HEADING = re.compile(r"^-- (\w+)$", re.MULTILINE)
+
+
+def _sections() -> Iterator[tuple[str, str]]:
+    """Name and SQL of every section of ``kb/sql/show.sql``."""
+    parts = _HEADING.split((files("kb") / "sql" / "show.sql").read_text())
+    yield from zip(parts[1::2], (sql.strip().rstrip(";") for sql in parts[2::2]), strict=True)
+
+
+def describe(connection: Connection, wanted: str) -> tuple[dict[str, Any], Mapping[str, list[dict[str, Any]]]]:
+    """The drug's own row, and its rows by section, found by name, synonym, InChIKey or ``namespace:value``."""
+    drug_id = find_drug(connection, wanted)
+    head = (
+        connection.execute(
+            text("SELECT drug_id, name, kind, identity, smiles, formula FROM mkmed.drugs WHERE drug_id = :id"),
+            {"id": drug_id},
+        )
+        .mappings()
+        .one()
+    )
+    sections = {
+        name: [dict(row) for row in connection.execute(text(sql), {"id": drug_id}).mappings()]
+        for name, sql in _sections()
+    }
+    return dict(head), sections
+
+
+def search(connection: Connection, wanted: str, limit: int = 20) -> list[dict[str, Any]]:
+    """Drugs with a name that contains the text, shortest match first, with the modalities they have."""
+    rows = connection.execute(
+        text("""
+            SELECT d.drug_id, d.name, hit.name AS matched, d.kind, b.modalities
+            FROM (SELECT drug_id, (array_agg(name ORDER BY length(name), name))[1] AS name FROM mkmed.names
+                  WHERE name_key LIKE '%' || :pattern || '%' ESCAPE '\\' GROUP BY drug_id) hit
+            JOIN mkmed.drugs d ON d.drug_id = hit.drug_id
+            CROSS JOIN LATERAL (SELECT count(DISTINCT modality) AS modalities FROM mkmed.availability c
+                                WHERE c.drug_id = d.drug_id AND c.state = 'present' AND modality <> 'identity') b
+            ORDER BY length(hit.name), d.name, d.drug_id LIMIT :limit"""),
+        {"pattern": _escaped(wanted.lower()), "limit": limit},
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def _escaped(pattern: str) -> str:
+    return pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def sources(connection: Connection) -> list[dict[str, Any]]:
+    """The sources that have written something, with licence, records, cells and the time of the last run."""
+    rows = connection.execute(
+        text("""
+            WITH cells AS MATERIALIZED (
+                SELECT source, state, count(*) AS n FROM mkmed.availability GROUP BY source, state)
+            SELECT s.name, s.origin, s.licence_id AS licence, s.title,
+                   (SELECT count(*) FROM mkmed.records r WHERE r.source = s.name) AS drugs,
+                   coalesce((SELECT n FROM cells c WHERE c.source = s.name AND c.state = 'present'), 0) AS present,
+                   coalesce((SELECT n FROM cells c WHERE c.source = s.name AND c.state = 'absent'), 0) AS absent,
+                   (SELECT max(finished_at) FROM mkmed.runs r
+                    WHERE r.stage = 'ingest' AND r.name = s.name) AS last_run
+            FROM mkmed.sources s ORDER BY s.name""")
+    )
+    return [dict(row) for row in rows.mappings()]

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from kb.errors import NotFound, UsageError
-from kb.identity.apply import IDENTITY_LOCK
+from kb.identity.claims import IDENTITY_LOCK
 from kb.schema.identity import snapshot
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 from kb.bundle import Bundle
 from kb.errors import DataError, UsageError
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import AtcClassRecord, AtcRecord, Document, RecordBatch
 from kb.licences import BY_SA, USER, Licence
+from kb.normalise import Identifier
+from kb.sources.contract import AtcClassRecord, AtcRecord, Document, RecordBatch
 from kb.sources.tables.columns import TableSource
 from kb.sources.tables.read import UserTable
 

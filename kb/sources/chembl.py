@@ -21,10 +21,10 @@ from typing import Any, ClassVar
 from kb.errors import DataError, SourceError
 from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import AtcRecord, Document, IndicationRecord, Name
 from kb.inputs import open_regular
 from kb.licences import LICENCES, Licence
+from kb.normalise import Identifier
+from kb.sources.contract import AtcRecord, Document, IndicationRecord, Name
 from kb.sources.stream import Edges, Entry, Left, StreamSource, make_drug
 
 MAGIC = b"SQLite format 3\x00"

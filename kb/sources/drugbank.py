@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, ClassVar
 from kb.errors import DataError, SourceError
 from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import AtcRecord, Document, Name, TextRecord
 from kb.inputs import open_plain
 from kb.licences import LICENCES, Licence
 from kb.modalities import Modality
+from kb.normalise import Identifier
+from kb.sources.contract import AtcRecord, Document, Name, TextRecord
 from kb.sources.stream import Edges, Entry, Left, StreamSource, is_zip, make_drug, open_in_zip
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from kb.errors import DataError, SourceError
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import AtcRecord, Document, IndicationRecord, Name
 from kb.inputs import open_plain, read_lines
 from kb.licences import BY_SA, Licence
+from kb.normalise import Identifier
+from kb.sources.contract import AtcRecord, Document, IndicationRecord, Name
 from kb.sources.stream import Entry, Left, StreamSource, make_drug
 
 TABLES = {

@@ -20,11 +20,10 @@ from kb.graph.load import is_loaded
 from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote
 from kb.ingest.engine import register_source
-from kb.ingest.records import Document, IndicationRecord, RecordBatch
 from kb.inputs import require_regular
 from kb.licences import CC0, LICENCES, USER, Licence
 from kb.modalities import Modality
-from kb.sources.contract import Part
+from kb.sources.contract import Document, IndicationRecord, Part, RecordBatch
 from kb.sources.stream import STORED, Edges, Entry, Left, StreamSource, account, load_graph
 from kb.sources.tables.dataset import dataset_name, dataset_origin
 from kb.sources.tables.read import UserTable, drugs_by_handle, write_problems

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import ClassVar
 
 from kb.bundle import Bundle
-from kb.ingest.records import Document, InteractionRecord, RecordBatch
 from kb.licences import US_GOVERNMENT, USER, Licence
+from kb.sources.contract import Document, InteractionRecord, RecordBatch
 from kb.sources.tables.columns import TableSource
 
 SIDES = ("drugbank_a", "drugbank_b")

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kb.errors import SourceError, UsageError
-from kb.ingest.records import Document, Name, TextRecord
 from kb.inputs import open_plain
 from kb.licences import CC0, Licence
 from kb.modalities import Modality
+from kb.sources.contract import Document, Name, TextRecord
 from kb.sources.stream import Entry, Left, StreamSource, is_zip, make_drug, open_in_zip
 
 SECTIONS = {

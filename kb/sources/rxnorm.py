@@ -18,10 +18,10 @@ from typing import BinaryIO, ClassVar
 
 from kb.errors import DataError, SourceError, UsageError
 from kb.graph.tables import DescribedRelation
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import AtcRecord, Document, Name
 from kb.inputs import open_plain, read_lines
 from kb.licences import US_GOVERNMENT, Licence
+from kb.normalise import Identifier
+from kb.sources.contract import AtcRecord, Document, Name
 from kb.sources.stream import Edges, Entry, Left, StreamSource, is_zip, make_drug, open_in_zip
 
 SUBSTANCES = ("IN", "PIN")

@@ -34,12 +34,22 @@ from kb.graph.load import is_loaded, load_triples
 from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote, Triple
 from kb.http.download import download
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import AtcRecord, Document, DrugRecord, IndicationRecord, Name, RecordBatch, TextRecord
 from kb.ingest.retract import retract_records
 from kb.inputs import Capped, open_regular, sha256_of
+from kb.normalise import Identifier
 from kb.schema.identity import drug_record
-from kb.sources.contract import Part, Plan, Source
+from kb.sources.contract import (
+    AtcRecord,
+    Document,
+    DrugRecord,
+    IndicationRecord,
+    Name,
+    Part,
+    Plan,
+    RecordBatch,
+    Source,
+    TextRecord,
+)
 from kb.sources.tables.read import Problem, write_problems
 
 if TYPE_CHECKING:

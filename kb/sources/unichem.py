@@ -17,10 +17,10 @@ from sqlalchemy import select
 
 from kb.csvfile import open_csv
 from kb.errors import UsageError
-from kb.ingest.records import Document
 from kb.inputs import require_regular
 from kb.licences import CC0, Licence
 from kb.schema.identity import drug
+from kb.sources.contract import Document
 from kb.sources.stream import Entry, Left, StreamSource, make_drug
 
 if TYPE_CHECKING:

@@ -68,7 +68,7 @@ def _unfinished(demo: Demo) -> str | None:
     """The latest run with the wanted configuration that was stopped after an epoch, to go on with."""
     from embed.config import to_json
     from embed.runs.folder import pretrain_folder
-    from kb.ingest.runs import list_runs
+    from kb.ledger.entries import list_runs
 
     with demo.engine.connect() as connection:
         rows = list_runs(connection, "pretrain", 1)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def _corpus_done(demo: Demo) -> str | None:
     """The last file that an ingest of the corpus marks, whole or as limited; a new bundle has other marks."""
     from kb.bundle import Bundle
-    from kb.ledger.cells import read_lookups
+    from kb.ledger.entries import read_lookups
     from kb.sources.atc import Atc
 
     sha = Atc().digest(Bundle.open())

@@ -17,10 +17,10 @@ from sqlalchemy import Engine, text
 
 from embed.runs import store
 from kb.errors import NotFound
-from kb.ingest.runs import program_version
 from kb.ledger.coverage import Bucket, bucket_rows, buckets
+from kb.ledger.entries import program_version
 from kb.output import say
-from kb.query.show import sources
+from kb.query.read import sources
 from kb.settings import Settings
 
 PACKAGES = ("torch", "torch-geometric", "pykeen", "rdkit", "sqlalchemy", "pgvector", "transformers", "numpy")

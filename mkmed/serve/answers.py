@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 from kb.chemistry import canonical, read_smiles
 from kb.errors import NotFound
 from kb.pictures import molecule_svg
-from kb.query import find, read, show, tables
+from kb.query import find, read, tables
 from kb.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Answers:
     def drug(self, wanted: str) -> dict[str, Any]:
         """Everything known of a drug: its row, and its sections."""
         with self.engine.connect() as connection:
-            head, sections = show.describe(connection, wanted)
+            head, sections = read.describe(connection, wanted)
         return {**head, **sections}
 
     def resolve(self, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 
 from kb.db.failures import first_line, translate
 from kb.errors import Ambiguous, DatabaseUnavailable, DataError, MkmedError, NotFound, UnknownName, UsageError
-from kb.ingest.runs import program_version
+from kb.ledger.entries import program_version
 from kb.output import plain
 from mkmed.explorer import files
 from mkmed.serve import cds

@@ -382,14 +382,18 @@ class RecommenderService:
 
 def _modalities_used(recommender: Recommender) -> list[tuple[str, ...]]:
     """What each medication's score rests on besides prescriptions; a recommender that reads no vectors uses none."""
-    from recsys.recommenders.layers import DrugTable
-    from recsys.recommenders.molecules import MedicationEncoder
-
     knowledge, network = recommender.knowledge, getattr(recommender, "network", None)
-    if recommender.needs_evidence or isinstance(getattr(network, "drugs", None), DrugTable):
+    reads_vectors, reads_molecules = recommender.needs_evidence, False
+    if network is not None:
+        from recsys.recommenders.layers import DrugTable
+        from recsys.recommenders.molecules import MedicationEncoder
+
+        reads_vectors = reads_vectors or isinstance(getattr(network, "drugs", None), DrugTable)
+        reads_molecules = any(isinstance(part, MedicationEncoder) for part in network.modules())
+    if reads_vectors:
         return [tuple(name for name, has in zip(knowledge.modalities, row, strict=True) if has)
                 for row in knowledge.rests_on]
-    if network is not None and any(isinstance(part, MedicationEncoder) for part in network.modules()):
+    if reads_molecules:
         return [("molecule",) if smiles else () for smiles in knowledge.smiles or ((),) * len(knowledge.medications)]
     return [()] * len(knowledge.medications)
 

@@ -25,7 +25,7 @@ from embed.runs.folder import pretrain_folder
 from kb import log as logfile
 from kb.errors import ConfigError, DataError
 from kb.files import hold
-from kb.ingest.runs import finish_run, program_version, reopen_run, start_run
+from kb.ledger.entries import finish_run, program_version, reopen_run, start_run
 from kb.output import plain
 from kb.settings import Settings
 from recsys.cohorts.batches import Histories, Sizes, histories, input_vocabularies

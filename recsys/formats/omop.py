@@ -26,7 +26,7 @@ import numpy as np
 
 from kb.duck import literal
 from kb.errors import NotFound, UsageError
-from kb.identity.identifiers import normalise_ndc
+from kb.normalise import normalise_ndc
 from recsys.formats.contract import (
     ADMISSION,
     AGE,

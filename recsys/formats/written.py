@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from kb.identity.identifiers import normalise_ndc
-from kb.normalise import tidy
+from kb.normalise import normalise_ndc, tidy
 from recsys.orders.order import Order
 
 MISSING = frozenset({"", "0", "nan", "null", "none", "n/a", "na", "unk", "unknown", "?", "\\n"})

@@ -16,15 +16,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection
 
 from kb.errors import DataError
-from kb.query import read as query
 from recsys.knowledge.codes import title
 from recsys.knowledge.indications import Indications, nearest_diseases
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 KINDS = ("aligned", "text", "treats")
 Floats = NDArray[np.float32]
@@ -106,6 +108,8 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
     ``fused`` float32[n, D] are the published vectors of ``fused_ids``. With the codes of the ``medications`` come
     their indications.
     """
+    from kb.query import read as query
+
     titles = [title(code) or "" for code in codes]
     titled = np.array([bool(text) for text in titles], bool)
     sentences = unit(_encoded(encode, titles))

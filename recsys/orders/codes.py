@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 
-from kb.identity.identifiers import normalise_ndc
-from kb.normalise import tidy
+from kb.normalise import normalise_ndc, tidy
 
 SYSTEMS: dict[str, re.Pattern[str]] = {
     "ICD9CM": re.compile(r"\d{3,5}|V\d{2,4}|E\d{3,4}", re.ASCII),

@@ -19,7 +19,7 @@ class Order:
     atc: tuple[str, ...] = ()
     """ATC codes where the source gives them itself."""
     ndc: str | None = None
-    """National Drug Code, 11 digits (``kb.identity.identifiers.normalise_ndc``)."""
+    """National Drug Code, 11 digits (``kb.normalise.normalise_ndc``)."""
     rxcui: tuple[str, ...] = ()
     """RxNorm concepts."""
     gsn: str | None = None

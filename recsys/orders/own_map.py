@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kb.errors import DataError
-from kb.identity.identifiers import normalise_ndc
 from kb.inputs import read_text
-from kb.normalise import tidy
+from kb.normalise import normalise_ndc, tidy
 from recsys.orders.order import Order
 
 _CODES = ("ndc", "gsn", "hicl", "rxcui", "atc", "code")

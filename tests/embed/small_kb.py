@@ -11,19 +11,20 @@ from small_corpus import SMILES
 from sqlalchemy import Engine, text
 
 from kb.ingest.engine import register_source
-from kb.ingest.records import (
+from kb.ingest.write import write_batch
+from kb.ledger.entries import start_run
+from kb.licences import CC0
+from kb.sources.contract import (
     ConformerRecord,
     Document,
     DrugRecord,
     ImageRecord,
+    Plan,
     PropertyRecord,
     RecordBatch,
+    Source,
     TextRecord,
 )
-from kb.ingest.runs import start_run
-from kb.ingest.write import write_batch
-from kb.licences import CC0
-from kb.sources.contract import Plan, Source
 
 NO_STRUCTURE = ("insulin", "heparin")
 NOTHING = "mystery"

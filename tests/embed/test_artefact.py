@@ -27,11 +27,11 @@ from embed.search.texts import TextSearch
 from embed.source import read_corpus
 from embed.training import job
 from kb.errors import CheckpointError, DataError, Interrupted, UsageError
-from kb.ingest.records import DrugRecord, PropertyRecord, RecordBatch, TextRecord
-from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
+from kb.ledger.entries import start_run
 from kb.output import plain
 from kb.settings import load_settings
+from kb.sources.contract import DrugRecord, PropertyRecord, RecordBatch, TextRecord
 
 QUICK = ("text.model=scratch", "image.model=scratch", "train.epochs=3", "train.batch_size=16", "image.components=8",
          "graph.components=6", "molecule.fingerprint_components=16", "structure.depth=1", "device=cpu",

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from embed.runs import store
 from embed.search import neighbours
 from kb.errors import NotFound
-from kb.ingest.runs import start_run
+from kb.ledger.entries import start_run
 
 AGONIST, ANTAGONIST = "DGIDB::AGONIST::Gene:Compound", "DGIDB::ANTAGONIST::Gene:Compound"
 ENZYME, TREATS = "Hetionet::CbG::Compound:Gene", "Hetionet::CtD::Compound:Disease"

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from test_store import drugs, unit  # noqa: F401
 
 from embed.runs import store
-from kb.ingest.runs import start_run
+from kb.ledger.entries import start_run
 
 WIDTHS = (16, 32, 64)
 PUBLISHES = 20

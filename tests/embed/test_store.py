@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from embed.runs import store
 from kb.db.roles import create_roles
 from kb.errors import DataError, NotFound, UsageError
-from kb.ingest.runs import start_run
+from kb.ledger.entries import start_run
 from kb.ledger.verify import verify
 from tests.databases import roles_lock
 

@@ -15,17 +15,24 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sqlalchemy import Connection, Engine, select, text
 
 from kb.errors import DataError, NotFound
-from kb.identity.identifiers import Identifier
+from kb.identity.claims import Claim, Key, portray, resolve
 from kb.identity.relations import relate
-from kb.identity.resolve import Claim, Key, portray, resolve
 from kb.identity.undo import list_merges, undo_merge
 from kb.ingest.engine import register_source
-from kb.ingest.records import AtcRecord, DrugRecord, InteractionRecord, PropertyRecord, RecordBatch, TextRecord
 from kb.ingest.retract import remove_source, retract_records
 from kb.ingest.write import write_batch
 from kb.ledger.verify import verify
+from kb.normalise import Identifier
 from kb.schema.identity import drug
-from kb.sources.contract import Origin
+from kb.sources.contract import (
+    AtcRecord,
+    DrugRecord,
+    InteractionRecord,
+    Origin,
+    PropertyRecord,
+    RecordBatch,
+    TextRecord,
+)
 from tests.kb.facts import CC0, begin, document
 
 COMPUTED = Origin("computed", "computed here", "https://example.org", "computed", (CC0,))

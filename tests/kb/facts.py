@@ -7,9 +7,13 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from kb.identity.identifiers import Identifier
 from kb.ingest.engine import register_source
-from kb.ingest.records import (
+from kb.ledger.entries import start_run
+from kb.licences import BY_NC as NC
+from kb.licences import CC0
+from kb.modalities import State
+from kb.normalise import Identifier
+from kb.sources.contract import (
     AtcRecord,
     ConformerRecord,
     Document,
@@ -18,15 +22,12 @@ from kb.ingest.records import (
     InteractionRecord,
     Name,
     Outcome,
+    Plan,
     PropertyRecord,
     RecordBatch,
+    Source,
     TextRecord,
 )
-from kb.ingest.runs import start_run
-from kb.licences import BY_NC as NC
-from kb.licences import CC0
-from kb.modalities import State
-from kb.sources.contract import Plan, Source
 
 METFORMIN = "XZWYZXLIPXDOLR-UHFFFAOYSA-N"
 ASPIRIN = "BSYNRYMUTXBXSQ-UHFFFAOYSA-N"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kb.errors import SourceError, Transient, TransportError, Unusable
 from kb.http.client import HttpAnswer
-from kb.sources.pubchem.answers import Expected, Kind, Verdict, classify, judge_answer, parse_fault
+from kb.sources.pubchem.ask import Expected, Kind, Verdict, classify, judge_answer, parse_fault
 from kb.sources.pubchem.parse import TAGS
 from tests.standin.faults import LIES, Reply, fault_body
 from tests.standin.server import route

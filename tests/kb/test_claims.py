@@ -10,19 +10,17 @@ from facts import ASPIRIN, METFORMIN, begin, document, metformin
 from sqlalchemy import Connection, Engine, text
 
 from kb.errors import Ambiguous, DataError, NotFound, UsageError
-from kb.identity.identifiers import Identifier
 from kb.identity.undo import list_conflicts, list_merges, undo_merge
 from kb.ingest.engine import Summary, ingest
-from kb.ingest.records import DrugRecord, Name, PropertyRecord, RecordBatch, TextRecord
 from kb.ingest.retract import remove_named
 from kb.ingest.write import write_batch
 from kb.ledger.verify import verify
+from kb.normalise import Identifier
 from kb.query.export import ExportFormat, export
-from kb.query.read import find_drug, find_drugs
-from kb.query.show import describe
+from kb.query.read import describe, find_drug, find_drugs
 from kb.query.snapshot import diff, take_snapshot
 from kb.settings import Settings
-from kb.sources.contract import IngestOptions
+from kb.sources.contract import DrugRecord, IngestOptions, Name, PropertyRecord, RecordBatch, TextRecord
 
 COLUMNS = {"key": "key", "name": "name", "smiles": "smiles", "text": "text", "property.mol_weight": "weight"}
 CAFFEINE = "RYYVLZVUVIJVGH-UHFFFAOYSA-N"

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Engine, text
 
 from kb.bundle import Bundle
 from kb.errors import ContractViolation, NotFound
-from kb.identity.identifiers import Identifier
 from kb.ingest.engine import Summary, ingest
 from kb.ledger.verify import verify
+from kb.normalise import Identifier
 from kb.query.read import availability, drugs, find_drug, indications
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
 
-from kb.db.copy import CHUNK_ROWS, copy_arrays, copy_out
+from kb.db.bulk import CHUNK_ROWS, copy_arrays, copy_out
 from kb.errors import DataError
 
 

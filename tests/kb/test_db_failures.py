@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
+from contextlib import suppress
 
 import psycopg2
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from kb.db import failures
@@ -231,3 +233,22 @@ def test_engine_sees_our_schemas_in_utc(connection: Connection) -> None:
     assert connection.scalar(text("SHOW application_name")) == "mkmed"
     assert connection.scalar(text("SELECT '[1,2]'::vector <-> '[1,2]'")) == 0
     assert failures.RETRY_SECONDS <= 60
+
+
+def test_a_signal_that_psycopg2_drops_still_stops(counter: Engine) -> None:
+    """psycopg2 drops what a signal handler raises while it reads a notice: the statement succeeds, and Ctrl-C is lost."""
+    engine = engine_for(counter.url)
+
+    def run_and_drop(cursor: psycopg2.extensions.cursor, statement: str, parameters: object, _context: object) -> bool:
+        cursor.execute(statement, parameters)
+        if "counter" in statement:
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        return True
+
+    event.listen(engine, "do_execute", run_and_drop)
+    with pytest.raises(KeyboardInterrupt), engine.begin() as connection:
+        add(connection, 1)
+    assert total(counter) == 0, "what was not finished was rolled back"
+    with engine.begin() as connection:
+        connection.execute(text("SELECT 1"))  # and it is told once only

@@ -17,13 +17,13 @@ from kb.db.engine import engine_for
 from kb.db.roles import create_roles
 from kb.errors import DatabaseError
 from kb.graph.load import DescribedRelation, encode_rows, load_triples
-from kb.ingest.records import Document
-from kb.ingest.runs import start_run
 from kb.ledger.coverage import buckets
+from kb.ledger.entries import start_run
 from kb.query import export
-from kb.query.show import describe, search, sources
+from kb.query.read import describe, search, sources
 from kb.query.status import take_stock
 from kb.settings import Settings
+from kb.sources.contract import Document
 from tests.databases import roles_lock
 
 RUN = "00000000-0000-0000-0000-000000000001"

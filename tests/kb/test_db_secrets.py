@@ -10,9 +10,9 @@ from sqlalchemy.exc import DBAPIError
 
 import cli
 from kb.db.address import bare, parse_url
-from kb.db.redact import public_url, public_values, redact, remember
 from kb.db.server import Server
 from kb.errors import ConfigError
+from kb.normalise import public_url, public_values, redact, remember
 
 CANARY = "s3cr3t-canary"
 STATUS, DOCTOR, URL, UPGRADE = ("status",), ("doctor",), ("db", "url"), ("db", "upgrade")

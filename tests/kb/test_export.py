@@ -23,11 +23,11 @@ from sqlalchemy import Engine, text
 from kb.db.address import bare
 from kb.errors import DataError, DiskFull, UsageError
 from kb.graph.load import DescribedRelation, encode_rows, load_triples
-from kb.ingest.records import ConformerRecord
 from kb.ingest.write import write_batch
 from kb.ledger.coverage import buckets, draw
 from kb.pictures import save_figure
 from kb.query.export import TABLES, ExportFormat, export
+from kb.sources.contract import ConformerRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -23,14 +23,14 @@ from kb.db.address import bare
 from kb.errors import DataError
 from kb.graph.link import count_forms
 from kb.graph.load import DescribedRelation, GraphCounts, encode_rows, is_loaded, load_triples, relink
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import Document, DrugRecord, RecordBatch
 from kb.ingest.retract import remove_named
-from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
+from kb.ledger.entries import start_run
 from kb.ledger.verify import verify
+from kb.normalise import Identifier
 from kb.query.snapshot import cite, diff, take_snapshot
 from kb.schema.graph import kg_triple
+from kb.sources.contract import Document, DrugRecord, RecordBatch
 
 RELATIONS = {name: DescribedRelation(name, "Gene", "Biological Process", "test", "CC0-1.0") for name in ("GpBP", "DDI", "r")}
 ASPIRIN, ASPIRIN_LIKE = "BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "BSYNRYMUTXBXSQ-GFCCVEGCSA-N"

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kb.errors import DataError
-from kb.identity.identifiers import Identifier, ndc_was_padded, normalise_ndc, recognise_identifier
-from kb.normalise import clean, clean_json, tidy
+from kb.normalise import Identifier, clean, clean_json, ndc_was_padded, normalise_ndc, recognise_identifier, tidy
 
 
 @pytest.mark.parametrize(

@@ -143,10 +143,10 @@ def test_brands_stand_for_generics():
 def test_the_knowledge_base_is_asked_by_brand(database):
     from datetime import UTC, datetime
 
-    from kb.identity.identifiers import Identifier
-    from kb.ingest.records import Document, DrugRecord, RecordBatch
-    from kb.ingest.runs import start_run
+    from kb.ledger.entries import start_run
+    from kb.normalise import Identifier
     from kb.query.read import find_drug
+    from kb.sources.contract import Document, DrugRecord, RecordBatch
     from tests.recsys.by_hand import Hand, register_source, write_batch
 
     document = Document("hand", "https://example.org/list", "text/plain", "CC0-1.0", "somebody",

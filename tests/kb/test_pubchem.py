@@ -17,9 +17,8 @@ from sqlalchemy import Engine, text
 
 from kb.errors import Blocked, Incomplete, MkmedError, SourceError, Transient, UsageError
 from kb.ingest.engine import Summary, ingest, plan
-from kb.ingest.records import Document
 from kb.ledger.verify import verify
-from kb.sources.contract import IngestOptions
+from kb.sources.contract import Document, IngestOptions
 from kb.sources.pubchem.source import PubChem
 from tests.standin import catalogue
 from tests.standin.quick import FAST, NO_LIMITS, settings_in

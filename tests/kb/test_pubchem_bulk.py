@@ -17,7 +17,7 @@ from kb.ledger.verify import verify
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
 from kb.sources.pubchem import bulk as pubchem_bulk
-from kb.sources.pubchem.files import SortedTable, find_bulk_files
+from kb.sources.pubchem.bulk import SortedTable, find_bulk_files
 
 DATA = Path(__file__).parents[1] / "data"
 SAMPLE = DATA / "pubchem_bulk" / "Compound_sample.sdf.gz"

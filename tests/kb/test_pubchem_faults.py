@@ -17,8 +17,8 @@ from sqlalchemy import Engine
 from kb.errors import Blocked, Incomplete, MkmedError, TransportError
 from kb.modalities import State
 from kb.sources.pubchem.ask import Asker, Replies, Reply
-from kb.sources.pubchem.bodies import BodyError
 from kb.sources.pubchem.parse import TAGS, Structure
+from kb.sources.pubchem.proof import BodyError
 from kb.sources.pubchem.source import PubChem
 from tests.kb.test_pubchem import POLICY, SOME, cells, rows, run, sound
 from tests.standin import catalogue

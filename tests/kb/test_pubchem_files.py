@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from kb import sdf
 from kb.errors import DataError
-from kb.sources.pubchem import files as pubchem_files
-from kb.sources.pubchem.files import bulk_lines
+from kb.sources.pubchem import bulk as pubchem_files
+from kb.sources.pubchem.bulk import bulk_lines, parse_flat, parse_line
 from kb.sources.pubchem.proof import Compound
-from kb.sources.pubchem.sdf import parse_flat, parse_line
 
 SAMPLE = Path(__file__).parents[1] / "data" / "pubchem_bulk" / "Compound_sample.sdf.gz"
 PARTS = [part for part in gzip.decompress(SAMPLE.read_bytes()).split(b"$$$$\n") if part]
@@ -116,7 +115,7 @@ import sys
 from pathlib import Path
 from kb.errors import SourceError
 from kb.sdf import split
-from kb.sources.pubchem.files import open_bulk
+from kb.sources.pubchem.bulk import open_bulk
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 before = peak()

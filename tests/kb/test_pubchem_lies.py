@@ -18,9 +18,9 @@ import pytest
 from kb.errors import Blocked, Interrupted
 from kb.http.client import Request
 from kb.http.pace import Colour, Pace, Policy
-from kb.sources.pubchem.bodies import ContentError
 from kb.sources.pubchem.parse import (
     TAGS,
+    ContentError,
     Structure,
     parse_conformers,
     parse_lists,

@@ -9,13 +9,11 @@ import pytest
 
 from kb.errors import DataError
 from kb.properties import PROPERTIES
-from kb.sources.pubchem.answers import Expected, Kind, Verdict, classify
-from kb.sources.pubchem.bodies import ContentError
-from kb.sources.pubchem.identity import drug_record, is_cas
-from kb.sources.pubchem.keys import KeyQuestion, read_question
+from kb.sources.pubchem.ask import Expected, Kind, Verdict, classify
 from kb.sources.pubchem.parse import (
     TAGS,
     VALUES,
+    ContentError,
     Structure,
     parse_cids,
     parse_conformers,
@@ -24,7 +22,8 @@ from kb.sources.pubchem.parse import (
     parse_record,
     parse_view,
 )
-from kb.sources.pubchem.rules import licence_of, three_d_rule
+from kb.sources.pubchem.proof import is_cas, licence_of, record_of, three_d_rule
+from kb.sources.pubchem.source import KeyQuestion, read_question
 from tests.standin import catalogue
 
 RECORDED = Path(__file__).parents[1] / "data" / "pubchem" / "recorded"
@@ -186,7 +185,7 @@ def test_only_the_users_own_drugbank_id_becomes_an_identifier() -> None:
     body = json.dumps(catalogue.properties([2244], list(TAGS))).encode()
     compound = parse_properties(body, frozenset({2244})).values[2244]
     synonyms = ("Aspirin", "acetylsalicylic acid", "DB99999", "UNII-R16CO5Y76E")
-    record = drug_record(compound, document_of(b"x"), synonyms, ("50-78-2", "200-064-1"),
+    record = record_of(compound, document_of(b"x"), synonyms, ("50-78-2", "200-064-1"),
                          [KeyQuestion("drugbank", "DB00945"), KeyQuestion("name", "aspirin")])
     assert {str(i) for i in record.identifiers} == {
         "pubchem.compound:2244", "inchikey:BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "cas:50-78-2", "unii:R16CO5Y76E",

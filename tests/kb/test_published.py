@@ -12,19 +12,18 @@ from sqlalchemy import Connection, Engine, text
 
 from kb.errors import SourceError, UsageError
 from kb.graph.words import word_of
-from kb.identity.identifiers import Identifier
 from kb.ingest import crash
 from kb.ingest.engine import Summary, ingest
-from kb.ingest.records import Document, DrugRecord, RecordBatch, TextRecord
-from kb.ingest.runs import finish_run
 from kb.ingest.write import write_batch
+from kb.ledger.entries import finish_run
 from kb.ledger.verify import verify
+from kb.normalise import Identifier
 from kb.query.export import ExportFormat, export
 from kb.query.read import texts
 from kb.query.snapshot import release_of
 from kb.settings import Settings
 from kb.sources import stream
-from kb.sources.contract import IngestOptions
+from kb.sources.contract import Document, DrugRecord, IngestOptions, RecordBatch, TextRecord
 from tests.kb import published
 from tests.kb.facts import begin, document
 

@@ -11,7 +11,7 @@ from kb.ingest.write import write_batch
 from kb.ledger.coverage import bucket_rows, buckets, draw
 from kb.pictures import save_figure
 from kb.query import read as query
-from kb.query.show import describe, search, sources
+from kb.query.read import describe, search, sources
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import pytest
 from facts import begin, document, metformin
 from sqlalchemy import Connection, Engine, text
 
-from kb.ingest.records import ConformerRecord, ImageRecord, Outcome, PropertyRecord, RecordBatch, TextRecord
-from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
+from kb.ledger.entries import start_run
 from kb.ledger.verify import verify
 from kb.modalities import Modality, State
+from kb.sources.contract import ConformerRecord, ImageRecord, Outcome, PropertyRecord, RecordBatch, TextRecord
 
 KEY = "drugbank:DB00331"
 TABLES = {"image": "image", "text": "text", "structure": "conformer", "property": "property_set"}

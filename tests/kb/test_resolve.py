@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kb.identity.resolve import Claim, portray, resolve
+from kb.identity.claims import Claim, portray, resolve
 
 KEYS = ["AAAAAAAAAAAAAA-AAAAAAAAAA-N", "BBBBBBBBBBBBBB-BBBBBBBBBB-N"]
 identifiers = st.frozensets(

@@ -12,16 +12,23 @@ from sqlalchemy.exc import IntegrityError
 
 from kb.errors import NotFound
 from kb.identity.undo import list_merges, undo_merge
-from kb.ingest.records import DrugRecord, Outcome, PropertyRecord, RecordBatch
-from kb.ingest.runs import finish_run
 from kb.ingest.write import write_batch
-from kb.ledger.cells import CellWrite, claim_cells, count_states, open_cells, write_cells
-from kb.ledger.leases import release_dead, unleased
+from kb.ledger.entries import (
+    CellWrite,
+    claim_cells,
+    count_states,
+    finish_run,
+    open_cells,
+    release_dead,
+    unleased,
+    write_cells,
+)
 from kb.ledger.verify import verify
 from kb.modalities import State
 from kb.query import read as query
 from kb.schema.identity import drug, drug_merge
 from kb.schema.ledger import cell, content, run
+from kb.sources.contract import DrugRecord, Outcome, PropertyRecord, RecordBatch
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine
 
 from kb.ingest.engine import register_source
-from kb.ingest.records import AtcRecord, Document, DrugRecord, InteractionRecord, RecordBatch
-from kb.ingest.runs import start_run
 from kb.ingest.write import write_batch
+from kb.ledger.entries import start_run
 from kb.licences import CC0
-from kb.sources.contract import Plan, Source
+from kb.sources.contract import AtcRecord, Document, DrugRecord, InteractionRecord, Plan, RecordBatch, Source
 
 DOCUMENT = Document("hand", "https://example.org/list", "text/plain", "CC0-1.0", "somebody",
                     datetime(2026, 1, 1, tzinfo=UTC), "test", payload=b"drugs")

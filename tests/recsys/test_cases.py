@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kb.errors import DataError, NotFound
-from kb.identity.identifiers import normalise_ndc
+from kb.normalise import normalise_ndc
 from recsys.cohorts.prepare import choose
 from recsys.formats import FORMATS
 from recsys.formats.contract import DUPLICATE, KEPT, Limits

@@ -15,7 +15,7 @@ from embed.runs.folder import pretrain_folder
 from embed.training.data import make_table
 from embed.training.model import AlignmentModel
 from kb.errors import ConfigError
-from kb.ingest.runs import start_run
+from kb.ledger.entries import start_run
 from kb.query.read import drugs
 from kb.settings import Settings
 from recsys.answers.explain import BY_FUSION, BY_MEAN, explain

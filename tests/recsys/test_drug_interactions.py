@@ -5,8 +5,8 @@ import pytest
 from by_hand import DOCUMENT, write
 
 from kb.errors import DataError, UsageError
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import DrugRecord, InteractionRecord
+from kb.normalise import Identifier
+from kb.sources.contract import DrugRecord, InteractionRecord
 from recsys.knowledge.gather import read_knowledge
 from recsys.orders.interactions import (
     SEVERITIES,

@@ -8,11 +8,11 @@ from sqlalchemy import text
 
 from embed.runs import store
 from kb.errors import DataError, NotFound
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import DrugRecord, InteractionRecord
-from kb.ingest.runs import start_run
+from kb.ledger.entries import start_run
+from kb.normalise import Identifier
 from kb.query.read import drugs
 from kb.settings import Settings
+from kb.sources.contract import DrugRecord, InteractionRecord
 from recsys.cohorts.files import save_cohort
 from recsys.experiments.config import from_json
 from recsys.experiments.runs import train_run

@@ -8,10 +8,10 @@ from by_hand import DOCUMENT, write
 from sqlalchemy import text
 
 from kb.errors import UsageError
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import DrugRecord, Name
+from kb.normalise import Identifier
 from kb.query.snapshot import cite
 from kb.settings import load_settings
+from kb.sources.contract import DrugRecord, Name
 from recsys.cohorts.files import load_cohort
 from recsys.cohorts.prepare import prepare, unmapped
 from recsys.formats.contract import CodePairs

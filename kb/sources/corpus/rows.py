@@ -7,23 +7,23 @@ from collections.abc import Callable, Iterator, Mapping
 from sqlalchemy import Connection, select
 
 from kb.bundle import Bundle
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import (
+from kb.licences import BY, BY_SA, CC0, LICENCES, NCBI, US_GOVERNMENT
+from kb.modalities import Modality, State
+from kb.normalise import Identifier
+from kb.properties import PROPERTIES
+from kb.schema.identity import drug_record
+from kb.sources.contract import (
     ConformerRecord,
     Document,
     DrugRecord,
     IndicationRecord,
     Name,
+    Origin,
     Outcome,
     PropertyRecord,
     RecordBatch,
     TextRecord,
 )
-from kb.licences import BY, BY_SA, CC0, LICENCES, NCBI, US_GOVERNMENT
-from kb.modalities import Modality, State
-from kb.properties import PROPERTIES
-from kb.schema.identity import drug_record
-from kb.sources.contract import Origin
 
 PARSER = "corpus/1"
 BY_SA_3 = LICENCES["CC-BY-SA-3.0"]

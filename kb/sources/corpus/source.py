@@ -17,12 +17,11 @@ from kb.bundle import Bundle
 from kb.graph.link import relink
 from kb.graph.load import encode_rows, is_loaded, load_triples
 from kb.graph.tables import DescribedRelation
-from kb.ingest.records import DrugRecord, Outcome, RecordBatch
 from kb.ingest.retract import retract_records
 from kb.licences import LICENCES, most_restrictive
 from kb.modalities import Modality, State
 from kb.sources.atc import Atc
-from kb.sources.contract import Part, Plan, Source
+from kb.sources.contract import DrugRecord, Outcome, Part, Plan, RecordBatch, Source
 from kb.sources.corpus import rows
 from kb.sources.corpus.rows import CCD, NAMES, OWN_LICENCES, PARSER, PUBCHEM
 from kb.sources.interactions import InteractionSource

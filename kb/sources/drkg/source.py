@@ -19,11 +19,10 @@ from kb.graph.link import FormCount, count_forms, relink
 from kb.graph.load import GraphCounts, is_loaded, load_triples
 from kb.graph.tables import DescribedRelation
 from kb.http.download import download
-from kb.ingest.records import Document, RecordBatch
 from kb.inputs import is_gzip, sha256_of
 from kb.licences import LICENCES, Licence
 from kb.modalities import Modality
-from kb.sources.contract import Part, Plan, Source
+from kb.sources.contract import Document, Part, Plan, RecordBatch, Source
 from kb.sources.drkg import contract as drkg_contract
 from kb.sources.drkg.read import UNKNOWN_LICENCE, describe_relations, read_triples
 

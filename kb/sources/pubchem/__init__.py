@@ -1,4 +1,6 @@
 """PubChem: PUG REST and PUG View (``source``), and the bulk files from disk (``bulk``).
 
-Import from it: ``source``, ``bulk``. What its answers mean is decided in ``answers`` alone.
+The way of a compound: ``source`` (what is asked for, stage by stage), ``ask`` (the request, and what its answer means),
+``parse`` (bytes to typed values), ``proof`` (what the structure proves, and the record that it makes).
+Import from it: ``source``, ``bulk``.
 """

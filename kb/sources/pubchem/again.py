@@ -13,7 +13,7 @@ from kb.ledger.licences import write_licences
 from kb.licences import LICENCES, UNSTATED, Licence, most_restrictive
 from kb.normalise import clean
 from kb.sources.pubchem.parse import parse_view
-from kb.sources.pubchem.rules import licence_of
+from kb.sources.pubchem.proof import licence_of
 
 _STORED = """
 SELECT t.artifact, t.provider, t.content_sha256, t.licence_id, c.payload, a.licence_id AS whole

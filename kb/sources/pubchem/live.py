@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kb.errors import MkmedError
 from kb.http.client import Transport, policy_for
 from kb.sources.pubchem.ask import Asker, Reply
-from kb.sources.pubchem.lookup import TAGS
-from kb.sources.pubchem.parse import Structure
+from kb.sources.pubchem.parse import TAGS, Structure
 
 if TYPE_CHECKING:
     from kb.http.pace import Policy

@@ -1,26 +1,145 @@
-"""What a structure proves: identity, composition, masses and counts are checked against the SMILES by RDKit.
-
-PubChem states a compound's InChIKey, formula and numbers beside its SMILES, so a row that was mixed up with another
-compound's contradicts itself. Of 6,602 genuine records of PubChem, 8 do so by RDKit's own doing (oxyacids of the
-halogens and one porphyrin).
-"""
+"""What a structure proves of a compound, what PubChem cannot have of it, and the drug record that it makes."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from kb.chemistry import quiet, read_smiles, standard_forms
+from kb.chemistry import quiet, read_smiles, standard_forms, standardise
 from kb.errors import DataError
+from kb.licences import (
+    BY,
+    CC0,
+    NCBI,
+    PROVIDER_TERMS,
+    UNSTATED,
+    US_GOVERNMENT,
+    Licence,
+    forbids,
+    is_federal,
+    recognise_licence,
+)
+from kb.normalise import Identifier, is_cas
 from kb.sdf import Molfile
-from kb.sources.pubchem.bodies import ContentError
-from kb.sources.pubchem.formula import composition, count_rotatable
+from kb.sources.contract import Document, DrugRecord, Name
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
+
+    from kb.sources.pubchem.source import KeyQuestion
+
+
+class BodyError(ValueError):
+    """The body is not what its kind has to be: it was cut off, or is something else."""
+
+
+class ContentError(BodyError):
+    """The body is whole and well formed, but what it says cannot be true, or is about something else."""
+
+
+# Formulas and bonds, counted: what rules and proofs rest on.
+
+_FORMULA = re.compile(r"((?:[A-Z][a-z]?\d*)+)([+-]\d*)?", re.ASCII)
+_ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*)", re.ASCII)
+
+
+def composition(formula: str) -> tuple[Counter[str], int]:
+    """The atoms of a formula by element, hydrogen's isotopes as H, and its charge; raises ContentError."""
+    match = _FORMULA.fullmatch(formula)
+    if not match:
+        raise ContentError(f"{formula[:40]!r} is no formula")
+    atoms: Counter[str] = Counter()
+    for symbol, count in _ELEMENT.findall(match.group(1)):
+        if symbol not in _elements() and symbol not in ("D", "T"):
+            raise ContentError(f"{symbol!r} in a formula is no element")
+        atoms["H" if symbol in ("D", "T") else symbol] += int(count or 1)
+    sign = match.group(2) or ""
+    return atoms, int(f"{sign[0]}{sign[1:] or 1}") if sign else 0
+
+
+@cache
+def _elements() -> frozenset[str]:
+    from rdkit import Chem
+
+    table = Chem.GetPeriodicTable()
+    return frozenset(table.GetElementSymbol(number) for number in range(1, 119))
+
+
+def most_rotatable(smiles: str) -> int:
+    """``count_rotatable`` of a SMILES; 0 where RDKit cannot read it."""
+    try:
+        return count_rotatable(read_smiles(smiles))
+    except DataError:
+        return 0
+
+
+def count_rotatable(molecule: Mol) -> int:
+    """How many bonds can be rotatable by any rule: single, in no ring, with more than one neighbour at both ends."""
+    from rdkit.Chem import BondType
+
+    return sum(
+        bond.GetBondType() == BondType.SINGLE and not bond.IsInRing()
+        and bond.GetBeginAtom().GetDegree() > 1 and bond.GetEndAtom().GetDegree() > 1
+        for bond in molecule.GetBonds()
+    )
+
+
+# What PubChem says it cannot have: its conditions for a 3D conformer, and the licences that its texts carry.
+
+MAX_HEAVY_ATOMS = 50
+MAX_ROTATABLE_BONDS = 15
+ELEMENTS = frozenset({"H", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I"})
+
+
+def three_d_rule(smiles: str | None, formula: str, rotatable_bonds: float = 0) -> str | None:
+    """The id of the rule by which PubChem has no 3D conformer of a compound, or None when it may have one.
+
+    The atoms are those of the formula. ``rotatable_bonds`` is PubChem's count; it decides only where the structure has
+    as many by any definition. Salts are not decided here: their parent may have one.
+    Source: https://pubchem.ncbi.nlm.nih.gov/release3d.html
+    """
+    atoms, _ = composition(formula) if formula else (Counter[str](), 0)
+    heavy = sum(count for symbol, count in atoms.items() if symbol != "H")
+    if heavy > MAX_HEAVY_ATOMS:
+        return f"rule:pubchem3d:heavy-atoms>{MAX_HEAVY_ATOMS}"
+    if rotatable_bonds > MAX_ROTATABLE_BONDS and smiles and most_rotatable(smiles) > MAX_ROTATABLE_BONDS:
+        return f"rule:pubchem3d:rotatable-bonds>{MAX_ROTATABLE_BONDS}"
+    others = sorted(set(atoms) - ELEMENTS)
+    return f"rule:pubchem3d:element:{others[0]}" if others else None
+
+
+NO_PARENT = "rule:pubchem3d:multi-fragment-without-parent"
+"""The rule for a mixture: several covalent units and no parent compound."""
+
+_BY_PROVIDER = {"ChEBI": BY, "LOTUS - the natural products occurrence database": CC0}
+"""Providers whose licence is public on their own sites, where PubChem's references state none, or that of code."""
+
+
+def licence_of(provider: str, note: str | None, url: str | None) -> Licence:
+    """The licence of a text by what its PUG View reference says; anything unclear is restricted or unstated."""
+    stated = recognise_licence(note, url)
+    if provider in _BY_PROVIDER and (stated is None or stated.is_open) and not forbids(note):
+        return _BY_PROVIDER[provider]
+    if stated is not None:
+        return stated
+    if forbids(note):
+        return PROVIDER_TERMS
+    if is_federal(url):
+        return US_GOVERNMENT
+    if provider == "PubChem":
+        return NCBI
+    return PROVIDER_TERMS if note or url else UNSTATED
+
+
+# What a structure proves: identity, composition, masses and counts are checked against the SMILES by RDKit.
+#
+# PubChem states a compound's InChIKey, formula and numbers beside its SMILES, so a row that was mixed up with another
+# compound's contradicts itself. Of 6,602 genuine records of PubChem, 8 do so by RDKit's own doing (oxyacids of the
+# halogens and one porphyrin).
 
 HEAVIEST = 92
 """The last element that has an atomic weight; PubChem writes Rg for a polymer's ``*``."""
@@ -230,3 +349,91 @@ def _check_atoms(molecule: Mol, formula: str, part: bool) -> None:
         atoms.pop("H", None)  # the parent may be neutralised
     if formula and (any(atoms[s] > wanted[s] for s in atoms) if part else atoms != wanted):
         raise ContentError("the conformer's atoms are not the compound's")
+
+
+# A compound of PubChem as a drug record: its names, and the identifiers that may decide who it is.
+
+CID = "pubchem.compound"
+MAX_NAME = 500
+MAX_SYNONYMS = 100
+MAX_SYNONYM = 300
+_UNII = re.compile(r"UNII-([0-9A-Z]{10})")
+
+
+def record_of(
+    compound: Compound,
+    document: Document,
+    synonyms: Sequence[str] = (),
+    registry_numbers: Sequence[str] = (),
+    questions: Iterable[KeyQuestion] = (),
+) -> DrugRecord:
+    """The record of a compound; of the user's questions that led to it, DrugBank ids become identifiers."""
+    found = {Identifier.make(CID, compound.cid)}
+    if compound.inchikey:
+        found.add(Identifier.make("inchikey", compound.inchikey))
+    found |= {Identifier.make("cas", number) for number in registry_numbers if is_cas(number)}
+    found |= {Identifier.make("unii", m.group(1)) for m in map(_UNII.fullmatch, synonyms) if m}
+    found |= {Identifier.make("drugbank", q.value) for q in questions if q.namespace == "drugbank"}
+    names = [Name(text) for text in synonyms[:MAX_SYNONYMS] if 0 < len(text) <= MAX_SYNONYM]
+    if compound.iupac_name and len(compound.iupac_name) <= MAX_NAME:
+        names.append(Name(compound.iupac_name, "iupac"))
+    return DrugRecord(
+        key=f"{CID}:{compound.cid}",
+        name=_title(compound, synonyms),
+        document=document,
+        kind="small molecule",
+        smiles=compound.smiles,
+        inchikey=compound.inchikey,
+        formula=compound.formula or None,
+        identifiers=tuple(sorted(found)),
+        names=tuple(names),
+    )
+
+
+def _title(compound: Compound, synonyms: Sequence[str]) -> str:
+    """PubChem's title, else the first synonym, else the IUPAC name; none that an index cannot hold."""
+    named = next((text for text in synonyms if 0 < len(text) <= MAX_SYNONYM), "")
+    names = (compound.title, named, compound.iupac_name or "")
+    return next((name for name in names if 0 < len(name) <= MAX_NAME), f"CID {compound.cid}")
+
+
+def is_titled(compound: Compound, synonyms: Sequence[str]) -> bool:
+    """Whether a compound's title is among its synonyms, where it has both: titles can be mixed up."""
+    title = compound.title.casefold()
+    return not title or not synonyms or compound.title == compound.iupac_name or title in map(str.casefold, synonyms)
+
+
+def contradicts(
+    question: KeyQuestion, compound: Compound, synonyms: Sequence[str], numbers: Sequence[str]
+) -> str | None:
+    """Why a compound cannot be what a question asked for, or None; a structure is compared, a name looked for.
+
+    PubChem standardises the structure that it is asked for, so that only the heavy atoms must agree. A DrugBank id is
+    not among what PubChem says of a compound.
+    """
+    led = f"led to CID {compound.cid}, "
+    if question.namespace == "inchikey" and compound.inchikey not in (None, question.value):
+        return f"{led}whose InChIKey is {compound.inchikey}"
+    if question.namespace == "smiles" and compound.formula:
+        try:
+            asked = composition(str(standardise(question.value).formula))[0]
+        except DataError:
+            return None
+        if asked - Counter({"H": asked["H"]}) != _heavy(compound.formula):
+            return f"{led}whose formula is {compound.formula}"
+    if question.namespace == "name":
+        wanted = _letters(question.value)
+        known = (compound.title, compound.iupac_name or "", compound.inchikey or "", *synonyms, *numbers)
+        if not any(wanted in _letters(text) for text in known):
+            return f"{led}which is not known by this name"
+    return None
+
+
+def _heavy(formula: str) -> Counter[str]:
+    atoms = composition(formula)[0]
+    return atoms - Counter({"H": atoms["H"]})
+
+
+def _letters(text: str) -> str:
+    """Letters and digits of a name, whatever its case."""
+    return "".join(c for c in text.casefold() if c.isalnum()) or text

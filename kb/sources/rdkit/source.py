@@ -19,15 +19,24 @@ from sqlalchemy import Connection, exists, select, text
 from kb.errors import UsageError
 from kb.identity.relations import due_relations, write_substance_relations
 from kb.ingest.processes import Crew, Failure
-from kb.ingest.records import ConformerRecord, Document, ImageRecord, Outcome, PropertyRecord, RecordBatch
-from kb.ledger.cells import claim_cells, due_cells
+from kb.ledger.entries import claim_cells, due_cells
 from kb.licences import CC0, Licence
 from kb.modalities import Modality, State
 from kb.query.read import find_drug
 from kb.schema.identity import drug
 from kb.schema.ledger import cell
 from kb.schema.payloads import conformer
-from kb.sources.contract import Part, Plan, Source
+from kb.sources.contract import (
+    ConformerRecord,
+    Document,
+    ImageRecord,
+    Outcome,
+    Part,
+    Plan,
+    PropertyRecord,
+    RecordBatch,
+    Source,
+)
 from kb.sources.rdkit.compute import EMBED_SECONDS, IMAGE_SIZE
 
 if TYPE_CHECKING:

@@ -13,10 +13,9 @@ from kb import output
 from kb.bundle import Bundle
 from kb.errors import UsageError
 from kb.ingest.engine import register_source
-from kb.ingest.records import Document, RecordBatch
 from kb.normalise import too_long
 from kb.schema.graph import drug_atc, interaction
-from kb.sources.contract import Part, Plan, Source
+from kb.sources.contract import Document, Part, Plan, RecordBatch, Source
 from kb.sources.tables.dataset import (
     Version,
     compare_rows,

@@ -18,12 +18,11 @@ from sqlalchemy import Connection, select, update
 
 from kb import output
 from kb.errors import UsageError
-from kb.identity.identifiers import DATASET
-from kb.ingest.records import Document
 from kb.licences import LICENCES, USER, Licence
+from kb.normalise import DATASET
 from kb.schema.identity import drug_record
 from kb.schema.ledger import source
-from kb.sources.contract import Origin
+from kb.sources.contract import Document, Origin
 
 SAMPLE = 5
 """Rows of each kind that a comparison shows."""

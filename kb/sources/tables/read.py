@@ -18,14 +18,14 @@ from sqlalchemy import ARRAY, Connection, Text, cast, delete, func, select
 from kb import sdf
 from kb.csvfile import open_csv
 from kb.errors import DataError, UsageError
-from kb.ingest.records import Document
 from kb.inputs import open_plain, open_regular
-from kb.ledger.cells import write_lookup
+from kb.ledger.entries import write_lookup
 from kb.licences import USER, Licence
 from kb.modalities import State
 from kb.normalise import tidy
 from kb.schema.identity import drug_name, identifier
 from kb.schema.ledger import lookup
+from kb.sources.contract import Document
 
 MOLBLOCK = "molblock"
 """The column of an SDF record's connection table; its first line is the column ``title``."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from kb.chemistry import Molecule, read_molblock, standard_forms, standardise
 from kb.errors import DataError
-from kb.identity.identifiers import Identifier
-from kb.ingest.records import (
+from kb.normalise import Identifier, too_long
+from kb.sources.contract import (
     AtcRecord,
     ConformerRecord,
     Document,
@@ -20,7 +20,6 @@ from kb.ingest.records import (
     RecordBatch,
     TextRecord,
 )
-from kb.normalise import too_long
 from kb.sources.tables.read import MOLBLOCK, Problem
 
 LONGEST_KEY = 120

@@ -20,15 +20,14 @@ from sqlalchemy import Connection
 from kb import output
 from kb.errors import DataError, UsageError
 from kb.graph.link import relink
-from kb.identity.identifiers import NAMESPACES
 from kb.ingest.engine import register_source
 from kb.ingest.processes import Crew, Failure
-from kb.ingest.records import Document, RecordBatch
 from kb.ingest.retract import retract_records
 from kb.licences import USER, Licence
 from kb.modalities import Modality
+from kb.normalise import NAMESPACES
 from kb.properties import PROPERTIES
-from kb.sources.contract import Part, Plan, Source
+from kb.sources.contract import Document, Part, Plan, RecordBatch, Source
 from kb.sources.tables.dataset import (
     Change,
     compare_rows,

@@ -1,9 +1,4 @@
-"""Applies the resolution of ``kb.identity.resolve`` to the database: files records, moves them, logs every merge.
-
-A record is what one source said at one time. It is replaced as a whole, with its names and identifiers, and never
-edited; where its structure became another, what was said of the old one goes too. Rows that hang on a record follow it
-by a foreign key (``kb.schema.base.follows``), so that a move is one UPDATE of records.
-"""
+"""Who is who: what records claim, what a set of claims resolves to, and how that is applied to the database."""
 
 from __future__ import annotations
 
@@ -16,12 +11,200 @@ from typing import Any
 from sqlalchemy import ARRAY, Connection, Text, and_, cast, delete, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from kb.db.copy import copy_arrays
-from kb.db.many import among, any_of, insert_many
-from kb.identity.resolve import Claim, Conflict, Key, portray, resolve
-from kb.ingest.records import DrugRecord
+from kb.db.bulk import among, any_of, copy_arrays, insert_many
 from kb.normalise import tidy
 from kb.schema.identity import drug, drug_conflict, drug_merge, drug_name, drug_record, identifier
+from kb.schema.ledger import cell
+from kb.sources.contract import DrugRecord
+
+# Which records are the same drug: a pure function of the set of all claims, so neither order nor repetition matters.
+#
+# Rules, in order:
+#
+# 1. A pinned record (an undone merge) keeps the identity it was pinned to.
+# 2. A record with an InChIKey is the drug of that InChIKey. Two structures are never merged, whatever they share.
+# 3. Records without a structure that share a strong identifier form a cluster.
+# 4. A cluster joins the one structure that shares its best identifier (by ``STRONG``'s order). If several structures
+#    share it (two salts under one DrugBank id), that is a conflict: the cluster stays a drug of its own and is
+#    reported.
+
+STRONG: tuple[str, ...] = ("drugbank", "unii", "pubchem.compound", "chembl", "chebi", "pharmgkb", "drugcentral")
+"""Namespaces that identify a substance, best first. CAS, RxNorm, ATC and NDC name products and groups as well; a key of
+a user's table names a row of that table and nothing else."""
+
+SOURCE_ORDER: tuple[str, ...] = ("corpus", "pubchem", "pubchem-bulk")
+"""Whose name and SMILES a drug shows when several sources have one; sources not listed come after, by name."""
+
+Key = tuple[str, str]
+"""A record: its source, and its key there."""
+
+
+def precedence(source: str, key: str) -> tuple[int, str, int, str]:
+    """Where a record stands among those of one drug; of one source the shorter key, so the smaller number, is first."""
+    rank = SOURCE_ORDER.index(source) if source in SOURCE_ORDER else len(SOURCE_ORDER)
+    return rank, source, len(key), key
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One record's say in who it is; ``identifiers`` are ``namespace:value`` texts."""
+
+    source: str
+    key: str
+    inchikey: str | None = None
+    identifiers: frozenset[str] = frozenset()
+    pinned: str | None = None
+    name: str = ""
+    kind: str = "unknown"
+    smiles: str | None = None
+    formula: str | None = None
+
+    @property
+    def strong(self) -> list[str]:
+        """The strong identifiers, best first."""
+        known = [i for i in (*self.identifiers, self.key) if i.partition(":")[0] in STRONG]
+        return sorted(set(known), key=_rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A structureless record's identifier that drugs of different structure claim."""
+
+    source: str
+    key: str
+    identifier: str
+    identities: tuple[str, ...]
+
+
+def _rank(identifier: str) -> tuple[int, str]:
+    return STRONG.index(identifier.partition(":")[0]), identifier
+
+
+def resolve(claims: Iterable[Claim]) -> tuple[dict[Key, str], list[Conflict]]:
+    """The identity of every claim, and the conflicts found; independent of the order of ``claims``."""
+    identity: dict[Key, str] = {}
+    owners: dict[str, set[str]] = defaultdict(set)
+    loose: list[Claim] = []
+    for claim in sorted(set(claims), key=lambda c: (c.source, c.key)):
+        if claim.pinned:
+            identity[claim.source, claim.key] = claim.pinned
+        elif claim.inchikey:
+            identity[claim.source, claim.key] = f"inchikey:{claim.inchikey}"
+            for handle in claim.strong:
+                owners[handle].add(f"inchikey:{claim.inchikey}")
+        else:
+            loose.append(claim)
+    conflicts: list[Conflict] = []
+    for cluster in _clusters(loose):
+        shared = sorted({i for claim in cluster for i in claim.strong}, key=_rank)
+        target, found = _attach(shared, owners)
+        alone = shared[0] if shared else _own_identity(cluster[0])
+        for claim in cluster:
+            identity[claim.source, claim.key] = target or alone
+            if found:
+                conflicts.append(Conflict(claim.source, claim.key, found[0], found[1]))
+    return identity, conflicts
+
+
+def _own_identity(claim: Claim) -> str:
+    """What a record is by itself: the key in its dataset, or source and key, which no other record has."""
+    return claim.key if claim.key.startswith("user.") else f"record:{claim.source}:{claim.key}"
+
+
+def _attach(shared: list[str], owners: Mapping[str, set[str]]) -> tuple[str | None, tuple[str, tuple[str, ...]] | None]:
+    """The one structure that owns the best shared identifier, or the conflict that prevents it."""
+    for handle in shared:
+        claimed = owners.get(handle)
+        if claimed:
+            return (next(iter(claimed)), None) if len(claimed) == 1 else (None, (handle, tuple(sorted(claimed))))
+    return None, None
+
+
+def _clusters(claims: list[Claim]) -> list[list[Claim]]:
+    """The connected components of claims that share a strong identifier (union–find)."""
+    parent = list(range(len(claims)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[str, int] = {}
+    for index, claim in enumerate(claims):
+        for handle in claim.strong:
+            parent[root(index)] = root(first.setdefault(handle, index))
+    grouped: dict[int, list[Claim]] = defaultdict(list)
+    for index, claim in enumerate(claims):
+        grouped[root(index)].append(claim)
+    return list(grouped.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """What a drug shows of itself."""
+
+    name: str
+    kind: str
+    smiles: str | None
+    inchikey: str | None
+    formula: str | None
+
+
+def portray(identity: str, claims: Iterable[Claim]) -> Portrait:
+    """The drug's name, kind and structure, chosen from its claims by ``SOURCE_ORDER``, then by key."""
+
+    ranked = sorted(claims, key=lambda claim: precedence(claim.source, claim.key))
+    kinds = {claim.kind for claim in ranked}
+    kind = "biologic" if "biologic" in kinds else "small molecule" if "small molecule" in kinds else "unknown"
+    inchikey = identity.removeprefix("inchikey:") if identity.startswith("inchikey:") else None
+    return Portrait(
+        name=next((c.name for c in ranked if c.name), identity),
+        kind=kind,
+        smiles=next((c.smiles for c in ranked if c.smiles and inchikey and c.inchikey == inchikey), None),
+        inchikey=inchikey,
+        formula=next((c.formula for c in ranked if c.formula), None),
+    )
+
+
+# Which record a statement about a drug hangs on, where the source that makes it has not said which.
+
+def leading_records(connection: Connection, source: str, drugs: Iterable[int]) -> dict[int, Key]:
+    """By drug the first record of ``source``, else the first of all by ``precedence``."""
+    wanted = sorted(set(drugs))
+    best: dict[int, tuple[Any, ...]] = {}
+    query = select(drug_record.c.drug_id, drug_record.c.source, drug_record.c.key)
+    for drug_id, of, key in connection.execute(query.where(drug_record.c.drug_id.in_(wanted))) if wanted else ():
+        rank = (of != source, precedence(of, key), of, key)
+        best[drug_id] = min(best.get(drug_id, rank), rank)
+    return {drug_id: (rank[2], rank[3]) for drug_id, rank in best.items()}
+
+
+def places(
+    connection: Connection, source: str, asked: Iterable[tuple[int, str]]
+) -> dict[tuple[int, str], Key]:
+    """By drug and modality the record whose cell of ``source`` is due, else one that has a cell, else the first."""
+    wanted = sorted(set(asked))
+    if not wanted:
+        return {}
+    query = (
+        select(cell.c.drug_id, cell.c.modality, cell.c.record_source, cell.c.record_key)
+        .where(cell.c.source == source, cell.c.record_key.is_not(None))
+        .where(among((cell.c.drug_id, cell.c.modality), wanted))
+        .order_by(cell.c.state.not_in(("unknown", "failed")), cell.c.record_source, cell.c.record_key)
+    )
+    found: dict[tuple[int, str], Key] = {}
+    for drug_id, modality, of, key in connection.execute(query):
+        found.setdefault((drug_id, modality), (of, key))
+    leading = leading_records(connection, source, {drug_id for drug_id, m in wanted if (drug_id, m) not in found})
+    return {w: found.get(w) or leading[w[0]] for w in wanted if w in found or w[0] in leading}
+
+
+# The resolution applied to the database: records are filed and moved, and every merge is logged.
+#
+# A record is what one source said at one time. It is replaced as a whole, with its names and identifiers, and never
+# edited; where its structure became another, what was said of the old one goes too. Rows that hang on a record follow
+# it by a foreign key (``kb.schema.base.follows``), so that a move is one UPDATE of records.
 
 IDENTITY_LOCK = 0x6D6B6D65
 """Advisory transaction lock: one writer of identities at a time, so that two ingests agree who is who."""

@@ -1,24 +1,175 @@
-"""The ledger: which modality of which drug each source has, written in the transaction of the data it describes."""
+"""The ledger: runs (who wrote what, and when), cells and look-ups (what became of each thing), and leases on them."""
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+import platform
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, case, func, literal_column, select, text, update
+import psutil
+from sqlalchemy import ColumnElement, Connection, Select, Table, case, func, literal_column, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from kb.db.many import insert_many
-from kb.db.redact import redact
-from kb.identity.places import leading_records
-from kb.ledger.leases import lease_values, unleased
+from kb import log
+from kb.db.bulk import insert_many
+from kb.errors import NotFound
+from kb.identity.claims import leading_records
 from kb.modalities import State
-from kb.normalise import clean
-from kb.schema.ledger import cell, lookup
+from kb.normalise import clean, public_values, redact
+from kb.output import plain
+from kb.schema.ledger import cell, lookup, run
 
+LOGGER = logging.getLogger(__name__)
+
+
+# Who is working on what: a row of the ledger is leased to a run for a while, without a lock or an open transaction.
+#
+# A lease ends when its run does: by the run's own row, when its process is gone on this machine, or else after
+# ``LEASE_SECONDS``, for a process on another machine that was killed.
+
+LEASE_SECONDS = 600
+"""Longer than an item takes with all its attempts (``kb.http.pace``)."""
+
+
+def unleased(table: Table, run_id: uuid.UUID) -> ColumnElement[bool]:
+    """Whether a row is free for the run: leased to nobody, to itself, or to a run that is over."""
+    over = select(run.c.id).where(run.c.id == table.c.leased_by, run.c.finished_at.is_not(None)).exists()
+    return or_(
+        table.c.leased_by.is_(None), table.c.leased_by == run_id, table.c.leased_until < func.clock_timestamp(), over
+    )
+
+
+def lease_values(run_id: uuid.UUID) -> dict[str, object]:
+    """The columns that make a row the run's own from now on."""
+    until = func.clock_timestamp() + text(f"interval '{LEASE_SECONDS} s'")
+    return {"leased_by": run_id, "leased_until": until}
+
+
+def release_dead(connection: Connection, source: str) -> int:
+    """How many rows of the source were free again whose runs' processes are gone from this machine."""
+    query = select(run.c.id, run.c.pid, run.c.started_at).where(
+        run.c.stage == "ingest", run.c.name == source, run.c.status == "running", run.c.host == platform.node()
+    )
+    dead = [row.id for row in connection.execute(query) if not _lives(row.pid, row.started_at.timestamp())]
+    return sum(_release(connection, table, source, dead) for table in (cell, lookup)) if dead else 0
+
+
+def _release(connection: Connection, table: Table, source: str, runs: Iterable[uuid.UUID]) -> int:
+    freed = update(table).where(table.c.source == source, table.c.leased_by.in_(list(runs)))
+    return connection.execute(freed.values(leased_by=None, leased_until=None)).rowcount
+
+
+def _lives(pid: int, began: float) -> bool:
+    """Whether the process that began a run then is still there, and not another one that was given its number."""
+    if pid == os.getpid():
+        return True
+    try:
+        return psutil.Process(pid).create_time() <= began + 1.0
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+# A run: a row that says who wrote what, when, with which configuration, and how it ended.
+
+def program_version() -> str:
+    """The installed version of mkmed, or ``0+source`` when it runs from a bare checkout."""
+    try:
+        return version("mkmed")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def start_run(
+    connection: Connection,
+    stage: str,
+    *,
+    name: str = "",
+    config: Mapping[str, Any] | None = None,
+    run_id: uuid.UUID | None = None,
+) -> uuid.UUID:
+    """The id of a new row of status ``running``; ``stage`` is ingest, pretrain or recsys.
+
+    A given ``run_id`` that has its row already is left alone, so that a transaction may be replayed.
+    """
+    run_id = run_id or uuid.uuid4()
+    connection.execute(
+        insert(run).values(
+            id=run_id,
+            stage=stage,
+            name=name,
+            status="running",
+            config=public_values(json.loads(json.dumps(config or {}, default=plain))),
+            version=program_version(),
+            host=platform.node(),
+            pid=os.getpid(),
+        )
+        .on_conflict_do_nothing()
+    )
+    log.in_run(run_id)
+    LOGGER.info("run begun", extra={"fields": {"stage": stage, "name": name}})
+    return run_id
+
+
+def finish_run(
+    connection: Connection,
+    run_id: uuid.UUID,
+    status: str,
+    *,
+    counts: Mapping[str, Any] | None = None,
+    error: str | None = None,
+) -> None:
+    """Record how a run ended: complete, interrupted or failed."""
+    values: dict[str, Any] = {"status": status, "finished_at": func.now(), "error": redact(error) if error else error}
+    if counts is not None:
+        values["counts"] = json.loads(json.dumps(counts, default=plain))
+    if connection.execute(update(run).where(run.c.id == run_id).values(**values)).rowcount != 1:
+        raise NotFound(f"run {run_id} is not in the database", hint="mkmed kb jobs lists the runs")
+    log.in_run(run_id)
+    LOGGER.info("run ended", extra={"fields": {"status": status, "error": error, "counts": counts}})
+
+
+def list_runs(connection: Connection, stage: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+    """The latest runs, newest first; a ``running`` row whose process is gone on this host is shown as ``dead``."""
+    query = select(run).order_by(run.c.started_at.desc()).limit(limit)
+    if stage:
+        query = query.where(run.c.stage == stage)
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    for row in rows:
+        if row["status"] == "running" and row["host"] == platform.node() and not _alive(row["pid"]):
+            row["status"] = "dead"
+    return rows
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def reopen_run(connection: Connection, run_id: uuid.UUID) -> bool:
+    """Whether the run was there; it is then ``running`` again, under this process."""
+    values = {"status": "running", "finished_at": None, "error": None, "pid": os.getpid(), "host": platform.node()}
+    found = connection.execute(update(run).where(run.c.id == run_id).values(**values)).rowcount == 1
+    if found:
+        log.in_run(run_id)
+        LOGGER.info("run goes on")
+    return found
+
+
+# The ledger: which modality of which drug each source has, written in the transaction of the data it describes.
 
 @dataclass(frozen=True, slots=True)
 class CellWrite:
