@@ -15,7 +15,7 @@ import tomllib
 import venv
 from pathlib import Path
 
-from record import record
+from record import report
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 600
@@ -55,8 +55,8 @@ def wheel(place: Path) -> str:
     source.mkdir()
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     subprocess.run(["xargs", "-0", "cp", "--parents", "-t", str(source)], input=names, cwd=ROOT, check=True)
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place), str(source)],
-                   check=True)
+    build = [str(fresh(place / "builder")), "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place)]
+    subprocess.run([*build, str(source)], check=True)
     return str(next(place.glob("mkmed-*.whl")))
 
 
@@ -94,9 +94,9 @@ def main() -> None:
             if only in (None, extra):
                 measure(extra, (f"{made}[{extra}]",))
     if only is None:
-        added = {name: round(rows[name] - rows["all"]) for name in extras}
-        record("install", {"mebibytes": {name: round(value) for name, value in rows.items()}, "an_extra_adds": added,
-                           "seconds": {name: round(value) for name, value in seconds.items()}, "limit_of_the_core": LIMIT})
+        table = [{"installed": name, "MiB": round(value), "more than all": round(value - rows["all"]),
+                  "seconds": round(seconds[name])} for name, value in rows.items()]
+        report("install", table, limit_of_the_core=LIMIT)
     if rows.get("core", 0) > LIMIT:
         sys.exit(f"the core has {rows['core']:.0f} MiB")
 

@@ -20,6 +20,27 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?
 FENCES = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
 
+def on_config(config: Any) -> Any:
+    """Put every source's page, and every page that the navigation does not name, where a reader finds it."""
+    docs = ROOT / "docs"
+    named = set(re.findall(r"[\w/.-]+\.md", json.dumps(config.nav)))
+    others = sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
+    for section, pages in _sections(config.nav):
+        if section == "Sources":
+            pages += [page for page in others if page.startswith("sources/") and page not in named]
+        elif section == "Use":
+            pages += [page for page in others if not page.startswith("sources/") and page not in named]
+    return config
+
+
+def _sections(nav: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    for entry in nav:
+        for section, pages in entry.items() if isinstance(entry, dict) else ():
+            if isinstance(pages, list):
+                yield section, pages
+                yield from _sections(pages)
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made here."""
     from mkdocs.structure.files import File

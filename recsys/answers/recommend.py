@@ -77,14 +77,17 @@ class Reason(NamedTuple):
     disease: str
     """A disease that the graph says the drug treats."""
     likeness: float
-    """Cosine of the problem's title and the disease's name."""
+    """Cosine of the problem's title and the disease's name; 1 where a source gives the problem's code or one above."""
+    sources: str = ""
+    """Who says that the drug treats the disease."""
 
     @property
     def path(self) -> str:
         """The way from the drug to the problem, or that there is none."""
         if not self.problem:
             return NO_INDICATION
-        return f"{self.drug} treats {self.disease}, as {self.problem} ({self.title}), {self.likeness:.2f}"
+        said = f" [{self.sources}]" if self.sources else ""
+        return f"{self.drug} treats {self.disease}{said}, as {self.problem} ({self.title}), {self.likeness:.2f}"
 
 
 NO_INDICATION = "no known indication among the patient's problems"
@@ -322,7 +325,7 @@ class RecommenderService:
                 near = self.indications.nearest(item.code, held)
                 reasons.append(Reason(item.code, "", "", "", "", 0.0) if near is None else
                                Reason(item.code, near.problem, title(near.problem) or "", near.drug, near.disease,
-                                      near.likeness))
+                                      near.likeness, near.sources))
         return reasons
 
     @cached_property
