@@ -1,7 +1,7 @@
-"""The size of an installation: the core without torch, everything, and what each extra adds, in fresh environments.
+"""The size of an installation: the core without torch, everything, and what each extra adds to everything.
 
-``python benchmarks/bench_install.py`` makes environments in a temporary folder (minutes, 5 GB of disk, a package index) and
-prints MiB of site-packages, pip and setuptools left out, compiled files left in. ``--only core`` measures one.
+``python benchmarks/bench_install.py`` makes environments in a temporary folder (minutes, 5 GB of disk, a package index)
+and prints MiB of site-packages, pip and setuptools left out, compiled files left in. ``--only core`` measures one.
 """
 
 from __future__ import annotations
@@ -41,6 +41,13 @@ def size(place: Path) -> float:
     files = [path for path in packages.rglob("*") if path.is_file() and not path.is_symlink()
              and path.relative_to(packages).parts[0].partition("-")[0] not in own]
     return sum(path.stat().st_blocks * 512 for path in files) / 2**20
+
+
+def installed(python: Path) -> set[str]:
+    """The names of what is installed in an environment."""
+    listed = subprocess.run([str(python), "-m", "pip", "list", "--format", "freeze"], capture_output=True, text=True,
+                            check=True).stdout
+    return {line.partition("==")[0] for line in listed.splitlines()}
 
 
 def fresh(place: Path) -> Path:
@@ -88,11 +95,17 @@ def main() -> None:
             subprocess.run([str(Path(folder) / "venv" / "bin" / "python"), "-c", CHECK], check=True, cwd=folder,
                            env={"MKMED_HOME": str(home), "PATH": "/usr/bin:/bin"})
             print(f"{'':<12} reads a knowledge base; the limit is {LIMIT} MiB")
-        if only in (None, "all"):
+        if only != "core":
             measure("all", (made,))
-        for extra in extras:
-            if only in (None, extra):
-                measure(extra, (f"{made}[{extra}]",))
+            python = Path(folder) / "venv" / "bin" / "python"
+            before = installed(python)
+            for extra in extras if only is None else {only} & set(extras):
+                begun = time.monotonic()
+                pip(python, f"{made}[{extra}]")
+                rows[extra], seconds[extra] = size(Path(folder) / "venv"), time.monotonic() - begun
+                print(f"{extra:<12} {rows[extra] - rows['all']:+7.0f} MiB  {seconds[extra]:5.0f} s", flush=True)
+                new = installed(python) - before
+                subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *new], check=True)
     if only is None:
         table = [{"installed": name, "MiB": round(value), "more than all": round(value - rows["all"]),
                   "seconds": round(seconds[name])} for name, value in rows.items()]
