@@ -66,6 +66,7 @@ ELSEWHERE = [
     (r"^python -m pytest", "a test by itself"),
     (r"^mkmed report --visit", "the last run here is of a synthetic cohort: tests/recsys/test_canary.py, tests/test_demo.py"),
     (r"^mkmed serve( --port|$)", "answers until it is ended: tests/test_serve.py"),
+    (r"^mkmed explorer --out", "tests/test_explorer.py writes the file and opens it in a browser"),
     (r"^mkmed demo", "the steps run in tests/test_demo.py on a small corpus"),
     (r"^BIN=|^\"\$BIN|^TARGET=", "tests/test_docs_operations.py runs the block and compares the rows"),
     (r"^mkmed embed pretrain --resume", "tests/embed/test_pretrain.py stops a training and goes on with it"),
