@@ -43,6 +43,8 @@ from recsys.knowledge.gather import cohort_interactions
 
 FOLDERS = {"mimic3": "ehr_mimic3_demo", "mimic4": "ehr_mimic4_demo", "meds": "ehr_mimic4_demo_meds",
            "eicu": "ehr_eicu_demo", "omop": "ehr_omop_gibleed", "synthea": "ehr_synthea"}
+LEAST = {"synthea": {"least_patients": 1}}
+"""Settings of sets that are too small for the default: eleven patients, all of them synthetic."""
 RECOMMENDERS = ("mkmed", "logistic_history", "repeat_last", "popularity")
 
 
@@ -83,7 +85,8 @@ def accounted(cohort: Cohort) -> dict[str, int]:
 
 def trained(name: str, seed: int, data: Data) -> PatientSums:
     """The per-patient sums of one recommender on one split, by the rule at the DDI target."""
-    config = from_json({"recommender": name, "seed": seed, "cohort": data.encoded.cohort.name})
+    cohort = data.encoded.cohort.name
+    config = from_json({"recommender": name, "seed": seed, "cohort": cohort, **LEAST.get(cohort, {})})
     fitted = fit(config, data)
     return evaluate(fitted.recommender, data.train, data.test, fitted.choices).sums
 
@@ -98,7 +101,7 @@ def measure(form: str, root: Path, seeds: int, engine: Engine,
     emit([vars(loss) for loss in cohort.accounting], title=f"{form}: rows in, and where they went")
     pooled = {name: Pooled.none(cohort.patients) for name in RECOMMENDERS}
     for seed in range(seeds):
-        data = load_data(from_json({"cohort": form, "seed": seed}), settings, engine)
+        data = load_data(from_json({"cohort": form, "seed": seed, **LEAST.get(form, {})}), settings, engine)
         for name in RECOMMENDERS:
             pooled[name].add(data.encoded.split.test, trained(name, seed, data))
     pairs = [{"data": form, **row} for row in cohort_interactions(engine, cohort).rows()]
