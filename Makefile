@@ -5,12 +5,12 @@ PYTHON ?= python3
 JOBS   ?= auto
 VENV   := .venv
 BIN    := $(VENV)/bin
-EXTRAS := dev,pretrained,minimol,serve
+EXTRAS := dev,docs,pretrained,minimol,serve
 MADE   := $(VENV)/.made
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install test lint demo bench torture fuzz declared clean
+.PHONY: help venv install test lint docs demo bench torture fuzz declared clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -42,6 +42,9 @@ lint: $(READY) ## Check style and types.
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m mypy
 
+docs: $(READY) ## Build the documentation as a site in site/, and check its links.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build && echo "open site/index.html"
+
 demo: $(READY) ## Run the whole path on the bundled open data and write a report.
 	@$(BIN)/python -m cli demo
 
@@ -58,4 +61,4 @@ declared: ## Install the wheel alone in a fresh environment and run the quick de
 	@PYTHON=$(PYTHON) .ci/declared
 
 clean: ## Remove the environment and caches; data in MKMED_HOME stays.
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -42,6 +42,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 """Every top-level command: its Typer application, imported on use, and its line in the help."""
 
+ROOMS = frozenset({"kb", "embed", "recsys", "mkmed", "migrations"})
+"""mkmed's own packages: where one of them is not found, something is broken that no installation mends."""
+
 EXAMPLES = """\b
 Examples:
   mkmed demo
@@ -211,6 +214,9 @@ def _explain(error: Exception) -> tuple[str, str | None, int]:
         context = getattr(error, "ctx", None)
         path = getattr(context, "command_path", "mkmed")
         return error.format_message(), f"{path} --help", error.exit_code
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in ROOMS:
+        return (f"this needs the package {error.name}, which is not installed",
+                "the core alone was installed; everything: pip install -c constraints.txt mkmed (docs/install.md)", 1)
     if isinstance(error, typer.Abort) and isinstance(error.__cause__ or error.__context__, EOFError):
         return "unexpected EOFError: a file ended too early", "run again with --debug for the traceback", 1
     if isinstance(error, typer.Abort):

@@ -1,7 +1,7 @@
-"""Writes what the README's commands and queries print, and the pictures, from a demo of their own.
+"""Writes what the commands and queries of README and docs/tasks.md print, and the pictures, from a demo of its own.
 
 ``python docs/generate_outputs.py`` runs ``mkmed demo`` in an empty home (minutes) and then every command and query of
-README.md that has its output below it. ``--home FOLDER`` takes a home in which the demo has been run.
+these pages that has its output below it. ``--home FOLDER`` takes a home in which the demo has been run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-README, PICTURES = ROOT / "README.md", Path(__file__).parent / "pictures"
+PAGES = (ROOT / "README.md", Path(__file__).parent / "tasks.md")
+PICTURES = Path(__file__).parent / "pictures"
 SHOWN = re.compile(r"```(sh|sql)\n([^`]*?)```\n```text\n(.*?)```", re.DOTALL)
 """A command or a query, and directly below it what it prints."""
 COLUMNS = "105"
@@ -76,7 +77,8 @@ def main() -> None:
         home = given or Path(fresh)
         home.chmod(0o711)
         shell("mkmed demo", home)
-        README.write_text(filled(README.read_text(encoding="utf-8"), answer(home / "demo")), encoding="utf-8")
+        for page in PAGES:
+            page.write_text(filled(page.read_text(encoding="utf-8"), answer(home / "demo")), encoding="utf-8")
         draw(home / "demo")
         shell("mkmed db stop --force || true", home / "demo")
 

@@ -43,6 +43,10 @@ def ingest(
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many drugs.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes or requests at once.")] = None,
     modality: Annotated[list[str] | None, typer.Option(help="Only these modalities; may be repeated.")] = None,
+    heading: Annotated[
+        list[str] | None, typer.Option(help="For pubchem: texts also of mechanism, indication, pharmacology or atc;"
+                                            " may be repeated, a request a drug each.")
+    ] = None,
     column: Annotated[list[str] | None, typer.Option(help="For tabular: role=column, e.g. smiles=SMILES.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="For the user's own tables: the dataset's name; by default the file's.")
@@ -80,6 +84,7 @@ def ingest(
         columns=_pairs(column, "--column"),
         also={role: Path(name) for role, name in _pairs(also, "--also").items()},
         modalities=tuple(modality) if modality else None,
+        headings=tuple(heading) if heading else None,
         dataset=dataset,
         licence=licence,
         yes=yes,

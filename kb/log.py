@@ -153,7 +153,9 @@ def close(exit_code: int | None = None) -> None:
 
 
 def log_failure(error: BaseException, message: str, exit_code: int, group: str) -> None:
-    """Write how a command failed; the message only of groups that read no patients."""
+    """Write how a command failed, where there is a log; the message only of groups that read no patients."""
+    if _Open.handler is None:
+        return
     fields = {"error": type(error).__name__, "exit_code": exit_code}
     logging.getLogger("cli").error("failed" if group in HOLD_PATIENTS else message, extra={"fields": fields})
 

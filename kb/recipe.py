@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     Ingest = Callable[[Engine, Settings, str, IngestOptions], Summary]
 
-KINDS: Mapping[str, type] = {"path": str, "url": str, "limit": int, "ids": list, "modalities": list, "columns": dict,
-                             "also": dict, "dataset": str, "allow_subset": bool, "workers": int}
+KINDS: Mapping[str, type] = {"path": str, "url": str, "limit": int, "ids": list, "modalities": list, "headings": list,
+                             "columns": dict, "also": dict, "dataset": str, "allow_subset": bool, "workers": int}
 """Options of an ingest that a recipe may give, and what each is in TOML."""
 
 
@@ -88,7 +88,7 @@ def _step(given: Mapping[str, Any], number: int, path: Path) -> Step:
         if key in given and (not isinstance(given[key], kind) or (kind is int and isinstance(given[key], bool))):
             raise UsageError(f"{where}: {key} is not a {kind.__name__}", hint="see mkmed kb ingest --help")
     values: dict[str, Any] = {key: given[key] for key in KINDS if key in given}
-    for key in ("ids", "modalities"):
+    for key in ("ids", "modalities", "headings"):
         if key in values:
             values[key] = tuple(map(str, values[key]))
     if "path" in values:

@@ -34,6 +34,7 @@ SMALLER = [
     (r"(embed ablate[^\n;|]*?) --seeds 5", rf"\1 --seeds 1 {SMALL}", "five seeds take an hour"),
     (r"(recsys train[^\n;]*)", r"\1 --set epochs=1 --set resamples=50", "25 epochs on ten thousand patients"),
     (r"--seeds 3 --jobs \d", "--recommender popularity --recommender mkmed --set epochs=1", "eleven trainings, 25 epochs"),
+    (r"(recsys score --in [^\n;|]*)", r"\1 --min-coverage 0.1", "the last run is of a synthetic cohort"),
     (r"(recsys recommend --visit [^\n;|]*)", r"\1 --min-coverage 0.1", "the last run is of a synthetic cohort"),
     (r"(recsys (?:prepare|reproduce) --format mimic[^\n;]*)", r"\1 --allow-subset --min-visits 1", "the open demo has 100 patients"),
     (r"(--format synthetic)", r"\1 --option patients=150", "10,000 patients"),
@@ -51,11 +52,12 @@ SMALLER = [
 ]
 ELSEWHERE = [
     # (what stands on the page, who runs it)
-    (r"^make (PYTHON=\S+ )?(demo|test|install|lint|torture|bench|fuzz|declared)", "make: continuous integration; the targets are checked here"),
+    (r"^make (PYTHON=\S+ )?(demo|docs|test|install|lint|torture|bench|fuzz|declared)", "make: continuous integration; the targets are checked here"),
     (r"^torchrun ", "several devices: two processes in tests/embed/test_distributed.py"),
     (r"^pip |^PIP_EXTRA", "needs a package index: tests/test_install.py builds the wheel and installs it"),
     (r"^python benchmarks/", "minutes to hours: `make bench`; the options are checked here"),
     (r"^python docs/generate_(cli|figures)", "tests/test_docs_pages.py compares its output"),
+    (r"^python docs/generate_notebooks", "minutes in a demo's home; tests/test_docs_notebooks.py runs the same on a small one"),
     (r"^python docs/generate_outputs", "minutes of training; below, what it wrote is compared with what is printed"),
     (r"^python -m mkmed.demo.build.corpus SOURCES", "needs the published files, gigabytes: tests/test_demo_data.py checks sums"),
     (r"^mkmed recsys (curve|coldstart|transfer|ablate)", "dozens of trainings: tests/recsys/test_studies.py on small cohorts"),
@@ -194,6 +196,15 @@ def test_the_page_runs(reader, embedded, block, script):
         (reader.folder / "elsewhere").rename(embedded)
 
 
+SHOWN = [found for page in generate_outputs.PAGES for found in generate_outputs.SHOWN.findall(page.read_text())]
+
+
+@pytest.mark.parametrize("block", [block for block in pages.blocks("sql") if block.page in ("docs/tutorial.md", "docs/tasks.md")], ids=str)
+def test_a_query_of_the_tutorial_answers(reader, block):
+    done = reader.run(generate_outputs.psql(block.text))
+    assert done.returncode == 0 and "row" in done.stdout, done.stderr
+
+
 def heading(table):
     """The names of the columns of a printed table: the line above its rule."""
     lines = [line.strip() for line in table.splitlines()]
@@ -201,8 +212,8 @@ def heading(table):
     return re.split(r"\s*\|\s*|\s{2,}", lines[rule - 1])
 
 
-@pytest.mark.parametrize(("language", "text", "output"), generate_outputs.SHOWN.findall((ROOT / "README.md").read_text()))
-def test_readme_shows_what_is_printed(reader, language, text, output):
+@pytest.mark.parametrize(("language", "text", "output"), SHOWN)
+def test_a_page_shows_what_is_printed(reader, language, text, output):
     """The columns everywhere; the rows where they do not depend on a training."""
     script = smaller(text) if language == "sh" else generate_outputs.psql(text)
     done = reader.run(script, COLUMNS=generate_outputs.COLUMNS)
@@ -225,9 +236,10 @@ def test_the_roles_of_the_database_page(reader):
 
 
 def test_every_query_is_run_and_every_output_is_found():
-    assert len(generate_outputs.SHOWN.findall((ROOT / "README.md").read_text())) == len(
-        [block for block in pages.blocks("text") if block.page == "README.md"]) >= 5
-    assert {block.page for block in pages.blocks("sql")} == {"README.md", "docs/sql.md", "docs/database.md"}
+    shown = [str(page.relative_to(ROOT)) for page in generate_outputs.PAGES]
+    assert len(SHOWN) == len([block for block in pages.blocks("text") if block.page in shown]) >= 7
+    assert {block.page for block in pages.blocks("sql")} == {
+        "README.md", "docs/sql.md", "docs/database.md", "docs/tutorial.md", "docs/tasks.md"}
 
 
 def calls(line):

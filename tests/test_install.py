@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_tests_benchmarks_and_page_generators_import_what_dev_brings():
     """Peers are apart: a peer's packages conflict with ours, so each says in its file how to make its environment."""
     files = [path for path in python_files("tests", "benchmarks", "docs", "mkmed/demo/build") if "peers" not in path.parts]
     assert len(files) > 100
-    known = declared() | declared("dev") | declared("pretrained") | declared("serve") | declared("scale") | {"starlette"}
+    known = {"starlette"} | declared().union(*map(declared, ("dev", "docs", "pretrained", "serve", "scale")))
     found = imported(files, beside={path.stem for path in files})
     assert {name: where for name, where in found.items() if name not in known} == {}
 
@@ -98,6 +99,77 @@ def test_every_range_has_a_lower_bound_and_fits_the_tested_set():
         assert any(part.operator == ">=" for part in wanted.specifier), line
         assert norm(wanted.name) in pinned, f"{line} is not among the constraints"
         assert wanted.specifier.contains(pinned[norm(wanted.name)]), f"{line} and {pinned[norm(wanted.name)]}"
+
+
+CORE = {norm(line) for line in (ROOT / "requirements-core.txt").read_text().split("\n") if line and not line.startswith("#")}
+HERE = """
+import importlib.abc, json, os, sys
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in json.loads(os.environ["ABSENT"]):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+import cli
+sys.exit(cli.run(sys.argv[1:]))
+"""
+
+
+def closure(names):
+    """Distributions with everything that they require, by what is installed."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.requirements import Requirement
+
+    found, open_ = set(), [norm(name) for name in names]
+    while open_:
+        name = open_.pop()
+        if name not in found:
+            found.add(name)
+            try:
+                lines = requires(name) or []
+            except PackageNotFoundError:
+                continue
+            open_ += [norm(r.name) for r in map(Requirement, lines) if not r.marker or r.marker.evaluate({"extra": ""})]
+    return found
+
+
+@cache
+def beyond_the_core():
+    """The modules of declared packages that the core does not bring."""
+    brought = closure(CORE)
+    assert "torch" not in brought and declared() >= CORE
+    beyond = closure(declared()) - brought
+    return sorted(module for module, owners in packages_distributions().items() if {norm(owner) for owner in owners} <= beyond)
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["kb", "sources", "--known"], 0), (["kb", "show", "aspirin"], 0),
+                                             (["kb", "find", "glucose"], 0), (["kb", "find", "--similar", "CCO", "-k", "1"], 0),
+                                             (["kb", "coverage"], 0), (["status"], 0), (["embed", "neighbours", "aspirin", "-k", "1"], 1),
+                                             (["embed", "pretrain"], 1)])
+def test_the_core_reads_without_what_trains(words, code, few, tmp_path):
+    import json
+    import os
+
+    absent = beyond_the_core()
+    assert {"torch", "scipy", "sklearn", "pyarrow", "duckdb", "matplotlib", "pykeen"} <= set(absent)
+    done = subprocess.run([sys.executable, "-c", HERE, *words], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "ABSENT": json.dumps(absent), "MKMED_HOME": str(tmp_path), "MKMED_DATABASE_URL": few})
+    assert done.returncode == code, done.stderr
+    assert ("not installed" in done.stderr) == (words == ["embed", "pretrain"]), done.stderr
+    if words == ["embed", "pretrain"]:
+        assert "not installed" in done.stderr and "docs/install.md" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def few(database):
+    """The address of a knowledge base of a few drugs, with what searches need."""
+    from kb.db.address import bare
+    from kb.query.find import bring_up_to_date
+    from tests.few_drugs import fill
+
+    fill(database)
+    bring_up_to_date(database)
+    return bare(database.url)
 
 
 @pytest.fixture(scope="module")

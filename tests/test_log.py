@@ -65,6 +65,11 @@ def test_a_failure_is_logged_with_type_and_exit_code(database_environment, tmp_p
     assert ended["exit_code"] == 1
 
 
+def test_without_a_log_a_failure_is_told_once(database_environment, capsys):
+    assert log._Open.handler is None and cli.run(["kb", "show", "nonsense-drug"]) == 1
+    assert capsys.readouterr().err.count("nonsense-drug") == 1, "Python's logging writes to stderr what nobody takes"
+
+
 def test_what_a_patient_has_is_told_and_not_logged(database_environment, tmp_path, capsys):
     path, visit = tmp_path / "a.log", tmp_path / "patient.json"
     visit.write_text(json.dumps({"visits": [{"diagnoses": [CANARY], CANARY: 1}]}))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text
@@ -31,6 +31,7 @@ __all__ = [
     "DescribedRelation",
     "GraphCounts",
     "LinkCounts",
+    "Statements",
     "TripleCounts",
     "count_forms",
     "encode_rows",
@@ -61,6 +62,15 @@ class GraphCounts:
     links: LinkCounts
 
 
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """Triples whose relations each have one provider and one licence, and what is said of single edges."""
+
+    triples: CodedTriples
+    relations: Mapping[str, DescribedRelation]
+    notes: Mapping[Triple, EdgeNote]
+
+
 def load_triples(
     connection: Connection,
     run_id: uuid.UUID,
@@ -72,29 +82,37 @@ def load_triples(
     labelled: Document | None = None,
     complete: bool = True,
     notes: Mapping[Triple, EdgeNote] | None = None,
+    further: Sequence[Statements] = (),
 ) -> GraphCounts:
     """What was loaded, in the caller's transaction (which should hold no identities yet).
 
     ``document`` is the file (its ``source`` and the relations' licences must be registered); ``relations`` describes
     every relation by name; ``labels`` are people's names of entities, from ``labelled`` if not from the same file.
     ``complete`` says that the file is all of its
-    source's graph, so that a drug that is not in it is known to be absent. ``notes`` are what it says of single edges.
+    source's graph, so that a drug that is not in it is known to be absent. ``notes`` are what it says of single edges,
+    ``further`` what the file states of the same relations by other providers or under other licences.
     """
-    missing = [name for name in triples.relation_names if name not in relations]
+    parts = [Statements(triples, relations, notes or {}), *further]
+    missing = [name for part in parts for name in part.triples.relation_names if name not in part.relations]
     if missing:
         raise DataError(f"{len(missing)} relations are not described, e.g. {missing[0]!r}")
     connection.execute(select(func.pg_advisory_xact_lock(GRAPH_LOCK)))
     labelled = labelled or document
     write_batch(connection, run_id, document.source, RecordBatch(documents=[document, labelled]))
-    entity_ids = write_entities(connection, triples.entities, labels or {}, labelled)
-    relation_ids = write_relations(connection, triples, relations)
-    new = write_triples(connection, triples, relations, document, entity_ids, relation_ids)
+    new = 0
+    for part in parts:
+        entity_ids = write_entities(connection, part.triples.entities, labels or {}, labelled)
+        relation_ids = write_relations(connection, part.triples, part.relations)
+        new += write_triples(connection, part.triples, part.relations, document, entity_ids, relation_ids)
+        if part.notes:
+            write_notes(connection, document, part.notes, part.relations)
     write_words(connection)
-    if notes:
-        write_notes(connection, document, notes, relations)
-    _write_step(connection, run_id, document, triples, complete)
+    entities = triples.entities if not further else sorted({name for part in parts for name in part.triples.entities})
+    names = {name for part in parts for name in part.triples.relation_names}
+    read = TripleCounts(*map(sum, zip(*(astuple(part.triples.counts) for part in parts), strict=True)))
+    _write_step(connection, run_id, document, entities, read, complete)
     links = relink(connection, run_id)
-    return GraphCounts(triples.counts, len(triples.entities), len(triples.relation_names), new, links)
+    return GraphCounts(read, len(entities), len(names), new, links)
 
 
 def is_loaded(connection: Connection, source: str, sha256: bytes) -> bool:
@@ -122,7 +140,8 @@ def _steps(connection: Connection) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _write_step(
-    connection: Connection, run_id: uuid.UUID, document: Document, triples: CodedTriples, complete: bool
+    connection: Connection, run_id: uuid.UUID, document: Document, entities: Sequence[str], read: TripleCounts,
+    complete: bool,
 ) -> None:
     """Record that the file was loaded and what the graph looks like after it; unchanged if nothing has changed."""
     steps, key = _steps(connection), f"graph:{document.sha256.hex()}"
@@ -133,7 +152,7 @@ def _write_step(
         return
     namespaces = {
         identifier.namespace
-        for name in triples.entities
+        for name in entities
         if name.partition("::")[0] in DRUG_TYPES
         for value in values(name)
         if (identifier := identifier_of(value)) is not None
@@ -143,6 +162,6 @@ def _write_step(
         "digest": digest,
         "complete": complete,
         "namespaces": sorted(namespaces),
-        **asdict(triples.counts),
+        **asdict(read),
     }
     write_lookup(connection, run_id, document.source, key, State.present, evidence=json.dumps(evidence, sort_keys=True))

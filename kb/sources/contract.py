@@ -316,7 +316,7 @@ class RecordBatch:
 # A source reads and parses; it never writes tables. The engine (``kb.ingest.engine``) writes each part that it yields
 # in one transaction with the part's mark, replays that transaction when the server dies, and shows the progress.
 
-FLAGS = {"refresh_days": "--refresh", "columns": "--column", "modalities": "--modality"}
+FLAGS = {"refresh_days": "--refresh", "columns": "--column", "modalities": "--modality", "headings": "--heading"}
 """Options of the command line whose names are not those of the fields of ``IngestOptions``."""
 
 
@@ -338,6 +338,7 @@ class IngestOptions:
     columns: dict[str, str] = field(default_factory=dict)
     also: dict[str, Path] = field(default_factory=dict)
     modalities: tuple[str, ...] | None = None
+    headings: tuple[str, ...] | None = None
     dataset: str | None = None
     licence: str | None = None
     yes: bool = False

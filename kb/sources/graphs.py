@@ -7,26 +7,29 @@ columns stand in its properties. What the relations are called in one vocabulary
 
 from __future__ import annotations
 
+import bz2
+import json
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kb import output
-from kb.errors import UsageError
+from kb.errors import SourceError, UsageError
 from kb.graph.load import is_loaded
 from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote
 from kb.ingest.engine import register_source
-from kb.inputs import require_regular
-from kb.licences import CC0, LICENCES, USER, Licence
+from kb.inputs import Capped, open_plain, require_regular
+from kb.licences import LICENCES, USER, Licence, recognise_licence
 from kb.modalities import Modality
 from kb.sources.contract import Document, IndicationRecord, Part, RecordBatch
-from kb.sources.stream import STORED, Edges, Entry, Left, StreamSource, account, load_graph
+from kb.sources.stream import STORED, UNPACKED, Edges, Entry, Left, StreamSource, account, load_graph
 from kb.sources.tables.dataset import dataset_name, dataset_origin
-from kb.sources.tables.read import UserTable, drugs_by_handle, write_problems
+from kb.sources.tables.read import Problem, UserTable, drugs_by_handle, write_problems
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -53,6 +56,10 @@ class GraphSource(StreamSource):
     def take(self, row: Mapping[str, str], edges: Edges, document: Document) -> str | None:
         """Add one row to the edges; or the reason why it is left out."""
 
+    def rows(self, table: UserTable) -> Iterator[Mapping[str, str]]:
+        """The rows of the file; what is malformed goes to the table's problems."""
+        return (row for _, row in table.rows())
+
     def prepare(self, job: Job, edges: Edges, table: UserTable) -> None:
         """What is read of other files before the rows; nothing by default."""
 
@@ -65,7 +72,7 @@ class GraphSource(StreamSource):
         if job.transact(lambda c: is_loaded(c, document.source, document.sha256)):
             output.say(f"{path.name} is loaded already")
             return
-        for _, row in table.rows():
+        for row in self.rows(table):
             rows += 1
             reason = self.take(row, edges, document)
             if reason:
@@ -104,24 +111,55 @@ HETIONET_LICENCES = {
 HETIONET_USES = {"CtD": "indication", "CpD": "symptomatic"}
 
 
+SAID = frozenset({"source", "sources", "license", "unbiased", "method", "url", "urls", "pubmed_ids"})
+SCORES = ("z_score", "similarity", "log2_fold_change", "log_tf_idf", "affinity_nM", "p_fisher")
+"""Properties of an edge that are numbers of its own, the first that is there its score."""
+
+
 class Hetionet(GraphSource):
-    """Hetionet v1.0: ``hetionet-v1.0-edges.sif.gz``, with ``--also nodes=hetionet-v1.0-nodes.tsv`` for names."""
+    """Hetionet v1.0: ``hetionet-v1.0.json.bz2``, whose edges have each its own licence and source.
+
+    Or ``hetionet-v1.0-edges.sif.gz`` with ``--also nodes=hetionet-v1.0-nodes.tsv`` for names, which says neither: there
+    a licence is that of the kind of edge, and closed where it differs from edge to edge.
+    """
 
     name = "hetionet"
     title = "Hetionet v1.0"
     url = "https://github.com/hetio/hetionet"
     licences: ClassVar[tuple[Licence, ...]] = (
-        LICENCES["LicenseRef-Hetionet"], CC0, LICENCES["CC-BY-4.0"], LICENCES["CC-BY-NC-SA-4.0"])
+        LICENCES["LicenseRef-Hetionet"], *(known for known in LICENCES.values() if known.id != "LicenseRef-Hetionet"))
+    parser = "hetionet/2"
     options = frozenset({"path", "url", "also"})
 
     def prepare(self, job: Job, edges: Edges, table: UserTable) -> None:
         """The names of the nodes."""
-        table.require({name: name for name in ("source", "metaedge", "target")})
         nodes = _also(job, "nodes")
+        if _is_json(table.path):
+            if nodes is not None:
+                raise UsageError("--also nodes=… is for the edge list", hint="the JSON has the names itself")
+            for node in _items(table.path, "nodes.item"):
+                if isinstance(node, dict) and node.get("name"):
+                    edges.labels[f"{node.get('kind')}::{node.get('identifier')}"] = str(node["name"])
+            return
+        table.require({name: name for name in ("source", "metaedge", "target")})
         if nodes is not None:
             names = UserTable(nodes)
             names.require({"id": "id", "name": "name"})
             edges.labels.update((row["id"], row["name"]) for _, row in names.rows() if row["name"])
+
+    def rows(self, table: UserTable) -> Iterator[Mapping[str, str]]:
+        """The edges, those of the JSON in the columns of the edge list and further ones."""
+        if not _is_json(table.path):
+            yield from super().rows(table)
+            return
+        words = next((found for found in _items(table.path, "kind_to_abbrev") if isinstance(found, dict)), None)
+        if words is None:
+            raise SourceError(f"{table.path.name} has no kind_to_abbrev", hint="is it hetionet-v1.0.json.bz2?")
+        for place, edge in enumerate(_items(table.path, "edges.item"), 1):
+            try:
+                yield _json_row(edge, words)
+            except (KeyError, TypeError, ValueError) as error:
+                table.problems.append(Problem(place, f"edge {place} is none: {error!r}"[:200]))
 
     def take(self, row: Mapping[str, str], edges: Edges, document: Document) -> str | None:
         """An edge under DRKG's name of its relation; treatments become indications too."""
@@ -132,15 +170,66 @@ class Hetionet(GraphSource):
             return "with an unknown metaedge"
         if "::" not in head or "::" not in tail:
             return "without two nodes"
-        licence = HETIONET_LICENCES.get(metaedge, "LicenseRef-Hetionet")
+        licence, provider = HETIONET_LICENCES.get(metaedge, "LicenseRef-Hetionet"), self.title
+        if "licence" in row:
+            stated = recognise_licence(row["licence"])
+            licence = stated.id if stated else "LicenseRef-Hetionet"
+            provider = f"{row['provider']} ({self.title})" if row["provider"] else self.title
         name = f"Hetionet::{metaedge}::{kinds[0]}:{kinds[1]}"
-        edges.add(head, DescribedRelation(name, str(kinds[0]), str(kinds[1]), self.title, licence), tail)
+        note = None
+        if row.get("evidence") or row.get("reference") or row.get("score") or row.get("properties"):
+            note = EdgeNote(_number(row["score"]), row["evidence"] or None, row["reference"] or None,
+                            json.loads(row["properties"] or "{}"))
+        edges.add(head, DescribedRelation(name, str(kinds[0]), str(kinds[1]), provider, licence), tail, note)
         if metaedge in HETIONET_USES:
             disease = tail.partition("::")[2]
             edges.uses.append(IndicationRecord(
                 f"drugbank:{head.partition('::')[2]}", document, "PharmacotherapyDB (Hetionet v1.0)", licence,
                 edges.labels.get(tail, disease), HETIONET_USES[metaedge], (disease.replace("DOID:", "doid:"),)))
         return None
+
+
+def _is_json(path: Path) -> bool:
+    return path.name.lower().removesuffix(".bz2").removesuffix(".gz").endswith(".json")
+
+
+def _items(path: Path, prefix: str) -> Iterator[Any]:
+    """What stands at the prefix of the JSON, packed with bzip2 or not; raises SourceError for what is not whole."""
+    import ijson
+
+    with ExitStack() as stack:
+        raw = stack.enter_context(open_plain(path, limit=UNPACKED))
+        packed = raw.peek(3)[:3] == b"BZh"
+        stream: Any = bz2.BZ2File(raw) if packed else raw
+        try:
+            yield from ijson.items(Capped(stream, UNPACKED, path.name), prefix, use_float=True)
+        except (ijson.JSONError, UnicodeDecodeError, EOFError, OSError) as error:
+            raise SourceError(f"{path.name} is not whole JSON: {error}", hint="download it again") from None
+
+
+def _json_row(edge: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, str]:
+    """An edge of the JSON in the columns of the edge list, with its licence, its sources and what else it says."""
+    ends = [(str(edge[end][0]), str(edge[end][1])) for end in ("source_id", "target_id")]
+    arrow = {"both": "", "forward": ">", "backward": "<"}[edge["direction"]]
+    data = edge.get("data") or {}
+    given = data.get("sources") or data.get("source") or ()
+    sources = sorted(map(str, given)) if isinstance(given, list) else [str(given)] if given else []
+    score = next((data[name] for name in SCORES if isinstance(data.get(name), int | float)), None)
+    rest = {name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in sorted(data.items()) if name not in SAID}
+    references = [data[name] for name in ("url", "urls", "pubmed_ids") if data.get(name)]
+    said = [str(item) for found in references for item in (found if isinstance(found, list) else [found])]
+    return {
+        "source": f"{ends[0][0]}::{ends[0][1]}",
+        "metaedge": f"{words[ends[0][0]]}{words[edge['kind']]}{arrow}{words[ends[1][0]]}",
+        "target": f"{ends[1][0]}::{ends[1][1]}",
+        "licence": str(data.get("license") or ""),
+        "provider": ", ".join(sources),
+        "score": "" if score is None else str(score),
+        "evidence": str(data.get("method") or ""),
+        "reference": " ".join(said),
+        "properties": json.dumps(rest) if rest else "",
+    }
 
 
 PRIMEKG_KINDS = {"drug": "Compound", "gene/protein": "Gene", "disease": "Disease", "effect/phenotype": "Phenotype",

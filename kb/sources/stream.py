@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import zipfile
 from abc import abstractmethod
 from array import array
@@ -31,7 +32,7 @@ from kb.db.bulk import any_of
 from kb.errors import DataError, SourceError
 from kb.graph.encode import CodedTriples, encode_codes
 from kb.graph.link import relink
-from kb.graph.load import is_loaded, load_triples
+from kb.graph.load import Statements, is_loaded, load_triples
 from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote, Triple
 from kb.http.download import download
@@ -103,6 +104,8 @@ class Left:
 class Edges:
     """A graph: triples, what their relations are, people's names of entities, and what is said of single edges.
 
+    An edge whose relation has another provider or licence than the first edge of that relation stands in ``others``.
+
     ``left`` counts by reason the items of the file that no edge was made of; ``uses`` are what drugs, given as
     ``namespace:value``, are or must not be used for.
     """
@@ -112,30 +115,40 @@ class Edges:
     notes: dict[Triple, EdgeNote] = field(default_factory=dict)
     left: Counter[str] = field(default_factory=Counter)
     uses: list[IndicationRecord] = field(default_factory=list)
+    others: dict[tuple[str, str], Edges] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
     _words: dict[str, int] = field(default_factory=dict)
     _codes: tuple[array[int], array[int], array[int]] = field(
         default_factory=lambda: (array("i"), array("i"), array("i")))
 
     def __len__(self) -> int:
-        return len(self._codes[0])
+        return len(self._codes[0]) + sum(map(len, self.others.values()))
 
     def add(self, head: str, relation: DescribedRelation, tail: str, note: EdgeNote | None = None) -> None:
         """Put in an edge between two entities named ``type::id``; of two notes of one edge the first counts."""
-        self.relations.setdefault(relation.name, relation)
+        known = self.relations.setdefault(relation.name, relation)
+        terms = (relation.provider, relation.licence)
+        if terms != (known.provider, known.licence):
+            self.others.setdefault(terms, Edges()).add(head, relation, tail, note)
+            return
         heads, words, tails = self._codes
         heads.append(self._names.setdefault(head, len(self._names)))
         words.append(self._words.setdefault(relation.name, len(self._words)))
         tails.append(self._names.setdefault(tail, len(self._names)))
         if note is not None:
-            self.notes.setdefault((head, relation.name, tail), note)
+            self.notes.setdefault((sys.intern(head), relation.name, sys.intern(tail)), note)
 
     def encoded(self) -> CodedTriples:
         """The distinct triples."""
         import numpy as np
 
         names, words = list(self._names), list(self._words)
-        return encode_codes([[np.asarray(codes) for codes in self._codes]], len(self), names, words, names)
+        rows = len(self._codes[0])
+        return encode_codes([[np.asarray(codes) for codes in self._codes]], rows, names, words, names)
+
+    def statements(self) -> Statements:
+        """The triples without those of others."""
+        return Statements(self.encoded(), self.relations, self.notes)
 
 
 class StreamSource(Source):
@@ -369,7 +382,7 @@ def account(name: str, counts: Mapping[str, int]) -> str:
 def load_graph(connection: Connection, job: Job, document: Document, graph: Edges, *, complete: bool = False) -> None:
     """Load what a file has of the graph."""
     load_triples(connection, job.run_id, document, graph.encoded(), graph.relations, labels=graph.labels,
-                 complete=complete, notes=graph.notes)
+                 complete=complete, notes=graph.notes, further=[part.statements() for part in graph.others.values()])
 
 
 def make_drug(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -40,6 +41,8 @@ def write_files(folder: Path) -> None:
     data = ROOT / "mkmed" / "demo" / "data"
     (folder / "names.txt").write_text("\n".join(NAMES))
     (folder / "loose.csv").write_text("KEY,DRUGBANK\nmine-1,DB00331\n")
+    patient = json.loads((data.parent / "patient.json").read_text())
+    (folder / "patients.ndjson").write_text("".join(json.dumps({"id": name, **patient}) + "\n" for name in ("a", "b")))
     (folder / "compounds").mkdir()
     (folder / "compounds" / "a.smi").write_text("CCO ethanol\nCC(=O)Oc1ccccc1C(=O)O aspirin\nCN(C)C(=N)N dimethylguanidine\n")
     (folder / "cids.txt").write_text("2244\n4091\n")

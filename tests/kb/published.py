@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
 import io
+import json
 import sqlite3
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from sqlalchemy import Engine
+
+from kb.ingest.write import write_batch
+from kb.ledger.entries import finish_run
+from kb.normalise import Identifier
+from kb.sources.contract import Document, DrugRecord, RecordBatch
+from kb.sources.stream import make_drug
+from tests.kb.facts import begin, document
 
 
 def conso(rxcui: str, kind: str, text: str, *, vocabulary: str = "RXNORM", code: str = "", srl: str = "0",
@@ -169,6 +181,28 @@ Gene::9021\tGr>G\tGene::7498
 Compound::DB00437\tXyZ\tGene::1
 """
 HETIONET_NODES = "id\tname\tkind\nDisease::DOID:13189\tgout\tDisease\nDisease::DOID:784\tchronic kidney failure\tDisease\n"
+HETIONET_JSON: dict[str, object] = {
+    "metanode_kinds": ["Compound", "Gene", "Disease"],
+    "metaedge_tuples": [["Compound", "Gene", "binds", "both"], ["Gene", "Gene", "regulates", "forward"]],
+    "kind_to_abbrev": {"Compound": "C", "Gene": "G", "Disease": "D", "binds": "b", "treats": "t", "regulates": "r", "downregulates": "d"},
+    "nodes": [{"kind": "Compound", "identifier": "DB00437", "name": "Allopurinol", "data": {"license": "CC BY-NC 4.0"}},
+              {"kind": "Gene", "identifier": 7498, "name": "XDH", "data": {"license": "CC0 1.0"}},
+              {"kind": "Disease", "identifier": "DOID:13189", "name": "gout", "data": {}}],
+    "edges": [
+        {"source_id": ["Compound", "DB00437"], "target_id": ["Gene", 7498], "kind": "binds", "direction": "both",
+         "data": {"sources": ["DrugBank", "BindingDB"], "license": "CC BY-NC 4.0", "unbiased": False, "actions": ["inhibitor"],
+                  "pubmed_ids": ["Shut: 1"]}},
+        {"source_id": ["Compound", "DB00437"], "target_id": ["Gene", 7498], "kind": "binds", "direction": "both",
+         "data": {"source": "ChEMBL", "license": "CC BY-SA 3.0", "affinity_nM": 12.5, "unbiased": False}},
+        {"source_id": ["Compound", "DB00437"], "target_id": ["Gene", 9021], "kind": "downregulates", "direction": "both",
+         "data": {"source": "LINCS L1000", "z_score": -4.156, "method": "Shut: measured", "unbiased": True}},
+        {"source_id": ["Gene", 9021], "target_id": ["Gene", 7498], "kind": "regulates", "direction": "forward",
+         "data": {"source": "LINCS L1000", "license": "CC0 1.0", "subtypes": ["knockdown"], "unbiased": True}},
+        {"source_id": ["Compound", "DB00437"], "target_id": ["Disease", "DOID:13189"], "kind": "treats", "direction": "both",
+         "data": {"source": "PharmacotherapyDB", "license": "CC0 1.0", "unbiased": False}},
+        {"source_id": ["Compound", "DB00437"], "kind": "treats", "direction": "both", "data": {}},
+        {"source_id": ["Compound", "DB00437"], "target_id": ["Weather", 1], "kind": "treats", "direction": "both", "data": {}},
+    ]}
 KGX_EDGES = """id\tsubject\tpredicate\tobject\tscore\tpublications\tknowledge_level\tagent_type\tprimary_knowledge_source
 e1\tDRUGBANK:DB00682\tbiolink:interacts_with\tNCBIGene:1559\t0.93\tPMID:12345\tobservation\tmanual_agent\tinfores:mine
 e2\tDRUGBANK:DB00682\tbiolink:treats\tMONDO:0000831\thigh\t\tassertion\tmanual_agent\tinfores:mine
@@ -176,6 +210,12 @@ e3\tDRUGBANK:DB00682\tbiolink:treats\t\t\t\t\t\tinfores:mine
 """
 KGX_NODES = ("id\tcategory\tname\nDRUGBANK:DB00682\tbiolink:SmallMolecule\tWarfarin\nNCBIGene:1559\tbiolink:Gene\tCYP2C9\n"
              "MONDO:0000831\tbiolink:Disease\tthrombotic disease\n")
+
+
+def write_hetionet_json(path: Path) -> Path:
+    """Hetionet's JSON, packed as it is published."""
+    path.write_bytes(bz2.compress(json.dumps(HETIONET_JSON).encode()))
+    return path
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -338,3 +378,85 @@ def write_dailymed(path: Path) -> Path:
             release.writestr(f"prescription/20240315_{name.removesuffix('.xml')}.zip", buffer.getvalue())
         release.writestr("prescription/damaged.zip", b"PK no zip")
     return path
+
+
+WHO_DDD = """<xml xmlns:rs="urn:schemas-microsoft-com:rowset" xmlns:z="#RowsetSchema"><rs:data>
+<z:row ATCCode="B01AA03" DDD="7.5" UnitType="mg" AdmCode="O" DDDComment=""/>
+<z:row ATCCode="B01AA03" DDD="7.5" UnitType="mg" AdmCode="P"/>
+<z:row ATCCode="J01CA04" DDD="1,5" UnitType="g" AdmCode="O" DDDComment="children"/>
+<z:row ATCCode="J01CA04" DDD="none" UnitType="g" AdmCode="P"/>
+<z:row ATCCode="J01CA04" DDD="0" UnitType="g" AdmCode="R"/>
+<z:row ATCCode="J01CA04" DDD="3" AdmCode="P"/>
+<z:row ATCCode="not a code" DDD="3" UnitType="g" AdmCode="P"/>
+</rs:data></xml>"""
+DDINTER = ("DDInterID_A,Drug_A,DDInterID_B,Drug_B,Level\nDDInter1,DB00682,DDInter2,DB00945,Major\n"
+           "DDInter1,DB00682,DDInter3,Nobody,Minor\nhalf a line,\n")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How a source's sample is written, what is known before, and in which exported tables its rows stand."""
+
+    write: Callable[[Path], dict[str, object]]
+    tables: tuple[str, ...]
+    open: frozenset[str]
+    """The open licences of its rows; and the closed ones."""
+    closed: frozenset[str] = frozenset()
+    known: tuple[str, ...] = ()
+    source: str = ""
+
+
+def _of(*licences: str) -> frozenset[str]:
+    return frozenset(licences)
+
+
+DRUG = ("records", "names", "identifiers")
+GRAPH = ("relations", "triples")
+SAMPLES: dict[str, Sample] = {
+    "rxnorm": Sample(lambda f: {"path": write_rxnorm(f / "rrf")}, (*DRUG, *GRAPH, "atc", "products"), _of("LicenseRef-US-Government")),
+    "chembl": Sample(lambda f: {"path": write_chembl(f / "chembl_36.db")}, (*DRUG, *GRAPH, "atc", "indications", "edge_notes"),
+                     _of("CC-BY-SA-3.0")),
+    "drugcentral": Sample(lambda f: {"path": write_text(f / "dump.sql", DRUGCENTRAL)}, (*DRUG, "atc", "indications"),
+                          _of("CC-BY-SA-4.0")),
+    "openfda": Sample(lambda f: {"path": write_text(f / "drug-label.json", json.dumps(LABELS))}, (*DRUG, "texts", "products"),
+                      _of("CC0-1.0")),
+    "dailymed": Sample(lambda f: {"path": write_dailymed(f / "dm_spl_release.zip")}, (*DRUG, "texts", "products"),
+                       _of("LicenseRef-public-domain")),
+    "drugbank": Sample(lambda f: {"path": write_text(f / "full database.xml", DRUGBANK)}, (*DRUG, *GRAPH, "atc", "texts", "edge_notes"),
+                       _of(), _of("LicenseRef-DrugBank")),
+    "unichem": Sample(lambda f: {"path": write_text(f / "structure.tsv", UNICHEM),
+                                 "also": {"reference": write_text(f / "reference.tsv", REFERENCE)}}, ("records", "identifiers"),
+                      _of("CC0-1.0"), known=("phenelzine",)),
+    "hetionet": Sample(lambda f: {"path": write_text(f / "edges.sif", HETIONET),
+                                  "also": {"nodes": write_text(f / "nodes.tsv", HETIONET_NODES)}}, (*GRAPH, "indications"),
+                       _of("CC0-1.0", "CC-BY-4.0"), _of("LicenseRef-Hetionet", "CC-BY-NC-SA-4.0"), known=("DB00437",)),
+    "hetionet, JSON": Sample(lambda f: {"path": write_hetionet_json(f / "hetionet-v1.0.json.bz2")}, (*GRAPH, "indications", "edge_notes"),
+                             _of("CC0-1.0", "CC-BY-SA-3.0"), _of("LicenseRef-Hetionet", "CC-BY-NC-4.0"), known=("DB00437",),
+                             source="hetionet"),
+    "primekg": Sample(lambda f: {"path": write_text(f / "kg.csv", PRIMEKG)}, (*GRAPH, "indications"), _of("CC-BY-SA-4.0"),
+                      _of("LicenseRef-PrimeKG"), known=("DB00780", "DB00437", "DB00682")),
+    "graph": Sample(lambda f: {"path": write_text(f / "mine_edges.tsv", KGX_EDGES),
+                               "also": {"nodes": write_text(f / "mine_nodes.tsv", KGX_NODES)}}, (*GRAPH, "edge_notes"), _of(),
+                    _of("LicenseRef-user"), known=("DB00682",)),
+    "atc": Sample(lambda f: {"path": write_text(f / "2024 ATC_ddd.xml", WHO_DDD)}, ("ddd", "atc_classes"), _of(), _of("LicenseRef-user")),
+    "interactions": Sample(lambda f: {"path": write_text(f / "ddinter.csv", DDINTER), "licence": "CC-BY-NC-SA-4.0", "columns": {
+        "drug_a": "Drug_A", "drug_b": "Drug_B", "severity": "Level"}}, ("interactions",), _of(), _of("CC-BY-NC-SA-4.0"),
+        known=("DB00682", "DB00945")),
+}
+"""One of each source that reads a file."""
+STRUCTURES = {"phenelzine": "NNCCc1ccccc1"}
+
+
+def known(engine: Engine, *ids: str) -> None:
+    """Put drugs with these DrugBank ids into the knowledge base, under their ids as names."""
+    with engine.begin() as connection:
+        run_id, paper = begin(connection), document("known")
+        drugs = [_known(value, paper) for value in ids]
+        write_batch(connection, run_id, "hand", RecordBatch(drugs=drugs))
+        finish_run(connection, run_id, "complete")
+
+
+def _known(value: str, paper: Document) -> DrugRecord:
+    if value in STRUCTURES:
+        return make_drug(f"user.known:{value}", value, paper, smiles=STRUCTURES[value])[0]
+    return DrugRecord(f"drugbank:{value}", value, paper, identifiers=(Identifier("drugbank", value),))

@@ -328,3 +328,30 @@ def test_limit_and_wrong_options(engine: Engine, tmp_path: Path) -> None:
             run(engine, standin, tmp_path, ("atc:N02BA01",))
         with pytest.raises(UsageError, match="graph"):
             run(engine, standin, tmp_path, modalities=("graph",))
+
+
+def test_further_headings_come_with_their_own_sources_and_licences(fresh_database: Engine, tmp_path: Path) -> None:
+    with StandIn(NO_LIMITS) as standin:
+        settings = settings_in(tmp_path, pubchem_url=standin.url, contact="tests@example.org")
+
+        def run(*headings: str) -> dict[str, int]:
+            options = IngestOptions(ids=("2244", "4091"), modalities=("text",), headings=headings or None)
+            return ingest(fresh_database, settings, "pubchem", options).counts
+
+        run("mechanism", "indication", "pharmacology", "atc")
+        with fresh_database.begin() as connection:
+            said = connection.execute(text("SELECT heading, provider, licence_id FROM mkmed.texts"
+                                           " WHERE heading <> 'Record Description' ORDER BY 1, 2")).all()
+            assert [tuple(row) for row in said] == [
+                ("Drug Indication", "NCI Thesaurus (NCIt)", "CC-BY-4.0"), ("Mechanism of Action", "DrugBank", "CC-BY-NC-4.0"),
+                ("Mechanism of Action", "NCI Thesaurus (NCIt)", "CC-BY-4.0")]
+            codes = connection.execute(text("SELECT code, licence_id FROM mkmed.atc ORDER BY 1")).all()
+            assert [tuple(row) for row in codes] == [("B01AC06", "LicenseRef-provider-terms"), ("N02BA01", "LicenseRef-provider-terms")]
+            assert [check for check in verify(connection) if check.broken] == []
+            connection.execute(text("SET LOCAL mkmed.open_only = 'on'"))
+            assert connection.scalar(text("SELECT count(*) FROM mkmed.texts WHERE content LIKE 'Shut:%'")) == 0
+            assert connection.scalar(text("SELECT count(*) FROM mkmed.atc")) == 0
+        asked = standin.requests
+        assert run("mechanism").get("rows", 0) == 0 and standin.requests == asked
+        with pytest.raises(UsageError, match="no heading targets"):
+            run("targets")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from sqlalchemy import Connection, Engine, text
 
 from kb.errors import SourceError, UsageError
 from kb.graph.words import word_of
-from kb.ingest import crash
 from kb.ingest.engine import Summary, ingest
 from kb.ingest.write import write_batch
 from kb.ledger.entries import finish_run
@@ -26,19 +24,7 @@ from kb.sources import stream
 from kb.sources.contract import Document, DrugRecord, IngestOptions, RecordBatch, TextRecord
 from tests.kb import published
 from tests.kb.facts import begin, document
-
-SAMPLES: dict[str, Callable[[Path], dict[str, object]]] = {
-    "rxnorm": lambda folder: {"path": published.write_rxnorm(folder / "rrf")},
-    "chembl": lambda folder: {"path": published.write_chembl(folder / "chembl_36.db")},
-    "primekg": lambda folder: {"path": published.write_text(folder / "kg.csv", published.PRIMEKG)},
-    "hetionet": lambda folder: {
-        "path": published.write_text(folder / "edges.sif", published.HETIONET),
-        "also": {"nodes": published.write_text(folder / "nodes.tsv", published.HETIONET_NODES)}},
-    "drugcentral": lambda folder: {"path": published.write_text(folder / "dump.sql", published.DRUGCENTRAL)},
-    "graph": lambda folder: {
-        "path": published.write_text(folder / "mine_edges.tsv", published.KGX_EDGES),
-        "also": {"nodes": published.write_text(folder / "mine_nodes.tsv", published.KGX_NODES)}},
-}
+from tests.kb.published import known
 
 
 def run(engine: Engine, source: str, **options: object) -> Summary:
@@ -47,20 +33,6 @@ def run(engine: Engine, source: str, **options: object) -> Summary:
 
 def column(connection: Connection, query: str, **given: object) -> list[object]:
     return list(connection.scalars(text(query), given))
-
-
-@pytest.mark.parametrize("source", SAMPLES)
-def test_items_in_are_items_out_and_reasons_and_twice_is_once(source: str, fresh_database: Engine, tmp_path: Path) -> None:
-    options = SAMPLES[source](tmp_path)
-    counts = run(fresh_database, source, **options).counts
-    left = sum(n for key, n in counts.items() if key.startswith("left out: "))
-    assert counts["items"] == counts["taken"] + left > 0 and left > 0
-    with fresh_database.begin() as connection:
-        before = release_of(connection)
-        assert [check for check in verify(connection) if check.broken] == []
-    assert run(fresh_database, source, **options).counts.get("rows", 0) == 0
-    with fresh_database.begin() as connection:
-        assert release_of(connection) == before
 
 
 def test_rxnorm_has_brands_products_and_codes(fresh_database: Engine, tmp_path: Path) -> None:
@@ -146,29 +118,6 @@ def test_chembl_refuses_what_is_no_chembl(fresh_database: Engine, tmp_path: Path
         run(fresh_database, "chembl", path=path)
 
 
-def test_an_ingest_that_was_killed_goes_on(fresh_database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "CHUNK", 2)
-    path = published.write_chembl(tmp_path / "chembl_36.db")
-    commits = 0
-
-    def stop(point: str) -> None:
-        nonlocal commits
-        commits += point == "after_commit"
-        if commits == 2:
-            raise RuntimeError("killed")
-
-    monkeypatch.setattr("kb.ingest.engine.crash_at", stop)
-    with pytest.raises(RuntimeError):
-        run(fresh_database, "chembl", path=path)
-    monkeypatch.setattr("kb.ingest.engine.crash_at", crash.crash_at)
-    with fresh_database.begin() as connection:
-        held = column(connection, "SELECT count(*) FROM mkmed.drug_record")[0]
-        assert held == 4
-    assert run(fresh_database, "chembl", path=path).counts["drugs"] == 2
-    with fresh_database.begin() as connection:
-        assert column(connection, "SELECT count(*) FROM mkmed.drug_record")[0] == 6
-
-
 def test_primekg_gives_contraindications_and_one_edge_for_both_directions(fresh_database: Engine, tmp_path: Path) -> None:
     known(fresh_database, "DB00780", "DB00437", "DB00682")
     counts = run(fresh_database, "primekg", path=published.write_text(tmp_path / "kg.csv", published.PRIMEKG)).counts
@@ -187,7 +136,7 @@ def test_primekg_gives_contraindications_and_one_edge_for_both_directions(fresh_
 
 def test_hetionet_speaks_drkgs_words_under_its_own_licences(fresh_database: Engine, tmp_path: Path) -> None:
     known(fresh_database, "DB00437")
-    counts = run(fresh_database, "hetionet", **SAMPLES["hetionet"](tmp_path)).counts
+    counts = run(fresh_database, "hetionet", **published.SAMPLES["hetionet"].write(tmp_path)).counts
     assert counts["left out: with an unknown metaedge"] == 1
     with fresh_database.begin() as connection:
         rows = connection.execute(text("SELECT relation, licence_id FROM mkmed.relations"))
@@ -199,9 +148,38 @@ def test_hetionet_speaks_drkgs_words_under_its_own_licences(fresh_database: Engi
         assert column(connection, "SELECT name FROM mkmed.drug_entities") == ["DB00437"]
 
 
+def test_edges_of_hetionets_json_have_each_its_own_licence(fresh_database: Engine, tmp_path: Path) -> None:
+    known(fresh_database, "DB00437")
+    path = published.write_hetionet_json(tmp_path / "hetionet-v1.0.json.bz2")
+    counts = run(fresh_database, "hetionet", path=path).counts
+    assert (counts["items"], counts["taken"], counts["left out: malformed"]) == (7, 5, 2)
+    query = "SELECT provider, licence_id, score, evidence, reference, properties FROM mkmed.edges WHERE relation = :r ORDER BY 1"
+    with fresh_database.begin() as connection:
+        binds = connection.execute(text(query), {"r": "Hetionet::CbG::Compound:Gene"}).all()
+        assert [tuple(row) for row in binds] == [
+            ("BindingDB, DrugBank (Hetionet v1.0)", "CC-BY-NC-4.0", None, None, "Shut: 1", {"actions": '["inhibitor"]'}),
+            ("ChEMBL (Hetionet v1.0)", "CC-BY-SA-3.0", 12.5, None, None, {"affinity_nM": "12.5"})]
+        stated = connection.execute(text(query), {"r": "Hetionet::CdG::Compound:Gene"}).all()
+        assert [tuple(row)[:4] for row in stated] == [("LINCS L1000 (Hetionet v1.0)", "LicenseRef-Hetionet", -4.156, "Shut: measured")]
+        assert column(connection, "SELECT licence_id FROM mkmed.edges WHERE relation = 'Hetionet::Gr>G::Gene:Gene'") == ["CC0-1.0"]
+        assert column(connection, "SELECT disease FROM mkmed.indications WHERE licence_id = 'CC0-1.0'") == ["gout"]
+        assert column(connection, "SELECT head_label FROM mkmed.edges WHERE relation LIKE '%CbG%'") == ["Allopurinol"] * 2
+        before = release_of(connection)
+    assert run(fresh_database, "hetionet", path=path).counts.get("rows", 0) == 0
+    export(fresh_database, tmp_path / "open.sqlite", ExportFormat.sqlite, open_only=True)
+    assert b"Shut:" not in (tmp_path / "open.sqlite").read_bytes() and b"affinity_nM" in (tmp_path / "open.sqlite").read_bytes()
+    with fresh_database.begin() as connection:
+        assert release_of(connection) == before
+        assert [check for check in verify(connection) if check.broken] == []
+    cut = tmp_path / "cut.json.bz2"
+    cut.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(SourceError, match="is damaged: Compressed file ended"):
+        run(fresh_database, "hetionet", path=cut)
+
+
 def test_a_graph_of_the_users_keeps_what_its_edges_say(fresh_database: Engine, tmp_path: Path) -> None:
     known(fresh_database, "DB00682")
-    counts = run(fresh_database, "graph", **SAMPLES["graph"](tmp_path)).counts
+    counts = run(fresh_database, "graph", **published.SAMPLES["graph"].write(tmp_path)).counts
     assert counts["left out: without relation and two typed nodes"] == 1
     with fresh_database.begin() as connection:
         edges = connection.execute(text("SELECT relation, tail_label, score, evidence, reference, properties, source, licence_id"
@@ -225,15 +203,6 @@ def test_relations_of_three_graphs_have_one_word() -> None:
               "PrimeKG::indication::Compound:Disease", "DrugMechDB::indication::Compound:Disease")
     assert {word_of(name) for name in treats} == {"treats"}
     assert word_of("bioarx::DrugHumGen:Compound:Gene") == "binds" and word_of("mine::odd::Compound:Gene") is None
-
-
-def known(engine: Engine, *ids: str) -> None:
-    """Put drugs with these DrugBank ids into the knowledge base, under their ids as names."""
-    with engine.begin() as connection:
-        run_id, paper = begin(connection), document("known")
-        drugs = [DrugRecord(f"drugbank:{value}", value, paper, identifiers=(Identifier("drugbank", value),)) for value in ids]
-        write_batch(connection, run_id, "hand", RecordBatch(drugs=drugs))
-        finish_run(connection, run_id, "complete")
 
 
 def test_a_digest_does_not_depend_on_the_document() -> None:

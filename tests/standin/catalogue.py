@@ -109,6 +109,19 @@ _LICENCES = {
 }
 
 
+_LICENCES["NCI Thesaurus (NCIt)"] = {"LicenseNote": "CC BY 4.0", "LicenseURL": "https://creativecommons.org/licenses/by/4.0/"}
+_LICENCES["WHO Anatomical Therapeutic Chemical (ATC) Classification"] = {
+    "LicenseNote": "Use of all or parts of the material requires reference to the WHO Collaborating Centre; no commercial use",
+    "LicenseURL": "https://www.whocc.no/copyright_disclaimer/"}
+_PHARMACOLOGY: dict[int, dict[str, list[tuple[str, str]]]] = {2244: {
+    "Mechanism of Action": [("Aspirin acetylates cyclooxygenase.", "NCI Thesaurus (NCIt)"),
+                            ("Shut: it blocks prostaglandin synthesis.", "DrugBank")],
+    "Drug Indication": [("For pain and fever.", "NCI Thesaurus (NCIt)")],
+    "ATC Code": [("N02BA01 - Acetylsalicylic acid", "WHO Anatomical Therapeutic Chemical (ATC) Classification"),
+                 ("B01AC06", "WHO Anatomical Therapeutic Chemical (ATC) Classification")]}}
+"""What PUG View has of a compound under headings of pharmacology."""
+
+
 @lru_cache(maxsize=4)
 def _recorded_view(cid: int) -> dict[str, Any] | None:
     path = DATA / "recorded" / {2349: "pugview_penicillin.json", 8057: "pugview_bromopentane.json"}.get(cid, "none")
@@ -135,6 +148,13 @@ def view(cid: int, heading: str) -> dict[str, Any] | None:
                   for i, (t, _, _) in enumerate(texts, 1)]
         inner = [{"TOCHeading": "Record Description", "Description": "Summary Information", "Information": listed}]
         sections = [{"TOCHeading": "Names and Identifiers", "Section": inner}] if listed else []
+    elif heading in _PHARMACOLOGY.get(cid, {}):
+        title, said = compounds()[cid]["title"], _PHARMACOLOGY[cid][heading]
+        references = [{"ReferenceNumber": i, "SourceName": p, "SourceID": f"{p}:{cid}", "Name": title, "URL": f"https://example.org/{i}",
+                       "ANID": 2000 + i, **_LICENCES[p]} for i, (_, p) in enumerate(said, 1)]
+        listed = [{"ReferenceNumber": i, "Value": {"StringWithMarkup": [{"String": t}]}} for i, (t, _) in enumerate(said, 1)]
+        inner = [{"TOCHeading": heading, "Description": "", "Information": listed}]
+        sections = [{"TOCHeading": "Pharmacology and Biochemistry", "Section": inner}]
     else:
         return None
     if not sections:

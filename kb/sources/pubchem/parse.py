@@ -399,6 +399,9 @@ _ATTRIBUTES = {tag: attribute for attribute, tag in pubchempy.PROPERTY_MAP.items
 MAX_PASSAGES, MAX_TEXT = 2_000, 2 << 20
 """Texts in one document, and their characters together."""
 DESCRIPTION = "Record Description"
+HEADINGS = {"mechanism": "Mechanism of Action", "indication": "Drug Indication", "pharmacology": "Pharmacodynamics",
+            "atc": "ATC Code"}
+"""Further headings of PUG View that may be asked for, each with its own sources and licences."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ Documentation: https://pubchem.ncbi.nlm.nih.gov/docs/pug-rest and https://pubche
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections import defaultdict
@@ -32,6 +33,7 @@ from kb.schema.identity import drug_record
 from kb.schema.ledger import cell, lookup
 from kb.schema.payloads import property_set
 from kb.sources.contract import (
+    AtcRecord,
     ConformerRecord,
     Document,
     ImageRecord,
@@ -45,7 +47,7 @@ from kb.sources.contract import (
     TextRecord,
 )
 from kb.sources.pubchem.ask import BATCH, Asker, Miss, RejectedError, Reply, Workers
-from kb.sources.pubchem.parse import TAGS, Conformer, Structure
+from kb.sources.pubchem.parse import DESCRIPTION, HEADINGS, TAGS, Conformer, Structure
 from kb.sources.pubchem.proof import (
     CID,
     MAX_NAME,
@@ -587,21 +589,35 @@ class Cells:
         return RecordBatch(payloads=[ImageRecord(drug, reply.document, width, height)])
 
     def _text(self, drug: int, facts: Facts) -> RecordBatch:
+        """The description, and what stands under the further headings that were asked for."""
+        wanted = [HEADINGS[name] for name in self.job.options.headings or ()]
+        replies = [(heading, self._view(facts.cid, heading)) for heading in (DESCRIPTION, *wanted)]
+        batch = RecordBatch()
+        for heading, reply in replies:
+            if not reply.present:
+                continue
+            document = replace(reply.document, licence=reply.value.licence.id)
+            if heading == HEADINGS["atc"]:
+                codes = {code for p in reply.value.passages for code in _ATC.findall(p.content)}
+                batch.atc += [AtcRecord(drug, document, code) for code in sorted(codes)]
+                continue
+            batch.payloads += [
+                TextRecord(drug, document, p.provider, p.content,
+                           licence_of(p.provider, p.licence_note, p.licence_url).id, p.heading, p.url,
+                           is_note=p.content.startswith("See also:"))
+                for p in reply.value.passages
+            ]
+        if not batch.payloads:
+            batch.outcomes += _absent(drug, Modality.text, replies[0][1]).outcomes
+        return batch
+
+    def _view(self, cid: int, heading: str) -> Reply:
         try:
-            reply = self.asker.view(facts.cid)
+            return self.asker.view(cid, heading)
         except RejectedError as refusal:
             # Some records without the heading are said to be refused instead of not found. That is no proof of
             # absence, and no reason to stop: if every record is refused, the crew stops.
             raise TransportError(refusal.message) from refusal
-        if not reply.present:
-            return _absent(drug, Modality.text, reply)
-        document = replace(reply.document, licence=reply.value.licence.id)
-        return RecordBatch(payloads=[
-            TextRecord(drug, document, p.provider, p.content,
-                       licence_of(p.provider, p.licence_note, p.licence_url).id, p.heading, p.url,
-                       is_note=p.content.startswith("See also:"))
-            for p in reply.value.passages
-        ])
 
     def _structure(self, drug: int, facts: Facts) -> RecordBatch:
         """The conformer of one drug; a salt's is its parent's."""
@@ -697,6 +713,7 @@ IDENTITY_BYTES = 2_500
 REQUESTS_A_BATCH = 3
 TOLD = 10
 """Of what is unknown to PubChem, as many are named."""
+_ATC = re.compile(r"\b[A-Z]\d\d[A-Z]{2}\d\d\b")
 ALONE = 0.1
 """The part of conformers that are asked for alone: salts, and what a list leaves out."""
 
@@ -712,7 +729,7 @@ class PubChem(Source):
     modalities: ClassVar[tuple[str, ...]] = (*FETCHED, Modality.property)
 
     options: ClassVar[frozenset[str]] = frozenset(
-        {"ids", "limit", "workers", "modalities", "retry_failed", "refresh_days"}
+        {"ids", "limit", "workers", "modalities", "headings", "retry_failed", "refresh_days"}
     )
 
     policy: ClassVar[Policy | None] = None
@@ -732,6 +749,7 @@ class PubChem(Source):
         for modality, count in counts.items():
             alone = ceil(count * ALONE * 2)
             requests += ceil(count / BATCH) + alone if modality is Modality.structure else count
+            requests += count * len(job.options.headings or ()) if modality is Modality.text else 0
         volume = len(due) * IDENTITY_BYTES + sum(BYTES[m] * count for m, count in counts.items())
         rate = (self.policy or policy_for(job.settings.pubchem_url, job.settings)).per_second
         notes = tuple(f"line {number}: {reason}" for number, reason in refused[:10])
@@ -803,6 +821,9 @@ def _modalities(job: Job) -> list[Modality]:
     unknown = set(chosen or ()) - set(PubChem.modalities)
     if unknown:
         raise UsageError(f"pubchem has no {', '.join(sorted(unknown))}", hint=f"it has {', '.join(PubChem.modalities)}")
+    other = set(job.options.headings or ()) - set(HEADINGS)
+    if other:
+        raise UsageError(f"pubchem has no heading {', '.join(sorted(other))}", hint=f"it has {', '.join(HEADINGS)}")
     return [m for m in FETCHED if chosen is None or m in chosen]
 
 
