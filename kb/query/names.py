@@ -15,6 +15,9 @@ from kb.names.tables import generic_of
 from kb.names.words import canonical_name
 from kb.normalise import NAMESPACES, Identifier, near_namespace, tidy
 
+SPELLING = 0.8
+"""How alike (difflib's ratio) a name must be to what was typed to count as its right spelling."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -70,11 +73,14 @@ def find_drug(connection: Connection, wanted: str) -> int:
     if len(generic) > 1:
         raise NotFound(f"{wanted!r} is no single drug but {' with '.join(generic)}", hint="ask for one of them")
     prefix = wanted.lower()[:3]
-    near = connection.scalars(
-        text("SELECT DISTINCT name_key FROM mkmed.names WHERE starts_with(name_key, :prefix) LIMIT 5000"),
+    near: dict[str, set[int]] = {}
+    for key, drug_id in connection.execute(
+        text("SELECT name_key, drug_id FROM mkmed.names WHERE starts_with(name_key, :prefix) LIMIT 5000"),
         {"prefix": prefix},
-    ).all()
-    close = difflib.get_close_matches(wanted.lower(), near, n=3, cutoff=0.6)
+    ):
+        near.setdefault(key, set()).add(drug_id)
+    close = difflib.get_close_matches(wanted.lower(), sorted(near), n=3, cutoff=SPELLING)
+    close = [name for name in close if near[name] & near[close[0]]]  # another drug's name is no spelling of this one
     begun = sorted(name for name in near if name.startswith(f"{wanted.lower()} "))[:3]
     close = list(dict.fromkeys([*begun, *close]))
     meant = f"did you mean {' or '.join(close)}?" if close else "mkmed kb search TEXT finds names that contain a text"

@@ -154,7 +154,11 @@ def test_the_knowledge_base_is_asked_by_brand(database):
     record = DrugRecord("drugbank:DB01076", "Atorvastatin", document, identifiers=(Identifier.parse("drugbank:DB01076"),))
     with database.begin() as connection:
         register_source(connection, Hand())
-        write_batch(connection, start_run(connection, "ingest"), "hand", RecordBatch(drugs=[record]))
+        other = DrugRecord("drugbank:DB99999", "Atorvastatol", document, identifiers=(Identifier.parse("drugbank:DB99999"),))
+        write_batch(connection, start_run(connection, "ingest"), "hand", RecordBatch(drugs=[record, other]))
+        with pytest.raises(NotFound) as told:  # as alike as it may be, another drug is no spelling of this one
+            find_drug(connection, "atorvastatinn")
+        assert told.value.hint == "did you mean atorvastatin?"
         assert find_drug(connection, "lipitor") == find_drug(connection, "atorvastatin")
         with pytest.raises(NotFound, match="oxycodone with acetaminophen"):
             find_drug(connection, "percocet")
