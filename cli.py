@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": ("kb.ground:doctor_app", "Check database, packages, GPU and disk, with a remedy for each fault."),
     "status": ("kb.ground:status_app", "What there is: drugs, buckets, sources, runs, on one screen."),
     "demo": ("mkmed.demo.commands:app", "Run the whole path on the bundled open data."),
+    "plan": ("mkmed.plan.commands:app", "What a number of compounds and patients takes, from measured rates."),
     "serve": ("mkmed.serve.commands:app", "Answer over HTTP: search, neighbours, recommendations."),
     "explorer": ("mkmed.explorer.commands:app", "Write the explorer as one file that needs no service."),
     "report": ("mkmed.report.commands:app", "Write the results as one self-contained HTML page."),

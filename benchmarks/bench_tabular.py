@@ -1,7 +1,9 @@
 """How long a user's table of compounds takes to be known, beside plain RDKit and COPY of the same rows.
 
-Run: ``python benchmarks/bench_tabular.py TABLE.tsv [--limit N]`` with the columns cid, cas, smiles, inchikey, name and
-synonym. The floor is what the table says and no more: the same standard forms of every structure (RDKit, two
+Run: ``python benchmarks/bench_tabular.py TABLE.tsv [--limit N] [--release CHECKOUT]`` with the columns cid, cas,
+smiles, inchikey, name and synonym, or with the identifiers of the package chemicals (``.tsv.gz``, no header; a dozen
+synonyms are taken). With the checkout of a release, 0.1.0 among them, its code reads the same rows. The floor is what
+the table says and no more: the same standard forms of every structure (RDKit, two
 processes, 1,000 at a time) and the rows of compounds, names and identifiers by COPY into three bare tables, committed.
 An ingest is then killed half-way and run again: it must go on, and leave what the uninterrupted one left.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gzip
 import multiprocessing
 import signal
 import sys
@@ -80,6 +83,20 @@ def floor(engine: Engine, path: Path) -> float:
         return time.perf_counter() - begun
 
 
+def name_columns(source: Path, target: Path) -> None:
+    """Write the identifiers of the package chemicals, which have no header, as a table whose columns have names."""
+    with gzip.open(source, "rt", encoding="utf-8") as rows, target.open("w", newline="") as out:
+        writer = csv.writer(out, delimiter="\t", lineterminator="\n")
+        writer.writerow(COLUMNS.values())
+        for row in rows:
+            cells = row.rstrip("\n").split("\t")
+            names = [name for name in cells[8:] if name]
+            said = {"cid": cells[0], "cas": cells[1], "smiles": cells[4], "inchikey": cells[6],
+                    "name": (names or [cells[7] or cells[1]])[0],
+                    "synonym": "|".join(dict.fromkeys(name for name in names[1:13] if "|" not in name))}
+            writer.writerow(said[column] for column in COLUMNS.values())
+
+
 def left(engine: Engine) -> tuple[Any, ...]:
     """What there is after an ingest."""
     with engine.connect() as connection:
@@ -111,18 +128,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path, help="tab-separated, with the columns named above")
     parser.add_argument("--limit", type=int, help="only so many rows")
+    parser.add_argument("--release", type=Path, help="a checkout of a release, whose code reads the same rows")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = options.table
+        if path.suffix == ".gz":
+            path = Path(folder) / "all.tsv"
+            name_columns(options.table, path)
         if options.limit:
-            path = Path(folder) / "some.tsv"
-            with options.table.open() as stream:
+            whole, path = path, Path(folder) / "some.tsv"
+            with whole.open() as stream:
                 path.write_text("".join(islice(stream, options.limit + 1)))
-        holds = conclude(path)
+        holds = conclude(path, options.release)
     sys.exit(0 if holds else 1)
 
 
-def conclude(path: Path) -> bool:
+def released(path: Path, checkout: Path) -> dict[str, Any]:
+    """What the ingest of the same rows by a release's code said."""
+    with scratch_home():
+        return finish(start("tabular", path, {"columns": COLUMNS, "workers": WORKERS}, checkout))
+
+
+def conclude(path: Path, release: Path | None) -> bool:
     """Print and write the figures; whether all limits hold."""
     whole, wanted, floor_before = ingest(path)
     again, found, floor_after = ingest(path, killed_after=whole["seconds"] / 2)
@@ -132,9 +159,13 @@ def conclude(path: Path) -> bool:
         {"what": "floor: RDKit standard forms in two processes + COPY", "seconds": base, "ratio": 1.0,
          "rows/s": count / base},
         {"what": "ingest", "seconds": whole["seconds"], "ratio": whole["seconds"] / base,
-         "rows/s": count / whole["seconds"], "peak MiB": whole["mib"]},
+         "rows/s": count / whole["seconds"], "cpu s": whole["cpu"], "peak MiB": whole["mib"]},
         {"what": "again after SIGKILL half-way", "seconds": again["seconds"], "ratio": again["seconds"] / base},
     ]
+    if release is not None:
+        old = released(path, release)
+        rows.append({"what": f"ingest by {release.name}", "seconds": old["seconds"], "ratio": old["seconds"] / base,
+                     "rows/s": old["counts"]["drugs"] / old["seconds"], "cpu s": old["cpu"], "peak MiB": old["mib"]})
     same, resumed = found == wanted, again["counts"]["drugs"] < count
     holds = whole["seconds"] <= LIMIT * base and same and resumed
     report("tabular", rows, title=f"{count:,} rows", floors=[floor_before, floor_after], same=same, resumed=resumed,

@@ -113,7 +113,8 @@ def table() -> str:
 
 NAMES = {"mkmed": "**mkmed**", "mkmed reference": "mkmed, `mode=reference`", "logistic": "logistic regression",
          "logistic_history": "logistic regression with history", "repeat_last": "repeat last", "retain": "RETAIN",
-         "gamenet": "GAMENet", "safedrug": "SafeDrug", "molerec": "MoleRec", "micron": "MICRON"}
+         "gamenet": "GAMENet", "safedrug": "SafeDrug", "molerec": "MoleRec", "micron": "MICRON",
+         "transformer": "Transformer"}
 
 
 def quality(design: str) -> str:
@@ -165,7 +166,110 @@ def facets() -> str:
                     [["mechanism", first["label"], pairs, share(first["share"]), share(fused["share"])], *lines])
 
 
+SETS = {"eicu": "eICU", "eicu_ingredient": "eICU, ingredients", "mimic4": "MIMIC-IV",
+        "mimic4_ingredient": "MIMIC-IV, ingredients", "eicu_hospitals": "eICU, other hospitals",
+        "eicu_mimic4": "eICU to MIMIC-IV"}
+SPAN = re.compile(r"([+-][\d.]+) \(([+-][\d.]+) to ([+-][\d.]+)\)")
+
+
+def spans(kind: str) -> list[dict[str, Any]]:
+    """The verdicts of every study of a kind, with the gains over no knowledge and over shuffled as three numbers."""
+    found = []
+    for path in sorted((ROOT / "benchmarks" / "results").glob(f"study_{kind}_*.json")):
+        name = path.stem.removeprefix(f"study_{kind}_")
+        for one in json.loads(path.read_text())["verdicts"]:
+            numbers = {key: tuple(map(float, match.groups())) if (match := SPAN.match(one[f"all − {key}"])) else None
+                       for key in ("null", "shuffled")}
+            found.append({"data": SETS.get(name, name), "point": one["point"], "verdict": one["verdict"], **numbers})
+    return found
+
+
+def span(numbers: tuple[float, float, float]) -> str:
+    """A difference with its interval."""
+    return f"{signed(numbers[0])} ({signed(numbers[1])} to {signed(numbers[2])})"
+
+
+def knowledge() -> str:
+    """Where knowledge helps the recommender, by how much and where not: two sentences from the studies' files."""
+    curves, cold = spans("curve"), [one for one in spans("coldstart") if one["point"] == "0"]
+    gains = [one["null"] for one in curves]
+    sure = sum(gain[1] > 0 for gain in gains)
+    beyond = sum(one["shuffled"] is not None and one["shuffled"][1] > 0 for one in curves)
+    names = list(dict.fromkeys(one["data"] for one in curves))
+    least, most = (signed(end(g[0] for g in gains)) for end in (min, max))
+    first = (f"Everything that is known of drugs and codes changes PRAUC by {least} to {most} against the same model "
+             f"without it on the open demos ({'; '.join(names)}); {sure} of {len(gains)} intervals lie above zero, and "
+             f"{beyond} against a model in which each drug has another's knowledge.")
+    parts = [f"{span(one['null'])} on {one['data']}, an interval that "
+             + ("lies above zero" if one["null"][1] > 0 else "lies below zero" if one["null"][2] < 0 else "holds zero")
+             for one in cold]
+    second = ("How well a medication is ranked that nobody could be given yet changes by "
+              f"{'; '.join(parts)} (macro AUROC, against a model that only counts codes).")
+    return f"{first} {second}"
+
+
+def draw_knowledge(path: Path) -> None:
+    """One line a study and point: the gain over no knowledge, and over shuffled knowledge, with their intervals."""
+    from matplotlib.figure import Figure
+
+    from kb.pictures import save_figure
+
+    rows = spans("curve")
+    figure = Figure(figsize=(7, 0.35 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    for offset, key, colour in ((0.12, "null", "C0"), (-0.12, "shuffled", "C1")):
+        told = [(place, one[key]) for place, one in enumerate(reversed(rows)) if one[key] is not None]
+        mean = [numbers[0] for _, numbers in told]
+        axes.errorbar(mean, [place + offset for place, _ in told], fmt="o", color=colour, label=f"everything − {key}",
+                      xerr=[[m - n[1] for m, (_, n) in zip(mean, told, strict=True)],
+                            [n[2] - m for m, (_, n) in zip(mean, told, strict=True)]])
+    axes.axvline(0, color="0.6", linewidth=1)
+    axes.set_yticks(range(len(rows)), [f"{one['data']}, {one['point']}" for one in reversed(rows)])
+    axes.set_xlabel("PRAUC gained by knowledge; y: data and training patients")
+    axes.legend(fontsize=8)
+    save_figure(figure, path)
+
+
+EXTRACTS = {"mimic3": "MIMIC-III demo", "mimic4": "MIMIC-IV demo", "meds": "the same as MEDS", "eicu": "eICU demo",
+            "omop": "OMOP, Eunomia GiBleed", "synthea": "Synthea"}
+DEMO_RECOMMENDERS = ("mkmed", "logistic_history", "repeat_last", "popularity")
+
+
+def open_demos() -> str:
+    """The recommenders on the open extracts."""
+    lines = []
+    rows, labels = result("open_demos")["rows"], result("open_demos").get("labels")
+    for form, name in EXTRACTS.items():
+        held = {r["recommender"]: r for r in rows if r["data"] == form}
+        if held:
+            one = held["mkmed"]
+            lines.append([name, f"{one['patients']:,}, {one['visits']:,}",
+                          f"{one['diagnosis']:,}, {one['procedure']:,}, {one['medication']:,}",
+                          f"{one['rows']:,} = {one['kept']:,} + {one['lost']:,}", f"{one['tested']}",
+                          *(f"{held[r]['jaccard']:.3f} ({held[r]['95 %']})" for r in DEMO_RECOMMENDERS),
+                          held["logistic_history"].get("ours − it", "")])
+    said = f"Labels: {labels}." if labels else "**Labels of release 0.1.0** (several classes an order), not today's."
+    head = ["data", "patients, visits", "codes: diagnoses, procedures, medications", "rows read = kept + left out",
+            "tested", *(NAMES.get(r, r).strip("*") for r in DEMO_RECOMMENDERS), "mkmed − logistic"]
+    return f"{said}\n\n{markdown(head, lines)}"
+
+
+def open_demo_pairs() -> str:
+    """The pairs of drugs that were ordered together in the open extracts, listed and flagged."""
+    rows = result("open_demos").get("interactions", [])
+    if not rows:
+        return "Not measured with today's labels yet."
+    names = list(dict.fromkeys(r["what"] for r in rows))
+    held = {(r["data"], r["what"]): f"{r['pairs']:,}" + (f" ({r['share']})" if r["share"] else "") for r in rows}
+    there = [form for form in EXTRACTS if any(r["data"] == form for r in rows)]
+    return markdown(["", *(EXTRACTS[form] for form in there)],
+                    [[name, *(held.get((form, name), "") for form in there)] for name in names])
+
+
 BLOCKS = {
+    "knowledge": knowledge,
+    "open demos": open_demos,
+    "open demo pairs": open_demo_pairs,
     "figures": table,
     "embedding": lambda: classes(HELD),
     "embedding without SMILES": lambda: classes("drugs without SMILES, among all"),
@@ -189,3 +293,4 @@ if __name__ == "__main__":
     for page in PAGES:
         path = ROOT / page
         path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+    draw_knowledge(ROOT / "docs" / "pictures" / "knowledge.svg")

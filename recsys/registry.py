@@ -18,6 +18,7 @@ RECOMMENDERS: Registry[type[Recommender]] = Registry("recommender", {
     "safedrug": "recsys.recommenders.safedrug:Safedrug",
     "molerec": "recsys.recommenders.molerec:Molerec",
     "micron": "recsys.recommenders.micron:Micron",
+    "transformer": "recsys.recommenders.transformer:Transformer",
     "popularity": "recsys.recommenders.popularity:Popularity",
     "logistic": "recsys.recommenders.logistic:Logistic",
     "logistic_history": "recsys.recommenders.logistic_history:LogisticHistory",

@@ -68,6 +68,15 @@ def test_ground_floor_knows_no_tensors(path: Path) -> None:
     assert not found & {"torch", "torch_geometric", "pykeen"}
 
 
+def test_one_file_imports_ray_and_only_when_it_is_asked_for() -> None:
+    """So the demo neither needs nor imports it."""
+    found = {module_name(path) for path in sources()
+             if "ray" in {name.partition(".")[0] for name in imports(path, everywhere=True)}}
+    assert found == {"kb.compute.on_ray"}
+    at_top = imports(ROOT / "kb" / "compute" / "on_ray.py", everywhere=False)
+    assert "ray" not in {name.partition(".")[0] for name in at_top}
+
+
 @pytest.mark.parametrize(
     "path", [p for p in sources() if p.name in ("cli.py", "commands.py", "__init__.py")], ids=module_name
 )

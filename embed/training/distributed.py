@@ -2,6 +2,9 @@
 
 Every process computes the whole loss on the gathered vectors and sends gradients back only through its own rows; the
 processes' gradients are then summed. The result is the single-process gradient of the same batch, up to rounding.
+
+Processes wait for each other at the group's store, not in a collective: one that featurises for hours, or writes the
+finished run, lets no collective of the others run out of time.
 """
 
 from __future__ import annotations
@@ -10,11 +13,17 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+PATIENCE = timedelta(days=14)
+"""How long a process waits for the others before it gives up."""
+_meetings = count()
 
 
 class _Gather(torch.autograd.Function):
@@ -44,9 +53,16 @@ def rank() -> int:
 
 
 def join(device: torch.device) -> None:
-    """Join the process group that ``torchrun`` announced in the environment, if it did."""
+    """Join the process group that ``torchrun`` announced in the environment, if it did.
+
+    A card becomes the process's current one first: otherwise every process would put its collectives on card 0.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            dist.init_process_group("nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
 
 
 def leave() -> None:
@@ -102,8 +118,13 @@ def agree(own: uuid.UUID) -> uuid.UUID:
 
 def wait() -> None:
     """Wait until every process is here, e.g. before one reads what another wrote."""
-    if world() > 1:
-        dist.barrier()
+    if world() == 1:
+        return
+    store = dist.distributed_c10d._get_default_store()
+    meeting = f"mkmed/{next(_meetings)}"
+    if store.add(meeting, 1) == world():
+        store.set(f"{meeting}/all", "here")
+    store.wait([f"{meeting}/all"], PATIENCE)
 
 
 @contextmanager

@@ -81,7 +81,11 @@ def pick_device(wanted: str) -> torch.device:
         built = "" if torch.backends.cuda.is_built() else " (this torch was built without CUDA)"
         raise ConfigError(f"device is cuda, but torch sees no CUDA card{built}",
                           hint="use --device cpu, or install a CUDA build of torch")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    number, cards = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= cards:
+        raise ConfigError(f"process {number + 1} of this machine has no card: torch sees {cards}",
+                          hint=f"torchrun --nproc-per-node {cards}")
+    return torch.device("cuda", number)
 
 
 def prepare(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,

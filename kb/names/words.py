@@ -99,6 +99,8 @@ _CLEAN = (
     (re.compile(r"['’`´®™*_\"#]"), ""),
     (re.compile(r"(?<=[a-z])\.(?=[a-z]\b|\s|$)"), ""),
 )
+_MARKED = re.compile(r"[*'’`´®™_\"#./]|nda\d|rdna")
+"""What a text has that any of ``_CLEAN`` may find; most names have none of it."""
 
 
 class Word(NamedTuple):
@@ -111,6 +113,8 @@ class Word(NamedTuple):
 def plain_words(text: str) -> str:
     """The text in lower case with white space single, and without marks that carry no meaning."""
     text = tidy(text).lower()
+    if not _MARKED.search(text):
+        return text
     for pattern, with_what in _CLEAN:
         text = pattern.sub(with_what, text)
     return text

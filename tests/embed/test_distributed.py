@@ -1,4 +1,4 @@
-"""Two gloo processes take the same step as one."""
+"""Several gloo processes do what one does: a step, and a whole training with early stop, resume and slow features."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from embed.training import distributed
+from embed.training.job import pick_device
+from kb.errors import ConfigError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-def run(target: Path, processes: int) -> dict:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
+def run(target: Path, processes: int, job: str = "gloo_job.py", *arguments: str, **more: str) -> dict:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1", **more}
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1",
                     f"--nproc-per-node={processes}"]
-    done = subprocess.run([*command, str(HERE / "gloo_job.py"), str(target)], env=environment, cwd=ROOT, timeout=180,
+    done = subprocess.run([*command, str(HERE / job), str(target), *arguments], env=environment, cwd=ROOT, timeout=400,
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(target.read_text())
@@ -35,3 +42,69 @@ def test_two_processes_equal_one(tmp_path):
     assert any(np.abs(g).max() > 1e-3 for n, g in one["grads"].items() if n.startswith("towers.molecule"))
     for name, grad in one["grads"].items():
         np.testing.assert_allclose(two["grads"][name], grad, atol=1e-5, err_msg=name)
+
+
+def train(folder: Path, processes: int, epochs: int, patience: int = 99, **more: str) -> dict:
+    folder.mkdir(exist_ok=True)
+    return run(folder / "end.json", processes, "gloo_fit.py", str(epochs), str(patience), **more)
+
+
+def assert_alike(found: dict, expected: dict) -> None:
+    assert found["progress"]["epoch"] == expected["progress"]["epoch"]
+    assert found["progress"]["best_epoch"] == expected["progress"]["best_epoch"]
+    # Not the weights: of those that no vector hangs on (the bias of an attention's keys) Adam magnifies the rounding.
+    for name in ("z", "fused", "losses"):
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4, rtol=1e-4, err_msg=name)
+    assert np.abs(expected["z"]).max() > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_a_training_over_all_modalities_equals_that_of_one_process(tmp_path, processes):
+    one = train(tmp_path / "one", 1, 4)
+    several = train(tmp_path / "several", processes, 4, MKT_SLOW="2")
+    assert several["world"] == processes and several["ready"] == ["made"]
+    assert_alike(several, one)
+    names = [(tmp_path / "several" / f"end.json.{rank}").read_text() for rank in range(processes)]
+    assert len(set(names)) == 1, "the processes agree about the run"
+
+
+@pytest.mark.slow
+def test_several_processes_stop_early_and_resume_as_one_does(tmp_path):
+    whole = train(tmp_path / "whole", 1, 60, patience=2)
+    assert 3 <= whole["progress"]["epoch"] < 60, "it stopped early"
+    stopped = train(tmp_path / "stopped", 2, 60, patience=2)
+    assert_alike(stopped, whole)
+
+
+@pytest.mark.slow
+def test_a_training_of_two_processes_goes_on_from_where_it_stopped(tmp_path):
+    full = train(tmp_path / "full", 2, 4)
+    # The learning rate hangs on the number of epochs, so a training is stopped, not shortened: its third epoch fails.
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    with pytest.raises(AssertionError, match="stopped on purpose"):
+        run(broken / "end.json", 2, "gloo_fit.py", "4", "99", MKT_STOP="2")
+    assert (broken / "last.pt").is_file() and not (broken / "end.json").exists()
+    assert_alike(train(broken, 2, 4), full)
+
+
+def test_each_process_takes_its_own_card_before_it_joins(monkeypatch):
+    """Two cards that are not there: what is asked of torch is written down, in order."""
+    said: list[tuple[str, object]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: said.append(("set_device", device)))
+    monkeypatch.setattr(dist, "is_initialized", lambda: False)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **more: said.append((backend, more.get("device_id"))))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (0, 1):
+        said.clear()
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        device = pick_device("auto")
+        assert device == torch.device("cuda", rank)
+        distributed.join(device)
+        assert said == [("set_device", device), ("nccl", device)]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="process 3 of this machine has no card"):
+        pick_device("cuda")

@@ -104,7 +104,7 @@ class Tabular(Source):
         cut = False
         count = min(job.options.workers or job.settings.workers, 4)
         with (
-            open_pool("local", PoolTask("kb.sources.tables.rows:read_structure"), count) as pool,
+            open_pool("local", PoolTask("kb.chemistry:read_structure"), count) as pool,
             closing(_ahead(_batches(pool, table, rows, document, frozenset(change.changed)))) as batches,
         ):
             for batch, problems in batches:
