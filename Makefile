@@ -5,7 +5,7 @@ PYTHON ?= python3
 JOBS   ?= auto
 VENV   := .venv
 BIN    := $(VENV)/bin
-EXTRAS := dev,docs,pretrained,minimol,serve
+EXTRAS := dev,docs,pretrained,minimol,serve,languages
 MADE   := $(VENV)/.made
 READY  := $(VENV)/.installed
 
