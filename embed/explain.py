@@ -23,7 +23,7 @@ from embed.transfer.carriers import Carrier, carriers, kept
 from kb.chemistry import read_smiles
 from kb.errors import DataError, NotFound
 from kb.query import read as query
-from kb.query.names import find_drug
+from kb.query.drug import find_drug
 from kb.settings import Settings
 
 

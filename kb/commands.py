@@ -253,8 +253,7 @@ def show(
 ) -> None:
     """Print everything known of a drug, each fact with its source."""
     from kb.db.engine import open_engine
-    from kb.query.drug import describe
-    from kb.query.names import find_drugs
+    from kb.query.drug import describe, find_drugs
 
     with open_engine().connect() as connection:
         try:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from kb.db.engine import open_engine
 from kb.errors import Ambiguous, MkmedError, NotFound, UsageError
 from kb.query import find, read, tables
-from kb.query.names import find_drug, find_drugs
+from kb.query.drug import find_drug, find_drugs
 from kb.settings import Settings
 from mkmed.frames import Frame, Vectors, frame
 from mkmed.places import settings_of

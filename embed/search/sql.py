@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from embed.runs.published import published_run
 from kb.errors import DatabaseError, NotFound, UsageError
 from kb.modalities import MODALITIES
-from kb.query.names import find_drug
+from kb.query.drug import find_drug
 
 if TYPE_CHECKING:
     import numpy as np

@@ -72,12 +72,14 @@ def engine_for(url: URL, server: Server | None = None, **options: Any) -> Engine
     return engine
 
 
-def _note_signals(connection: Connection, *_statement: object) -> None:
+def _note_signals(connection: Connection, *statement: object) -> None:
+    del statement
     connection.info["signals"] = raised()
 
 
-def _heed_signals(connection: Connection, *_statement: object) -> None:
+def _heed_signals(connection: Connection, *statement: object) -> None:
     """Stop when the program was told to while psycopg2 ran the statement: it may have dropped the exception."""
+    del statement
     raise_again(connection.info["signals"])
 
 

@@ -16,9 +16,9 @@ from sqlalchemy import ARRAY, BigInteger, Connection, Select, any_, cast, func, 
 
 from kb.db.bulk import copy_out
 from kb.modalities import MODALITIES
-from kb.query.names import Candidate as Candidate  # part of the read API
-from kb.query.names import find_drug as find_drug
-from kb.query.names import find_drugs as find_drugs
+from kb.query.drug import Candidate as Candidate  # part of the read API
+from kb.query.drug import find_drug as find_drug
+from kb.query.drug import find_drugs as find_drugs
 from kb.schema.graph import atc_class, drug_atc, drug_entity, indication, interaction, kg_entity, kg_relation
 from kb.schema.identity import drug, drug_name, identifier, substance_relation
 from kb.schema.ledger import artifact, content

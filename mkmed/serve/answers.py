@@ -19,8 +19,7 @@ from kb.chemistry import canonical, read_smiles
 from kb.errors import NotFound
 from kb.pictures import molecule_svg
 from kb.query import find, tables
-from kb.query.drug import describe
-from kb.query.names import find_drug, find_drugs
+from kb.query.drug import describe, find_drug, find_drugs
 from kb.settings import Settings
 
 if TYPE_CHECKING:

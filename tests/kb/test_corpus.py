@@ -14,7 +14,7 @@ from kb.errors import ContractViolation, NotFound
 from kb.ingest.engine import Summary, ingest
 from kb.ledger.verify import verify
 from kb.normalise import Identifier
-from kb.query.names import find_drug
+from kb.query.drug import find_drug
 from kb.query.read import availability, drugs, indications
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions

@@ -11,8 +11,7 @@ from kb.ingest.write import write_batch
 from kb.ledger.coverage import bucket_rows, buckets, draw
 from kb.pictures import save_figure
 from kb.query import read as query
-from kb.query.drug import describe, search
-from kb.query.names import find_drug
+from kb.query.drug import describe, find_drug, search
 from kb.query.read import sources
 
 

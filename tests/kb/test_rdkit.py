@@ -15,7 +15,7 @@ from kb.errors import DataError, Incomplete, UsageError
 from kb.ingest.engine import Summary, ingest, plan
 from kb.ledger.verify import verify
 from kb.modalities import Modality
-from kb.query.names import find_drug
+from kb.query.drug import find_drug
 from kb.query.read import conformers, images, properties
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions

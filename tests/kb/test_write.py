@@ -26,7 +26,7 @@ from kb.ledger.entries import (
 from kb.ledger.verify import verify
 from kb.modalities import State
 from kb.query import read as query
-from kb.query.names import find_drug
+from kb.query.drug import find_drug
 from kb.schema.identity import drug, drug_merge
 from kb.schema.ledger import cell, content, run
 from kb.sources.contract import DrugRecord, Outcome, PropertyRecord, RecordBatch
