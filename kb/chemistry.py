@@ -149,6 +149,12 @@ def standardise(text: str) -> Molecule:
     return standard_forms(read_smiles(text))
 
 
+def read_structure(given: tuple[str, str]) -> Molecule:
+    """The standard forms of a SMILES or, when that is empty, of a mol block."""
+    smiles, block = given
+    return standardise(smiles) if smiles.strip() else standard_forms(read_molblock(block))
+
+
 WATER = "XLYOFNOQVPJJNP-UHFFFAOYSA-N"
 HEAVY_WATER = "XLYOFNOQVPJJNP-ZSJDYOACSA-N"
 MARKS = re.compile(r"[.@/\\]|\[\d")

@@ -29,7 +29,7 @@ def clean(text: str) -> str:
 
 def tidy(text: str) -> str:
     """The cleaned text with runs of white space made one blank and none at the ends."""
-    return " ".join(clean(text).split())
+    return " ".join((text if text.isascii() and "\0" not in text else clean(text)).split())
 
 
 def clean_json(value: Any) -> Any:

@@ -212,6 +212,9 @@ def _fields(kind: str, values: Sequence[Any]) -> Iterator[bytes]:
     if kind in PACKED and types == {int}:
         pack, width = struct.Struct(f">i{PACKED[kind]}").pack, struct.calcsize(f">{PACKED[kind]}")
         return (pack(width, value) for value in values)
+    if types == {str} and kind in ("text", "varchar"):
+        written = {value: length(len(raw)) + raw for value in set(values) for raw in (value.encode(),)}
+        return map(written.__getitem__, values)
     if types <= {str, bytes, uuid.UUID, type(None)}:
         known = {value: field(value) for value in set(values)}
         return map(known.__getitem__, values)

@@ -21,7 +21,7 @@ from kb.db.failures import with_retry
 from kb.db.space import require_space
 from kb.errors import Incomplete, Interrupted, MkmedError
 from kb.graph.link import relink
-from kb.identity.fingerprints import renew
+from kb.identity.fingerprints import due, renew
 from kb.identity.relations import relate
 from kb.ingest.crash import crash_at
 from kb.ingest.write import write_batch
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RENEWED = 5_000
-"""Structures whose bits an ingest computes at its end, a second of work; a search computes the others."""
+"""Structures whose bits an ingest computes at its end, a second of work; of more it leaves all to the first search."""
 LEAST_SPACE = 64 << 20
 """Bytes that an ingest needs at least, before it is known how much will come."""
 ANALYSED = (
@@ -236,7 +236,8 @@ def _run(job: Job) -> None:
 def _relate(connection: Connection, job: Job) -> None:
     """Bring relations between substances, bits of structures and links to the graph in line with what is known."""
     relate(connection)
-    renew(connection, RENEWED)
+    if len(due(connection, RENEWED + 1)) <= RENEWED:
+        renew(connection, RENEWED)
     relink(connection, job.run_id)
 
 

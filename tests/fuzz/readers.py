@@ -61,8 +61,8 @@ def _csv_seeds() -> list[bytes]:
 
 
 def _sdf(folder: Path) -> Reader:
+    from kb.chemistry import read_structure
     from kb.sources.tables.read import UserTable
-    from kb.sources.tables.rows import read_structure
 
     def read(data: bytes, folder: Path) -> None:
         from kb.errors import DataError

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kb.chemistry import Molecule, read_molblock, standard_forms, standardise
+from kb.chemistry import Molecule
 from kb.errors import DataError
 from kb.normalise import Identifier, too_long
 from kb.sources.contract import (
@@ -60,12 +60,6 @@ def key_of(said: Mapping[str, str], dataset: str) -> str | None:
             short = text if len(text) <= LONGEST_KEY else hashlib.sha256(text.encode()).hexdigest()[:32]
             return f"row:{short}"
     return None
-
-
-def read_structure(given: tuple[str, str]) -> Molecule:
-    """The standard forms of a SMILES or, when that is empty, of a mol block."""
-    smiles, block = given
-    return standardise(smiles) if smiles.strip() else standard_forms(read_molblock(block))
 
 
 def add_row(batch: RecordBatch, row: TableRow, document: Document) -> list[Problem]:

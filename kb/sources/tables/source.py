@@ -103,7 +103,7 @@ class Tabular(Source):
         cut = False
         count = min(job.options.workers or job.settings.workers, 4)
         with (
-            Crew("kb.sources.tables.rows:read_structure", count) as crew,
+            Crew("kb.chemistry:read_structure", count) as crew,
             closing(_ahead(_batches(crew, table, rows, document, frozenset(change.changed)))) as batches,
         ):
             for batch, problems in batches:
