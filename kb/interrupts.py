@@ -9,9 +9,13 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+TOLD = signal.SIGUSR2
+"""What tells the main thread that SIGINT came."""
 ORDERLY_SECONDS = 10.0
 """How long a program that was told to stop may take over it before it can be told again."""
 
@@ -24,6 +28,42 @@ class _Stopping:
     raised = 0
     """How many signals were answered by an exception."""
     last = signal.SIGINT
+
+
+def _wait_for_sigint() -> None:
+    """Keep SIGINT from every thread and wait for it in one of its own, which tells the main thread by another signal.
+
+    RDKit takes SIGINT over while it matches substructures or embeds, and drops it: about one Ctrl-C in five was lost.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN or signal.getsignal(TOLD) is _as_sigint:
+        return
+    signal.signal(TOLD, _as_sigint)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    threading.Thread(target=_pass_on, name="signals", daemon=True).start()
+
+
+def _pass_on() -> None:
+    while True:
+        signal.sigwait({signal.SIGINT})
+        signal.pthread_kill(threading.main_thread().ident or 0, TOLD)
+
+
+def _as_sigint(_number: int, frame: FrameType | None) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, frame)
+
+
+@contextmanager
+def left_to_a_child() -> Iterator[None]:
+    """Ctrl-C is the business of a program that is started within this."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, previous)
 
 
 def _leave_at_once(number: int, _frame: object) -> None:
@@ -86,6 +126,7 @@ def _handle(handler: signal._HANDLER) -> None:
 def while_loading() -> None:
     """From here to ``while_running`` a signal ends the program at once, with a word and its exit code."""
     _handle(_leave_at_once)
+    _wait_for_sigint()
 
 
 def while_running() -> None:

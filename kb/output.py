@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -89,13 +89,17 @@ def _console(stderr: bool) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
+    height = shutil.get_terminal_size().lines if stream.isatty() else 100
+    return Console(file=stream, width=_width(stream), height=height, highlight=False, soft_wrap=False)
+
+
+def _width(stream: TextIO) -> int:
+    """The columns of a terminal; of a file or pipe what COLUMNS says, or WIDTH."""
     if stream.isatty():
         # shutil passes over a COLUMNS or LINES that is no number; rich would stumble over some of them.
-        width, height = shutil.get_terminal_size()
-        return Console(file=stream, width=width, height=height, highlight=False, soft_wrap=False)
+        return shutil.get_terminal_size().columns
     asked = os.environ.get("COLUMNS", "")
-    width = int(asked) if re.fullmatch(r"[0-9]{1,5}", asked) and int(asked) else WIDTH
-    return Console(file=stream, width=width, height=100, highlight=False, soft_wrap=False)
+    return int(asked) if re.fullmatch(r"[0-9]{1,5}", asked) and int(asked) else WIDTH
 
 
 def say(message: str) -> None:
@@ -205,22 +209,52 @@ def emit(
 
 
 def _table(rows: list[dict[str, Any]], names: Sequence[str], title: str | None) -> None:
+    heads = [for_people(name) for name in names]
+    cells = [[for_people(_cell(row.get(name))) for name in names] for row in rows]
+    numeric = [bool(rows) and all(isinstance(row.get(name), int | float) or row.get(name) is None for row in rows)
+               for name in names]
+    # On a narrow terminal the terminal may break lines; columns of one letter nobody can read.
+    longest = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    least = sum(min(length, LEAST_COLUMN) + 3 for length in longest)
+    words = for_people(title) if title else None
+    if not (_plain_terminal() and _quickly(heads, cells, numeric, least, words)):
+        _richly(heads, cells, numeric, least, words)
+
+
+def _plain_terminal() -> bool:
+    """Whether stdout takes UTF-8 as it is: a file, a pipe, or a terminal of which nothing else was asked."""
+    asked = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+    named = str(getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "")
+    return named == "utf8" and not any(os.environ.get(name) for name in asked)
+
+
+def _quickly(heads: list[str], cells: list[list[str]], numeric: list[bool], least: int, title: str | None) -> bool:
+    """Whether the table could be written without rich, which takes a tenth of a second."""
+    from kb.layout import Unsuitable, lay_out
+
+    styled = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    try:
+        lines = lay_out(heads, cells, numeric, max(_width(sys.stdout), least), title=title, styled=styled)
+    except Unsuitable:
+        return False
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+    return True
+
+
+def _richly(heads: list[str], cells: list[list[str]], numeric: list[bool], least: int, title: str | None) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=Text(for_people(title), "table.title") if title else None,
+    table = Table(box=box.SIMPLE_HEAD, title=Text(title, "table.title") if title else None,
                   title_justify="left", pad_edge=False)
-    for name in names:
-        numeric = all(isinstance(row.get(name), int | float) or row.get(name) is None for row in rows)
-        table.add_column(Text(for_people(name)), justify="right" if rows and numeric else "left", overflow="fold")
-    cells = [[for_people(_cell(row.get(name))) for name in names] for row in rows]
+    for name, right in zip(heads, numeric, strict=True):
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
     for row_cells in cells:
         table.add_row(*map(Text, row_cells))
     console = _console(stderr=False)
-    # On a narrow terminal the terminal may break lines; columns of one letter nobody can read.
-    longest = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
-    console.width = max(console.width, sum(min(length, LEAST_COLUMN) + 3 for length in longest))
+    console.width = max(console.width, least)
     console.print(table)
 
 

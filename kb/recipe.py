@@ -136,6 +136,7 @@ SELECT s.name, s.title, s.origin, s.licence_id AS licence,
        (SELECT count(*) FROM mkmed.texts t WHERE t.source = s.name) AS texts,
        (SELECT count(*) FROM mkmed.indications i WHERE i.source = s.name) AS indications,
        (SELECT count(*) FROM mkmed.interactions i WHERE i.source = s.name) AS interactions,
+       (SELECT count(DISTINCT p.key) FROM mkmed.products p WHERE p.source = s.name) AS products,
        (SELECT count(*) FROM mkmed.kg_triple k JOIN mkmed.kg_provenance p ON p.id = k.provenance
         WHERE p.source = s.name) AS triples,
        (SELECT max(d.upstream_version) FROM mkmed.documents d WHERE d.source = s.name) AS version
@@ -147,6 +148,7 @@ SELECT l.id AS licence, l.share, mkmed.is_open(l.id) AS open, sum(n)::bigint AS 
     UNION ALL SELECT licence_id, count(*) FROM mkmed.texts GROUP BY 1
     UNION ALL SELECT licence_id, count(*) FROM mkmed.indications GROUP BY 1
     UNION ALL SELECT licence_id, count(*) FROM mkmed.interactions GROUP BY 1
+    UNION ALL SELECT licence_id, count(DISTINCT (source, key)) FROM mkmed.products GROUP BY 1
     UNION ALL SELECT p.licence_id, count(*) FROM mkmed.kg_triple k JOIN mkmed.kg_provenance p ON p.id = k.provenance
     GROUP BY 1) c JOIN mkmed.licences l ON l.id = c.licence_id GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1
 """

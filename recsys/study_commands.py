@@ -1,5 +1,6 @@
 """``mkmed recsys curve``, ``coldstart``, ``transfer``, ``ablate``: where knowledge helps, so that it can be refuted.
 
+``mkmed recsys dial`` is their control: synthetic patients whose prescriptions follow the knowledge base to a share λ.
 ``mkmed recsys outcomes`` sets what became of visits beside how far they agree with a run.
 """
 
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: mkmed recsys transfer --cohort eicu --other mimic4   ·   "
                        "mkmed recsys transfer --cohort eicu --leave hospital")(transfer)
     app.command(epilog="Example: mkmed recsys ablate --cohort eicu --sizes 200,all")(ablate)
+    app.command(epilog="Example: mkmed recsys dial --follow 0,0.5,1 --sizes 50,200 --seeds 4")(dial)
     app.command(epilog="Example: mkmed recsys outcomes --format json")(outcomes)
 
 
@@ -98,6 +100,52 @@ def ablate(
 
     _run(Study("ablate", cohort, _sizes(sizes), tuple(range(first_seed, first_seed + seeds)), ABLATE_ARMS,
                _settings(settings_)), workers, out, form)
+
+
+def dial(
+    follow: Annotated[str, typer.Option(help="Shares λ of prescribing that follow the knowledge base.")] = "0,0.5,1",
+    patients: Annotated[int, typer.Option(min=100, help="Synthetic patients of each λ.")] = 1000,
+    sizes: Annotated[str, typer.Option(help="Training patients, e.g. 50,200,all.")] = "50,200,all",
+    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, out: OutOption = None,
+    settings_: SetOption = None, form: FormatOption = Format.table,
+) -> None:
+    """What knowledge gains on synthetic patients whose prescriptions follow it to a share λ; at 0 it must be none."""
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+    from recsys.experiments.dial import dial_study, dial_table, make_cohort
+    from recsys.experiments.studies import run_study, save_study, verdicts
+    from recsys.generators.prescribing import read_facts
+
+    try:
+        levels = [float(part) for part in follow.split(",")]
+    except ValueError:
+        raise UsageError(f"{follow!r} are no shares", hint="--follow 0,0.5,1") from None
+    settings = load_settings()
+    engine = open_engine(settings)
+    try:
+        with engine.connect() as connection:
+            facts = read_facts(connection)
+    finally:
+        engine.dispose()
+    rows, told = [], []
+    with output.progress() as bar:
+        task = bar.add_task("dial", total=None, note="")
+        for level in levels:
+            make_cohort(level, patients, facts, settings)
+            study = dial_study(level, patients, _sizes(sizes), range(first_seed, first_seed + seeds),
+                               _settings(settings_))
+            found = run_study(study, settings, workers=workers,
+                              told=lambda done, total: bar.update(task, completed=done, total=total))
+            own, said = dial_table(level, study, found), verdicts(study, found)
+            if out is not None:
+                save_study(study, own, said, out / f"{level:g}", settings)
+            rows += own
+            told += [{"λ": level, **row} for row in said]
+    if out is not None:
+        output.say(f"in {out}")
+    output.emit(rows, form, title="dial: means, and the differences from the arm without knowledge")
+    if form is Format.table:
+        output.emit(told, form, title="what can be said")
 
 
 def _sizes(text: str) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Engine, text
 from embed.runs import store
 from kb.db.roles import create_roles
 from kb.graph.load import DescribedRelation, encode_rows, load_triples, relink
+from kb.graph.words import EdgeNote
 from kb.identity.fingerprints import renew
 from kb.ingest.engine import register_source
 from kb.ingest.write import write_batch
@@ -36,6 +37,7 @@ from kb.sources.contract import (
     AtcClassRecord,
     AtcRecord,
     ConformerRecord,
+    DddRecord,
     Document,
     DrugRecord,
     ImageRecord,
@@ -44,6 +46,8 @@ from kb.sources.contract import (
     Name,
     Origin,
     Outcome,
+    ProductIngredient,
+    ProductRecord,
     PropertyRecord,
     RecordBatch,
     TextRecord,
@@ -98,6 +102,10 @@ def facts(source: str, licence: str, mark: str, of: str, *, is_open: bool) -> Re
         indications=[IndicationRecord(of, paper("use"), f"{word}-says", licence, f"{word}-disease", "contraindication",
                                       (f"mesh:{word}",), (f"{word}-code",), "table", 4, f"{word}-evidence",
                                       f"https://example.org/{word}-reference")],
+        ddd=[DddRecord(ATC[mark], number, f"{word}-unit", paper("doses"), f"{word}-route", f"{word}-dose")],
+        products=[ProductRecord(f"{word}-product-{of}", f"{word}-sold", paper("products"),
+                                (ProductIngredient(of, f"{word}-strength", f"{word}-salt"),), f"{word}-brand", f"{word}-form",
+                                f"{word}-by", f"{word}-labeler", (f"{word}-ndc",), f"{word}-set")],
         outcomes=[Outcome(of, "graph", State.failed, error=f"{word}-error")],
     )
 
@@ -133,7 +141,7 @@ def fill(engine: Engine) -> None:
             alone, shared = f"chembl:CHEMBL88123{n}", f"chembl:CHEMBL9{n}"
             batch = facts(source, licence, mark, alone, is_open=False)
             both = facts(source, licence, mark, shared, is_open=False)
-            for name in ("payloads", "atc", "interactions", "outcomes"):
+            for name in ("payloads", "atc", "interactions", "outcomes", "ddd", "products"):
                 getattr(batch, name).extend(getattr(both, name))
             partner = DrugRecord("chembl:CHEMBL1", f"shut-{mark}-partner", paper, identifiers=(Identifier("chembl", "CHEMBL1"),))
             batch.drugs = [
@@ -186,7 +194,9 @@ def graph(connection: Connection, run_id: uuid.UUID) -> None:
             rows.append((f"Compound::DB88{list(CLOSED).index(mark)}23", "binds", f"Gene::{word}"))
         load_triples(connection, run_id, paper, encode_rows(rows), described, labels={
             "Gene::1": f"{word}-label", f"Gene::{word}": f"{word}-label", "Gene::2": f"{word}-label-2",
-            f"Disease::{word}": f"{word}-disease"})
+            f"Disease::{word}": f"{word}-disease"}, notes={
+                row: EdgeNote(NUMBER["open" if mark in OPEN else "closed"], f"{word}-basis", f"{word}-paper", {"more": f"{word}-more"})
+                for row in rows})
 
 
 def mixed(connection: Connection, run_id: uuid.UUID) -> None:
@@ -287,7 +297,8 @@ def test_every_table_and_view(filled: Engine, reader: psycopg2.extensions.connec
         seen += answer
     wanted = {f"open-{mark}-{what}" for mark in OPEN for what in (
         "drug", "synonym", "content", "provider", "heading", "url", "picture", "mol", "method", "note", "says", "severe",
-        "described", "label", "relation", "description", "graph", "computed", "shared-0")}
+        "described", "label", "relation", "description", "graph", "computed", "shared-0", "sold", "brand", "form", "strength", "salt",
+        "labeler", "ndc", "unit", "route", "dose", "basis", "paper", "more")}
     assert {canary for canary in wanted if canary not in seen} - {"open-sa-label", "open-sa-computed"} == set()
     assert {"open-mixed-text", "77123", "open-cc0-class", "X77XX77", "X66XX66"} - set(re.findall(r"[\w-]+", seen)) == set()
     assert structure("open")["inchikey"] in seen and "open-title" in seen
@@ -360,14 +371,14 @@ def test_every_format_of_an_open_export(filled: Engine, tmp_path: Path, form: Ex
     assert not SHUT.search(found), found[max(0, SHUT.search(found).start() - 300):][:600]  # type: ignore[union-attr]
     assert "open-cc0-mol" in found and "open-cc0-computed" in found
     if form is not ExportFormat.sdf:
-        wanted = ("open-cc0-content", "open-mixed-text", "open-sa-relation", "bytes open-cc0-picture", "77123", "X77XX77")
+        wanted = ("open-sa-basis", "open-cc0-sold", "open-cc0-dose", "open-cc0-content", "open-mixed-text", "open-sa-relation", "bytes open-cc0-picture", "77123", "X77XX77")
         assert [canary for canary in wanted if canary not in found] == []
 
 
 def test_a_full_export_of_the_owners_has_both(filled: Engine, tmp_path: Path) -> None:
     export(filled, tmp_path / "all", ExportFormat.jsonl)
     found = everything_in(tmp_path / "all")
-    assert {f"shut-{mark}-content" for mark in CLOSED} | {"open-cc0-content"} <= set(re.findall(r"[\w-]+", found))
+    assert {f"shut-{mark}-{what}" for mark in CLOSED for what in ("content", "basis", "paper", "more", "sold", "dose")} | {"open-cc0-content"} <= set(re.findall(r"[\w-]+", found))
     assert "/home/SHUT" not in found and "me:SHUT" not in found
 
 

@@ -182,3 +182,28 @@ def test_a_signal_while_the_program_loads_is_answered_with_a_word(number: signal
         process.send_signal(number)
         _, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (128 + number, f"error: {told}; nothing was begun\n")
+
+
+MATCHING = """
+    from kb import interrupts
+    interrupts.while_loading()
+    from rdkit import Chem
+    import time
+    molecule, ring = Chem.MolFromSmiles("c1ccccc1" * 30), Chem.MolFromSmarts("c1ccccc1")
+    interrupts.while_running()
+    print("matching", flush=True)
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        molecule.GetSubstructMatches(ring)
+"""
+
+
+def test_ctrl_c_is_heard_while_rdkit_matches() -> None:
+    """RDKit takes SIGINT over in every substructure search and drops it; nearly all of the time is spent in one."""
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", dedent(MATCHING)], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None and process.stdout.readline() == "matching\n"
+            told = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(25) in (130, -signal.SIGINT) and time.monotonic() - told < 10

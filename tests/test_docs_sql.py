@@ -38,6 +38,11 @@ def filled(database):
             "INSERT INTO mkmed.indication (drug_id, source, record_source, record_key, provider, kind, disease_key, disease,"
             " disease_ids, icd10, licence_id, artifact) SELECT drug_id, source, source, key, 'p', 'indication', 'gout', 'Gout',"
             " '{}', '{M10}', 'CC0-1.0', :artifact FROM mkmed.drug_record ORDER BY key LIMIT 1",
+            "INSERT INTO mkmed.product (source, key, name, brand, form, ndc, artifact) VALUES ('hand', 'ndc:1', 'metformin 500 mg',"
+            " 'Glucophage', 'Tablet', '{00087606005}', :artifact)",
+            "INSERT INTO mkmed.product_part (source, product_key, record_key, drug_id, strength, artifact) SELECT source, 'ndc:1', key,"
+            " drug_id, '500 mg', :artifact FROM mkmed.drug_record WHERE name = 'Metformin'",
+            "INSERT INTO mkmed.atc_ddd (source, code, route, value, unit, note, artifact) VALUES ('hand', 'A10BA02', 'O', 2, 'g', '', :artifact)",
             "INSERT INTO mkmed.kg_entity (id, name, type, label) VALUES (2, 'Compound::DB00945', 'Compound', 'Aspirin')",
             "INSERT INTO mkmed.kg_relation VALUES (1, 'DGIDB::ACTIVATOR::Gene:Compound', 'Gene', 'Compound')",
             "INSERT INTO mkmed.kg_provenance VALUES (1, 1, 'p', NULL, 'CC0-1.0', 'hand', :artifact)",

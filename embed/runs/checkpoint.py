@@ -16,6 +16,7 @@ from pathlib import Path
 from pickle import UnpicklingError  # the name of the error that torch raises, nothing else
 from typing import Any
 
+from embed.runs.torch_file import read_arrays
 from kb.errors import CheckpointError
 from kb.files import replace_file
 from kb.output import say
@@ -86,19 +87,19 @@ def _copied(value: Any) -> Any:
     return value
 
 
-def load_exactly(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """``(tensors, meta)`` of one file; raises CheckpointError, which names the file, if it is missing or altered."""
-    import torch
+def load_exactly(path: Path, *, arrays: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``(tensors, meta)`` of one file; raises CheckpointError, which names the file, if it is missing or altered.
 
+    With ``arrays`` the tensors come as NumPy arrays, and torch is not imported.
+    """
     if not path.exists():
         raise CheckpointError(f"checkpoint {path} does not exist")
     data = path.read_bytes()
     known = _manifest(path.parent).get(path.name, [])
     if hashlib.sha256(data).hexdigest() not in known:
         raise CheckpointError(f"checkpoint {path} is truncated or altered: its sha256 is not the one in {MANIFEST}")
-    # weights_only refuses every pickled class, so a file from a stranger cannot run code.
     try:
-        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        loaded = read_arrays(data) if arrays else _torch_loaded(data)
         tensors, meta = loaded["tensors"], json.loads(loaded["meta"])
     except UnpicklingError:
         raise CheckpointError(f"checkpoint {path} holds more than tensors and is refused") from None
@@ -109,16 +110,26 @@ def load_exactly(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return tensors, meta
 
 
-def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """``(tensors, meta)`` of ``path``, or of the file before it if ``path`` is damaged; says so on stderr."""
+def _torch_loaded(data: bytes) -> Any:
+    import torch
+
+    # weights_only refuses every pickled class, so a file from a stranger cannot run code.
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def load(path: Path, *, arrays: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``(tensors, meta)`` of ``path``, or of the file before it if ``path`` is damaged; says so on stderr.
+
+    With ``arrays`` as for ``load_exactly``.
+    """
     try:
-        return load_exactly(path)
+        return load_exactly(path, arrays=arrays)
     except CheckpointError as error:
         behind = _behind(path)
         if not behind.exists():
             raise CheckpointError(error.message, hint="there is no earlier checkpoint; start a new run") from None
         say(f"{error.message}; going back to {behind}")
         try:
-            return load_exactly(behind)
+            return load_exactly(behind, arrays=arrays)
         except CheckpointError as second:
             raise CheckpointError(f"{error.message}; {second.message}", hint="start a new run") from None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kb.errors import ConfigError, DatabaseUnavailable
+from kb.interrupts import left_to_a_child
 from kb.output import say, write
 from kb.settings import load_settings
 
@@ -132,11 +132,8 @@ def psql(context: typer.Context) -> None:
     if address.password is not None:
         options["PGPASSWORD"] = str(address.password)  # not in argv, where every user of the machine could read it
     command = [_psql_program(), bare(address.set(password=None)), *context.args]
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's
-    try:
+    with left_to_a_child():
         code = subprocess.call(command, env=options)
-    finally:
-        signal.signal(signal.SIGINT, previous)
     raise typer.Exit(code)
 
 

@@ -4,10 +4,10 @@
 DO $grants$
 DECLARE
     public_views constant text[] := ARRAY[
-        'atc', 'atc_classes', 'availability', 'bucket', 'conformers', 'documents', 'drug_entities', 'drug_targets',
+        'atc', 'atc_classes', 'availability', 'bucket', 'conformers', 'ddd', 'documents', 'drug_entities', 'drug_targets',
         'drug_uses', 'drug_vector', 'drugs', 'edge_notes', 'edges', 'entities', 'fingerprints', 'history',
-        'identifiers', 'images', 'indications', 'interactions', 'licences', 'modality_vector', 'names', 'properties',
-        'provenance', 'published_run', 'published_vector', 'readable_relation', 'records', 'relations', 'runs',
+        'identifiers', 'images', 'indications', 'interactions', 'licences', 'modality_vector', 'names', 'products',
+        'properties', 'provenance', 'published_run', 'published_vector', 'readable_relation', 'records', 'relations', 'runs',
         'schema_version', 'sources', 'substance_relations', 'texts', 'triples'];
     public_functions constant text[] := ARRAY[
         'action_of', 'candidates', 'facet_features', 'find_drug', 'find_drugs', 'is_open', 'is_open_share', 'late_fusion',

@@ -19,7 +19,6 @@ from kb.db.indexes import mend_indexes
 from kb.db.pgvector import require_pgvector
 from kb.db.roles import renew_grants
 from kb.errors import SchemaMismatch, UsageError
-from kb.ledger.licences import update_licences
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -36,6 +35,8 @@ def upgrade(engine: Engine, revision: str = "head") -> list[str]:
     """
     from alembic import command
     from alembic.util.exc import CommandError
+
+    from kb.ledger.licences import update_licences
 
     try:
         _run(engine, lambda config: command.upgrade(config, revision))

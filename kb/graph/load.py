@@ -91,7 +91,7 @@ def load_triples(
     new = write_triples(connection, triples, relations, document, entity_ids, relation_ids)
     write_words(connection)
     if notes:
-        write_notes(connection, document, notes)
+        write_notes(connection, document, notes, relations)
     _write_step(connection, run_id, document, triples, complete)
     links = relink(connection, run_id)
     return GraphCounts(triples.counts, len(triples.entities), len(triples.relation_names), new, links)

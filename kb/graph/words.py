@@ -12,10 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
 from kb.sources.contract import Document
+
+if TYPE_CHECKING:
+    from kb.graph.tables import DescribedRelation
 
 Triple = tuple[str, str, str]
 
@@ -55,10 +59,17 @@ def write_words(connection: Connection) -> None:
         )
 
 
-def write_notes(connection: Connection, document: Document, notes: Mapping[Triple, EdgeNote]) -> None:
-    """Write what the document's source says of its edges, in place of what it said of them before."""
+def write_notes(
+    connection: Connection, document: Document, notes: Mapping[Triple, EdgeNote],
+    relations: Mapping[str, DescribedRelation],
+) -> None:
+    """Write what the document's source says of its edges, in place of what it said of them before.
+
+    A note is under the licence of the edge that it comes with, and hangs on no edge under another one.
+    """
     rows = [
-        (*triple, note.score, note.evidence, note.reference, json.dumps(dict(note.properties), sort_keys=True))
+        (*triple, note.score, note.evidence, note.reference, json.dumps(dict(note.properties), sort_keys=True),
+         relations[triple[1]].provider, relations[triple[1]].licence)
         for triple, note in sorted(notes.items())
     ]
     for start in range(0, len(rows), SLICE):
@@ -70,19 +81,21 @@ def write_notes(connection: Connection, document: Document, notes: Mapping[Tripl
                 SELECT k.head, k.relation, k.tail, k.provenance, max(s.score), max(s.evidence), max(s.reference),
                        (array_agg(s.properties))[1]
                 FROM unnest(CAST(:a AS text[]), CAST(:b AS text[]), CAST(:c AS text[]), CAST(:d AS float8[]),
-                            CAST(:e AS text[]), CAST(:f AS text[]), CAST(:g AS jsonb[]))
-                     AS s (head, relation, tail, score, evidence, reference, properties)
+                            CAST(:e AS text[]), CAST(:f AS text[]), CAST(:g AS jsonb[]), CAST(:h AS text[]),
+                            CAST(:i AS text[]))
+                     AS s (head, relation, tail, score, evidence, reference, properties, provider, licence)
                 JOIN mkmed.kg_entity h ON h.name = s.head JOIN mkmed.kg_entity t ON t.name = s.tail
                 JOIN mkmed.kg_relation r ON r.name = s.relation
                 JOIN mkmed.kg_triple k ON k.head = h.id AND k.relation = r.id AND k.tail = t.id
                 JOIN mkmed.kg_provenance p ON p.id = k.provenance AND p.source = :source
+                     AND p.provider = s.provider AND p.licence_id = s.licence
                 GROUP BY 1, 2, 3, 4
                 ON CONFLICT (head, relation, tail, provenance) DO UPDATE
                 SET score = excluded.score, evidence = excluded.evidence, reference = excluded.reference,
                     properties = excluded.properties
                 WHERE (n.score, n.evidence, n.reference, n.properties)
                       IS DISTINCT FROM (excluded.score, excluded.evidence, excluded.reference, excluded.properties)"""),
-            dict(zip("abcdefg", columns, strict=True)) | {"source": document.source},
+            dict(zip("abcdefghi", columns, strict=True)) | {"source": document.source},
         )
 
 

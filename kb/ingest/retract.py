@@ -37,6 +37,9 @@ from kb.schema.ledger import source as sources
 SLICE = 2000
 HUNG = ("image", "text", "conformer", "property_set", "drug_atc", "indication", "cell")
 
+OWN = ("image", "text", "conformer", "property_set", "drug_atc", "atc_ddd", "interaction", "indication", "product")
+"""Tables with a column ``source``, of which a source's rows go with it."""
+
 _REHANG = """
 UPDATE mkmed.{table} t SET record_source = o.source, record_key = o.key
 FROM unnest(CAST(:s AS text[]), CAST(:k AS text[])) AS w (s, k), LATERAL (
@@ -127,7 +130,7 @@ def remove_source(connection: Connection, run_id: uuid.UUID, source: str) -> dic
     connection.execute(select(func.pg_advisory_xact_lock(GRAPH_LOCK)))
     connection.execute(select(func.pg_advisory_xact_lock(IDENTITY_LOCK)))
     counts = {"records": 0, "facts": 0, "triples": _remove_triples(connection, source)}
-    for table in ("image", "text", "conformer", "property_set", "drug_atc", "interaction", "indication"):
+    for table in OWN:
         counts["facts"] += connection.execute(
             text(f"DELETE FROM mkmed.{table} WHERE source = :source"), {"source": source}  # noqa: S608
         ).rowcount
@@ -172,7 +175,8 @@ def _remove_classes(connection: Connection, source: str) -> None:
             text("""
                 DELETE FROM mkmed.atc_class c WHERE source = :source AND level = :level
                 AND NOT EXISTS (SELECT FROM mkmed.atc_class p WHERE p.parent = c.code)
-                AND NOT EXISTS (SELECT FROM mkmed.drug_atc a WHERE a.code = c.code)"""),
+                AND NOT EXISTS (SELECT FROM mkmed.drug_atc a WHERE a.code = c.code)
+                AND NOT EXISTS (SELECT FROM mkmed.atc_ddd d WHERE d.code = c.code)"""),
             {"source": source, "level": level},
         )
     connection.execute(text("UPDATE mkmed.atc_class SET name = NULL WHERE source = :source"), {"source": source})

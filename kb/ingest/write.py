@@ -12,28 +12,33 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, null, or_, select, true, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Table, delete, func, null, or_, select, true, update
+from sqlalchemy.dialects.postgresql import Insert, insert
 
-from kb.db.bulk import among, insert_many
+from kb.db.bulk import among, any_of, insert_many
 from kb.errors import DataError
 from kb.identity.claims import leading_records, places, register_drugs
 from kb.ingest.crash import crash_at
+from kb.languages import language_of
 from kb.ledger.entries import CellWrite, stale, write_cells
 from kb.modalities import IDENTITY, Modality, State
 from kb.normalise import clean, clean_json, public_url, tidy
-from kb.schema.graph import atc_class, drug_atc, indication, interaction
-from kb.schema.identity import drug
+from kb.schema.graph import atc_class, atc_ddd, drug_atc, indication, interaction
+from kb.schema.identity import drug, drug_record
 from kb.schema.ledger import artifact, artifact_seen, cell, content
 from kb.schema.payloads import conformer, description, image, property_set
+from kb.schema.products import product, product_part
 from kb.sources.contract import (
     AtcClassRecord,
     AtcRecord,
     ConformerRecord,
+    DddRecord,
     Document,
     DrugRef,
     ImageRecord,
     Outcome,
+    ProductIngredient,
+    ProductRecord,
     PropertyRecord,
     RecordBatch,
     TextRecord,
@@ -129,6 +134,7 @@ def write_batch(
     _write_atc(connection, source, batch, hung, replace)
     _write_interactions(connection, source, batch, hung, replace)
     _write_indications(connection, source, batch, hung, replace)
+    _write_products(connection, source, batch.products)
     write_cells(connection, run_id, source, cells)
     hung.settle(connection)
     crash_at("before_commit")
@@ -221,6 +227,8 @@ def _documents(batch: RecordBatch) -> list[Document]:
     found = {d.id: d for d in batch.documents}
     for record in (*batch.drugs, *batch.payloads, *batch.atc, *batch.atc_classes, *batch.interactions):
         found[record.document.id] = record.document
+    for document in (*(dose.document for dose in batch.ddd), *(sold.document for sold in batch.products)):
+        found[document.id] = document
     for indicated in batch.indications:
         found[indicated.document.id] = indicated.document
     for outcome in batch.outcomes:
@@ -320,6 +328,7 @@ def _row(record: Payload) -> tuple[Modality, dict[str, Any]]:
             "url": public_url(record.url) if record.url else None,
             "licence_id": record.licence,
             "is_note": record.is_note,
+            "language": record.language or language_of(content),
         }
     if isinstance(record, ConformerRecord):
         return Modality.structure, {
@@ -358,6 +367,7 @@ def _write_atc(connection: Connection, source: str, batch: RecordBatch, hung: _H
     of the records in it.
     """
     _write_classes(connection, source, batch)
+    _write_doses(connection, source, batch)
     rows = {}
     for record in batch.atc:
         drug_id, (of, key) = hung.of(record.drug)
@@ -387,11 +397,11 @@ def _write_atc(connection: Connection, source: str, batch: RecordBatch, hung: _H
 
 
 def _write_classes(connection: Connection, source: str, batch: RecordBatch) -> None:
-    if not batch.atc and not batch.atc_classes:
+    claims: list[AtcClassRecord | AtcRecord | DddRecord] = [*batch.atc_classes, *batch.atc, *batch.ddd]
+    if not claims:
         return
     names = {record.code: tidy(record.name) for record in batch.atc_classes}
     classes: dict[str, dict[str, Any]] = {}
-    claims: list[AtcClassRecord | AtcRecord] = [*batch.atc_classes, *batch.atc]
     for record in claims:
         line = ancestors(record.code)
         for parent, code in zip([None, *line], line, strict=False):
@@ -409,6 +419,88 @@ def _write_classes(connection: Connection, source: str, batch: RecordBatch) -> N
             where=statement.excluded.name.is_not(None) & (atc_class.c.name.is_(None) | corrected),
         ),
         ordered,
+    )
+
+
+def _write_doses(connection: Connection, source: str, batch: RecordBatch) -> None:
+    """Write the defined daily doses; of a ``whole`` batch all others of the source are taken back."""
+    place = ("source", "code", "route", "unit", "note")
+    rows = {
+        (source, record.code, tidy(record.route), tidy(record.unit), tidy(record.note)):
+            {"value": record.value, "artifact": record.document.id}
+        for record in batch.ddd
+    }
+    if batch.whole:
+        gone = atc_ddd.c.source == source
+        if rows:
+            gone &= ~among([atc_ddd.c[name] for name in place], list(rows))
+        connection.execute(delete(atc_ddd).where(gone))
+    if rows:
+        statement = insert(atc_ddd)
+        new = statement.excluded
+        upsert = statement.on_conflict_do_update(
+            index_elements=list(place), set_={"value": new.value, "artifact": new.artifact},
+            where=atc_ddd.c.value != new.value,
+        )
+        insert_many(connection, upsert, [dict(zip(place, key, strict=True)) | rows[key] for key in sorted(rows)])
+
+
+_SAID_OF_PRODUCTS = ("name", "brand", "form", "route", "labeler", "ndc", "set_id")
+_SAID_OF_PARTS = ("drug_id", "strength", "substance")
+
+
+def _write_products(connection: Connection, source: str, records: Sequence[ProductRecord]) -> None:
+    """Write products with their ingredients, in place of what the source said of them before.
+
+    Raises DataError for an ingredient that is no record of the source.
+    """
+    if not records:
+        return
+    rows, parts = {}, {}
+    wanted = sorted({part.drug for record in records for part in record.ingredients})
+    known = select(drug_record.c.key, drug_record.c.drug_id)
+    known = known.where(drug_record.c.source == source, any_of(drug_record.c.key, wanted))
+    ids = {row.key: row.drug_id for row in connection.execute(known)}
+    for record in records:
+        key = clean(record.key)
+        rows[key] = {
+            "source": source,
+            "key": key,
+            "name": tidy(record.name),
+            **{name: tidy(said) if (said := getattr(record, name)) else None
+               for name in ("brand", "form", "route", "labeler", "set_id")},
+            "ndc": sorted(set(record.ndc)),
+            "artifact": record.document.id,
+        }
+        for part in record.ingredients:
+            if part.drug not in ids:
+                raise DataError(f"product {key} has an ingredient {part.drug} that {source} has no record of")
+            parts[key, part.drug] = _part_row(source, key, part, ids[part.drug], record.document)
+    upsert = _upsert(product, ("source", "key"), _SAID_OF_PRODUCTS)
+    insert_many(connection, upsert, [rows[key] for key in sorted(rows)])
+    own = (product_part.c.source == source) & any_of(product_part.c.product_key, sorted(rows))
+    held = select(product_part.c.product_key, product_part.c.record_key).where(own)
+    gone = [tuple(row) for row in connection.execute(held) if tuple(row) not in parts]
+    if gone:
+        place = (product_part.c.product_key, product_part.c.record_key)
+        connection.execute(delete(product_part).where(own & among(place, gone)))
+    upsert = _upsert(product_part, ("source", "product_key", "record_key"), _SAID_OF_PARTS)
+    insert_many(connection, upsert, [parts[key] for key in sorted(parts)])
+
+
+def _part_row(source: str, key: str, part: ProductIngredient, drug_id: int, document: Document) -> dict[str, Any]:
+    said = {name: tidy(text) if (text := getattr(part, name)) else None for name in ("strength", "substance")}
+    place = {"source": source, "product_key": key, "record_key": part.drug}
+    return {**place, "drug_id": drug_id, **said, "artifact": document.id}
+
+
+def _upsert(table: Table, place: Sequence[str], said: Sequence[str]) -> Insert:
+    """An insertion that changes a row which is there where it says something else."""
+    statement = insert(table)
+    return statement.on_conflict_do_update(
+        index_elements=list(place),
+        set_={name: statement.excluded[name] for name in (*said, "artifact")},
+        where=or_(*(table.c[name].is_distinct_from(statement.excluded[name]) for name in said)),
     )
 
 
@@ -493,13 +585,8 @@ def _write_indications(connection: Connection, source: str, batch: RecordBatch, 
         if gone:
             connection.execute(delete(indication).where(among(place_of, gone)))
     if rows:
-        statement = insert(indication)
         said = ("disease", "disease_ids", "icd10", "icd10_by", "phase", "evidence", "reference", "licence_id")
-        upsert = statement.on_conflict_do_update(
-            index_elements=list(_INDICATION),
-            set_={name: statement.excluded[name] for name in (*said, "artifact")},
-            where=or_(*(indication.c[name].is_distinct_from(statement.excluded[name]) for name in said)),
-        )
+        upsert = _upsert(indication, _INDICATION, said)
         insert_many(connection, upsert, [rows[place] for place in sorted(rows)])
 
 

@@ -15,12 +15,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-
-from sqlalchemy import Connection
+from typing import TYPE_CHECKING
 
 from kb.names.tables import brand_names, written_names
 from kb.names.words import CATIONS, FORMS, SALTS, canonical_name, without_salt
-from kb.query import read as query
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 SHORTEST = 4
 """Letters of a name that may be found within a longer text; a shorter one must be the whole of it."""
@@ -121,6 +122,8 @@ def base_drugs(names: Mapping[int, str], synonyms: Iterable[tuple[int, str]] = (
 
 def read_bases(connection: Connection) -> dict[int, int]:
     """The base drug of every salt, hydrate and simple ester of the knowledge base."""
+    from kb.query import read as query
+
     listed = query.drugs(connection)
     return base_drugs(dict(zip(listed.ids.tolist(), listed.names, strict=True)), query.names(connection))
 
@@ -186,6 +189,8 @@ def _meant(how: str, means: str, own: Mapping[str, Meaning]) -> Meaning:
 
 def read_lexicon(connection: Connection) -> Lexicon:
     """The lexicon of the knowledge base as it is now."""
+    from kb.query import read as query
+
     listed = query.drugs(connection)
     ids = listed.ids.tolist()
     return make_lexicon(

@@ -66,8 +66,10 @@ TABLES: dict[str, ExportedTable] = {
     "interactions": ExportedTable("interactions", "drug_a, drug_b, provider", indexes=("drug_a", "drug_b")),
     "indications": ExportedTable("indications", "drug_id, kind, disease, provider, source",
                                  indexes=("drug_id", "disease")),
+    "products": ExportedTable("products", "drug_id, product, source, key", indexes=("drug_id", "brand")),
     "atc": ExportedTable("atc", "drug_id, code, source", indexes=("drug_id", "code")),
     "atc_classes": ExportedTable("atc_classes", "code", key=("code",)),
+    "ddd": ExportedTable("ddd", "code, route, unit, note, source", indexes=("code",)),
     "relations": ExportedTable("relations", "relation, source, provider, licence_id, sha256", indexes=("relation",)),
     # Address and time of an edge stand in relations, once for every file, provider and licence.
     "triples": ExportedTable("triples", "", "head, relation, tail, provider, licence_id, source, sha256",

@@ -297,17 +297,17 @@ INDICATIONS = ("CtD", "CpD", "indication", "treats")
 """Relations whose name holds one of these say what a drug is given for."""
 
 
-def treated_diseases(connection: Connection) -> list[tuple[int, str]]:
-    """Pairs of drug id and the name of a disease or phenotype that a relation of ``INDICATIONS`` joins it to."""
+def treated_diseases(connection: Connection) -> list[tuple[int, str, str]]:
+    """Drug id, the name of a disease or phenotype that a relation of ``INDICATIONS`` joins it to, and the relation."""
     rows = connection.execute(text("""
-        SELECT DISTINCT link.drug_id, other.label
+        SELECT DISTINCT link.drug_id, other.label, r.name
         FROM mkmed.drug_entity link
         JOIN mkmed.kg_triple t ON link.entity_id IN (t.head, t.tail)
         JOIN mkmed.kg_relation r ON r.id = t.relation AND r.name LIKE ANY (:wanted)
         JOIN mkmed.kg_entity other ON other.id = CASE link.entity_id WHEN t.head THEN t.tail ELSE t.head END
         WHERE NOT link.weak AND other.type IN ('Disease', 'Phenotype') AND other.label IS NOT NULL
-        ORDER BY link.drug_id, other.label"""), {"wanted": [f"%{word}%" for word in INDICATIONS]})
-    return [(int(drug_id), str(label)) for drug_id, label in rows]
+        ORDER BY link.drug_id, other.label, r.name"""), {"wanted": [f"%{word}%" for word in INDICATIONS]})
+    return [(int(drug_id), str(label), str(relation)) for drug_id, label, relation in rows]
 
 
 def availability(connection: Connection) -> Availability:

@@ -37,6 +37,10 @@ _FACTS = {
     " FROM mkmed.interaction",
     "indication": "SELECT source, provider, record_source, record_key, kind, disease, disease_ids, icd10, phase,"
     " evidence, reference, licence_id FROM mkmed.indication",
+    "product": "SELECT p.source, p.key, p.name, p.brand, p.form, p.route, p.labeler, p.ndc, p.set_id,"
+    " (SELECT jsonb_agg(jsonb_build_array(t.record_key, t.strength, t.substance) ORDER BY t.record_key)"
+    " FROM mkmed.product_part t WHERE t.source = p.source AND t.product_key = p.key) AS parts FROM mkmed.product p",
+    "ddd": "SELECT source, code, route, value, unit, note FROM mkmed.atc_ddd",
     "edge note": "SELECT h.name AS head, r.name AS relation, t.name AS tail, p.source, p.provider, p.licence_id,"
     " n.score, n.evidence, n.reference, n.properties FROM mkmed.kg_note n JOIN mkmed.kg_entity h ON h.id = n.head"
     " JOIN mkmed.kg_relation r ON r.id = n.relation JOIN mkmed.kg_entity t ON t.id = n.tail"

@@ -1,4 +1,4 @@
-"""The knowledge graph, the drugs' places in it, interactions, indications and the ATC hierarchy."""
+"""The knowledge graph, the drugs' places in it, interactions, indications and the ATC hierarchy with its doses."""
 
 from __future__ import annotations
 
@@ -195,6 +195,21 @@ atc_class = Table(
         " ELSE length(code) - 1 END",
         name="level_of_code",
     ),
+)
+
+atc_ddd = Table(
+    "atc_ddd",
+    METADATA,
+    source_column(),
+    references("code", "atc_class.code", Text),
+    Column("route", Text, nullable=False, comment="of administration, in WHO's letters: O oral, P parenteral, …"),
+    Column("value", Float, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    artifact_column(),
+    since_column(),
+    PrimaryKeyConstraint("source", "code", "route", "unit", "note"),
+    CheckConstraint("value > 0", name="value"),
 )
 
 drug_atc = Table(

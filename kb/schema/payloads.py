@@ -67,6 +67,7 @@ description = Table(
     Column("url", Text),
     references("licence_id", "licence.id", Text),
     Column("is_note", Boolean, nullable=False, comment="an indexing note, of no use as a description"),
+    Column("language", Text, comment="ISO 639-1, as its source says or the words tell; NULL where neither does"),
     artifact_column(),
     since_column(),
     follows("record_source", "record_key", "drug_id"),

@@ -21,6 +21,7 @@ SOURCES: Registry[type[Source]] = Registry(
         "graph": "kb.sources.graphs:UserGraph",
         "drugcentral": "kb.sources.drugcentral:DrugCentral",
         "openfda": "kb.sources.openfda:OpenFda",
+        "dailymed": "kb.sources.dailymed:DailyMed",
         "drugbank": "kb.sources.drugbank:DrugBank",
         "unichem": "kb.sources.unichem:UniChem",
         "rdkit": "kb.sources.rdkit.source:RdkitSource",

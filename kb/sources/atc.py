@@ -1,20 +1,22 @@
-"""ATC codes of drugs, and the names of ATC classes: the bundled ones, or the user's own table.
+"""ATC codes of drugs, names of ATC classes and defined daily doses: the bundled ones, or the user's own table.
 
-A user's table (CSV or TSV) has a column ``code`` and either ``drug`` (``namespace:value`` or a name) or ``name`` (of
-the class), or both; ``--column`` maps other headers onto these. WHO's own index may not be passed on, so the bundled
-codes come by way of PharmGKB.
+A user's table (CSV, TSV, or the XML that WHO's centre sells) has a column ``code`` and one at least of ``drug``
+(``namespace:value`` or a name), ``name`` (of the class) and ``ddd`` with its ``unit``, ``route`` and ``note``. WHO's
+names of the columns are known, ``--column`` maps others onto these. WHO's own index may not be passed on, so the
+bundled codes come by way of PharmGKB, without doses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import ClassVar
 
 from kb.bundle import Bundle
 from kb.errors import DataError, UsageError
 from kb.licences import BY_SA, USER, Licence
 from kb.normalise import Identifier
-from kb.sources.contract import AtcClassRecord, AtcRecord, Document, RecordBatch
+from kb.sources.contract import AtcClassRecord, AtcRecord, DddRecord, Document, RecordBatch
 from kb.sources.tables.columns import TableSource
 from kb.sources.tables.read import UserTable
 
@@ -28,7 +30,11 @@ class Atc(TableSource):
     origin = "bundled"
     licences: ClassVar[tuple[Licence, ...]] = (BY_SA, USER)
     bundled_file, parser = "atc.tsv.gz", "atc/1"
-    roles, required, drug_roles = ("code", "drug", "name"), ("code",), ("drug",)
+    roles = ("code", "drug", "name", "ddd", "unit", "route", "note")
+    required, drug_roles = ("code",), ("drug",)
+    known_as: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "code": ("ATCCode", "atc_code"), "name": ("Name", "atc_name"), "ddd": ("DDD",), "unit": ("UnitType", "uom"),
+        "route": ("AdmCode", "adm_r"), "note": ("DDDComment",)}
 
     def keys(self, bundle: Bundle) -> set[str]:
         """The drugs that have a bundled code."""
@@ -50,23 +56,47 @@ class Atc(TableSource):
 
     def check(self, table: UserTable, rows: Sequence[Mapping[str, str]]) -> None:
         """Raise UsageError for a table of bare codes."""
-        if rows and not any(row["drug"] or row["name"] for row in rows):
-            raise UsageError(f"{table.path.name} has neither drugs nor class names", hint="--column drug=… or name=…")
+        if rows and not any(row["drug"] or row["name"] or row["ddd"] for row in rows):
+            raise UsageError(f"{table.path.name} has neither drugs nor class names nor doses",
+                             hint="--column drug=…, name=… or ddd=…")
 
     def take(
         self, batch: RecordBatch, row: Mapping[str, str], ids: Mapping[str, int], document: Document
     ) -> str | None:
-        """Add the drug's code, the class's name or both; malformed codes and unknown drugs are rejected."""
+        """Add the drug's code, the class's name and the dose; malformed ones and unknown drugs are rejected."""
         try:
             code = Identifier.make("atc", row["code"]).value
         except DataError as error:
             return error.message
-        if row["drug"]:
-            if row["drug"].lower() not in ids:
-                return f"no drug, or several, {row['drug']!r}"
-            batch.atc.append(AtcRecord(ids[row["drug"].lower()], document, code))
-        elif not row["name"]:
-            return "neither a drug nor a class name"
-        if row["name"]:
-            batch.atc_classes.append(AtcClassRecord(code, row["name"], document))
+        said = {role: "" if cell in MISSING else cell for role, cell in row.items()}
+        dose = _dose(code, said, document) if said["ddd"] else None
+        if isinstance(dose, str):
+            return dose
+        if said["drug"]:
+            if said["drug"].lower() not in ids:
+                return f"no drug, or several, {said['drug']!r}"
+            batch.atc.append(AtcRecord(ids[said["drug"].lower()], document, code))
+        elif not said["name"] and dose is None:
+            return "neither a drug nor a class name nor a dose"
+        if said["name"]:
+            batch.atc_classes.append(AtcClassRecord(code, said["name"], document))
+        if dose is not None:
+            batch.ddd.append(dose)
         return None
+
+
+MISSING = ("NA", "NULL")
+"""What tables write where there is nothing."""
+
+
+def _dose(code: str, said: Mapping[str, str], document: Document) -> DddRecord | str:
+    """The defined daily dose of a row, or why it is none."""
+    try:
+        value = float(said["ddd"].replace(",", "."))
+    except ValueError:
+        return f"the dose {said['ddd']!r} is no number"
+    if not isfinite(value) or value <= 0:
+        return f"the dose {said['ddd']!r} is none"
+    if not said["unit"]:
+        return f"the dose {said['ddd']!r} has no unit"
+    return DddRecord(code, value, said["unit"], document, said["route"], said["note"])

@@ -126,6 +126,8 @@ class TextRecord:
     heading: str = ""
     url: str | None = None
     is_note: bool = False
+    language: str | None = None
+    """ISO 639-1, where the source says it; else it is told from the words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,46 @@ class AtcClassRecord:
     code: str
     name: str
     document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class DddRecord:
+    """A defined daily dose of an ATC code: ``value`` in ``unit``, by ``route`` in WHO's letters (O, P, …)."""
+
+    code: str
+    value: float
+    unit: str
+    document: Document
+    route: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductIngredient:
+    """What is in a product: the ``key`` of a DrugRecord of the same source, how much, and the salt that it is in."""
+
+    drug: str
+    strength: str | None = None
+    substance: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRecord:
+    """What drugs are sold as; ``ndc`` are the National Drug Codes of its packages, 11 digits each.
+
+    ``key`` is the source's; ingredients are records that are written before it or with it.
+    """
+
+    key: str
+    name: str
+    document: Document
+    ingredients: tuple[ProductIngredient, ...]
+    brand: str | None = None
+    form: str | None = None
+    route: str | None = None
+    labeler: str | None = None
+    ndc: tuple[str, ...] = ()
+    set_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +295,8 @@ class RecordBatch:
     payloads: list[ImageRecord | TextRecord | ConformerRecord | PropertyRecord] = field(default_factory=list)
     atc: list[AtcRecord] = field(default_factory=list)
     atc_classes: list[AtcClassRecord] = field(default_factory=list)
+    ddd: list[DddRecord] = field(default_factory=list)
+    products: list[ProductRecord] = field(default_factory=list)
     interactions: list[InteractionRecord] = field(default_factory=list)
     indications: list[IndicationRecord] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -263,6 +307,7 @@ class RecordBatch:
 
     def __len__(self) -> int:
         facts = len(self.atc) + len(self.atc_classes) + len(self.interactions) + len(self.indications)
+        facts += len(self.ddd) + len(self.products)
         return len(self.drugs) + len(self.payloads) + facts + len(self.outcomes)
 
 

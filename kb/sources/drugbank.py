@@ -17,6 +17,7 @@ from kb.errors import DataError, SourceError
 from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote
 from kb.inputs import open_plain
+from kb.languages import ENGLISH
 from kb.licences import LICENCES, Licence
 from kb.modalities import Modality
 from kb.normalise import Identifier
@@ -134,7 +135,7 @@ def _entry(primary: str, drug: Element, document: Document) -> Entry:
     record, faults = make_drug(key, _text(drug, "name") or primary, document, smiles=computed.get("SMILES"),
                                inchikey=computed.get("InChIKey"), identifiers=codes, names=names,
                                kind="biologic" if drug.get("type") == "biotech" else "unknown")
-    texts = [TextRecord(key, document, "DrugBank", text, document.licence, heading)
+    texts = [TextRecord(key, document, "DrugBank", text, document.licence, heading, language=ENGLISH)
              for name, heading in TEXTS.items() if (text := _text(drug, name))]
     atc = []
     for code in drug.iterfind(f"{NS}atc-codes/{NS}atc-code"):

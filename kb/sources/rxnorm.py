@@ -1,8 +1,8 @@
-"""RxNorm (US National Library of Medicine): ingredients with their names, brands, products, dose forms and NDCs.
+"""RxNorm (US National Library of Medicine): ingredients, brands, and products with form, strength and NDCs.
 
 Reads the Rich Release Format: RXNCONSO.RRF, RXNREL.RRF and RXNSAT.RRF, in a folder or in the zip as it is published.
 The Current Prescribable Content may be used by anybody; of a full release only rows without a restriction (SRL 0) are
-taken. Ingredients become drugs; brands, products and dose forms become entities of the graph.
+taken. Ingredients become drugs, what they are sold as products, and all of it stands in the graph.
 
 Source: RxNorm Technical Documentation, National Library of Medicine.
 """
@@ -20,13 +20,14 @@ from kb.errors import DataError, SourceError, UsageError
 from kb.graph.tables import DescribedRelation
 from kb.inputs import open_plain, read_lines
 from kb.licences import US_GOVERNMENT, Licence
-from kb.normalise import Identifier
-from kb.sources.contract import AtcRecord, Document, Name
-from kb.sources.stream import Edges, Entry, Left, StreamSource, is_zip, make_drug, open_in_zip
+from kb.normalise import Identifier, normalise_ndc
+from kb.sources.contract import AtcRecord, Document, Name, ProductIngredient, ProductRecord
+from kb.sources.stream import Edges, Entry, Left, Sold, StreamSource, is_zip, make_drug, open_in_zip
 
 SUBSTANCES = ("IN", "PIN")
-BRANDS, FORMS = ("BN",), ("DF",)
+BRANDS, FORMS, COMPONENT = ("BN",), ("DF",), "SCDC"
 PRODUCTS = ("SCD", "SBD", "GPCK", "BPCK")
+PACKS = ("GPCK", "BPCK")
 SYNONYMS = ("SY", "TMSY", "PSN")
 CODES = {"MTHSPL": "unii", "DRUGBANK": "drugbank", "ATC": "atc"}
 """Vocabularies whose code is an identifier of the ingredient."""
@@ -54,6 +55,11 @@ class Release:
     rows: Counter[str] = field(default_factory=Counter)
     pairs: set[tuple[str, str, str]] = field(default_factory=set)
     """(relation, head, tail) as ``RELATIONS`` has them."""
+    components: dict[str, str] = field(default_factory=dict)
+    """The names of components: an ingredient in a strength."""
+    strength: dict[str, str] = field(default_factory=dict)
+    contains: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By component its ingredients, and by product its components or the products that it is made of."""
     ndc: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     left: Counter[str] = field(default_factory=Counter)
     faults: list[tuple[int, str]] = field(default_factory=list)
@@ -66,7 +72,7 @@ class RxNorm(StreamSource):
     title = "RxNorm"
     url = "https://www.nlm.nih.gov/research/umls/rxnorm/"
     licences: ClassVar[tuple[Licence, ...]] = (US_GOVERNMENT,)
-    parser = "rxnorm/1"
+    parser = "rxnorm/2"
     media_type = "application/zip"
     bytes_an_item = 120
 
@@ -77,24 +83,36 @@ class RxNorm(StreamSource):
         """The zip, or the three files of the folder."""
         return [_member(path, name) for name in WIDTH] if path.is_dir() else [path]
 
-    def entries(self, path: Path, document: Document) -> Iterator[Entry | Left]:
-        """Every ingredient; rows of other vocabularies, suppressed ones and those of other kinds are left out."""
+    def entries(self, path: Path, document: Document) -> Iterator[Entry | Sold | Left]:
+        """Every ingredient, then every product; rows of other vocabularies and kinds, and suppressed ones, left out."""
         release = self._release(path)
-        brands = defaultdict(list)
+        brands, of_product = defaultdict(list), defaultdict(list)
         for relation, head, tail in sorted(release.pairs):
             if relation == "brand_of":
                 brands[tail].append(head)
+            elif relation in ("has_brand", "has_dose_form"):
+                of_product[relation, head].append(release.name[tail])
         sold = _sold(release)
         for rxcui in sorted((c for c, kind in release.kind.items() if kind in SUBSTANCES), key=int):
             yield _entry(rxcui, release, brands[rxcui], sold[rxcui], document)
+        nothing = 0
+        for rxcui in sorted((c for c, kind in release.kind.items() if kind in PRODUCTS), key=int):
+            said = {word: "; ".join(of_product[word, rxcui]) for word in ("has_brand", "has_dose_form")}
+            product = _product(rxcui, release, said, document)
+            if product is None:
+                nothing += release.rows[rxcui]
+            else:
+                yield product
+        if nothing:
+            yield Left("of a product with an ingredient that is not known", items=nothing)
         for place, fault in release.faults:
             yield Left("malformed", place, fault)
         for reason, number in release.left.items():
             yield Left(reason, items=number)
-        others = sum(release.rows[c] for c, kind in release.kind.items() if kind not in SUBSTANCES)
-        others += sum(number for c, number in release.rows.items() if c not in release.kind)
+        others = sum(number for c, number in release.rows.items()
+                     if release.kind.get(c) not in (*SUBSTANCES, *PRODUCTS))
         if others:
-            yield Left("of brands, products and dose forms, which are in the graph", items=others)
+            yield Left("of brands, dose forms and components, which are told with products", items=others)
 
     def edges(self, path: Path, document: Document) -> Edges:
         """Brands, products and dose forms in relation to ingredients."""
@@ -137,12 +155,65 @@ def _entry(rxcui: str, release: Release, brands: list[str], ndcs: list[str], doc
     return Entry(drug, atc=atc, faults=faults, items=release.rows[rxcui])
 
 
+def _product(rxcui: str, release: Release, said: Mapping[str, str], document: Document) -> Sold | None:
+    """The product with its ingredients (IN) and, of each, strength and salt (PIN); None where one is not known."""
+    strengths: dict[str, dict[str, None]] = defaultdict(dict)
+    salts: dict[str, dict[str, None]] = defaultdict(dict)
+    for part in sorted(_parts(rxcui, release)):
+        inside = sorted(release.contains.get(part, ())) if part in release.components else [part]
+        precise = [release.name[c] for c in inside if release.kind[c] == "PIN"]
+        ingredients = [c for c in inside if release.kind[c] == "IN"]
+        if not ingredients and part in release.components:
+            return None
+        for ingredient in ingredients:
+            strengths[ingredient][_strength(part, [release.name[ingredient], *precise], release)] = None
+            salts[ingredient].update(dict.fromkeys(precise))
+    if not strengths:
+        return None
+    ndcs = {ndc: normalise_ndc(ndc) for ndc in release.ndc.get(rxcui, ())}
+    parts = tuple(
+        ProductIngredient(f"rxcui:{c}", "; ".join(filter(None, strengths[c])) or None, "; ".join(salts[c]) or None)
+        for c in sorted(strengths))
+    record = ProductRecord(
+        f"rxcui:{rxcui}", release.name[rxcui], document, parts, said["has_brand"] or None,
+        said["has_dose_form"] or None, ndc=tuple(sorted({code for code in ndcs.values() if code})))
+    faults = [f"rxcui:{rxcui}: {ndc!r} is no NDC" for ndc, code in ndcs.items() if code is None]
+    return Sold(record, faults, items=release.rows[rxcui])
+
+
+def _parts(product: str, release: Release) -> set[str]:
+    """Components and substances of the product, also by way of what it is a brand of, or of a pack's products."""
+    found: set[str] = set()
+    seen, waiting = {product}, [product]
+    while waiting:
+        for part in release.contains.get(waiting.pop(), ()):
+            if part in release.components or release.kind[part] in SUBSTANCES:
+                found.add(part)
+            elif part not in seen:
+                seen.add(part)
+                waiting.append(part)
+    return found
+
+
+def _strength(component: str, names: list[str], release: Release) -> str:
+    """As RXNSAT gives it, or else what stands behind the ingredient in the component's name."""
+    stated = release.strength.get(component)
+    if stated:
+        return stated
+    whole = release.components.get(component, "")
+    behind = [whole[len(name):].strip() for name in names if whole.lower().startswith(f"{name.lower()} ")]
+    return min(behind, key=len) if behind else ""
+
+
 def _sold(release: Release) -> Mapping[str, list[str]]:
     """The NDCs of each ingredient, of products that have no other."""
     contains: dict[str, set[str]] = defaultdict(set)
     for relation, product, ingredient in release.pairs:
         if relation == "has_ingredient" and release.kind[ingredient] == "IN":
             contains[product].add(ingredient)
+    for product in contains:
+        if any(part in release.components and not release.contains.get(part) for part in _parts(product, release)):
+            contains[product].clear()  # what else is in it is not known
     found: dict[str, list[str]] = defaultdict(list)
     for product, ingredients in sorted(contains.items()):
         if len(ingredients) == 1:
@@ -160,8 +231,12 @@ def _read(path: Path) -> Release:
                           hint="give the folder rrf of a release, or its zip")
     _read_relations(path, release)
     for _, row in _rows(path, "RXNSAT", release):
-        if row[8] == "NDC" and row[9] == "RXNORM" and row[11] != "O" and row[0] in release.kind:
+        if row[9] != "RXNORM" or row[11] == "O":
+            continue
+        if row[8] == "NDC" and row[0] in release.kind:
             release.ndc[row[0]].append(row[10])
+        elif row[8] == "RXN_STRENGTH" and row[0] in release.components:
+            release.strength[row[0]] = row[10]
     return release
 
 
@@ -184,19 +259,19 @@ def _take_name(row: list[str], release: Release, place: int) -> None:
     elif kind in (*SUBSTANCES, *BRANDS, *FORMS, *PRODUCTS):
         release.kind[rxcui], release.name[rxcui] = kind, text
         release.rows[rxcui] += 1
+    elif kind == COMPONENT:
+        release.components[rxcui] = text
+        release.rows[rxcui] += 1
     else:
         release.left["of another term type"] += 1
 
 
 def _read_relations(path: Path, release: Release) -> None:
-    """Fill ``pairs``: RXNREL states both directions, so a pair is read by the kinds of its ends.
+    """Fill ``pairs`` and ``contains``: RXNREL states both directions, so a pair is read by the kinds of its ends.
 
     What a product contains stands at its components (SCDC): product, component, ingredient.
     """
-    components: dict[str, set[str]] = defaultdict(set)
-    products: dict[str, set[str]] = defaultdict(set)
-    sold_as: dict[str, set[str]] = defaultdict(set)
-    kind = release.kind
+    kind, components, contains = release.kind, release.components, release.contains
     for _, row in _rows(path, "RXNREL", release):
         first, second, word = row[0], row[4], row[7]
         if row[10] != "RXNORM" or row[14] not in ("N", ""):
@@ -204,31 +279,29 @@ def _read_relations(path: Path, release: Release) -> None:
         for one, other in ((first, second), (second, first)):
             a, b = kind.get(one), kind.get(other)
             if word in ("has_ingredient", "ingredient_of", "has_precise_ingredient", "precise_ingredient_of"):
-                if a is None and b in SUBSTANCES:
-                    components[one].add(other)
+                if one in components and b in SUBSTANCES:
+                    contains[one].add(other)
                 elif a in PRODUCTS and b in BRANDS:
                     release.pairs.add(("has_brand", one, other))
                 elif a in PRODUCTS and b in SUBSTANCES:
-                    release.pairs.add(("has_ingredient", one, other))
-            elif word in ("consists_of", "constitutes") and a in PRODUCTS and b is None:
-                products[one].add(other)
+                    contains[one].add(other)
+            elif word in ("consists_of", "constitutes", "contains", "contained_in"):
+                in_pack = a in PACKS and b in PRODUCTS and b not in PACKS
+                if in_pack or (a in PRODUCTS and other in components):
+                    contains[one].add(other)
             elif word in ("tradename_of", "has_tradename"):
                 if a in BRANDS and b in SUBSTANCES:
                     release.pairs.add(("brand_of", one, other))
                 elif a in ("SBD", "BPCK") and b in ("SCD", "GPCK"):
-                    sold_as[one].add(other)
+                    contains[one].add(other)
             elif word in ("has_dose_form", "dose_form_of") and a in PRODUCTS and b in FORMS:
                 release.pairs.add(("has_dose_form", one, other))
             elif word in ("form_of", "has_form") and a == "PIN" and b == "IN":
                 release.pairs.add(("form_of", one, other))
-    for product, parts in products.items():
-        release.pairs |= {("has_ingredient", product, i) for part in parts for i in components.get(part, ())}
-    contained: dict[str, set[str]] = defaultdict(set)
-    for relation, product, ingredient in release.pairs:
-        if relation == "has_ingredient":
-            contained[product].add(ingredient)
-    for branded, plain in sold_as.items():
-        release.pairs |= {("has_ingredient", branded, i) for product in plain for i in contained.get(product, ())}
+    for product in (c for c, known in kind.items() if known in PRODUCTS):
+        for part in _parts(product, release):
+            inside = contains.get(part, ()) if part in components else (part,)
+            release.pairs |= {("has_ingredient", product, substance) for substance in inside}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import io
 import zipfile
 from abc import abstractmethod
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -23,10 +23,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from kb import output
 from kb.chemistry import standardise
+from kb.db.bulk import any_of
 from kb.errors import DataError, SourceError
 from kb.graph.encode import CodedTriples, encode_codes
 from kb.graph.link import relink
@@ -36,8 +37,9 @@ from kb.graph.words import EdgeNote, Triple
 from kb.http.download import download
 from kb.ingest.retract import retract_records
 from kb.inputs import Capped, open_regular, sha256_of
-from kb.normalise import Identifier
+from kb.normalise import Identifier, tidy
 from kb.schema.identity import drug_record
+from kb.schema.products import product, product_part
 from kb.sources.contract import (
     AtcRecord,
     Document,
@@ -46,6 +48,7 @@ from kb.sources.contract import (
     Name,
     Part,
     Plan,
+    ProductRecord,
     RecordBatch,
     Source,
     TextRecord,
@@ -74,6 +77,15 @@ class Entry:
     indications: list[IndicationRecord] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     """What could not be taken of it; the rest was."""
+    items: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sold:
+    """A product of the file, behind the drugs that it contains, and how many of the file's items it took."""
+
+    product: ProductRecord
+    faults: list[str] = field(default_factory=list)
     items: int = 1
 
 
@@ -144,8 +156,8 @@ class StreamSource(Source):
         """What is read of the knowledge base before the file; nothing by default."""
 
     @abstractmethod
-    def entries(self, path: Path, document: Document) -> Iterator[Entry | Left]:
-        """Everything in the file, in an order that depends on the file alone."""
+    def entries(self, path: Path, document: Document) -> Iterator[Entry | Sold | Left]:
+        """Everything in the file, in an order that depends on the file alone; products behind all drugs."""
 
     def edges(self, path: Path, document: Document) -> Edges | None:
         """The graph that the file brings besides its drugs; none by default."""
@@ -183,6 +195,7 @@ class StreamSource(Source):
     def _entries(self, job: Job, path: Path, document: Document, of: str) -> Iterator[Part]:
         counts: Counter[str] = Counter()
         keys: set[str] = set()
+        sold: set[str] = set()
         faults, number = 0, -1
         items = _until(self.entries(path, document), job.options.limit)
         while chunk := list(islice(items, CHUNK)):
@@ -193,6 +206,13 @@ class StreamSource(Source):
                 if isinstance(item, Left):
                     counts[f"left out: {item.reason}"] += item.items
                     found = [item.fault] if item.fault else []
+                elif isinstance(item, Sold):
+                    counts["taken"] += item.items
+                    counts["products"] += item.product.key not in sold
+                    sold.add(item.product.key)
+                    batch.products.append(item.product)
+                    found = item.faults
+                    counts["values left out"] += len(found)
                 elif item.drug.key in keys:
                     counts["left out: said of a drug twice"] += item.items
                     continue
@@ -220,6 +240,7 @@ class StreamSource(Source):
                 gone = [(self.name, key) for key in held if key not in keys]
                 if retract_records(connection, job.run_id, gone):
                     relink(connection, job.run_id)
+                _take_back_products(connection, self.name, sold)
 
         yield Part(RecordBatch(documents=[document]), f"{of}:end", also=finish, size=0)
         output.say(account(path.name, counts))
@@ -283,6 +304,41 @@ def _leave_what_is_held(connection: Connection, source: str, batch: RecordBatch)
     batch.payloads = [record for record in batch.payloads if record.drug not in same]
     batch.atc = [record for record in batch.atc if record.drug not in same]
     batch.indications = [record for record in batch.indications if record.drug not in same]
+    batch.products = _changed(connection, source, batch.products)
+
+
+def _changed(connection: Connection, source: str, products: list[ProductRecord]) -> list[ProductRecord]:
+    """The products that are not held as the batch has them."""
+    if not products:
+        return products
+    p, t = product.c, product_part.c
+    keys = [record.key for record in products]
+    held: dict[str, list[object]] = {
+        row.key: [row.name, row.brand, row.form, row.route, row.labeler, row.set_id, row.ndc]
+        for row in connection.execute(select(product).where(p.source == source, any_of(p.key, keys)))
+    }
+    parts: dict[str, set[tuple[str | None, ...]]] = defaultdict(set)
+    query = select(t.product_key, t.record_key, t.strength, t.substance)
+    for row in connection.execute(query.where(t.source == source, any_of(t.product_key, keys))):
+        parts[row.product_key].add((row.record_key, row.strength, row.substance))
+
+    def tidied(*said: str | None) -> tuple[str | None, ...]:
+        return tuple(tidy(text) if text else None for text in said)
+
+    def is_held(record: ProductRecord) -> bool:
+        said = tidied(record.name, record.brand, record.form, record.route, record.labeler, record.set_id)
+        within = {(part.drug, *tidied(part.strength, part.substance)) for part in record.ingredients}
+        return held.get(record.key) == [*said, sorted(set(record.ndc))] and parts[record.key] == within
+
+    return [record for record in products if not is_held(record)]
+
+
+def _take_back_products(connection: Connection, source: str, sold: set[str]) -> None:
+    """Take back the products of the source that are none of ``sold``."""
+    held = connection.scalars(select(product.c.key).where(product.c.source == source))
+    gone = [key for key in held if key not in sold]
+    if gone:
+        connection.execute(delete(product).where(product.c.source == source, any_of(product.c.key, gone)))
 
 
 def _writes(
@@ -291,7 +347,7 @@ def _writes(
     return lambda connection, _: write_problems(connection, job.run_id, source, document, problems)
 
 
-def _until(items: Iterable[Entry | Left], limit: int | None) -> Iterator[Entry | Left]:
+def _until(items: Iterable[Entry | Sold | Left], limit: int | None) -> Iterator[Entry | Sold | Left]:
     """The items up to the ``limit``-th entry."""
     taken = 0
     for item in items:

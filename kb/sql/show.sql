@@ -25,8 +25,13 @@ FROM mkmed.substance_relations WHERE :id IN (drug_id, other_id) ORDER BY 1, 2 LI
 SELECT modality, source, origin, state, coalesce(evidence, last_error, '') AS because, url, updated_at
 FROM mkmed.availability WHERE drug_id = :id ORDER BY modality, source;
 
+-- products
+SELECT product, brand, form, route, strength, substance, ingredients, array_to_string(ndc, ' ') AS ndc, labeler, source,
+       licence_id, url, retrieved_at, sha256
+FROM mkmed.products WHERE drug_id = :id ORDER BY brand NULLS FIRST, product, source, key LIMIT 40;
+
 -- texts
-SELECT provider, heading, content, licence_id, source, retrieved_from AS url, retrieved_at, sha256 FROM mkmed.texts
+SELECT provider, heading, content, language, licence_id, source, retrieved_from AS url, retrieved_at, sha256 FROM mkmed.texts
 WHERE drug_id = :id AND NOT is_note ORDER BY provider, content;
 
 -- properties

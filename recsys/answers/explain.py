@@ -29,8 +29,8 @@ from recsys.cohorts.batches import Histories
 from recsys.experiments.decode import logit
 from recsys.experiments.threads import one_thread
 from recsys.knowledge.table import mean_vector
-from recsys.recommenders.contract import NeuralRecommender
 from recsys.recommenders.layers import DrugTable
+from recsys.recommenders.network import NeuralRecommender
 from recsys.recommenders.pairs import Pairs
 
 BY_FUSION = "change of the logit when left out; vectors by the embedding run's own fusion"

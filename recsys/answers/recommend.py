@@ -77,14 +77,17 @@ class Reason(NamedTuple):
     disease: str
     """A disease that the graph says the drug treats."""
     likeness: float
-    """Cosine of the problem's title and the disease's name."""
+    """Cosine of the problem's title and the disease's name; 1 where a source gives the problem's code or one above."""
+    sources: str = ""
+    """Who says that the drug treats the disease."""
 
     @property
     def path(self) -> str:
         """The way from the drug to the problem, or that there is none."""
         if not self.problem:
             return NO_INDICATION
-        return f"{self.drug} treats {self.disease}, as {self.problem} ({self.title}), {self.likeness:.2f}"
+        said = f" [{self.sources}]" if self.sources else ""
+        return f"{self.drug} treats {self.disease}{said}, as {self.problem} ({self.title}), {self.likeness:.2f}"
 
 
 NO_INDICATION = "no known indication among the patient's problems"
@@ -322,7 +325,7 @@ class RecommenderService:
                 near = self.indications.nearest(item.code, held)
                 reasons.append(Reason(item.code, "", "", "", "", 0.0) if near is None else
                                Reason(item.code, near.problem, title(near.problem) or "", near.drug, near.disease,
-                                      near.likeness))
+                                      near.likeness, near.sources))
         return reasons
 
     @cached_property
@@ -382,14 +385,18 @@ class RecommenderService:
 
 def _modalities_used(recommender: Recommender) -> list[tuple[str, ...]]:
     """What each medication's score rests on besides prescriptions; a recommender that reads no vectors uses none."""
-    from recsys.recommenders.layers import DrugTable
-    from recsys.recommenders.molecules import MedicationEncoder
-
     knowledge, network = recommender.knowledge, getattr(recommender, "network", None)
-    if recommender.needs_evidence or isinstance(getattr(network, "drugs", None), DrugTable):
+    reads_vectors, reads_molecules = recommender.needs_evidence, False
+    if network is not None:
+        from recsys.recommenders.layers import DrugTable
+        from recsys.recommenders.molecules import MedicationEncoder
+
+        reads_vectors = reads_vectors or isinstance(getattr(network, "drugs", None), DrugTable)
+        reads_molecules = any(isinstance(part, MedicationEncoder) for part in network.modules())
+    if reads_vectors:
         return [tuple(name for name, has in zip(knowledge.modalities, row, strict=True) if has)
                 for row in knowledge.rests_on]
-    if network is not None and any(isinstance(part, MedicationEncoder) for part in network.modules()):
+    if reads_molecules:
         return [("molecule",) if smiles else () for smiles in knowledge.smiles or ((),) * len(knowledge.medications)]
     return [()] * len(knowledge.medications)
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from scipy import sparse
 
 from recsys.cohorts.cohort import DOOR, KINDS, Encoded, Int64, Ragged
 from recsys.cohorts.tasks import STAY, Task, previous_visit
+
+if TYPE_CHECKING:
+    import torch  # batches are for networks; histories, which closed forms read, must not wait for it
 
 BLOCK = 20_000_000
 """Cells of a dense part of a [N, K] table that is worked through in parts."""
@@ -63,6 +65,8 @@ class Batch:
     @cached_property
     def padded_rows(self) -> torch.Tensor:
         """int64[P, T]: the packed row of patient p's visit t, and -1 where there is none."""
+        import torch
+
         grid = torch.full((self.steps[0], len(self.steps)), -1, dtype=torch.int64)
         start = 0
         for step, count in enumerate(self.steps):
@@ -84,6 +88,8 @@ class Batch:
 
 
 def _bag(codes: Ragged, rows: np.ndarray) -> Bag:
+    import torch
+
     taken = codes.take(rows)
     return Bag(torch.from_numpy(taken.values.astype(np.int64)), torch.from_numpy(taken.indptr[:-1]))
 
@@ -184,6 +190,8 @@ class Histories:
 
     def batch(self, patients: np.ndarray) -> Batch:
         """The visits of these patients as one packed batch."""
+        import torch
+
         chosen = np.asarray(patients)[np.argsort(-self.lengths[patients], kind="stable")]
         lengths = self.lengths[chosen]
         step = np.arange(lengths[0])[:, None]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from embed.runs import checkpoint
 from kb.errors import CheckpointError
@@ -26,7 +25,10 @@ from recsys.orders.interactions import DrugInteractions, Interaction, Interactio
 from recsys.registry import RECOMMENDERS
 
 if TYPE_CHECKING:
-    from recsys.recommenders.contract import Network, Recommender
+    import torch
+
+    from recsys.recommenders.contract import Recommender
+    from recsys.recommenders.network import Network
 
 FORMAT = 1
 
@@ -47,6 +49,8 @@ class Trained:
 
 def save_recommender(path: Path, trained: Trained) -> str:
     """Write the recommender to ``path`` and return the file's SHA-256."""
+    import torch
+
     model, knowledge = trained.recommender, trained.recommender.knowledge
     arrays = {"vectors": knowledge.vectors, "known": knowledge.known, "rests_on": knowledge.rests_on,
               "interactions": knowledge.interactions.matrix}
@@ -55,7 +59,8 @@ def save_recommender(path: Path, trained: Trained) -> str:
     if knowledge.modality_vectors is not None:
         arrays["modality_vectors"] = knowledge.modality_vectors
     parts = knowledge.composition
-    tensors: dict[str, Any] = {"model": model.tensors(), "knowledge": _tensors(arrays)}
+    learned = _tensors(model.tensors()) if model.arrays_only else model.tensors()
+    tensors: dict[str, Any] = {"model": learned, "knowledge": _tensors(arrays)}
     if parts is not None:
         own = {"medication": parts.medication, "drug": parts.drug, "z": parts.z, "present": parts.present}
         tensors["composition"] = {"parts": _tensors(own), "weights": _tensors(parts.weights)}
@@ -81,12 +86,14 @@ def save_recommender(path: Path, trained: Trained) -> str:
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    import torch
+
     return {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
 
 
 def load_recommender(path: Path) -> Trained:
     """The recommender stored at ``path``; raises CheckpointError when it is missing, altered or of another format."""
-    tensors, meta = checkpoint.load(path)
+    tensors, meta = checkpoint.load(path, arrays=True)
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no recommender of format {FORMAT}", hint="train it again with this version")
     try:
@@ -102,38 +109,33 @@ def _trained(path: Path, tensors: Mapping[str, Any], meta: Mapping[str, Any]) ->
     if knowledge.interactions.version != meta["knowledge"]["interactions_version"]:
         raise CheckpointError(f"{path}: the interaction matrix is not the one that the model was evaluated with")
     model = RECOMMENDERS[meta["recommender"]](Sizes(*meta["sizes"]), knowledge, from_json(meta["config"]))
-    model.restore(tensors["model"])
+    model.restore(tensors["model"] if model.arrays_only else _tensors(tensors["model"]))
     vocabularies = {kind: tuple(codes) for kind, codes in meta["vocabularies"].items()}
-    orders = tensors["orders"].numpy().tobytes() if "orders" in tensors else None
+    orders = tensors["orders"].tobytes() if "orders" in tensors else None
     return Trained(model, vocabularies, Decision(*meta["decision"]), Platt(*meta["platt"]), meta["meta"], orders)
 
 
-def _knowledge(arrays: Mapping[str, torch.Tensor], words: Mapping[str, Any]) -> Knowledge:
+def _knowledge(arrays: Mapping[str, np.ndarray], words: Mapping[str, Any]) -> Knowledge:
     alone, expected = arrays.get("modality_vectors"), arrays.get("expected")
     return Knowledge(
-        medications=tuple(words["medications"]), names=tuple(words["names"]), vectors=arrays["vectors"].numpy(),
-        known=arrays["known"].numpy(), rests_on=arrays["rests_on"].numpy(),
-        interactions=Interactions(arrays["interactions"].numpy().astype(bool), words["interactions_source"],
-                                  None if expected is None else expected.numpy()),
+        medications=tuple(words["medications"]), names=tuple(words["names"]), vectors=arrays["vectors"],
+        known=arrays["known"], rests_on=arrays["rests_on"],
+        interactions=Interactions(arrays["interactions"].astype(bool), words["interactions_source"], expected),
         ingredients=tuple(tuple(keys) for keys in words.get("ingredients", ())),
         drug_interactions=DrugInteractions(tuple(Interaction(*row) for row in words.get("drug_interactions", ()))),
-        modalities=tuple(words["modalities"]), modality_vectors=None if alone is None else alone.numpy(),
+        modalities=tuple(words["modalities"]), modality_vectors=alone,
         smiles=tuple(tuple(s) for s in words["smiles"]), vectors_run=words["vectors_run"],
     )
 
 
 def _composition(tensors: Mapping[str, Any], words: Mapping[str, Any]) -> Composition:
-    parts, weights = (_arrays(tensors["composition"][key]) for key in ("parts", "weights"))
+    parts, weights = (tensors["composition"][key] for key in ("parts", "weights"))
     tower = None
     if words["tower"] is not None:
         stored = tensors["tower"]
-        tower = Tower(words["tower"], _arrays(stored["weights"]), stored["drugs"].numpy(), None)
+        tower = Tower(words["tower"], stored["weights"], stored["drugs"], None)
     return Composition(int(words["size"]), tuple(words["names"]), smiles=tuple(words["smiles"]),
                        fusion=words["fusion"], weights=weights, tower=tower, **parts)
-
-
-def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def save_training(folder: Path, network: Network, optimizer: torch.optim.Optimizer, best: Mapping[str, Any],

@@ -12,6 +12,8 @@ from kb.errors import ConfigError
 from kb.inputs import read_toml
 from recsys.cohorts.cohort import LEAST, Cohort
 
+RUN = "run:"
+"""What ``vectors`` begins with where it names an embedding run by its id or the beginning of it."""
 SMALL = 7500
 """Visits up to which mkmed's closed form is better than its network and takes seconds."""
 
@@ -62,7 +64,8 @@ class Config:
     kappa: float = 2.5
     """How fast the loss turns to interactions above the target."""
     vectors: str = "published"
-    """``published`` (the store's), ``random``, ``shuffled`` among medications, or ``learned`` (none given)."""
+    """``published`` (the store's), ``run:ID`` of another stored embedding run, ``random``, ``shuffled`` among
+    medications, or ``learned`` (none given)."""
     titles: str = "on"
     """``on``, ``shuffled`` among codes, or ``off``: what the titles of codes say (recommender pairs only)."""
     frozen: bool = True
@@ -105,7 +108,8 @@ def _check(config: Config) -> Config:
     choices = {"mode": ("auto", "pairs", "network", "reference"), "titles": ("on", "shuffled", "off"),
                "vectors": ("published", "random", "shuffled", "learned")}
     for name, allowed in choices.items():
-        if getattr(config, name) not in allowed:
+        of_a_run = name == "vectors" and config.vectors.startswith(RUN) and len(config.vectors) > len(RUN)
+        if getattr(config, name) not in allowed and not of_a_run:
             raise ConfigError(f"setting {name!r} cannot be {getattr(config, name)!r}",
                               hint=f"it takes one of {', '.join(allowed)}")
     if config.encoder and (config.frozen or config.vectors != "published" or config.recommender != "mkmed"

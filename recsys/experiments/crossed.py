@@ -57,25 +57,50 @@ def difference(first: Tests, second: Tests, *, draws: int = 2000, seed: int = 0,
 
     Raises DataError when the two arms were not tested on the same units by the same seeds.
     """
-    if first.counts.shape != second.counts.shape or not np.array_equal(first.counts > 0, second.counts > 0):
-        raise DataError("the arms were not tested on the same seeds and patients", hint="run the study to its end")
-    generator = np.random.default_rng(seed)
-    seeds = len(first.counts)
-    tested = np.flatnonzero(first.counts.sum(0) > 0)
-    of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(float)
-    of_units = generator.multinomial(len(tested), np.full(len(tested), 1 / len(tested)), size=draws).astype(float)
-
-    def mean(arm: Tests) -> Floats:
-        below = np.einsum("ds,su,du->d", of_seeds, arm.counts[:, tested], of_units, optimize=True)
-        above = np.einsum("ds,sum,du->dm", of_seeds, arm.sums[:, tested], of_units, optimize=True)
-        return above / np.maximum(below, 1e-12)[:, None]
-
-    drawn = mean(first) - mean(second)
+    one, other = drawn_means((first, second), draws, seed)
+    drawn = one - other
     seen = first.means() - second.means()
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     side = np.minimum((drawn <= 0).mean(0), (drawn >= 0).mean(0))
     p = np.minimum(1.0, np.maximum(2 * side, 1 / draws))
     return [Interval(*map(float, row)) for row in zip(seen, low, high, p, strict=True)]
+
+
+def recovered(gains: Tests, null: Tests, oracle: Tests, metric: int, *, draws: int = 2000, seed: int = 0,
+              level: float = 0.95) -> tuple[float, float, float]:
+    """What share of the oracle's gain over ``null`` an arm has on the same tests, and its percentile interval.
+
+    A draw in which the oracle gains nothing counts as a share without bound, of the sign of the arm's own gain.
+    """
+    seen = [arm.means()[metric] for arm in (gains, null, oracle)]
+    arm, base, most = (part[:, metric] for part in drawn_means((gains, null, oracle), draws, seed))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.where(most > base, (arm - base) / (most - base), np.copysign(np.inf, arm - base))
+    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+    share = (seen[0] - seen[1]) / (seen[2] - seen[1]) if seen[2] > seen[1] else float("nan")
+    return float(share), float(low), float(high)
+
+
+def drawn_means(arms: Sequence[Tests], draws: int, seed: int) -> list[Floats]:
+    """float64[draws, metrics] of each arm: its means under the same draws of seeds and units.
+
+    Raises DataError when the arms were not tested on the same units by the same seeds.
+    """
+    first = arms[0]
+    for other in arms[1:]:
+        if first.counts.shape != other.counts.shape or not np.array_equal(first.counts > 0, other.counts > 0):
+            raise DataError("the arms were not tested on the same seeds and patients", hint="run the study to its end")
+    generator = np.random.default_rng(seed)
+    seeds = len(first.counts)
+    tested = np.flatnonzero(first.counts.sum(0) > 0)
+    of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(float)
+    of_units = generator.multinomial(len(tested), np.full(len(tested), 1 / len(tested)), size=draws).astype(float)
+    means = []
+    for arm in arms:
+        below = np.einsum("ds,su,du->d", of_seeds, arm.counts[:, tested], of_units, optimize=True)
+        above = np.einsum("ds,sum,du->dm", of_seeds, arm.sums[:, tested], of_units, optimize=True)
+        means.append(above / np.maximum(below, 1e-12)[:, None])
+    return means
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

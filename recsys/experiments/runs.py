@@ -33,7 +33,7 @@ from recsys.cohorts.cohort import Cohort, Encoded, Split, encode, shown
 from recsys.cohorts.files import load_cohort
 from recsys.cohorts.tasks import TASKS, split_cohort
 from recsys.experiments.checkpoint import Trained, save_recommender
-from recsys.experiments.config import Config, settled
+from recsys.experiments.config import RUN, Config, settled
 from recsys.experiments.evaluate import Choices, Evaluation, choose, evaluate
 from recsys.experiments.run_folders import (
     find_folder,
@@ -132,7 +132,7 @@ def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engi
     if not recommender_of(config).needs_evidence or config.titles == "off":
         evidence = []
     if synthetic and (engine is None or config.vectors == "learned"):
-        if config.vectors == "published":
+        if config.vectors == "published" or config.vectors.startswith(RUN):
             raise ConfigError("published vectors need the database", hint="--set vectors=learned trains without")
         return bundled_knowledge(codes)
     if engine is None:
@@ -140,8 +140,9 @@ def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engi
     ordered = shares(cohort, encoded.visits_of("train"), config.least_patients)
     known = {code: members for code, members in ordered.items() if code not in never_given}
     knowledge = read_knowledge(engine, codes, vectors=config.vectors != "learned", runs=pretrain_folder(settings),
-                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features", shares=known)
-    if synthetic:  # its generator was calibrated on the bundled matrix
+                               encoder=config.encoder, codes=evidence, cache=settings.cache / "features", shares=known,
+                               run=config.vectors.removeprefix(RUN) if config.vectors.startswith(RUN) else "")
+    if synthetic and codes[0].startswith("ATC:"):  # its generator was calibrated on the bundled matrix
         knowledge = replace(knowledge, interactions=bundled_knowledge(codes).interactions)
     return controlled(knowledge, config)
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recsys.recommenders.contract import NeuralRecommender, Recommender
+from recsys.recommenders.contract import Recommender
+from recsys.recommenders.network import NeuralRecommender
 
 RARE_LIFT = 1.5
 """Rare medications are weak when their average precision is below this many times that of a random order."""

@@ -40,13 +40,15 @@ from recsys.experiments.evaluate import choose
 from recsys.experiments.metrics import visit_metrics
 from recsys.experiments.runs import Data, encoded_for, knowledge_for
 from recsys.knowledge.evidence import KINDS as EVIDENCE
-from recsys.knowledge.evidence import standardised
+from recsys.knowledge.evidence import STATED, CodeEvidence, standardised
 from recsys.knowledge.table import Knowledge, mean_vector
 from recsys.registry import recommender_of
 
 SHOWN = ("jaccard", "prauc")
 ORACLE = "oracle"
 NULL = "null"
+TRUTH = "truth.npz"
+"""A generator's own links, beside its cohort."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Arm:
     name: str
     settings: Mapping[str, str] = field(default_factory=dict)
     knowledge: str = ""
-    """``oracle``, ``ecfp4``, ``no-evidence``, ``no-process``, ``no-indications``, ``neighbours``, ``not-hidden``,
-    ``only`` and modalities, or nothing."""
+    """``oracle``, ``ecfp4``, ``no-evidence``, ``no-process``, ``no-indications``, ``no-treat-edges``, ``neighbours``,
+    ``not-hidden``, ``only`` and modalities, or nothing."""
 
 
 ARMS: tuple[Arm, ...] = (
@@ -168,7 +170,7 @@ def do(study: Study, job: StudyJob, settings: Settings) -> Found:
             names = encoded.vocabularies["medication"].codes
             hidden = [names[m] for m in hidden_medications(parts["train"], parts["test"], job.seed).tolist()]
         knowledge = knowledge_for(config, cohort, encoded, engine, settings, never_given=hidden)
-        knowledge = altered(knowledge, job, encoded)
+        knowledge = altered(knowledge, job, encoded, hidden, stored_truth(study.cohort, settings))
         data = Data(encoded, **parts, knowledge=knowledge, orders=None)
         return KINDS_OF_STUDY[study.kind](study, job, config, data)
     finally:
@@ -230,12 +232,21 @@ def left_out(cohort: Cohort, attribute: str, seed: int) -> Split:
     return Split(train, held, tried, rule=f"{attribute} left out")
 
 
-def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded) -> Knowledge:
-    """The knowledge that an arm may see."""
+def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded, hidden: Sequence[str] = (),
+            truth: Truth | None = None) -> Knowledge:
+    """The knowledge that an arm may see; ``hidden`` are the medications that nobody is given in training."""
     if job.arm.knowledge == "oracle":
         if knowledge.evidence is None:
             raise DataError("an oracle needs the evidence that it replaces", hint="leave titles=on")
-        return replace(knowledge, evidence=replace(knowledge.evidence, tables=seen_after(encoded)))
+        tables = seen_after(encoded) if truth is None else truth.beside(knowledge.evidence, knowledge.medications)
+        return replace(knowledge, evidence=replace(knowledge.evidence, tables=tables))
+    if job.arm.knowledge == "no-treat-edges":  # its vectors are of a run whose graph lacked those edges
+        if knowledge.evidence is None:
+            raise DataError("there is no evidence to take the indications from", hint="leave titles=on")
+        tables = knowledge.evidence.tables.copy()
+        said = np.isin(EVIDENCE[:len(tables)], ("treats", "stated"))
+        tables[np.ix_(said, np.ones(tables.shape[1], bool), np.isin(knowledge.medications, hidden))] = 0
+        return replace(knowledge, evidence=replace(knowledge.evidence, tables=tables, indications=None))
     if job.arm.knowledge == "no-evidence" and knowledge.evidence is not None:
         return replace(knowledge, evidence=knowledge.evidence.titles_alone())
     if job.arm.knowledge == "no-process":
@@ -244,7 +255,7 @@ def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded) -> Knowledge:
         if knowledge.evidence is None or knowledge.modality_vectors is None:
             raise DataError("there is nothing to take indications from", hint="leave titles=on and vectors=published")
         vectors = knowledge.modality_vectors[knowledge.modalities.index("text")]
-        text_only = np.array([kind == "text" for kind in EVIDENCE], np.float32)[:, None, None]
+        text_only = np.isin(EVIDENCE[:len(knowledge.evidence.tables)], "text").astype(np.float32)[:, None, None]
         return replace(knowledge, vectors=vectors, known=np.linalg.norm(vectors, axis=1) > 0,
                        evidence=replace(knowledge.evidence, tables=knowledge.evidence.tables * text_only))
     if job.arm.knowledge.startswith("only "):
@@ -271,20 +282,51 @@ def of_modalities(knowledge: Knowledge, names: Sequence[str]) -> Knowledge:
         vectors = mean_vector(knowledge.modality_vectors, knowledge.rests_on & mask)
     else:
         vectors = parts.vectors(present=parts.present & np.array([name in names for name in parts.names]))
-    kinds = ["aligned", *(kind for kind, of in (("text", "text"), ("treats", "graph")) if of in names)]
+    kinds = ["aligned", *(kind for kind, of in (("text", "text"), ("treats", "graph"), ("stated", "graph"))
+                         if of in names)]
     evidence = None if knowledge.evidence is None else knowledge.evidence.with_vectors(vectors, kinds)
     return replace(knowledge, vectors=vectors, known=np.linalg.norm(vectors, axis=1) > 0, evidence=evidence)
 
 
+@dataclass(frozen=True)
+class Truth:
+    """What a generator's own links say of codes and medications: C codes, K medications."""
+
+    codes: tuple[str, ...]
+    medications: tuple[str, ...]
+    table: NDArray[np.float32]
+    """float32[C, K]."""
+
+    def beside(self, evidence: CodeEvidence, medications: Sequence[str]) -> NDArray[np.float32]:
+        """float32[kinds, C', K']: the evidence with the truth in the place of what is stated, zero outside it."""
+        codes, out = evidence.codes, np.zeros(evidence.tables.shape[1:], np.float32)
+        row, column = ({name: n for n, name in enumerate(names)} for names in (self.codes, self.medications))
+        inside = [n for n, code in enumerate(codes) if code in row]
+        known = [n for n, name in enumerate(medications) if name in column]
+        of = np.ix_(np.array([row[codes[n]] for n in inside], np.int64),
+                    np.array([column[medications[n]] for n in known], np.int64))
+        out[np.ix_(np.array(inside, np.int64), np.array(known, np.int64))] = STATED * self.table[of]
+        return np.stack([*evidence.tables[:EVIDENCE.index("stated")], out])
+
+
+def stored_truth(cohort: str, settings: Settings) -> Truth | None:
+    """What a generator left beside its cohort; None of any other cohort."""
+    path = cohorts_folder(settings) / cohort / TRUTH
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as kept:
+        return Truth(tuple(kept["codes"].tolist()), tuple(kept["medications"].tolist()), kept["table"])
+
+
 def seen_after(encoded: Encoded) -> NDArray[np.float32]:
-    """float32[3, C, K]: how often code and medication meet in all visits, the test's too: the positive control."""
+    """float32[kinds, C, K]: how often code and medication meet in all visits, the test's too: the positive control."""
     has = sparse.hstack([encoded.codes[kind].sparse(len(encoded.vocabularies[kind])) for kind in KINDS[:2]])
     given = encoded.codes["medication"].sparse(len(encoded.vocabularies["medication"]))
     count = (has.T @ given).toarray()
     expected = np.asarray(has.sum(0)).ravel()[:, None] * np.asarray(given.mean(0)).ravel()[None, :]
     table = np.log((count + 0.5) / (expected + 0.5)).astype(np.float32)
     table = standardised(table, np.ones(len(table), bool), np.ones(table.shape[1], bool))
-    return np.stack([table] * 3)
+    return np.stack([table] * len(EVIDENCE))
 
 
 def taken(visits: Histories, patients: NDArray[np.int64]) -> Histories:
@@ -491,17 +533,27 @@ def verdicts(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> 
         control = difference(arms[ORACLE], arms[NULL])[metric]
         gain = difference(arms["all"], arms[NULL])[metric]
         beyond = difference(arms["all"], arms["shuffled"])[metric] if "shuffled" in arms else None
-        if control.low <= 0:
-            text = "nothing can be said: even the oracle does not beat the null here"
-        elif gain.low > 0 and (beyond is None or beyond.low > 0):
-            text = "knowledge helps, and shuffling it takes the gain away"
-        elif gain.low > 0:
-            text = "it helps, but shuffled knowledge helps as well"
-        else:
-            text = "no gain that the interval tells from zero"
+        text = verdict(gain, beyond, control)
         rows.append({"point": point, "verdict": text, "all − null": said(gain),
                      "all − shuffled": said(beyond) if beyond else "", "oracle − null": said(control)})
     return rows
+
+
+def verdict(gain: Interval, beyond: Interval | None, control: Interval) -> str:
+    """What the intervals of everything − null, everything − shuffled and oracle − null say, and no more."""
+    if control.low <= 0:
+        return "nothing can be said: even the oracle does not beat the null here"
+    if gain.high < 0:
+        return "it harms"
+    if gain.low <= 0:
+        return "no gain that the interval tells from zero"
+    if beyond is None:
+        return "knowledge helps; whose knowledge it is was not tested"
+    if beyond.low > 0:
+        return "knowledge helps, and shuffled knowledge helps less"
+    if beyond.high < 0:
+        return "it helps, but shuffled knowledge helps more"
+    return "it helps; whether shuffled knowledge helps as much, the interval does not tell"
 
 
 def save_study(study: Study, rows: Sequence[Mapping[str, Any]], said: Sequence[Mapping[str, Any]], folder: Path,

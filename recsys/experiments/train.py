@@ -20,7 +20,8 @@ from recsys.knowledge.table import Knowledge
 from recsys.recommenders.predict import predict
 
 if TYPE_CHECKING:
-    from recsys.recommenders.contract import Log, Network
+    from recsys.recommenders.contract import Log
+    from recsys.recommenders.network import Network
 
 BAD_STEPS = 3
 """Steps in a row with a NaN or infinite loss after which training stops."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,8 +87,12 @@ def choose(rng: np.random.Generator, cumulative: NDArray[np.float64], rows: NDAr
     return np.minimum(result, cumulative.shape[1] - 1)
 
 
-def assemble(name: str, shape: Shape, seed: int, draw: Draw, design: str) -> Cohort:
-    """The cohort that ``draw`` makes block by block: visit-wise (row, code) pairs, rows numbered within the block."""
+def assemble(name: str, shape: Shape, seed: int, draw: Draw, design: str,
+             real: Mapping[str, tuple[str, ...]] | None = None) -> Cohort:
+    """The cohort that ``draw`` makes block by block: visit-wise (row, code) pairs, rows numbered within the block.
+
+    ``real`` are the codes of the kinds that are not made up.
+    """
     root = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     counts = visit_counts(root, shape)
     sizes = {"diagnosis": shape.diagnoses, "procedure": shape.procedures, "medication": shape.medications}
@@ -100,10 +104,11 @@ def assemble(name: str, shape: Shape, seed: int, draw: Draw, design: str) -> Coh
         for kind, (rows, values) in draw(rng, part).items():
             pieces[kind].append((rows + first, values))
         first += int(part.sum())
+    real = real or {"medication": tuple(f"ATC:{code}" for code in atc_classes(shape.medications))}
     names = {
         "diagnosis": tuple(f"SYNDX:{i:04d}" for i in range(shape.diagnoses)),
         "procedure": tuple(f"SYNPX:{i:04d}" for i in range(shape.procedures)),
-        "medication": tuple(f"ATC:{code}" for code in atc_classes(shape.medications)),
+        **real,
     }
     codes = {kind: _complete(root, pieces[kind], shape.visits, sizes[kind]) for kind in KINDS}
     return Cohort(

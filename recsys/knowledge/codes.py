@@ -58,6 +58,12 @@ def title(code: str) -> str | None:
     return _titles().get(code)
 
 
+def codes_of(system: str) -> list[str]:
+    """The codes of a system that have a title, without ranges, in the order of their names."""
+    head = f"{system}:"
+    return sorted(code.removeprefix(head) for code in _titles() if code.startswith(head) and "-" not in code)
+
+
 def lineage(code: str) -> tuple[str, ...]:
     """The code and everything above it, the nearest first: the nodes by which two codes are found to be related.
 

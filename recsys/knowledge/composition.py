@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from embed.registry import ANCHOR, FUSIONS
-from embed.runs import artefact
 from kb.errors import CheckpointError, NotFound
 from kb.output import say
 
 if TYPE_CHECKING:
     import uuid
 
+    import torch
     from sqlalchemy import Engine
+    from torch import Tensor
 
     from embed.alignment.fusion import WeightedFusion
     from embed.features.packed import Packed
@@ -83,16 +82,20 @@ class Composition:
 
     def fresh_fusion(self) -> WeightedFusion:
         """A copy of the trained fusion, in evaluation mode."""
+        import torch
+
         module: WeightedFusion = FUSIONS[self.fusion](len(self.names), self.z.shape[2])
         module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in self.weights.items()})
         return module.eval()
 
-    @torch.no_grad()
     def vectors(self, present: np.ndarray | None = None) -> np.ndarray:
         """float32[K, D]: the medications' vectors; ``present`` bool[U, M] leaves out more than is missing."""
+        import torch
+
         z, has = torch.from_numpy(self.z), torch.from_numpy(self.present if present is None else present)
-        return join(self.module, z, has, torch.from_numpy(self.medication), torch.from_numpy(self.drug),
-                    self.size).numpy()
+        with torch.no_grad():
+            return join(self.module, z, has, torch.from_numpy(self.medication), torch.from_numpy(self.drug),
+                        self.size).numpy()
 
     def without(self, name: str) -> np.ndarray:
         """float32[K, D]: the medications' vectors without one modality; zero where nothing is left.
@@ -112,14 +115,16 @@ class Composition:
             return drugs[:0]
         return drugs[self.present[drugs, self.names.index(ANCHOR)]][:limit]
 
-    @torch.no_grad()
     def with_molecules(self, medication: int, drugs: np.ndarray, changes: np.ndarray) -> np.ndarray:
         """float32[D]: a medication's vector after the molecule vectors of some of its drugs moved by ``changes``."""
+        import torch
+
         own = self.drug[self.medication == medication]
         z = torch.from_numpy(self.z[own])
         z[np.searchsorted(own, drugs), self.names.index(ANCHOR)] += torch.from_numpy(changes)
         rows = torch.arange(len(own))
-        moved: np.ndarray = join(self.module, z, torch.from_numpy(self.present[own]), rows * 0, rows, 1)[0].numpy()
+        with torch.no_grad():
+            moved: np.ndarray = join(self.module, z, torch.from_numpy(self.present[own]), rows * 0, rows, 1)[0].numpy()
         return moved
 
 
@@ -140,6 +145,8 @@ def read_composition(engine: Engine, run: uuid.UUID, folder: Path, drugs: Sequen
 
     ``folder`` is the run's; ``published`` float32[K, D] is what the parts must give; ``encoder`` adds the tower.
     """
+    from embed.runs import artefact
+
     try:
         weights, arguments = artefact.load(folder).weights()
     except (CheckpointError, NotFound) as error:

@@ -1,14 +1,16 @@
 """How related every clinical code is to every medication, by what the code's title says and what is known of the drugs.
 
-Three kinds of evidence, each a table S[c, k]:
+Four kinds of evidence, each a table S[c, k]:
 
 ``aligned``  the cosine between the title's vector in the aligned space (the run's text tower) and the drug's fused one;
 ``text``     the largest cosine between the title and the drug's descriptions, both by the frozen sentence encoder;
-``treats``   the largest cosine between the title and the names of the diseases that the graph says the drug treats.
+``treats``   the largest cosine between the title and the names of the diseases that the drug is given for, by the
+             graph's edges or by ``mkmed.indications``;
+``stated``   whether a statement of ``mkmed.indications`` gives the drug for the code, or for one above it, by ICD-10.
 
-A medication of several drugs has their mean. Each table is centred by medication, then by code, and divided by the
-code's standard deviation, so that neither popular words nor well-described drugs count for more. A code without a
-title and a medication without a drug have zeros.
+A medication of several drugs has their mean. The first three tables are centred by medication, then by code, and
+divided by the code's standard deviation, so that neither popular words nor well-described drugs count for more; a
+statement counts as ``STATED`` of them. A code without a title and a medication without a drug have zeros.
 """
 
 from __future__ import annotations
@@ -16,17 +18,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection
 
 from kb.errors import DataError
-from kb.query import read as query
-from recsys.knowledge.codes import title
-from recsys.knowledge.indications import Indications, nearest_diseases
+from recsys.knowledge.codes import lineage, title
+from recsys.knowledge.indications import Indications, Statement, nearest_diseases
 
-KINDS = ("aligned", "text", "treats")
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+KINDS = ("aligned", "text", "treats", "stated")
+STATED = 4.0
 Floats = NDArray[np.float32]
 
 
@@ -60,7 +65,7 @@ class CodeEvidence:
         titled, known = (np.linalg.norm(part, axis=1) > 0 for part in (self.aligned, vectors))
         fresh = standardised((self.aligned @ unit(vectors).T).astype(np.float32), titled, known)
         tables = [fresh, *self.tables[1:]]
-        kept = np.array([kind in kinds for kind in KINDS], np.float32)[:, None, None]
+        kept = np.array([kind in kinds for kind in KINDS[:len(tables)]], np.float32)[:, None, None]
         return replace(self, tables=np.stack(tables) * kept, indications=None)
 
     def titles_alone(self) -> CodeEvidence:
@@ -106,30 +111,76 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
     ``fused`` float32[n, D] are the published vectors of ``fused_ids``. With the codes of the ``medications`` come
     their indications.
     """
+    from kb.query import read as query
+
     titles = [title(code) or "" for code in codes]
     titled = np.array([bool(text) for text in titles], bool)
     sentences = unit(_encoded(encode, titles))
     wanted = {drug for members in drugs for drug in members}
     place = {int(drug): row for row, drug in enumerate(fused_ids)}
     texts = [(text.drug_id, text.text) for text in query.texts(connection) if text.drug_id in wanted]
-    treated = [(drug, name) for drug, name in query.treated_diseases(connection) if drug in wanted]
-    names = sorted({name for _, name in treated})
+    treated = read_statements(connection, wanted)
+    names = sorted({one.disease for one in treated})
     number = {name: row for row, name in enumerate(names)}
+    below = codes_below(codes, {code for one in treated for code in one.icd10})
     diseases = unit(_encoded(encode, names))
     aligned = unit(align(sentences))
     tables = (
         _table(aligned @ unit(fused).T, {d: [place[d]] for d in wanted if d in place}, drugs),
         _table(sentences @ unit(_encoded(encode, [text for _, text in texts])).T,
                _grouped((drug, row) for row, (drug, _) in enumerate(texts)), drugs),
-        _table(sentences @ diseases.T, _grouped((d, number[name]) for d, name in treated), drugs),
+        _table(sentences @ diseases.T, _grouped((one.drug, number[one.disease]) for one in treated), drugs),
     )
+    stated = _stated([(one.drug, row) for one in treated for code in one.icd10 for row in below.get(code, ())],
+                     len(codes), drugs)
     found = None
     if medications:
         listed = query.drugs(connection)
         found = nearest_diseases(codes, sentences * titled[:, None], names, diseases, treated, medications, drugs,
-                                 dict(zip(listed.ids.tolist(), listed.names, strict=True)))
-    return CodeEvidence(tuple(codes), np.stack([standardised(table, titled, known) for table, known in tables]),
-                        sentences * titled[:, None], aligned * titled[:, None], found)
+                                 dict(zip(listed.ids.tolist(), listed.names, strict=True)), below)
+    told = [*(standardised(table, titled, known) for table, known in tables), stated]
+    return CodeEvidence(tuple(codes), np.stack(told), sentences * titled[:, None], aligned * titled[:, None], found)
+
+
+def read_statements(connection: Connection, drugs: Collection[int]) -> list[Statement]:
+    """What these drugs are given for, one statement a drug and disease: the graph's and the table's, sources joined."""
+    from kb.query import read as query
+
+    sources: dict[tuple[int, str], dict[str, None]] = defaultdict(dict)
+    written: dict[tuple[int, str], str] = {}
+    icd10: dict[tuple[int, str], dict[str, None]] = defaultdict(dict)
+    said = [(drug, name, source, ()) for drug, name, source in query.treated_diseases(connection)]
+    for drug, name, source, codes in (*said, *((one.drug_id, one.disease, one.provider, one.icd10)
+                                               for one in query.indications(connection))):
+        if drug in drugs:
+            key = drug, name.casefold()
+            written.setdefault(key, name)
+            sources[key][source] = None
+            icd10[key].update(dict.fromkeys(codes))
+    return [Statement(drug, written[drug, key], tuple(sources[drug, key]), tuple(icd10[drug, key]))
+            for drug, key in sorted(written)]
+
+
+def codes_below(codes: Sequence[str], above: Collection[str]) -> dict[str, list[int]]:
+    """The places among ``codes`` of those that are, or stand below, each of the ICD-10-CM codes ``above``."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for place, code in enumerate(codes):
+        for node in lineage(code):
+            system, _, value = node.partition(":")
+            if system == "ICD10CM" and value in above:
+                found[value].append(place)
+    return found
+
+
+def _stated(pairs: Iterable[tuple[int, int]], codes: int, drugs: Sequence[Sequence[int]]) -> Floats:
+    """float32[C, K]: ``STATED`` times the share of a medication's drugs that are stated for a code, of those that are
+    stated for anything."""
+    rows_of, out = _grouped(pairs), np.zeros((codes, len(drugs)), np.float32)
+    for medication, members in enumerate(drugs):
+        having = [rows_of[drug] for drug in members if drug in rows_of]
+        for rows in having:
+            out[np.unique(rows), medication] += STATED / len(having)
+    return out
 
 
 def _encoded(encode: Encode, texts: Sequence[str]) -> Floats:

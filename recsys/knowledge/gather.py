@@ -7,6 +7,7 @@ interacts with itself (``recsys.orders.interactions``).
 
 from __future__ import annotations
 
+import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -64,14 +65,15 @@ def drugs_of(connection: Connection, medications: Sequence[str], shares: Shares 
 
 def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: bool = True,
                    runs: Path | None = None, encoder: bool = False, codes: Sequence[str] = (),
-                   cache: Path | None = None, shares: Shares | None = None) -> Knowledge:
+                   cache: Path | None = None, shares: Shares | None = None, run: str = "") -> Knowledge:
     """The knowledge of these medications as published now; with ``vectors`` false only interactions and molecules.
 
     ``runs`` is the folder of the embedding runs, from which the published run's fusion is read where it is there, and
     with ``encoder`` its molecule encoder. With ``codes`` comes the evidence between those codes and the medications,
     by the published run's text tower; ``cache`` is the folder of features. ``shares`` says which ingredients were
-    ordered under each medication, and how often; a medication that it lacks is all drugs of its class alike.
-    Raises NotFound when vectors are wanted and no embedding run is published.
+    ordered under each medication, and how often; a medication that it lacks is all drugs of its class alike. ``run``
+    is the id, or its beginning, of a stored embedding run that stands in for the published one.
+    Raises NotFound when vectors are wanted and no embedding run is published, or none of that id stored.
     """
     with engine.connect() as connection:
         base_of = read_bases(connection)
@@ -90,8 +92,8 @@ def read_knowledge(engine: Engine, medications: tuple[str, ...], *, vectors: boo
     interactions = _interactions(medications, ingredients, known, shares or {})
     plain = no_knowledge(medications, interactions, names=names, smiles=smiles,
                          ingredients=ingredients, drug_interactions=known)
-    gathered = _with_vectors(engine, plain, drugs, smiles_of, runs, encoder) if vectors else plain
-    evidence = _evidence(engine, runs, cache, codes, drugs, medications) if codes and runs is not None else None
+    gathered = _with_vectors(engine, plain, drugs, smiles_of, runs, encoder, run) if vectors else plain
+    evidence = _evidence(engine, runs, cache, codes, drugs, medications, run) if codes and runs is not None else None
     return replace(gathered, evidence=evidence if vectors or evidence is None else evidence.titles_alone())
 
 
@@ -121,15 +123,18 @@ def check_matrix(engine: Engine, cohort: Cohort, path: Path) -> dict[str, int | 
 
 
 def _evidence(engine: Engine, runs: Path, cache: Path | None, codes: Sequence[str],
-              drugs: Sequence[Sequence[int]], medications: Sequence[str]) -> CodeEvidence | None:
-    """The evidence by the published run's text tower; None, with a word why, where that cannot be had."""
+              drugs: Sequence[Sequence[int]], medications: Sequence[str], wanted: str) -> CodeEvidence | None:
+    """The evidence by the wanted run's text tower, the published one's for an empty text.
+
+    None, with a word why, where that cannot be had.
+    """
     from embed.features.cache import FeatureCache
     from embed.runs import artefact
-    from embed.runs.store import published_run, read
+    from embed.runs.store import read
     from embed.runs.textual import TextEmbedder
 
     try:
-        run = published_run(engine)
+        run = _run(engine, wanted)
         trained = TextEmbedder(artefact.load(runs / str(run)), FeatureCache(cache))
     except (NotFound, CheckpointError, UsageError) as error:
         say(f"{error.message}: the titles of codes are not read")
@@ -163,12 +168,12 @@ def _interactions(medications: Sequence[str], ingredients: Sequence[Sequence[str
 
 
 def _with_vectors(engine: Engine, knowledge: Knowledge, drugs: Sequence[Sequence[int]],
-                  smiles_of: Mapping[int, str | None], runs: Path | None, encoder: bool) -> Knowledge:
+                  smiles_of: Mapping[int, str | None], runs: Path | None, encoder: bool, wanted: str) -> Knowledge:
     from embed.runs.schema import VECTOR_KINDS
-    from embed.runs.store import published_run, read
+    from embed.runs.store import read
 
     try:
-        run = published_run(engine)
+        run = _run(engine, wanted)
     except NotFound as error:
         raise NotFound(error.message, hint=f"{error.hint}; or train with --set vectors=learned") from None
     fused = read(engine, run)
@@ -193,6 +198,16 @@ def _with_vectors(engine: Engine, knowledge: Knowledge, drugs: Sequence[Sequence
                                                        encoder=encoder)
     return replace(knowledge, vectors=vectors, known=known, rests_on=rests_on, modalities=tuple(map(str, kinds)),
                    modality_vectors=np.stack(alone), vectors_run=str(run), composition=parts)
+
+
+def _run(engine: Engine, wanted: str) -> uuid.UUID:
+    """The stored run of this id or beginning, the published one for an empty text."""
+    from embed.runs.store import find_run, published_run
+
+    if not wanted:
+        return published_run(engine)
+    with engine.connect() as connection:
+        return find_run(connection, wanted)
 
 
 def _means(ids: np.ndarray, matrix: np.ndarray, drugs: Sequence[Sequence[int]]) -> np.ndarray:

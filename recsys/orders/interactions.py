@@ -16,14 +16,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection
 
 from kb.errors import DataError
 from kb.inputs import read_text
-from kb.query import read as query
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 SEVERITIES = ("high", "moderate", "low", "unknown")
 """The grades of an interaction, gravest first."""
@@ -131,6 +132,8 @@ def read_interactions(connection: Connection, base_of: Mapping[int, int] | None 
 
     Statements of one source about several salts of the same two drugs become one, the gravest.
     """
+    from kb.query import read as query
+
     base_of = base_of or {}
     listed = query.drugs(connection)
     names = dict(zip(listed.ids.tolist(), listed.names, strict=True))

@@ -19,9 +19,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy import Connection
 
 from kb.errors import UsageError
 from recsys.formats.contract import CodePairs
@@ -29,6 +29,9 @@ from recsys.orders.classes import LEVELS, ambiguous, choose, is_combination
 from recsys.orders.order import Order
 from recsys.orders.own_map import OwnMap
 from recsys.orders.resolve import Resolved, Resolver, empty_resolver, read_resolver
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 INGREDIENT = "ingredient"
 PROTOCOLS = ("one", "literature")

@@ -24,18 +24,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from importlib.resources import files
-
-from sqlalchemy import Connection
+from typing import TYPE_CHECKING
 
 from kb.names.lexicon import Lexicon, Meaning, make_lexicon, read_lexicon
 from kb.names.matching import DILUENTS, Reading, understand
 from kb.names.words import canonical_name, without_salt
 from kb.normalise import NAMESPACES, normalise_ndc
-from kb.query import read as query
 from recsys.orders.classes import added_codes, is_combination
 from recsys.orders.order import Order
 from recsys.orders.own_map import Meant, OwnMap, SealedMap
 from recsys.orders.routes import millilitres, route_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 NO_NAME = "no name or code"
 NOT_A_DRUG = "no drug: a container, a device, an unknown"
@@ -372,6 +373,8 @@ def codes_by_drug(pairs: Iterable[tuple[int, str]], lexicon: Lexicon) -> dict[in
 
 def read_resolver(connection: Connection, own_map: OwnMap | None = None, *, keep_vehicles: bool = False) -> Resolver:
     """The resolver of the knowledge base as it is now."""
+    from kb.query import read as query
+
     lexicon = read_lexicon(connection)
     listed = query.drugs(connection)
     identifiers: dict[str, dict[str, tuple[int, ...]]] = {}

@@ -1,4 +1,4 @@
-"""What every recommender does: fit, predict_proba, save, load. A neural one brings a module; the loop is shared.
+"""What every recommender does: fit, predict_proba, save, load; one that learns a network is in ``network.py``.
 
 To add one: a file here with a subclass, and one line in recsys/registry.py. The contract tests take it from there.
 """
@@ -11,16 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import nn
 
-from recsys.cohorts.batches import Batch, Histories, Sizes
+from recsys.cohorts.batches import Histories, Sizes
 from recsys.experiments.config import Config
-from recsys.experiments.threads import one_thread
-from recsys.experiments.train import fit_network
 from recsys.knowledge.table import Knowledge
-from recsys.recommenders.layers import DrugTable
-from recsys.recommenders.predict import predict
 
 Log = Callable[[dict[str, Any]], None]
 """Called with one row of metrics after each epoch."""
@@ -32,6 +26,8 @@ class Recommender(abc.ABC):
     name: ClassVar[str]
     needs_evidence: ClassVar[bool] = False
     """Whether it reads ``Knowledge.evidence``, which takes seconds to gather."""
+    arrays_only: ClassVar[bool] = False
+    """Whether it is stored and restored as NumPy arrays, and answers without torch, whose import takes seconds."""
 
     @classmethod
     def defaults(cls, mode: str) -> Mapping[str, Any]:
@@ -59,11 +55,11 @@ class Recommender(abc.ABC):
         """float32[N, K]: each medication's probability at each visit, from that visit's inputs and earlier ones."""
 
     @abc.abstractmethod
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Everything learned, by name."""
+    def tensors(self) -> dict[str, Any]:
+        """Everything learned, by name: torch tensors, or NumPy arrays where ``arrays_only``."""
 
     @abc.abstractmethod
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+    def restore(self, tensors: dict[str, Any]) -> None:
         """Take back what ``tensors`` gave."""
 
     def forget_unseen_codes(self, vocabularies: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -73,58 +69,3 @@ class Recommender(abc.ABC):
     def extras(self) -> dict[str, Any]:
         """What was chosen on the validation patients besides weights, as JSON; empty by default."""
         return {}
-
-
-class Network(nn.Module):
-    """A module that turns a batch into logits [N, K]."""
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits [N, K]."""
-        raise NotImplementedError
-
-    def observe(self, train: Histories) -> None:
-        """Take counts from the training patients before the first step; nothing by default."""
-
-    def learned_knowledge(self, knowledge: Knowledge) -> Knowledge:
-        """The medications' knowledge after training: changed where the drug table went on learning its parts."""
-        table = getattr(self, "drugs", None)
-        return table.learned_knowledge(knowledge) if isinstance(table, DrugTable) else knowledge
-
-    def objective(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(logits, a further loss or None); override it when a paper adds a term of its own."""
-        return self(batch), None
-
-
-class NeuralRecommender(Recommender):
-    """A recommender whose weights the shared training loop learns."""
-
-    def __init__(self, sizes: Sizes, knowledge: Knowledge, config: Config) -> None:
-        super().__init__(sizes, knowledge, config)
-        torch.manual_seed(config.seed)
-        self.network = self.build()
-
-    @abc.abstractmethod
-    def build(self) -> Network:
-        """A fresh network for ``self.sizes``, ``self.knowledge`` and ``self.config``."""
-
-    def fit(self, train: Histories, validation: Histories, *, log: Log | None = None,
-            folder: Path | None = None, resume: bool = False) -> None:
-        """Train with recsys.experiments.train and keep the weights of the best validation epoch."""
-        self.network.observe(train)
-        with one_thread():
-            fit_network(self.network, train, validation, self.config, self.knowledge, log=log, folder=folder,
-                        resume=resume)
-        self.knowledge = self.network.learned_knowledge(self.knowledge)
-
-    def predict_proba(self, visits: Histories) -> np.ndarray:
-        """float32[N, K]."""
-        return predict(self.network, visits)
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The state of the network, copied."""
-        return {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Load the state into the network."""
-        self.network.load_state_dict(tensors)
-        self.network.eval()

@@ -11,8 +11,8 @@ from torch import nn
 from recsys.cohorts.batches import Batch, Histories, Sizes
 from recsys.experiments.config import Config
 from recsys.knowledge.table import Knowledge
-from recsys.recommenders.contract import Network, NeuralRecommender
 from recsys.recommenders.layers import Dropout, PatientQuery
+from recsys.recommenders.network import Network, NeuralRecommender
 
 
 def normalised(adjacency: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import minimize
@@ -25,6 +24,7 @@ class Logistic(Recommender):
     """Linear in the visit's diagnoses and procedures; knows nothing of earlier visits."""
 
     name = "logistic"
+    arrays_only = True
     weight: NDArray[np.float32]
     """float32[F + 1, K], the bias last."""
     penalty: float = 0.0
@@ -65,13 +65,13 @@ class Logistic(Recommender):
         """float32[N, K]."""
         return _probability(self._design(visits), self.weight)
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, np.ndarray]:
         """The weights."""
-        return {"weight": torch.from_numpy(self.weight.copy())}
+        return {"weight": self.weight.copy()}
 
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
         """Take the weights back."""
-        self.weight = tensors["weight"].numpy()
+        self.weight = tensors["weight"]
 
     def extras(self) -> dict[str, float]:
         """The penalty that validation chose."""

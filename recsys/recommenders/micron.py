@@ -13,8 +13,8 @@ from torch import nn
 
 from recsys.cohorts.batches import Batch, Sizes
 from recsys.experiments.config import Config
-from recsys.recommenders.contract import Network, NeuralRecommender
 from recsys.recommenders.layers import CodeBag, Dropout
+from recsys.recommenders.network import Network, NeuralRecommender
 
 
 class MicronNetwork(Network):

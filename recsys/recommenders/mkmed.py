@@ -15,9 +15,9 @@ from torch import nn
 from recsys.cohorts.batches import Batch, Sizes
 from recsys.experiments.config import Config
 from recsys.knowledge.table import Knowledge
-from recsys.recommenders.contract import Network, NeuralRecommender
 from recsys.recommenders.encoded import drug_table
 from recsys.recommenders.layers import CodeBag, Dropout, GroupedGRU
+from recsys.recommenders.network import Network, NeuralRecommender
 
 
 class ReferenceNetwork(Network):

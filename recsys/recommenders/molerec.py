@@ -10,9 +10,9 @@ from torch import nn
 from recsys.cohorts.batches import Batch, Sizes
 from recsys.experiments.config import Config
 from recsys.knowledge.table import Knowledge
-from recsys.recommenders.contract import Network, NeuralRecommender
 from recsys.recommenders.layers import PatientQuery
 from recsys.recommenders.molecules import MedicationEncoder, MessagePassing, medication_molecules
+from recsys.recommenders.network import Network, NeuralRecommender
 
 
 class MolerecNetwork(Network):

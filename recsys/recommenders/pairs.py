@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -82,6 +81,7 @@ class Pairs(Recommender):
     """Shared pair features and a Gaussian process, both in closed form; settings chosen by validation PRAUC."""
 
     name = "pairs"
+    arrays_only = True
     needs_evidence = True
     scale: Floats
 
@@ -372,7 +372,7 @@ class Pairs(Recommender):
                      for kind, values in found.items()}
         return found
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, np.ndarray]:
         """Coefficients, and the evidence that they stand on, in half precision."""
         arrays = {"bias": self.bias, "gamma": self.gamma, "centre": self.centre, "scale": self.scale,
                   "by_code": self.by_code, "by_history": self.by_history}
@@ -380,11 +380,11 @@ class Pairs(Recommender):
             arrays["evidence"] = self.evidence.tables.astype(np.float16)
         if self.unseen is not None:
             arrays |= {f"unseen.{name}": values for name, values in self.unseen.arrays().items()}
-        return {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
+        return {name: np.array(values) for name, values in arrays.items()}
 
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
         """Take them back."""
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        arrays = dict(tensors)
         self.bias, self.gamma, self.centre, self.scale, self.by_code, self.by_history = (
             arrays[name] for name in ("bias", "gamma", "centre", "scale", "by_code", "by_history"))
         if "evidence" in arrays:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from recsys.cohorts.batches import Histories
 from recsys.recommenders.contract import Log, Recommender
@@ -15,6 +14,7 @@ class Popularity(Recommender):
     """The floor: what a recommender knows that does not look at the patient."""
 
     name = "popularity"
+    arrays_only = True
     frequency: np.ndarray
 
     def fit(self, train: Histories, validation: Histories, *, log: Log | None = None,
@@ -26,10 +26,10 @@ class Popularity(Recommender):
         """The same row for every visit."""
         return np.tile(self.frequency, (visits.visits, 1))
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, np.ndarray]:
         """The frequencies."""
-        return {"frequency": torch.from_numpy(self.frequency.copy())}
+        return {"frequency": self.frequency.copy()}
 
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
         """Take the frequencies back."""
-        self.frequency = tensors["frequency"].numpy()
+        self.frequency = tensors["frequency"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import sparse
 
 from recsys.cohorts.batches import Histories
@@ -21,6 +20,7 @@ class RepeatLast(Recommender):
     """P(m | whether the previous visit had m), counted on the training visits, medication by medication."""
 
     name = "repeat_last"
+    arrays_only = True
     table: np.ndarray
     """float32[3, K]: the frequency at a first visit, after a visit without it, and after a visit with it."""
 
@@ -44,10 +44,10 @@ class RepeatLast(Recommender):
         out[before.row, before.col] = self.table[2, before.col]
         return out
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, np.ndarray]:
         """The counted table."""
-        return {"table": torch.from_numpy(self.table.copy())}
+        return {"table": self.table.copy()}
 
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+    def restore(self, tensors: dict[str, np.ndarray]) -> None:
         """Take the table back."""
-        self.table = tensors["table"].numpy()
+        self.table = tensors["table"]

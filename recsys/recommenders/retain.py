@@ -9,8 +9,8 @@ from torch import nn
 
 from recsys.cohorts.batches import Batch, Sizes
 from recsys.experiments.config import Config
-from recsys.recommenders.contract import Network, NeuralRecommender
 from recsys.recommenders.layers import CodeBag, Dropout, GroupedGRU
+from recsys.recommenders.network import Network, NeuralRecommender
 
 
 def reversed_prefixes(batch: Batch) -> tuple[torch.Tensor, tuple[int, ...]]:

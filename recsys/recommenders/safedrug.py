@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from recsys.cohorts.batches import Batch, Sizes
 from recsys.experiments.config import Config
 from recsys.knowledge.table import Knowledge
-from recsys.recommenders.contract import Network, NeuralRecommender
 from recsys.recommenders.layers import PatientQuery
 from recsys.recommenders.molecules import MedicationEncoder, medication_molecules
+from recsys.recommenders.network import Network, NeuralRecommender
 
 
 class SafedrugNetwork(Network):

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
+import sys
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -105,3 +109,51 @@ def test_a_pickled_class_is_refused(tmp_path, capsys):
     with pytest.raises(CheckpointError, match="holds more than tensors"):
         checkpoint.load(path)
     assert capsys.readouterr().out == ""
+
+
+TYPES = [torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool]
+
+
+def test_arrays_are_what_torch_reads_and_torch_is_not_imported(tmp_path):
+    live = torch.arange(24).reshape(2, 3, 4)
+    tensors = {"types": [live.to(kind) for kind in TYPES], "turned": live.transpose(0, 2),
+               "part": live[1, 1:], "none": torch.zeros(0, 3), "number": torch.tensor(3.5), "plain": {"n": [1, "a", None]}}
+    checkpoint.save(tmp_path / "last.pt", tensors, {"a": 1})
+    read, meta = checkpoint.load(tmp_path / "last.pt", arrays=True)
+    expected, _ = checkpoint.load(tmp_path / "last.pt")
+    assert meta == {"a": 1} and read["plain"] == expected["plain"]
+    for name in ("turned", "part", "none", "number"):
+        np.testing.assert_array_equal(read[name], expected[name].numpy())
+        assert read[name].dtype == expected[name].numpy().dtype
+    for own, other in zip(read["types"], expected["types"], strict=True):
+        np.testing.assert_array_equal(own, other.numpy())
+        assert own.dtype == other.numpy().dtype
+    program = ("import sys; from pathlib import Path; from embed.runs.checkpoint import load; "
+               f"load(Path({str(tmp_path / 'last.pt')!r}), arrays=True); assert 'torch' not in sys.modules")
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("content", ["class", "beyond", "big-endian", "bfloat16"])
+def test_arrays_of_a_strange_file_are_refused(tmp_path, content):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    buffer, path = io.BytesIO(), tmp_path / "last.pt"
+    made = {"class": Evil(), "bfloat16": torch.zeros(2, dtype=torch.bfloat16)}.get(content, torch.arange(4))
+    torch.save({"tensors": {"w": made}, "meta": "{}"}, buffer)
+    data = buffer.getvalue()
+    if content in ("beyond", "big-endian"):
+        with zipfile.ZipFile(io.BytesIO(data)) as old:
+            parts = {name: old.read(name) for name in old.namelist()}
+        name = next(n for n in parts if n.endswith("/data/0" if content == "beyond" else "/byteorder"))
+        parts[name] = parts[name][:8] if content == "beyond" else b"big"
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as new:
+            for each, inside in parts.items():
+                new.writestr(each, inside)
+        data = buffer.getvalue()
+    path.write_bytes(data)
+    (tmp_path / checkpoint.MANIFEST).write_text(json.dumps({"last.pt": [hashlib.sha256(data).hexdigest()]}))
+    with pytest.raises(CheckpointError, match=r"more than tensors|no content that can be read"):
+        checkpoint.load_exactly(path, arrays=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +37,15 @@ RXNCONSO = [
     conso("855334", "SBD", "warfarin sodium 5 MG Oral Tablet [Coumadin]"),
     conso("855336", "SBD", "warfarin sodium 5 MG Oral Tablet [Jantoven]", suppressed="O"),
     conso("317541", "DF", "Oral Tablet"),
+    conso("1546356", "DF", "Pack"),
+    conso("700001", "GPCK", "{10 (warfarin sodium 5 MG Oral Tablet) } Pack"),
+    conso("211832", "BN", "Yosprala"),
+    conso("7646", "IN", "omeprazole"),
+    conso("318272", "SCDC", "aspirin 81 MG"),
+    conso("1722670", "SCDC", "omeprazole 40 MG"),
+    conso("1722689", "SCD", "aspirin 81 MG / omeprazole 40 MG Delayed Release Oral Tablet"),
+    conso("1722695", "SBD", "aspirin 81 MG / omeprazole 40 MG Delayed Release Oral Tablet [Yosprala]"),
+    conso("999001", "SCD", "of unknown ingredients Oral Tablet"),
     conso("1191", "IN", "aspirin"),
     conso("1191", "SU", "ASPIRIN", vocabulary="MTHSPL", code="R16CO5Y76E"),
     conso("4815", "IN", "glyburide", vocabulary="DRUGBANK", code="DB01016"),
@@ -51,8 +62,13 @@ RXNREL = [
     rel("11289", "405155", "tradename_of"), rel("855332", "317541", "dose_form_of"),
     rel("855334", "317541", "dose_form_of"), rel("114194", "11289", "has_form"),
     rel("11289", "1191", "has_form", vocabulary="MSH"),
+    rel("700001", "855332", "contained_in"), rel("855332", "700001", "contains"), rel("700001", "1546356", "dose_form_of"),
+    rel("318272", "1191", "ingredient_of"), rel("1722670", "7646", "ingredient_of"),
+    rel("1722689", "318272", "constitutes"), rel("1722689", "1722670", "constitutes"),
+    rel("1722695", "1722689", "has_tradename"), rel("1722695", "211832", "ingredient_of"),
 ]
-RXNSAT = [sat("855332", "NDC", "00093172001"), sat("855334", "NDC", "00056017270"), sat("855334", "RXTERM_FORM", "Tab")]
+RXNSAT = [sat("855332", "NDC", "00093172001"), sat("855334", "NDC", "00056017270"), sat("855334", "RXTERM_FORM", "Tab"),
+          sat("1722670", "RXN_STRENGTH", "40 MG"), sat("1722695", "NDC", "70347-0081-30"), sat("1722695", "NDC", "1234567890")]
 
 
 def write_rxnorm(folder: Path, *, without: Sequence[str] = ()) -> Path:
@@ -206,6 +222,15 @@ LABELS: dict[str, object] = {"meta": {"license": "https://open.fda.gov/license/"
      "openfda": {"unii": ["R16CO5Y76E"], "substance_name": ["ASPIRIN"], "brand_name": ["Bayer Aspirin"]}},
     {"set_id": "s-3", "effective_time": "20240101", "indications_and_usage": ["Both."],
      "openfda": {"unii": ["R16CO5Y76E", "362O9ITL9D"], "substance_name": ["ASPIRIN", "ACETAMINOPHEN"]}},
+    {"set_id": "s-6", "effective_time": "20240101",
+     "openfda": {"unii": ["R16CO5Y76E", "KG60484QX9"], "substance_name": ["ASPIRIN", "OMEPRAZOLE"], "brand_name": ["Yosprala"],
+                 "product_ndc": ["70347-081"], "package_ndc": ["70347-081-30"], "route": ["ORAL"]}},
+    {"set_id": "s-7", "effective_time": "20240101",
+     "openfda": {"unii": ["KG60484QX9"], "substance_name": ["OMEPRAZOLE"], "product_ndc": ["0186-0606"],
+                 "generic_name": ["OMEPRAZOLE"], "package_ndc": ["0186-0606-31", "0186-0606-3x"], "route": ["ORAL"],
+                 "manufacturer_name": ["Somebody Inc."]}},
+    {"set_id": "s-8", "effective_time": "20240101",
+     "openfda": {"unii": ["R16CO5Y76E", "3G6A5W338E"], "substance_name": ["ASPIRIN", "CAFFEINE"], "product_ndc": ["1-1"]}},
     {"set_id": "s-4", "openfda": {}}, {"set_id": "s-5", "openfda": {"unii": ["5Q7ZVV76EI"], "substance_name": ["WARFARIN"]}},
     "no label"]}
 DRUGBANK = """<?xml version="1.0" encoding="UTF-8"?>
@@ -232,3 +257,84 @@ UNICHEM = ("UCI\tSTANDARDINCHI\tSTANDARDINCHIKEY\n161671\tInChI=1S/C8H12N2\tRMUC
            "2\tInChI=1S/CH4/h1H4\tVNWKTOKETHGBQD-UHFFFAOYSA-N\n")
 REFERENCE = ("UCI\tSRC_ID\tSRC_COMPOUND_ID\tASSIGNMENT\n161671\t2\tDB00780\t1\n161671\t22\t3675\t1\n161671\t22\t999\t0\n"
              "161671\t6\tC07430\t1\n2\t22\t297\t1\n161671\t7\tnot a number\t1\n")
+
+
+def spl(set_id: str, products: str, sections: str, *, when: str = "20240315", kind: str = "HUMAN PRESCRIPTION DRUG LABEL") -> str:
+    """A label in the shape of DailyMed's XML (HL7 version 3)."""
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<?xml-stylesheet href="https://www.accessdata.fda.gov/spl/stylesheet/spl.xsl" type="text/xsl"?>
+<document xmlns="urn:hl7-org:v3" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
+<id root="d-{set_id}"/><code code="34391-3" codeSystem="2.16.840.1.113883.6.1" displayName="{kind}"/>
+<title>A label</title><effectiveTime value="{when}"/><setId root="{set_id}"/><versionNumber value="7"/>
+<author><time/><assignedEntity><representedOrganization><id extension="1" root="1.3.6.1.4.1.519.1"/><name>Bristol-Myers Squibb</name>
+</representedOrganization></assignedEntity></author>
+<component><structuredBody>
+<component><section><id root="p"/><code code="48780-1" codeSystem="2.16.840.1.113883.6.1" displayName="SPL LISTING DATA ELEMENTS SECTION"/>
+{products}</section></component>
+{sections}
+</structuredBody></component></document>"""
+
+
+def spl_product(ndc: str, brand: str, generic: str, ingredients: str, *, form: str = "TABLET") -> str:
+    return f"""<subject><manufacturedProduct><manufacturedProduct>
+<code code="{ndc}" codeSystem="2.16.840.1.113883.6.69"/><name>{brand}<suffix/></name>
+<formCode code="C42998" codeSystem="2.16.840.1.113883.3.26.1.1" displayName="{form}"/>
+<asEntityWithGeneric><genericMedicine><name>{generic}</name></genericMedicine></asEntityWithGeneric>
+{ingredients}
+<ingredient classCode="IACT"><ingredientSubstance><code code="J2B2A4N98G" codeSystem="2.16.840.1.113883.4.9"/><name>LACTOSE</name>
+</ingredientSubstance></ingredient>
+<asContent><quantity><numerator value="100" unit="1"/><denominator value="1"/></quantity><containerPackagedProduct>
+<code code="{ndc}-70" codeSystem="2.16.840.1.113883.6.69"/><formCode code="C43169" displayName="BOTTLE"/></containerPackagedProduct>
+</asContent></manufacturedProduct><consumedIn><substanceAdministration>
+<routeCode code="C38288" codeSystem="2.16.840.1.113883.3.26.1.1" displayName="ORAL"/></substanceAdministration></consumedIn>
+</manufacturedProduct></subject>"""
+
+
+def spl_ingredient(unii: str, name: str, moiety: str, moiety_name: str, amount: str, unit: str = "mg", below: str = "1") -> str:
+    return f"""<ingredient classCode="ACTIB"><quantity><numerator value="{amount}" unit="{unit}"/><denominator value="{below}"
+unit="{"1" if below == "1" else "mL"}"/></quantity><ingredientSubstance><code code="{unii}" codeSystem="2.16.840.1.113883.4.9"/>
+<name>{name}</name><activeMoiety><activeMoiety><code code="{moiety}" codeSystem="2.16.840.1.113883.4.9"/><name>{moiety_name}</name>
+</activeMoiety></activeMoiety></ingredientSubstance></ingredient>"""
+
+
+def spl_section(code: str, title: str, body: str, *, inner: str = "") -> str:
+    return f"""<component><section><id root="s{code}"/><code code="{code}" codeSystem="2.16.840.1.113883.6.1"/><title>{title}</title>
+<text>{body}</text>{inner}</section></component>"""
+
+
+WARFARIN_SODIUM = ("6153CWM0CL", "WARFARIN SODIUM", "5Q7ZVV76EI", "WARFARIN")
+SPLS = {
+    "coumadin.xml": spl(
+        "set-coumadin",
+        spl_product("0056-0172", "Coumadin", "warfarin sodium", spl_ingredient(*WARFARIN_SODIUM, "5"))
+        + spl_product("0056-0170", "Coumadin", "warfarin sodium", spl_ingredient(*WARFARIN_SODIUM, "2.5")),
+        spl_section("34066-1", "WARNING: BLEEDING RISK", "<paragraph>Can cause <content styleCode='bold'>major</content> bleeding.</paragraph>")
+        + spl_section("34067-9", "1 INDICATIONS AND USAGE", "<paragraph>COUMADIN is indicated for:</paragraph><list><item>Prophylaxis"
+                      "<sup>1</sup> of thrombosis</item><item>Atrial fibrillation</item></list>")
+        + spl_section("34070-3", "4 CONTRAINDICATIONS", "<paragraph>Pregnancy, except in women with mechanical heart valves.</paragraph>")
+        + spl_section("34068-7", "2 DOSAGE", "", inner=spl_section(
+            "42229-5", "2.1 Individualised Dosing", "<table><tr><td>INR</td><td>2-3</td></tr></table>"))),
+    "old.xml": spl("set-old", spl_product("0093-1720", "Warfarin Sodium", "Warfarin Sodium", spl_ingredient(*WARFARIN_SODIUM, "5")),
+                   spl_section("34067-9", "INDICATIONS", "Old words about thrombosis."), when="20190101"),
+    "percocet.xml": spl(
+        "set-percocet", spl_product("63481-623", "Percocet", "oxycodone and acetaminophen",
+                                    spl_ingredient("C1ENJ2TE6C", "OXYCODONE HYDROCHLORIDE", "CD35PMG570", "OXYCODONE", "5")
+                                    + spl_ingredient("362O9ITL9D", "ACETAMINOPHEN", "362O9ITL9D", "ACETAMINOPHEN", "325", "mg", "5")),
+        spl_section("34067-9", "INDICATIONS", "For pain.")),
+    "animal.xml": spl("set-animal", "", "", kind="PRESCRIPTION ANIMAL DRUG LABEL"),
+    "cosmetic.xml": spl("set-cosmetic", spl_product("1111-2222", "Cream", "", ""), "", kind="COSMETIC"),
+    "broken.xml": "<document xmlns='urn:hl7-org:v3'><id root='cut'",
+}
+
+
+def write_dailymed(path: Path) -> Path:
+    """A release: a zip whose members are a zip a label, with a picture, and one label beside them."""
+    with zipfile.ZipFile(path, "w") as release:
+        for name, said in SPLS.items():
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w") as one:
+                one.writestr(name, said)
+                one.writestr("figure.jpg", b"no xml")
+            release.writestr(f"prescription/20240315_{name.removesuffix('.xml')}.zip", buffer.getvalue())
+        release.writestr("prescription/damaged.zip", b"PK no zip")
+    return path

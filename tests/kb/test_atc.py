@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from kb.errors import UsageError
+from kb.errors import MkmedError, UsageError
 from kb.ingest.engine import Summary, ingest
+from kb.ingest.retract import remove_named
 from kb.ledger.verify import verify
 from kb.query.read import atc, find_drug
 from kb.settings import Settings
@@ -106,3 +107,67 @@ def test_a_table_without_drugs_and_names_is_refused(two: Engine, tmp_path: Path)
     path.write_text("code\nA10BA02\n")
     with pytest.raises(UsageError, match="neither drugs nor class names"):
         run(two, path=path)
+
+
+WHO_ATC = """<?xml version="1.0" encoding="UTF-8"?>
+<xml xmlns:s="uuid:BDC6E3F0-6DA3-11d1-A2A3-00AA00C14882" xmlns:rs="urn:schemas-microsoft-com:rowset" xmlns:z="#RowsetSchema">
+<s:Schema id="RowsetSchema"><s:ElementType name="row" content="eltOnly"><s:AttributeType name="ATCCode"/></s:ElementType></s:Schema>
+<rs:data><z:row ATCCode="B" Name="BLOOD AND BLOOD FORMING ORGANS"/><z:row ATCCode="B01AA03" Name="warfarin" Comment="x"/>
+</rs:data></xml>"""
+WHO_DDD = """<xml xmlns:rs="urn:schemas-microsoft-com:rowset" xmlns:z="#RowsetSchema"><rs:data>
+<z:row ATCCode="B01AA03" DDD="7.5" UnitType="mg" AdmCode="O" DDDComment=""/>
+<z:row ATCCode="B01AA03" DDD="7.5" UnitType="mg" AdmCode="P"/>
+<z:row ATCCode="J01CA04" DDD="1,5" UnitType="g" AdmCode="O" DDDComment="children"/>
+<z:row ATCCode="J01CA04" DDD="none" UnitType="g" AdmCode="P"/>
+<z:row ATCCode="J01CA04" DDD="0" UnitType="g" AdmCode="R"/>
+<z:row ATCCode="J01CA04" DDD="3" AdmCode="P"/>
+<z:row ATCCode="not a code" DDD="3" UnitType="g" AdmCode="P"/>
+</rs:data></xml>"""
+WHO_CSV = """atc_code,atc_name,ddd,uom,adm_r,note
+A,ALIMENTARY TRACT AND METABOLISM,NA,NA,NA,NA
+A01AA01,sodium fluoride,1.1,mg,O,0.5 mg fluoride
+"""
+
+
+def ddds(engine: Engine) -> list[tuple[object, ...]]:
+    with engine.connect() as connection:
+        query = "SELECT code, class_name, value, unit, route, note, licence_id FROM mkmed.ddd ORDER BY code, route"
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def test_whos_files_give_names_and_daily_doses(fresh_database: Engine, tmp_path: Path) -> None:
+    def load(name: str, written: str) -> dict[str, int]:
+        (tmp_path / name).write_text(written, encoding="utf-8")
+        return ingest(fresh_database, Settings(), "atc", IngestOptions(path=tmp_path / name, yes=True)).counts
+
+    load("2024 ATC.xml", WHO_ATC)
+    assert load("2024 ATC_ddd.xml", WHO_DDD)["rejected"] == 4
+    user = "LicenseRef-user"
+    of_who = [("B01AA03", "warfarin", 7.5, "mg", "O", "", user), ("B01AA03", "warfarin", 7.5, "mg", "P", "", user),
+              ("J01CA04", None, 1.5, "g", "O", "children", user)]
+    assert ddds(fresh_database) == of_who
+    assert load("2024 ATC_ddd.xml", WHO_DDD).get("rows", 0) == 0
+    load("2024 ATC_ddd.xml", WHO_DDD.replace('DDD="7.5"', 'DDD="5"', 1).replace('AdmCode="P"/>\n<z:row ATCCode="J01CA04" DDD="1', 'AdmCode="R"/>\n<z:row ATCCode="J01CA04" DDD="1'))
+    assert [(row[2], row[4]) for row in ddds(fresh_database)] == [(5.0, "O"), (7.5, "R"), (1.5, "O")]
+    load("WHO ATC-DDD 2026.csv", WHO_CSV)
+    assert ("A01AA01", "sodium fluoride", 1.1, "mg", "O", "0.5 mg fluoride", user) in ddds(fresh_database)
+    with fresh_database.begin() as connection:
+        connection.execute(text("SET LOCAL mkmed.open_only = 'on'"))
+        assert connection.execute(text("SELECT * FROM mkmed.ddd")).all() == []
+        past = connection.scalar(text("SELECT count(*) FROM mkmed.history WHERE kind = 'atc_ddd' AND until IS NOT NULL"))
+        assert past == 0  # a reader does not see what was
+    with fresh_database.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM mkmed.history WHERE kind = 'atc_ddd' AND until IS NOT NULL")) == 2
+    remove_named(fresh_database, dataset="2024-atc_ddd")
+    assert [row[0] for row in ddds(fresh_database)] == ["A01AA01"]
+
+
+@pytest.mark.parametrize(("written", "said"), [
+    ("<xml><row ATCCode='A'", "not whole XML"), ("<xml/>", "has no rows"), ("<xml><row Other='A'/></xml>", "no column 'code'"),
+    ("<!DOCTYPE x [<!ENTITY a 'b'>]><xml><row ATCCode='&a;'/></xml>", "document type"),
+    ("<xml><row ATCCode='A'/></xml>", "neither drugs nor class names nor doses"),
+])
+def test_xml_that_is_no_table_is_refused(written: str, said: str, fresh_database: Engine, tmp_path: Path) -> None:
+    (tmp_path / "atc.xml").write_text(written, encoding="utf-8")
+    with pytest.raises(MkmedError, match=said):
+        ingest(fresh_database, Settings(), "atc", IngestOptions(path=tmp_path / "atc.xml"))

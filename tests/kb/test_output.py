@@ -10,13 +10,17 @@ import os
 import pty
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Engine, make_url
 from typer.testing import CliRunner
 
 import cli
+from kb import output
 from kb.output import Format, as_json, complain, emit, for_people, say, set_quiet
 from tests.test_architecture import sources
 
@@ -153,3 +157,34 @@ def test_an_empty_listing_keeps_its_columns(capsys: pytest.CaptureFixture[str]) 
     emit([], Format.csv, columns=("number", "drug"))
     emit([], Format.json)
     assert capsys.readouterr().out == "number,drug\n[]\n"
+
+
+PIECES = ["a", "bb", "metformin", "hydrochloride", "x" * 30, "https://example.org/very/long/path", "0.5", "é", "—", "", "β-blocker",
+          "  two  spaces "]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_tables_are_laid_out_as_rich_lays_them_out(data: st.DataObject) -> None:
+    words = st.lists(st.sampled_from(PIECES), max_size=9).map(" ".join)
+    count = data.draw(st.integers(1, 7))
+    heads = [word[:25] or "h" for word in data.draw(st.lists(words, min_size=count, max_size=count))]
+    rows = data.draw(st.lists(st.lists(words, min_size=count, max_size=count), max_size=4))
+    right = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    title = data.draw(st.none() | words.filter(bool))
+    least = sum(min(max(map(len, column)), output.LEAST_COLUMN) + 3 for column in zip(heads, *rows, strict=True))
+    ours, theirs = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("COLUMNS", str(data.draw(st.sampled_from([40, 60, 80, 140, 200]))))
+        with redirect_stdout(ours):
+            assert output._quickly(heads, rows, right, least, title)
+        with redirect_stdout(theirs):
+            output._richly(heads, rows, right, least, title)
+    assert ours.getvalue() == theirs.getvalue()
+
+
+@pytest.mark.parametrize("text", ["薬", "tab\tand", "line\nfeed"])
+def test_what_is_no_single_cell_a_letter_is_left_to_rich(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not output._quickly(["name"], [[text]], [False], 10, None)
+    emit([{"name": text}])
+    assert text.split()[0] in capsys.readouterr().out

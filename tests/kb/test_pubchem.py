@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from kb import interrupts
 from kb.errors import Blocked, Incomplete, MkmedError, SourceError, Transient, UsageError
 from kb.ingest.engine import Summary, ingest, plan
 from kb.ledger.verify import verify
@@ -255,6 +256,8 @@ def _child(database: Any, url: str, home: Path, ids: tuple[str, ...], modalities
     """An ingest in a process of its own; leaves with the exit code of what it raises."""
     from kb.db.engine import engine_for
 
+    interrupts.while_loading()  # as the program does
+    interrupts.while_running()
     PubChem.policy = POLICY
     settings = settings_in(home, pubchem_url=url, contact="tests@example.org")
     try:

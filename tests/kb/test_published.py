@@ -66,7 +66,8 @@ def test_items_in_are_items_out_and_reasons_and_twice_is_once(source: str, fresh
 def test_rxnorm_has_brands_products_and_codes(fresh_database: Engine, tmp_path: Path) -> None:
     counts = run(fresh_database, "rxnorm", path=published.write_rxnorm(tmp_path)).counts
     assert counts["left out: suppressed"] == 1 and counts["left out: restricted by its vocabulary"] == 1
-    assert counts["left out: malformed"] == 2 and counts["left out: of another term type"] == 1
+    assert counts["left out: malformed"] == 2 and counts["left out: of a product with an ingredient that is not known"] == 1
+    assert counts["products"] == 5 and counts["values left out"] == 1  # ten digits that are no NDC
     with fresh_database.begin() as connection:
         ids = column(connection, "SELECT namespace || ':' || value FROM mkmed.identifiers WHERE drug_id ="
                      " mkmed.find_drug('warfarin') ORDER BY 1")
@@ -78,6 +79,16 @@ def test_rxnorm_has_brands_products_and_codes(fresh_database: Engine, tmp_path: 
             SELECT p.head_label, b.tail_label FROM mkmed.edges p JOIN mkmed.edges b ON b.head = p.head AND b.word = 'has brand'
             WHERE p.word = 'has ingredient' AND p.tail = 'Compound::rxcui:11289'""")).all()
         assert [tuple(row) for row in products] == [("warfarin sodium 5 MG Oral Tablet [Coumadin]", "Coumadin")]
+        products = connection.execute(text("""
+            SELECT name, product, brand, form, strength, substance, ingredients, ndc FROM mkmed.products ORDER BY key, name""")).all()
+        plain, pair = "warfarin sodium 5 MG Oral Tablet", "aspirin 81 MG / omeprazole 40 MG Delayed Release Oral Tablet"
+        assert [tuple(row) for row in products] == [
+            ("aspirin", pair, None, None, "81 MG", None, 2, []), ("omeprazole", pair, None, None, "40 MG", None, 2, []),
+            ("aspirin", f"{pair} [Yosprala]", "Yosprala", None, "81 MG", None, 2, ["70347008130"]),
+            ("omeprazole", f"{pair} [Yosprala]", "Yosprala", None, "40 MG", None, 2, ["70347008130"]),
+            ("warfarin", "{10 (warfarin sodium 5 MG Oral Tablet) } Pack", None, "Pack", "5 MG", "warfarin sodium", 1, []),
+            ("warfarin", plain, None, "Oral Tablet", "5 MG", "warfarin sodium", 1, ["00093172001"]),
+            ("warfarin", f"{plain} [Coumadin]", "Coumadin", "Oral Tablet", "5 MG", "warfarin sodium", 1, ["00056017270"])]
         assert column(connection, "SELECT DISTINCT licence_id FROM mkmed.edges") == ["LicenseRef-US-Government"]
 
 
@@ -87,11 +98,13 @@ def test_rxnorm_reads_the_zip_and_a_new_version_changes_what_differs(fresh_datab
     with zipfile.ZipFile(packed, "w") as archive:
         for name in ("RXNCONSO", "RXNREL", "RXNSAT"):
             archive.write(folder / f"{name}.RRF", f"rrf/{name}.RRF")
-    assert run(fresh_database, "rxnorm", path=packed).counts["drugs"] == 4
+    assert run(fresh_database, "rxnorm", path=packed).counts["drugs"] == 5
     again = run(fresh_database, "rxnorm", path=published.write_rxnorm(tmp_path / "new", without=["aspirin"]))
     assert again.counts["drugs"] == 0  # what is said of the others is the same
     with fresh_database.begin() as connection:
-        assert column(connection, "SELECT name FROM mkmed.drugs ORDER BY 1") == ["glyburide", "warfarin", "warfarin sodium"]
+        assert column(connection, "SELECT name FROM mkmed.drugs ORDER BY 1") == ["glyburide", "omeprazole", "warfarin", "warfarin sodium"]
+        # Of what was aspirin with omeprazole one ingredient is not known any more: it is no product of omeprazole alone.
+        assert column(connection, "SELECT DISTINCT name FROM mkmed.products") == ["warfarin"]
     with pytest.raises(UsageError, match="has no RXNREL"):
         (folder / "RXNREL.RRF").unlink()
         run(fresh_database, "rxnorm", path=folder)
@@ -260,15 +273,67 @@ def test_openfda_keeps_the_newest_label_of_a_substance(fresh_database: Engine, t
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("drug-label-0001-of-0001.json", json.dumps(published.LABELS))
     counts = run(fresh_database, "openfda", path=packed).counts
-    assert counts["taken"] == 2 and counts["left out: of several substances"] == 1
-    assert counts["left out: without an identified substance"] == 2 and counts["items"] == 6
+    assert counts["taken"] == 4 and counts["left out: of several substances, without a product"] == 1
+    assert counts["left out: without an identified substance"] == 1 and counts["items"] == 9
+    assert counts["left out: of several substances, one of which has no label of its own"] == 1
+    assert counts["products"] == 2 and counts["values left out"] == 1  # a package that has no NDC
     with fresh_database.begin() as connection:
         texts = dict(map(tuple, connection.execute(text("SELECT heading, content FROM mkmed.texts"))))
         assert texts == {"indications": "For pain and fever.", "contraindications": "Allergy to NSAIDs.",
                          "boxed warning": "Bleeding."}
         assert column(connection, "SELECT name FROM mkmed.names WHERE kind = 'brand' ORDER BY 1") == ["Bayer Aspirin", "Ecotrin"]
+        products = connection.execute(text("SELECT name, product, brand, ingredients, ndc, route, labeler FROM mkmed.products"
+                                           " ORDER BY product, name")).all()
+        assert [tuple(row) for row in products] == [
+            ("Omeprazole", "OMEPRAZOLE", None, 1, ["00186060631"], "ORAL", "Somebody Inc."),
+            ("Aspirin", "Yosprala", "Yosprala", 2, ["70347008130"], "ORAL", None),
+            ("Omeprazole", "Yosprala", "Yosprala", 2, ["70347008130"], "ORAL", None)]
     with pytest.raises(SourceError, match="not whole JSON"):
         run(fresh_database, "openfda", path=published.write_text(tmp_path / "cut.json", '{"results": [{"set_id": '))
+
+
+def test_dailymed_reads_labels_and_their_products(fresh_database: Engine, tmp_path: Path) -> None:
+    counts = run(fresh_database, "dailymed", path=published.write_dailymed(tmp_path / "dm_spl_release_human_rx_part1.zip")).counts
+    assert (counts["items"], counts["taken"], counts["products"]) == (7, 3, 4)
+    assert counts["left out: malformed"] == 2 and counts["left out: of a drug for animals"] == 1
+    assert counts["left out: without an identified substance"] == 1
+    with fresh_database.begin() as connection:
+        texts = dict(map(tuple, connection.execute(text("SELECT heading, content FROM mkmed.texts"))))
+        assert texts == {
+            "boxed warning": "Can cause major bleeding.",
+            "indications": "COUMADIN is indicated for: Prophylaxis1 of thrombosis Atrial fibrillation",
+            "contraindications": "Pregnancy, except in women with mechanical heart valves.",
+            "dose": "2.1 Individualised Dosing INR 2-3"}
+        products = connection.execute(text(
+            "SELECT name, product, brand, form, strength, substance, ndc, set_id FROM mkmed.products ORDER BY key, name")).all()
+        assert [tuple(row) for row in products] == [
+            ("Warfarin", "Coumadin", "Coumadin", "TABLET", "2.5 mg", "Warfarin Sodium", ["00056017070"], "set-coumadin"),
+            ("Warfarin", "Coumadin", "Coumadin", "TABLET", "5 mg", "Warfarin Sodium", ["00056017270"], "set-coumadin"),
+            ("Warfarin", "Warfarin Sodium", None, "TABLET", "5 mg", "Warfarin Sodium", ["00093172070"], "set-old"),
+            ("Acetaminophen", "Percocet", "Percocet", "TABLET", "325 mg/5 mL", None, ["63481062370"], "set-percocet"),
+            ("Oxycodone", "Percocet", "Percocet", "TABLET", "5 mg", "Oxycodone Hydrochloride", ["63481062370"], "set-percocet")]
+        assert column(connection, "SELECT DISTINCT language FROM mkmed.texts WHERE length(content) > 50") in (["en"], [None])
+    alone = published.write_text(tmp_path / "coumadin.xml", published.SPLS["coumadin.xml"])
+    assert run(fresh_database, "dailymed", path=alone).counts["taken"] == 1
+    with fresh_database.begin() as connection:  # another version, in which the others are not
+        assert column(connection, "SELECT DISTINCT name FROM mkmed.products") == ["Warfarin"]
+        gone = "SELECT count(*) FROM mkmed.history WHERE kind = 'product' AND until IS NOT NULL"
+        assert column(connection, gone) == [2]
+
+
+def test_dailymed_refuses_what_is_no_label(fresh_database: Engine, tmp_path: Path) -> None:
+    bomb = '<!DOCTYPE document [<!ENTITY a "aaaaaaaaaa">]><document xmlns="urn:hl7-org:v3"/>'
+    deep = published.spl("deep", "", published.spl_section("34067-9", "deep", "<content>" * 5000 + "</content>" * 5000))
+    for name, said in {"bomb": bomb, "page": "<html/>", "empty": "", "deep": deep}.items():
+        with pytest.raises(SourceError, match=f"{name}.xml has no labels: {name}.xml"):
+            run(fresh_database, "dailymed", path=published.write_text(tmp_path / f"{name}.xml", said))
+    with zipfile.ZipFile(tmp_path / "nothing.zip", "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    with pytest.raises(SourceError, match="has no labels"):
+        run(fresh_database, "dailymed", path=tmp_path / "nothing.zip")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match=r"has no \.xml or \.zip"):
+        run(fresh_database, "dailymed", path=tmp_path / "folder")
 
 
 def test_drugbank_is_restricted_and_has_no_document_type(fresh_database: Engine, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from recsys.experiments.calibration import Platt
 from recsys.experiments.checkpoint import Trained, load_recommender, save_recommender
 from recsys.experiments.config import from_json
 from recsys.experiments.decode import Decision
-from recsys.knowledge.indications import Indications, KnownIndication, nearest_diseases
+from recsys.knowledge.evidence import codes_below
+from recsys.knowledge.indications import Indications, KnownIndication, Statement, nearest_diseases
 from recsys.registry import RECOMMENDERS
 
 HEART, LUNG, SKIN = np.eye(3, dtype=np.float32)
@@ -23,8 +24,9 @@ def found() -> Indications:
     near = (0.8 * HEART + 0.6 * SKIN).astype(np.float32)
     return nearest_diseases(
         ("ICD10CM:I50", "ICD10CM:J45", "ICD10CM:Z00"), np.stack([near, LUNG, np.zeros(3, np.float32)]),
-        ("heart failure", "asthma"), np.stack([HEART, LUNG]), [(1, "heart failure"), (2, "asthma"), (2, "heart failure")],
-        ("ATC:C03C", "ATC:R03A", "ATC:X99X"), [(1, 2), (2,), (3,)], {1: "furosemide", 2: "salbutamol", 3: "water"})
+        ("heart failure", "asthma"), np.stack([HEART, LUNG]),
+        [Statement(1, "heart failure", ("CtD", "DrugCentral")), Statement(2, "asthma"), Statement(2, "heart failure")],
+        ("ATC:C03C", "ATC:R03A", "ATC:X99X"), [(1, 2), (2,), (3,)], {1: "furosemide", 2: "salbutamol", 3: "water"}, {})
 
 
 def test_the_nearest_disease_of_each_diagnosis_is_kept_with_its_drug() -> None:
@@ -32,10 +34,22 @@ def test_the_nearest_disease_of_each_diagnosis_is_kept_with_its_drug() -> None:
     assert indications.treating == {"ATC:C03C", "ATC:R03A"}
     near = indications.nearest("ATC:C03C", {"ICD10CM:I50", "ICD10CM:Z00"})
     assert near is not None and (near.drug, near.disease) == ("furosemide", "heart failure")
+    assert near.sources == "CtD; DrugCentral"
     assert abs(near.likeness - 0.8) < 1e-6
     assert indications.nearest("ATC:R03A", {"ICD10CM:J45", "ICD10CM:I50"}).disease == "asthma"  # type: ignore[union-attr]
     assert indications.nearest("ATC:R03A", {"ICD10CM:Z00"}) is None
     assert not any(one.medication == "ATC:X99X" for one in indications.found)
+
+
+def test_a_stated_code_reaches_the_codes_below_it_of_both_revisions_and_no_sibling() -> None:
+    codes = ("ICD10CM:I509", "ICD9CM:4280", "ICD10CM:I10", "ICD10CM:I50", "EICU:cardiovascular|chf")
+    below = codes_below(codes, {"I50"})
+    assert below == {"I50": [0, 1, 3]}
+    told = nearest_diseases(codes, np.zeros((5, 3), np.float32), ("failing heart",), HEART[None],
+                            [Statement(1, "failing heart", ("DrugCentral",), ("I50",))], ("ATC:C03C",), [(1,)],
+                            {1: "furosemide"}, below)
+    assert {one.problem: (one.likeness, one.sources) for one in told.found} == dict.fromkeys(
+        ("ICD10CM:I509", "ICD9CM:4280", "ICD10CM:I50"), (1.0, "DrugCentral"))
 
 
 def test_only_what_a_model_may_name_is_stored_and_it_comes_back() -> None:
@@ -43,6 +57,7 @@ def test_only_what_a_model_may_name_is_stored_and_it_comes_back() -> None:
     assert [one.problem for one in kept.found] == ["ICD10CM:J45"] and kept.treating == {"ATC:R03A"}
     assert "I50" not in str(kept.as_json())
     again = Indications.from_json(kept.as_json())
+    assert again == kept
     assert again.treating == kept.treating and again.nearest("ATC:R03A", {"ICD10CM:J45"}) is not None
 
 

@@ -14,7 +14,8 @@ from recsys.experiments.calibration import Platt
 from recsys.experiments.checkpoint import Trained, load_recommender, save_recommender
 from recsys.experiments.config import from_json
 from recsys.experiments.decode import Decision, tune_threshold
-from recsys.recommenders.contract import NeuralRecommender, Recommender
+from recsys.recommenders.contract import Recommender
+from recsys.recommenders.network import NeuralRecommender
 from recsys.recommenders.predict import predict
 from recsys.registry import RECOMMENDERS
 

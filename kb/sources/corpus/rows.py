@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from sqlalchemy import Connection, select
 
 from kb.bundle import Bundle
+from kb.languages import ENGLISH
 from kb.licences import BY, BY_SA, CC0, LICENCES, NCBI, US_GOVERNMENT
 from kb.modalities import Modality, State
 from kb.normalise import Identifier
@@ -106,6 +107,7 @@ def text_records(bundle: Bundle, ids: Mapping[str, int]) -> RecordBatch:
                 licence=row["licence"],
                 heading=row["heading"],
                 is_note=row["is_note"] == "1",
+                language=ENGLISH,
             )
             for row in bundle.rows("texts.tsv.gz")
             if row["key"] in ids

@@ -14,7 +14,7 @@ from kb.bundle import Bundle
 from kb.errors import UsageError
 from kb.ingest.engine import register_source
 from kb.normalise import too_long
-from kb.schema.graph import drug_atc, interaction
+from kb.schema.graph import atc_ddd, drug_atc, interaction
 from kb.sources.contract import Document, Part, Plan, RecordBatch, Source
 from kb.sources.tables.dataset import (
     Version,
@@ -44,6 +44,8 @@ class TableSource(Source):
     roles: ClassVar[tuple[str, ...]]
     """What a column may be; ``--column role=header`` maps other headers onto these."""
     required: ClassVar[tuple[str, ...]]
+    known_as: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Other headers that a role is known by."""
     drug_roles: ClassVar[tuple[str, ...]]
     """The roles whose cells name drugs, by ``namespace:value`` or by name."""
 
@@ -109,7 +111,10 @@ class TableSource(Source):
         unknown = next((role for role in given if role not in self.roles), None)
         if unknown is not None:
             raise UsageError(f"unknown role {unknown!r}", hint=f"{self.name} knows: {', '.join(self.roles)}")
-        columns = {role: given.get(role, role) for role in self.roles}
+        header = () if table.is_sdf else table.header()
+        usual = {role: next((name for name in (role, *self.known_as.get(role, ())) if name in header), role)
+                 for role in self.roles}
+        columns = {role: given.get(role, usual[role]) for role in self.roles}
         table.require({role: columns[role] for role in (*self.required, *given)})
         return columns
 
@@ -163,9 +168,10 @@ class TableSource(Source):
 
 
 def statements(batch: RecordBatch) -> set[str]:
-    """The ATC codes and interactions of a batch, by drug id."""
+    """The ATC codes and interactions of a batch, by drug id, and its daily doses."""
     codes = {f"drug {record.drug}: {record.code}" for record in batch.atc}
     pairs = {(*sorted((int(r.drug_a), int(r.drug_b))), r.provider) for r in batch.interactions}
+    codes |= {_dose(record.code, record.route, record.unit, record.note) for record in batch.ddd}
     return codes | {f"drugs {a} and {b}: {provider}" for a, b, provider in pairs}
 
 
@@ -174,6 +180,12 @@ def stated(connection: Connection, source: str) -> set[str]:
     codes = select(drug_atc.c.drug_id, drug_atc.c.code).where(drug_atc.c.source == source)
     pairs = select(interaction.c.drug_a, interaction.c.drug_b, interaction.c.provider)
     found = {f"drug {drug_id}: {code}" for drug_id, code in connection.execute(codes)}
+    doses = select(atc_ddd.c.code, atc_ddd.c.route, atc_ddd.c.unit, atc_ddd.c.note).where(atc_ddd.c.source == source)
+    found |= {_dose(*row) for row in connection.execute(doses)}
     for a, b, provider in connection.execute(pairs.where(interaction.c.source == source)):
         found.add(f"drugs {min(a, b)} and {max(a, b)}: {provider}")
     return found
+
+
+def _dose(code: str, route: str, unit: str, note: str) -> str:
+    return f"dose of {code}: {' '.join(filter(None, (unit, route, note)))}"

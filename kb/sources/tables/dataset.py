@@ -26,7 +26,7 @@ from kb.sources.contract import Document, Origin
 
 SAMPLE = 5
 """Rows of each kind that a comparison shows."""
-_SUFFIX = re.compile(r"(\.(csv|tsv|sdf|sd|txt))?(\.gz)?$", re.IGNORECASE)
+_SUFFIX = re.compile(r"(\.(csv|tsv|sdf|sd|txt|xml))?(\.gz)?$", re.IGNORECASE)
 
 
 def dataset_name(asked: str | None, path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Reads the user's own tables row by row: CSV, TSV and SDF, gzipped or not; nothing is lost without a word.
+"""Reads the user's own tables row by row: CSV, TSV, SDF and rows of XML, gzipped or not; nothing is lost silently.
 
 Every row comes with its number in the file (line of a table, record of an SDF). What is wrong with a row is collected
 as a ``Problem`` and stored as a rejected look-up, so that it can be counted and found again.
@@ -17,7 +17,7 @@ from sqlalchemy import ARRAY, Connection, Text, cast, delete, func, select
 
 from kb import sdf
 from kb.csvfile import open_csv
-from kb.errors import DataError, UsageError
+from kb.errors import DataError, SourceError, UsageError
 from kb.inputs import open_plain, open_regular
 from kb.ledger.entries import write_lookup
 from kb.licences import USER, Licence
@@ -56,6 +56,11 @@ class UserTable:
         """Whether the name says that it is an SDF."""
         return self.path.name.lower().removesuffix(".gz").endswith((".sdf", ".sd"))
 
+    @property
+    def is_xml(self) -> bool:
+        """Whether the name says that it is XML: elements ``row`` whose attributes are the cells, as ADO writes them."""
+        return self.path.name.lower().removesuffix(".gz").endswith(".xml")
+
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
         """(row number, cells by column); malformed rows are put to ``problems`` instead.
 
@@ -64,12 +69,32 @@ class UserTable:
         if self.is_sdf:
             yield from self._records()
             return
+        if self.is_xml:
+            yield from enumerate(self._elements(), 1)
+            return
         with open_csv(self.path, self._delimiter()) as table:
             for row in table.rows():
                 if row.reason:
                     self.problems.append(Problem(row.line, row.reason))
                 else:
                     yield row.line, dict(zip(table.header, row.cells, strict=True))
+
+    def _elements(self) -> Iterator[dict[str, str]]:
+        """The attributes of every element ``row``; raises SourceError for what is no whole XML."""
+        from defusedxml import DefusedXmlException
+        from defusedxml.ElementTree import ParseError, iterparse
+
+        with open_plain(self.path) as stream:
+            try:
+                for _, element in iterparse(stream, forbid_dtd=True):
+                    if element.tag.rpartition("}")[2] == "row" and element.attrib:
+                        yield {name: tidy(cell) for name, cell in element.attrib.items()}
+                    element.clear()
+            except DefusedXmlException as error:
+                raise SourceError(f"{self.path.name} declares a document type or entities: {error}",
+                                  hint="save it without") from None
+            except (ParseError, LookupError) as error:
+                raise SourceError(f"{self.path.name} is not whole XML: {error}", hint="download it again") from None
 
     def _delimiter(self) -> str:
         return "," if self.path.name.lower().removesuffix(".gz").endswith(".csv") else "\t"
@@ -89,7 +114,12 @@ class UserTable:
                 yield raw.number, {**record.items, "title": record.title, MOLBLOCK: record.block}
 
     def header(self) -> list[str]:
-        """The names of a delimited table's columns."""
+        """The names of a delimited table's columns, or of the attributes of XML's rows."""
+        if self.is_xml:
+            found = list(dict.fromkeys(name for row in self._elements() for name in row))
+            if not found:
+                raise DataError(f"{self.path.name} has no rows", hint="elements row with their cells as attributes")
+            return found
         with open_csv(self.path, self._delimiter()) as table:
             return table.header
 
