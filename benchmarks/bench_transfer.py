@@ -83,13 +83,13 @@ def one_split(seed: int, shared: dict[str, Any]) -> dict[tuple[str, str], float]
     from embed.evaluation.pairs import interaction_auroc
     from embed.features.reduce import unit
     from embed.training.foretell import take_head
-    from embed.training.job import prepare
+    from embed.training.job import prepare_training
     from embed.training.split import sides
     from embed.transfer.kernel import bit_tanimoto, count_tanimoto
 
     config = shared["config"]
     config = replace(config, seed=seed, train=replace(config.train, split=seed))
-    prepared = prepare(shared["engine"], config, shared["cache"], torch.device("cpu"))
+    prepared = prepare_training(shared["engine"], config, shared["cache"], torch.device("cpu"))
     corpus, rows, mols = prepared.corpus, shared["rows"], shared["molecules"]
     whole = sides(prepared.split, len(corpus))
     side, group = whole[rows], prepared.inputs.data.group.numpy()[rows]

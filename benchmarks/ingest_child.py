@@ -1,7 +1,8 @@
 """One ingest in a process of its own, so that its memory is its own: ``python ingest_child.py SOURCE FILE [OPTIONS]``.
 
-Prints seconds, processor seconds (with its own children and the embedded server's), MiB at the peak and before the ingest
-(the libraries), and what the run counted, as JSON. ``start`` takes the checkout whose code is to run, of release 0.1.0 too.
+Prints seconds, processor seconds (those of its children and of the embedded server too), MiB at the peak and before the
+ingest (the libraries), and what the run counted, as JSON. ``start`` takes the checkout whose code is to run, of release
+0.1.0 too.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def peak_mib() -> float:
 
 
 def cpu_seconds(home: Path) -> float:
-    """Processor seconds of this process, of its children that ended, and of the server in ``home`` with its sessions."""
+    """Processor seconds of this process, of its children that ended, and of the server in ``home`` and its sessions."""
     import psutil
 
     found = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -71,7 +72,8 @@ def main(source: str, path: Path, options: Mapping[str, Any]) -> None:
     summary = ingest(engine, settings, source, IngestOptions(path=path, **options))
     seconds = time.perf_counter() - begun
     cpu = cpu_seconds(settings.home) - cpu
-    output.write(json.dumps({"seconds": seconds, "cpu": cpu, "mib": peak_mib(), "mib_before": before, "counts": summary.counts}))
+    said = {"seconds": seconds, "cpu": cpu, "mib": peak_mib(), "mib_before": before, "counts": summary.counts}
+    output.write(json.dumps(said))
 
 
 if __name__ == "__main__":

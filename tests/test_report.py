@@ -13,7 +13,7 @@ import pytest
 from kb.ledger.coverage import Bucket
 from kb.settings import load_settings
 from mkmed.report import page
-from mkmed.report.collect import Findings, collect, over_seeds, versions
+from mkmed.report.collect import Findings, collect, mean_seeds, versions
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
                 None)
@@ -83,7 +83,7 @@ def test_runs_that_cannot_be_compared_stand_apart(tmp_path):
     assert findings.recommenders[0]["intervals"]["jaccard"] == [0.32, 0.40]
     (other,) = findings.others
     assert (other["task"], other["rows"][0]["per_visit"]["jaccard"]) == ("admission", 0.9)
-    assert over_seeds([]) == []
+    assert mean_seeds([]) == []
 
 
 @pytest.fixture(scope="module")

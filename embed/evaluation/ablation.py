@@ -29,7 +29,7 @@ from embed.features.cache import FeatureCache
 from embed.registry import ANCHOR
 from embed.training.data import Dataset
 from embed.training.inputs import Inputs
-from embed.training.job import PreparedTraining, prepare, training_rows
+from embed.training.job import PreparedTraining, prepare_training, training_rows
 from embed.training.model import embed_all
 from kb.errors import UsageError
 from kb.files import replace_file
@@ -103,7 +103,7 @@ def ablate(
     labels: EvaluationLabels | None = None
     for seed in seeds:
         seeded = dataclasses.replace(config, seed=seed, train=dataclasses.replace(config.train, split=seed))
-        whole = prepare(engine, seeded, cache, device)
+        whole = prepare_training(engine, seeded, cache, device)
         labels = labels or read_labels(engine, whole.corpus.drug_ids)
         known = [m for m in config.modalities if m in whole.inputs.data.tables]
         steps = max(1, len(whole.split.train) // config.train.batch_size)
@@ -127,7 +127,7 @@ def _write(folder: Path, results: Mapping[Arm, Sequence[dict[str, float]]], subs
     }
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / "ablation.json", json.dumps(plain(report), indent=1), mode=None)
-    draw(report, folder / "ablation.svg")
+    draw_ablation(report, folder / "ablation.svg")
     return report
 
 
@@ -144,7 +144,7 @@ def _summary(arm: str, modalities: tuple[str, ...], found: Sequence[dict[str, fl
     return row
 
 
-def readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def readable_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows with each metric and its interval in one cell; without an interval where one seed gives none."""
     table = []
     for row in rows:
@@ -157,7 +157,7 @@ def readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
-def draw(report: dict[str, Any], path: Path) -> None:
+def draw_ablation(report: dict[str, Any], path: Path) -> None:
     """The picture: quality over the number of modalities, with 95 % intervals, and the intersection beside it."""
     from matplotlib.figure import Figure
 

@@ -23,7 +23,7 @@ from embed.evaluation.run import class_rows, indication_rows, interaction_rows, 
 from embed.evaluation.snapshot import EvaluationData
 from embed.evaluation.training import trained
 from embed.features.cache import FeatureCache
-from embed.training.job import pick_device, prepare, take_snapshot, training_rows
+from embed.training.job import pick_device, prepare_training, take_evaluation_snapshot, training_rows
 from kb.errors import UsageError
 from kb.files import replace_file
 from kb.output import plain
@@ -67,7 +67,7 @@ def evaluate_splits(engine: Engine, settings: Settings, config: PretrainConfig, 
             on_training({"split": split, "column": column, **told, **_ours(found[-1]["classes"])})
             report = {"splits": list(splits), "columns": list(columns), "config": to_json(config),
                       "trainings": [{k: v for k, v in one.items() if not isinstance(v, list)} for one in found],
-                      **{part: summary(found, part) for part in PARTS}}
+                      **{part: summarise_splits(found, part) for part in PARTS}}
             _write(settings.runs / "splits", report)
     return report
 
@@ -75,12 +75,12 @@ def evaluate_splits(engine: Engine, settings: Settings, config: PretrainConfig, 
 def _train(engine: Engine, config: PretrainConfig, cache: FeatureCache, labels: EvaluationLabels | None,
            ) -> tuple[EvaluationData, dict[str, Any], EvaluationLabels]:
     """``(what is measured, facts of the training, labels)`` of one training, whose folder is thrown away."""
-    prepared = prepare(engine, config, cache, pick_device(config.device))
+    prepared = prepare_training(engine, config, cache, pick_device(config.device))
     labels = labels or read_labels(engine, prepared.corpus.drug_ids)
     model, at = trained(prepared, config)
     told = {"epochs": at.epoch, "best_epoch": at.best_epoch, "score": at.best,
             "train": len(training_rows(prepared, config))}
-    return take_snapshot(config, model, prepared, labels), told, labels
+    return take_evaluation_snapshot(config, model, prepared, labels), told, labels
 
 
 def _measured(kept: EvaluationData, config: PretrainConfig, column: str) -> dict[str, Any]:
@@ -104,7 +104,7 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """What names a row of each part, and its figures; the last but for retrieval is what differences are of."""
 
 
-def summary(found: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:
+def summarise_splits(found: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:
     """One row a name: the mean of each figure over splits, and mkmed's lead with its interval."""
     keys, figures = PARTS[part]
     grouped: dict[tuple[str, ...], list[dict[str, Any]]] = {}

@@ -43,7 +43,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def join(device: torch.device) -> None:
+def join_processes(device: torch.device) -> None:
     """Join the process group that ``torchrun`` announced in the environment, if it did."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
