@@ -13,6 +13,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,34 +131,59 @@ def own_labels(engine: Any) -> list[dict[str, Any]]:
     fused = vectors("fused")
     with engine.connect() as connection:
         kinds = connection.scalar(text("SELECT modalities FROM mkmed.published_run"))
-    parts: list[tuple[str, str, Mapping[int, Any], Mapping[int, set[Any]]]] = [
-        ("mechanism", "pharmacologic class (FDA, by Hetionet)", mechanism, classes),
-        ("mechanism", "ATC level 4", mechanism, codes),
-        ("use", f"indications of {providers[1]}, made from those of {providers[0]}", by_use, truth)]
-    parts += [("structure", "ATC level 4", vectors(kind), codes) for kind in ("predicted", "molecule") if kind in kinds]
+    parts: list[tuple[str, str, str, Mapping[int, Any], Mapping[int, set[Any]]]] = [
+        ("mechanism", "effects on targets", "pharmacologic class (FDA, by Hetionet)", mechanism, classes),
+        ("mechanism", "effects on targets", "ATC level 4", mechanism, codes),
+        ("use", f"indications of {providers[0]}", f"indications of {providers[1]}", by_use, truth)]
+    parts += [("structure", f"{kind} vectors", "ATC level 4", vectors(kind), codes)
+              for kind in ("predicted", "molecule") if kind in kinds]
     rows = []
-    for facet, label, own, labels in parts:
+    for facet, kind, label, own, labels in parts:
         shared = {drug: own[drug] for drug in own if drug in fused}
         asked, share = nearest_shares(shared, labels, fused)
         _, rival = nearest_shares({drug: fused[drug] for drug in shared}, labels)
-        rows.append({"facet": facet, "label": f"the nearest drug shares: {label}", "asked": asked, "share": share,
-                     "fused vectors": rival})
+        rows.append({"facet": facet, "vectors": kind, "label": f"the nearest drug shares: {label}", "asked": asked,
+                     "share": share, "fused vectors": rival})
     return rows
 
 
+def judged() -> list[dict[str, str]]:
+    """What is known to be wrong with neighbours: rows of drug, facet (* for any), neighbour and what."""
+    text = Path(__file__).with_name("known_neighbours.tsv").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return list(csv.DictReader(lines, delimiter="\t"))
+
+
 def known_neighbours(engine: Any) -> list[dict[str, Any]]:
-    """The nearest four of well-known drugs by the fused vectors, by mechanism and by use."""
+    """The nearest four of well-known drugs by each facet, and what is wrong with those that somebody judged.
+
+    Each neighbour says whether it shares an ATC class at level 3 with the drug; None where one of them has no code.
+    """
+    from sqlalchemy import text
+
     from embed.search import neighbours
     from kb.errors import MkmedError
+    from kb.query.read import find_drug
 
+    with engine.connect() as connection:
+        codes = grouped(connection.execute(text("SELECT drug_id, code FROM mkmed.atc WHERE length(code) >= 4")).all(),
+                        lambda row: row.code[:4])
     rows = []
     for drug in KNOWN:
         row: dict[str, Any] = {"drug": drug}
+        with engine.connect() as connection:
+            own = codes.get(find_drug(connection, drug), set())
         for name, options in FACETS:
             try:
-                row[name] = ", ".join(one["name"] for one in neighbours(engine, drug, 4, **options))
+                row[name] = [{"name": one["name"], "same class": bool(own & codes[one["drug_id"]])
+                              if own and codes.get(one["drug_id"]) else None}
+                             for one in neighbours(engine, drug, 4, **options)]
             except MkmedError as error:
-                row[name] = f"({error.message})"
+                row[name] = error.message
+        found = {(name, one["name"]) for name, _ in FACETS if not isinstance(row[name], str) for one in row[name]}
+        row["wrong"] = [{"facet": name, "neighbour": one["neighbour"], "what": one["what"]}
+                        for name, _ in FACETS for one in judged()
+                        if one["drug"] == drug and one["facet"] in ("*", name) and (name, one["neighbour"]) in found]
         rows.append(row)
     return rows
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from record import report
 
 from kb.bundle import Bundle
-from kb.ingest.processes import Crew, run_here
+from kb.compute.places import open_pool
+from kb.compute.pool import PoolTask, run_here
 from kb.sources.rdkit.source import TASKS
 
 SHARE_OF_CONFORMERS = 10
@@ -72,7 +73,7 @@ PLAIN: dict[str, Callable[[str], object]] = {
 def with_cpu(item: tuple[str, str]) -> tuple[float, object]:
     """CPU seconds that one item took in a child process, and its result, which has to travel as well."""
     began = time.process_time()
-    result = dict(run_here(item[0], [item[1]]))[0]
+    result = dict(run_here(PoolTask(item[0]), [item[1]]))[0]
     return time.process_time() - began, result
 
 
@@ -83,12 +84,12 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - used
 
 
-def crew_seconds(function: str, smiles: list[str], count: int, share: int, wall: float) -> tuple[float, float]:
-    """Wall seconds of a crew that is already running and warm, and CPU seconds of its children and of this process."""
-    with Crew(f"{Path(__file__).stem}:with_cpu", count, wall=wall) as crew:
-        dict(crew.map([(function, s) for s in WARM * count], 1))
+def pool_seconds(function: str, smiles: list[str], count: int, share: int, wall: float) -> tuple[float, float]:
+    """Wall seconds of a pool that is already running and warm, and CPU seconds of its children and of this process."""
+    with open_pool("local", PoolTask(f"{Path(__file__).stem}:with_cpu", wall=wall), count) as pool:
+        dict(pool.map([(function, s) for s in WARM * count], 1))
         found: dict[int, tuple[float, object]] = {}
-        seconds, used = timed(lambda: found.update(crew.map([(function, s) for s in smiles], share)))
+        seconds, used = timed(lambda: found.update(pool.map([(function, s) for s in smiles], share)))
     return seconds, used + sum(seconds for seconds, _ in found.values())
 
 
@@ -97,19 +98,19 @@ def measure(modality: str, smiles: list[str]) -> dict[str, object]:
     task = next(t for m, t in TASKS.items() if m == modality)
     plain = PLAIN[modality]
     plain(smiles[0])
-    dict(run_here(task.function, smiles[:1]))
+    dict(run_here(PoolTask(task.function), smiles[:1]))
     walls: dict[str, list[float]] = {"plain": [], "ours": [], "one": [], "two": []}
     cpus: dict[str, list[float]] = {"plain": [], "ours": [], "two": []}
     for _ in range(ROUNDS):
         for way, work in (
             ("plain", lambda: [plain(s) for s in smiles]),
-            ("ours", lambda: dict(run_here(task.function, smiles))),
+            ("ours", lambda: dict(run_here(PoolTask(task.function), smiles))),
         ):
             wall, used = timed(work)
             walls[way].append(wall)
             cpus[way].append(used)
-        walls["one"].append(crew_seconds(task.function, smiles, 1, task.share, task.wall)[0])
-        wall, used = crew_seconds(task.function, smiles, 2, task.share, task.wall)
+        walls["one"].append(pool_seconds(task.function, smiles, 1, task.share, task.wall)[0])
+        wall, used = pool_seconds(task.function, smiles, 2, task.share, task.wall)
         walls["two"].append(wall)
         cpus["two"].append(used)
     n, best = len(smiles), {way: min(found) for way, found in walls.items()}

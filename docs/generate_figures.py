@@ -70,7 +70,7 @@ def figures() -> list[tuple[str, str, str]]:
     store, latency, drkg = result("store")["rows"], result("latency")["rows"], result("drkg")
     exact = row(store, vectors=10000, way="mkmed exact SQL")
     flat = row(store, vectors=10000, way="faiss flat")
-    ann = row(store, vectors=100000, way="mkmed HNSW, ef_search 200")
+    ann = row(store, vectors=100000, way="mkmed.similar_to(), HNSW")
     quality, ours = result("quality")["A"]["rows"], row(latency, recommender="mkmed")
     best, logistic = (row(quality, recommender=name, rule="safe") for name in ("mkmed", "logistic_history"))
     sooner = result("recsys")["plateau"][0]
@@ -139,6 +139,32 @@ def vectors() -> str:
           b.get("ours − it") or ""] for a, b in zip(found["A"], found["B"], strict=True)])
 
 
+FACETS = ("fused", "mechanism", "use")
+
+
+def neighbours() -> str:
+    """The four nearest of well-known drugs by each facet; italics: of no common ATC class at level 3."""
+    lines = []
+    for one in result("facets")["neighbours"]:
+        cells = [told if isinstance(told := one[name], str) else ", ".join(
+            f"*{each['name']}*" if each["same class"] is False else each["name"] for each in told) for name in FACETS]
+        wrong = [f"{each['facet']}: {each['neighbour']}, {each['what']}" for each in one["wrong"]]
+        lines.append([one["drug"], *cells, "; ".join(wrong)])
+    return markdown(["drug", "fused", "by mechanism", "by use", "what is wrong"], lines)
+
+
+def facets() -> str:
+    """How often opposed drugs are apart, and the nearest drug shares a label, by a facet and by the fused vectors."""
+    rows = result("facets")["rows"]
+    lines = [[f"{one['facet']} (from {one['vectors']})", one["label"], f"{one['asked']:,}", share(one["share"]),
+              share(one["fused vectors"])] for one in rows if "fused vectors" in one]
+    apart = {one["facet"]: one for one in rows if "fused vectors" not in one}
+    first, fused = apart["mechanism"], apart["fused"]
+    pairs = f"{first['asked']} ({fused['asked']} by the fused vectors)"
+    return markdown(["facet", "measured", "drugs or pairs", "facet", "fused vectors"],
+                    [["mechanism", first["label"], pairs, share(first["share"]), share(fused["share"])], *lines])
+
+
 BLOCKS = {
     "figures": table,
     "embedding": lambda: classes(HELD),
@@ -146,6 +172,8 @@ BLOCKS = {
     "quality A": lambda: quality("A"),
     "quality B": lambda: quality("B"),
     "vectors": vectors,
+    "facets": facets,
+    "neighbours": neighbours,
 }
 PAGES = ("README.md", "docs/results.md")
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kb import completion, output
+from kb.compute.places import ON_HELP
 from kb.errors import UsageError
 from kb.output import Format
 
@@ -18,6 +19,9 @@ app = typer.Typer(no_args_is_help=True, help="The embedding store: pretrain, pub
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 RunOption = Annotated[str, typer.Option("--run", help="published, last, or the start of a run's id.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file; --print-config shows all keys.")]
+ColumnsOption = Annotated[
+    str, typer.Option(help="Of plain, class words masked, without treatment edges; with commas between.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Train again what was measured before.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. train.epochs=20; may be repeated.")]
 
 
@@ -155,11 +159,11 @@ def query(
 
 @app.command(
     epilog="Example: mkmed embed encode --in mine.csv --smiles SMILES --out enc.parquet   ·   "
-    "mkmed embed encode --in mine.csv --text NAME --out enc.parquet"
+    "mkmed embed encode --in compounds --out screen --licence CC0-1.0"
 )
 def encode(
-    source: Annotated[Path, typer.Option("--in", help="CSV, TSV, SDF or Parquet; gzipped or not.")],
-    out: Annotated[Path, typer.Option("--out", help="The Parquet file to write.")],
+    source: Annotated[Path, typer.Option("--in", help="CSV, TSV, SDF or Parquet; or a folder of such files or .smi.")],
+    out: Annotated[Path, typer.Option("--out", help="The Parquet file to write; for a folder, the data set.")],
     smiles: Annotated[str | None, typer.Option(help="The column of SMILES.")] = None,
     text: Annotated[str | None, typer.Option(help="The column of texts.")] = None,
     id_: Annotated[str | None, typer.Option("--id", help="The column of ids; row numbers by default.")] = None,
@@ -168,22 +172,94 @@ def encode(
     skip: Annotated[
         list[str] | None, typer.Option(help="Leave out: image, structure (the slowest) or property.")
     ] = None,
+    vectors: Annotated[str, typer.Option(help="For a folder: molecule (aligned) or predicted.")] = "molecule",
+    precision: Annotated[str, typer.Option(help="For a folder: float16 or int8.")] = "float16",
+    licence: Annotated[str | None, typer.Option(help="For a folder: the licence of the compounds (SPDX id).")] = None,
+    part_rows: Annotated[int, typer.Option(min=100, max=10_000_000, help="For a folder: compounds a part.")] = 20_000,
+    properties: Annotated[bool, typer.Option(help="For a folder: compute properties too (half of the time).")] = True,
+    on: Annotated[str, typer.Option(help=f"For a folder. {ON_HELP}")] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="For a folder: processes; one for each core.")] = None,
     run: RunOption = "published",
     form: FormatOption = Format.table,
 ) -> None:
-    """Write the vectors of molecules or texts from a file, with the drugs that they are or are like."""
-    from embed.runs.found import open_embedder
-    from embed.search.batch import Columns, encode_file, raise_if_incomplete
+    """Write the vectors of molecules or texts from a file, with the drugs that they are or are like.
+
+    A folder becomes a data set for mkmed embed screen: vectors and properties in Parquet parts, gone on with by part.
+    """
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
     settings = load_settings()
     engine = open_engine(settings)
+    if source.is_dir():
+        from embed.runs.found import load_run
+        from embed.screening.encoding import encode_folder, raise_if_rejected
+        from embed.screening.rows import CompoundColumns
+
+        if text is not None:
+            raise UsageError("--text is for a file: a data set holds molecules", hint="--smiles COLUMN")
+        whole = encode_folder(load_run(engine, settings, run), source, out, CompoundColumns(id_, smiles), kind=vectors,
+                              precision=precision, licence=licence, on=on, workers=workers, rows_a_part=part_rows,
+                              properties=properties)
+        output.emit([{"folder": out, "compounds": whole.rows, "rejected": whole.rejected, "parts": len(whole.parts),
+                      "vectors": whole.kind, "precision": whole.precision, "digest": whole.digest[:16]}], form)
+        raise_if_rejected(whole)
+        return
+    from embed.runs.found import open_embedder
+    from embed.search.batch import Columns, encode_file, raise_if_incomplete
+
     columns = Columns(id_, smiles, text)
     done = encode_file(engine, open_embedder(engine, settings, run), source, out, columns, nearest=nearest,
                        on_error=on_error, skip=skip or ())
     output.emit([{**asdict(done), "file": out}], form)
     raise_if_incomplete(done)
+
+
+@app.command(epilog="Example: mkmed embed screen --like metformin --in screen -k 1000 --out hits.csv")
+def screen(
+    source: Annotated[Path, typer.Option("--in", help="The data set that mkmed embed encode made of a folder.")],
+    like: Annotated[str | None, typer.Option(help="A drug of the knowledge base.")] = None,
+    text: Annotated[str | None, typer.Option(help="A description in words.")] = None,
+    smiles: Annotated[str | None, typer.Option(help="A molecule.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=1_000_000, help="How many compounds.")] = 10,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the hits to this CSV file.")] = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Bring the hits into the knowledge base.")] = False,
+    on: Annotated[str, typer.Option(help=ON_HELP)] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads or processes; one for each core.")] = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """Find the nearest compounds of a data set, exactly: every vector is compared, nothing is loaded whole."""
+    given = [name for name, value in (("--like", like), ("--text", text), ("--smiles", smiles)) if value is not None]
+    if len(given) != 1:
+        raise UsageError(f"{' and '.join(given) or 'nothing'} is given to compare with",
+                         hint="one of --like DRUG, --text WORDS and --smiles SMILES")
+    from embed.screening import question
+    from embed.screening.dataset import read_set
+    from embed.screening.search import screen as search
+    from embed.screening.search import write_hits
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+
+    settings, one = load_settings(), read_set(source)
+    if like is not None:
+        asked = question.ask_drug(open_engine(settings), like, one, settings)
+    elif text is not None:
+        asked = question.ask_text(text, one, settings)
+    else:
+        asked = question.ask_smiles(smiles or "", one, settings)
+    hits = search(source, asked, k, on=on, workers=workers)
+    if out is not None:
+        write_hits(out, one, hits)
+    if promote:
+        from embed.screening.promote import promote as bring
+
+        output.emit([bring(open_engine(settings), settings, one, hits)], form)
+        output.say("mkmed kb ingest --source rdkit computes what they lack, mkmed embed update gives them vectors")
+    elif out is not None:
+        output.emit([{"file": out, "hits": len(hits)}], form)
+    else:
+        output.emit([{"rank": hit.rank, "id": hit.id, "inchikey": hit.inchikey, "similarity": round(hit.similarity, 4),
+                      "smiles": hit.smiles} for hit in hits], form)
 
 
 @app.command(epilog="Example: mkmed embed update")
@@ -294,6 +370,8 @@ def evaluate(
         str, typer.Option(help="retrieval, classes, interactions, indications, all of these, or questions.")
     ] = "all",
     splits: Annotated[int, typer.Option(min=0, help="Train anew on so many splits, in all columns; 0: only RUN.")] = 0,
+    columns: ColumnsOption = "plain,class words masked,without treatment edges",
+    fresh: FreshOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     form: FormatOption = Format.table,
@@ -302,7 +380,8 @@ def evaluate(
 
     The part questions asks the judged questions of free-text search, among the drugs that are here now. With --splits
     nothing is stored: each split is trained anew as it is, with class words left out of the texts, and without the
-    graph's treatment edges, and differences come with their interval over splits.
+    graph's treatment edges, and differences come with their interval over splits. What was measured before, of the same
+    knowledge base and settings, is not trained again, so that a study that was stopped goes on.
     """
     from embed.evaluation.run import evaluate_run as run_evaluate
     from embed.runs.found import load_run
@@ -322,9 +401,11 @@ def evaluate(
         return
     if splits:
         from embed.config import load_config
+        from embed.evaluation.columns import chosen_columns
         from embed.evaluation.splits import evaluate_splits
 
         report = evaluate_splits(engine, settings, load_config(config, set_ or []), splits=range(splits),
+                                 columns=chosen_columns(columns), fresh=fresh,
                                  on_training=lambda row: output.say(", ".join(f"{k} {v}" for k, v in row.items())))
     else:
         report = run_evaluate(load_run(engine, settings, run))
@@ -340,28 +421,42 @@ def ablate(
     subsets: Annotated[
         str, typer.Option(help="cumulative: add one modality after the other; all: every combination.")
     ] = "cumulative",
+    columns: ColumnsOption = "plain,class words masked",
+    paper: Annotated[bool, typer.Option(help="The published variant instead of our defaults, as many steps.")] = False,
+    fresh: FreshOption = False,
     form: FormatOption = Format.table,
 ) -> None:
-    """Train with 1 to 5 modalities, and on all drugs against those that have everything; table and picture."""
+    """Train with 1 to 5 modalities, and on all drugs against those that have everything; table and picture.
+
+    All arms have the same width, steps, patience and settings. What was measured before, of the same knowledge base and
+    settings, is not trained again, so that an ablation that was stopped goes on.
+    """
     from embed.config import load_config
+    from embed.config import paper as paper_config
     from embed.evaluation.ablation import ablate as run_ablate
     from embed.evaluation.ablation import readable_rows
+    from embed.evaluation.columns import chosen_columns
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
     settings = load_settings()
+    name = "paper" if paper else "ablation"
     report = run_ablate(
         open_engine(settings),
         settings,
-        load_config(config, set_ or []),
+        load_config(config, set_ or [], paper_config() if paper else None),
         seeds=range(seeds),
         subsets=subsets,
+        columns=chosen_columns(columns),
+        name=name,
+        fresh=fresh,
         on_arm=lambda row: output.say(
-            f"seed {row['seed']} {row['arm']}: {row['modalities']}: fused level 3 {row['fused level 3']:.3f}"
+            f"seed {row['seed']}, {row['column']}, {row['arm']}: {row['modalities']}: "
+            f"fused level 3 {row['fused level 3']:.3f}"
         ),
     )
     output.emit(readable_rows(report["rows"]) if form is Format.table else report["rows"], form)
-    output.say(f"drew {settings.runs / 'ablation' / 'ablation.svg'}")
+    output.say(f"drew {settings.runs / 'ablation' / f'{name}.svg'}")
 
 
 @app.command("map", epilog="Example: mkmed embed map --by atc --out map.svg")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kb import completion, output
+from kb.compute.places import ON_HELP
 from kb.errors import Ambiguous, MkmedError, UsageError
 from kb.inputs import SMALL, read_text
 from kb.output import Format
@@ -51,6 +52,7 @@ def ingest(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write a new version of a dataset without asking.")] = False,
     also: Annotated[list[str] | None, typer.Option(help="Further files by role, e.g. names=entities.tsv.")] = None,
+    on: Annotated[str, typer.Option(help=f"For rdkit: {ON_HELP[0].lower()}{ON_HELP[1:]}")] = "local",
     retry_failed: Annotated[bool, typer.Option(help="Try failed cells again.")] = False,
     refresh: Annotated[float | None, typer.Option(help="Fetch again what is older than this many days.")] = None,
     allow_subset: Annotated[bool, typer.Option(help="Accept a file that is a part of the published one.")] = False,
@@ -81,6 +83,7 @@ def ingest(
         dataset=dataset,
         licence=licence,
         yes=yes,
+        on=on,
     )
     settings = load_settings()
     chosen = _source(source, plugin)

@@ -2,14 +2,17 @@
 on those that have everything?
 
 Each arm is trained anew from the same features, several seeds each; every seed has its own split. Arms are equal in
-steps, warm-up, patience and settings, however many drugs they train on. What is compared is
-measured on held-out drugs: the class of the nearest neighbour of the molecule's vector (what a recommender that knows
-only structures would use) and of the fused vector.
+width, steps, warm-up, patience and settings, however many drugs they train on: none stops before its last epoch. What
+is compared is measured on held-out drugs, by the class of the nearest neighbour: of the molecule's vector and of the
+equally wide vector that the arm's transfer head predicts (what a recommender that knows only structures would use),
+beside circular fingerprints; and of the fused vector, beside the untrained concatenation of the same modalities. In the
+second column texts say no class.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
@@ -18,30 +21,43 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sqlalchemy import Engine
 
 from embed.config import PretrainConfig
-from embed.evaluation.classes import cosine, nearest_class
+from embed.evaluation.classes import cosine, nearest_class, tanimoto
+from embed.evaluation.columns import MASKED, PLAIN, column_config
 from embed.evaluation.intervals import over_seeds
-from embed.evaluation.labels import EvaluationLabels, read_labels
+from embed.evaluation.kept import KeptTrainings, corpus_digest
+from embed.evaluation.labels import EvaluationLabels, coded, read_labels
+from embed.evaluation.rivals import concatenation
 from embed.evaluation.training import trained
 from embed.features.cache import FeatureCache
 from embed.registry import ANCHOR
+from embed.source import Corpus, read_corpus
 from embed.training.data import Dataset
+from embed.training.foretell import BITS, take_head
 from embed.training.inputs import Inputs
 from embed.training.job import PreparedTraining, prepare_training, training_rows
 from embed.training.model import embed_all
+from embed.training.split import sides, split_corpus
+from embed.transfer import molecules
 from kb.errors import UsageError
 from kb.files import replace_file
 from kb.output import plain
 from kb.pictures import save_figure
 from kb.settings import Settings
 
-Arm = tuple[str, tuple[str, ...]]
-"""``all`` or ``intersection``, and the modalities."""
+Arm = tuple[str, str, tuple[str, ...]]
+"""The column, ``all`` or ``intersection``, and the modalities."""
 
-METRICS = ("molecule level 3", "fused level 3", "fused level 1", "score")
-"""1-NN accuracy on held-out core drugs at an ATC level, and the validation retrieval score."""
+METRICS = ("molecule level 3", "predicted level 3", "ECFP4 level 3", "fused level 3", "untrained level 3",
+           "fused level 1", "score")
+"""1-NN accuracy on held-out core drugs at an ATC level, and the score on validation drugs that chose the epoch."""
+PANELS = ("molecule level 3", "predicted level 3", "fused level 3")
+UNTRAINED = {"molecule level 3": "ECFP4 level 3", "predicted level 3": "ECFP4 level 3",
+             "fused level 3": "untrained level 3"}
+"""What is drawn beside a panel's figures."""
 
 
 def arms(modalities: Sequence[str], subsets: str) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -58,32 +74,70 @@ def arms(modalities: Sequence[str], subsets: str) -> Iterator[tuple[str, tuple[s
 
 
 def restrict(prepared: PreparedTraining, config: PretrainConfig) -> PreparedTraining:
-    """The same inputs with only the configured modalities, in the tables and in the late fusion."""
+    """The same inputs with only the configured modalities, in the tables, the late fusion and the raw features."""
     names = (ANCHOR, *config.modalities)
     inputs = prepared.inputs
     data = Dataset(inputs.data.drug_ids, {n: t for n, t in inputs.data.tables.items() if n in names}, inputs.data.group)
-    taught = [n for n in config.loss.relation_of if n in inputs.raw and n in inputs.data.tables]
+    taught = [n for n in (config.loss.relation_of if config.loss.relation else ())
+              if n in inputs.raw and n in inputs.data.tables]
     relations = [r for n, r in zip(taught, inputs.relations, strict=True) if n in names]
-    return PreparedTraining(prepared.corpus, prepared.split, Inputs(data, relations, inputs.fitted, inputs.raw))
+    raw = {n: one for n, one in inputs.raw.items() if n in names}
+    return PreparedTraining(prepared.corpus, prepared.split, Inputs(data, relations, inputs.fitted, raw))
 
 
-def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: EvaluationLabels) -> dict[str, float]:
+def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: EvaluationLabels,
+              cache: FeatureCache) -> dict[str, float]:
     """The metrics of one training, in a folder that is thrown away."""
     model, at = trained(prepared, config)
     z, fused, present = (part.numpy() for part in embed_all(model, prepared.inputs.data))
-    held = np.zeros(len(fused), bool)
-    held[prepared.split.test] = True
-    pool = np.flatnonzero(labels.core & present[:, 0] & np.array([bool(c) for c in labels.codes]))
-    codes, blocks = [labels.codes[i] for i in pool], [prepared.corpus.blocks[int(i)] for i in pool]
-    by_fused = nearest_class(cosine(fused[pool]), codes, blocks, queries=held[pool])
-    by_molecule = nearest_class(cosine(z[pool, 0]), codes, blocks, queries=held[pool])
+    side = sides(prepared.split, len(fused))
+    pool = np.flatnonzero(labels.core & present[:, 0] & coded(labels.codes))
+    asked = np.union1d(pool, prepared.split.train)
+    raw = prepared.inputs.raw_of(asked)
+    whole = concatenation(raw, np.flatnonzero(side[asked] == 0))[np.searchsorted(asked, pool)] if raw else None
+
+    def accuracy(similarity: NDArray[np.floating] | None, rows: NDArray[np.int64] = pool, level: int = 3) -> float:
+        if similarity is None:
+            return float("nan")
+        found = nearest_class(similarity, [labels.codes[i] for i in rows],
+                              [prepared.corpus.blocks[int(i)] for i in rows], queries=side[rows] == 2)
+        return found.accuracy[level]
+
+    rows, wide, bits = _from_structure(prepared, config, fused, side, cache, pool)
     return {
-        "molecule level 3": by_molecule.accuracy[3],
-        "fused level 3": by_fused.accuracy[3],
-        "fused level 1": by_fused.accuracy[1],
+        "molecule level 3": accuracy(cosine(z[pool, 0])),
+        "predicted level 3": accuracy(None if wide is None else cosine(wide), rows),
+        "ECFP4 level 3": accuracy(tanimoto(bits), rows),
+        "fused level 3": accuracy(cosine(fused[pool])),
+        "untrained level 3": accuracy(None if whole is None else cosine(whole)),
+        "fused level 1": accuracy(cosine(fused[pool]), level=1),
         "score": at.best,
         "train": float(len(training_rows(prepared, config))),
+        "steps": float(at.step),
     }
+
+
+def _from_structure(prepared: PreparedTraining, config: PretrainConfig, fused: NDArray[np.float32],
+                    side: NDArray[np.int8], cache: FeatureCache, pool: NDArray[np.int64],
+                    ) -> tuple[NDArray[np.int64], NDArray[np.float32] | None, NDArray[np.float32]]:
+    """``(rows, predicted, bits)`` of the drugs of ``pool`` that every featuriser can read.
+
+    The predicted vector has as many numbers as the molecule's; it is None where the arm has no transfer head.
+    """
+    smiles = [prepared.corpus.smiles[int(i)] or "" for i in pool]
+    narrow = dataclasses.replace(config.transfer, width=min(config.transfer.width, config.width))
+    head = take_head(prepared.corpus, prepared.inputs, fused, side, narrow, cache, config.seed)
+    read, found = molecules.read(smiles, cache, bits=BITS, network=head is not None and head.network)
+    bits = np.asarray((found.counts > 0).todense(), np.float32)
+    return pool[read], None if head is None else head.foretell(found).wide, bits
+
+
+def modalities_of(corpus: Corpus) -> set[str]:
+    """The modalities that any drug of the corpus has."""
+    has = {"text": len(corpus.texts), "image": len(corpus.images), "structure": len(corpus.conformers),
+           "property": int(np.isfinite(corpus.properties).sum()),
+           "graph": 0 if corpus.triples is None else len(corpus.triples.head)}
+    return {name for name, count in has.items() if count}
 
 
 def ablate(
@@ -93,51 +147,85 @@ def ablate(
     *,
     seeds: Sequence[int] = range(5),
     subsets: str = "cumulative",
+    columns: Sequence[str] = (PLAIN, MASKED),
+    name: str = "ablation",
+    fresh: bool = False,
     on_arm: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> dict[str, Any]:
-    """Train every arm with every seed; table and picture under ``<home>/runs/ablation``."""
+    """Train every arm with every seed in every column; ``name``'s table and picture under ``<home>/runs/ablation``.
+
+    A training that was measured before, on the same knowledge base under the same configuration, is not repeated
+    unless ``fresh``.
+    """
     if not seeds:
         raise UsageError("an ablation needs at least one seed", hint="--seeds 5")
-    cache, device = FeatureCache(settings.cache / "features"), torch.device("cpu")
+    folder, cache = settings.runs / "ablation", FeatureCache(settings.cache / "features")
+    corpus = read_corpus(engine, notes=config.text.notes, exclude_types=config.graph.exclude_types,
+                         exclude_relations=config.graph.exclude)
+    labels = read_labels(engine, corpus.drug_ids)
+    known = [m for m in config.modalities if m in modalities_of(corpus)]
+    kept = KeptTrainings(folder / "trainings", corpus_digest(corpus, labels), fresh)
     results: dict[Arm, list[dict[str, float]]] = {}
-    labels: EvaluationLabels | None = None
     for seed in seeds:
-        seeded = dataclasses.replace(config, seed=seed, train=dataclasses.replace(config.train, split=seed))
-        whole = prepare_training(engine, seeded, cache, device)
-        labels = labels or read_labels(engine, whole.corpus.drug_ids)
-        known = [m for m in config.modalities if m in whole.inputs.data.tables]
-        steps = max(1, len(whole.split.train) // config.train.batch_size)
-        equal = dataclasses.replace(seeded.train, epoch_steps=config.train.epoch_steps or steps)
-        for arm, chosen in arms(known, subsets):
-            own = dataclasses.replace(seeded, modalities=chosen, arm=arm, train=equal)
-            found = train_arm(restrict(whole, own), own, labels)
-            results.setdefault((arm, chosen), []).append(found)
-            on_arm({"seed": seed, "arm": arm, "modalities": ", ".join(chosen), **found})
-        report = _write(settings.runs / "ablation", results, subsets)
+        train = dataclasses.replace(config.train, split=seed)
+        seeded = dataclasses.replace(config, seed=seed, train=train, device="cpu")
+        usual = max(1, len(split_corpus(corpus, seeded, cache).train) // train.batch_size)
+        equal = dataclasses.replace(train, epoch_steps=train.epoch_steps or usual, patience=train.epochs)
+        for column in columns:
+            whole = LazyTraining(engine, column_config(seeded, column), cache)
+            for arm, chosen in arms(known, subsets):
+                own = dataclasses.replace(seeded, modalities=chosen, arm=arm, train=equal)
+                if "text" in chosen:  # without texts there is nothing to mask: the training is the plain one
+                    own = column_config(own, column)
+                found = kept.measured(own, ("ablation", str(sorted(known))),
+                                      functools.partial(_measured_arm, whole, own, labels))
+                results.setdefault((column, arm, chosen), []).append(found)
+                on_arm({"seed": seed, "column": column, "arm": arm, "modalities": ", ".join(chosen), **found})
+        report = _write(folder, name, results, subsets)
     return report
 
 
-def _write(folder: Path, results: Mapping[Arm, Sequence[dict[str, float]]], subsets: str) -> dict[str, Any]:
+class LazyTraining:
+    """The inputs of all modalities, made when the first training asks for them."""
+
+    def __init__(self, engine: Engine, config: PretrainConfig, cache: FeatureCache) -> None:
+        self.engine, self.config, self.cache = engine, config, cache
+
+    @functools.cached_property
+    def training(self) -> PreparedTraining:
+        """Corpus, split and inputs."""
+        return prepare_training(self.engine, self.config, self.cache, torch.device("cpu"))
+
+
+def _measured_arm(whole: LazyTraining, config: PretrainConfig, labels: EvaluationLabels) -> dict[str, float]:
+    return train_arm(restrict(whole.training, config), config, labels, whole.cache)
+
+
+def _write(folder: Path, name: str, results: Mapping[Arm, Sequence[dict[str, float]]], subsets: str) -> dict[str, Any]:
     """The report so far, kept after every seed, so that a stopped ablation has its table and picture."""
     report = {
         "metrics": list(METRICS),
-        "rows": [_summary(arm, chosen, found) for (arm, chosen), found in results.items()],
+        "rows": [_summary(arm, found) for arm, found in results.items()],
         "subsets": subsets,
-        "each": [{"arm": a, "modalities": list(m), **f} for (a, m), found in results.items() for f in found],
+        "each": [{"column": c, "arm": a, "modalities": list(m), **f}
+                 for (c, a, m), found in results.items() for f in found],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / "ablation.json", json.dumps(plain(report), indent=1), mode=None)
-    draw_ablation(report, folder / "ablation.svg")
+    replace_file(folder / f"{name}.json", json.dumps(plain(report), indent=1), mode=None)
+    draw_ablation(report, folder / f"{name}.svg")
     return report
 
 
-def _summary(arm: str, modalities: tuple[str, ...], found: Sequence[dict[str, float]]) -> dict[str, Any]:
+def _summary(named: Arm, found: Sequence[dict[str, float]]) -> dict[str, Any]:
+    column, arm, modalities = named
     row: dict[str, Any] = {
+        "column": column,
         "arm": arm,
         "modalities": list(modalities),
         "size": len(modalities),
         "seeds": len(found),
         "train": int(np.mean([f["train"] for f in found])),
+        "steps": int(np.mean([f["steps"] for f in found])),
     }
     for name in METRICS:
         row[name], row[f"{name}_low"], row[f"{name}_high"] = over_seeds([f[name] for f in found])
@@ -148,7 +236,7 @@ def readable_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows with each metric and its interval in one cell; without an interval where one seed gives none."""
     table = []
     for row in rows:
-        cells: dict[str, Any] = {name: row[name] for name in ("arm", "modalities", "train", "seeds")}
+        cells: dict[str, Any] = {name: row[name] for name in ("column", "arm", "modalities", "train", "steps", "seeds")}
         for name in METRICS:
             low, high = row[f"{name}_low"], row[f"{name}_high"]
             interval = f" ({low:.3f}–{high:.3f})" if np.isfinite([low, high]).all() else ""
@@ -157,30 +245,33 @@ def readable_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
+STYLES = ((PLAIN, "all", "#33658a", "o"), (MASKED, "all", "#7a9e7e", "^"), (PLAIN, "intersection", "#b3541e", "s"),
+          (MASKED, "intersection", "#d9a441", "D"))
+
+
 def draw_ablation(report: dict[str, Any], path: Path) -> None:
-    """The picture: quality over the number of modalities, with 95 % intervals, and the intersection beside it."""
+    """The picture: quality over the number of modalities with 95 % intervals, and what is not trained as dashes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
     sizes = sorted({row["size"] for row in report["rows"]})
-    for axes, name in zip(figure.subplots(1, 3), METRICS[:3], strict=True):
-        for arm, colour, marker in (("all", "#33658a", "o"), ("intersection", "#b3541e", "s")):
+    for axes, metric in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS, strict=True):
+        for number, (column, arm, colour, marker) in enumerate(STYLES):
+            shift, named = 0.08 * (number - 1.5), False
             for size in sizes:
-                rows = [r for r in report["rows"] if r["arm"] == arm and r["size"] == size]
-                if rows:
-                    mean = float(np.mean([r[name] for r in rows]))
-                    half = float(np.mean([(r[f"{name}_high"] - r[f"{name}_low"]) / 2 for r in rows]))
-                    axes.errorbar(
-                        size,
-                        mean,
-                        yerr=half if np.isfinite(half) else None,
-                        fmt=marker,
-                        color=colour,
-                        capsize=3,
-                        label=arm if size == sizes[-1] else None,
-                    )
-        axes.set_title(f"{name}, held-out drugs", fontsize=9)
-        axes.set_xlabel("modalities", fontsize=8)
+                rows = [r for r in report["rows"] if (r["column"], r["arm"], r["size"]) == (column, arm, size)]
+                if not rows:
+                    continue
+                mean, low, high, plain_ = (float(np.mean([r[key] for r in rows])) for key in (
+                    metric, f"{metric}_low", f"{metric}_high", UNTRAINED[metric]))
+                half = (high - low) / 2
+                axes.errorbar(size + shift, mean, yerr=half if np.isfinite(half) else None, fmt=marker, color=colour,
+                              capsize=3, markersize=4, label=None if named else f"{arm}, {column}")
+                axes.plot([size + shift - 0.1, size + shift + 0.1], [plain_, plain_], color=colour, linewidth=0.8,
+                          linestyle=":")
+                named = True
+        axes.set_title(f"{metric}, held-out drugs", fontsize=9)
+        axes.set_xlabel(f"modalities (dots: {UNTRAINED[metric].removesuffix(' level 3')})", fontsize=8)
         axes.set_xticks(sizes)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)

@@ -9,6 +9,7 @@ given for. Rivals get the same inputs. Differences are taken in each split and t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,70 +18,68 @@ from typing import Any
 from sqlalchemy import Engine
 
 from embed.config import PretrainConfig, to_json
+from embed.evaluation.columns import COLUMNS, PLAIN, column_config
 from embed.evaluation.intervals import over_seeds
+from embed.evaluation.kept import KeptTrainings, corpus_digest
 from embed.evaluation.labels import EvaluationLabels, read_labels
 from embed.evaluation.run import class_rows, indication_rows, interaction_rows, retrieval_rows
 from embed.evaluation.snapshot import EvaluationData
 from embed.evaluation.training import trained
 from embed.features.cache import FeatureCache
+from embed.source import read_corpus
 from embed.training.job import pick_device, prepare_training, take_evaluation_snapshot, training_rows
 from kb.errors import UsageError
 from kb.files import replace_file
 from kb.output import plain
-from kb.query.read import INDICATIONS
 from kb.settings import Settings
 
-PLAIN, MASKED, UNTREATED = "plain", "class words masked", "without treatment edges"
-COLUMNS = (PLAIN, MASKED, UNTREATED)
 LEVEL = "level_3"
 
 
-def column_config(config: PretrainConfig, column: str) -> PretrainConfig:
-    """The configuration of a column; raises UsageError for one that is not."""
-    if column == MASKED:
-        return dataclasses.replace(config, text=dataclasses.replace(config.text, mask=True))
-    if column == UNTREATED:
-        graph = dataclasses.replace(config.graph, exclude=(*config.graph.exclude, *INDICATIONS))
-        return dataclasses.replace(config, graph=graph)
-    if column != PLAIN:
-        raise UsageError(f"there is no column {column!r}", hint=f"known: {', '.join(COLUMNS)}")
-    return config
-
-
 def evaluate_splits(engine: Engine, settings: Settings, config: PretrainConfig, *, splits: Sequence[int] = range(5),
-                    columns: Sequence[str] = COLUMNS, on_training: Callable[[dict[str, Any]], None] = lambda row: None,
-                    ) -> dict[str, Any]:
+                    columns: Sequence[str] = COLUMNS, fresh: bool = False,
+                    on_training: Callable[[dict[str, Any]], None] = lambda row: None) -> dict[str, Any]:
     """Train on every split in every column and measure; nothing is stored in the database.
 
-    The report is also written to ``<home>/runs/splits/splits.json``, after each training.
+    The report is also written to ``<home>/runs/splits/splits.json``, after each training. A training that was measured
+    before, on the same knowledge base under the same configuration, is not repeated unless ``fresh``.
     """
     if len(splits) < 1:
         raise UsageError("there is no split to train on", hint="--splits 5")
     configs = {column: column_config(config, column) for column in columns}
-    cache, found, labels = FeatureCache(settings.cache / "features"), [], None
+    folder, cache = settings.runs / "splits", FeatureCache(settings.cache / "features")
+    corpus = read_corpus(engine, notes=config.text.notes, exclude_types=config.graph.exclude_types,
+                         exclude_relations=config.graph.exclude)
+    labels = read_labels(engine, corpus.drug_ids)
+    kept, found = KeptTrainings(folder / "trainings", corpus_digest(corpus, labels), fresh), []
+    del corpus
     report: dict[str, Any] = {}
     for split in splits:
         for column, own in configs.items():
             seeded = dataclasses.replace(own, seed=split, train=dataclasses.replace(own.train, split=split))
-            kept, told, labels = _train(engine, seeded, cache, labels)
-            found.append({"split": split, "column": column, **told, **_measured(kept, seeded, column)})
-            on_training({"split": split, "column": column, **told, **_ours(found[-1]["classes"])})
+            one = kept.measured(seeded, ("splits", column), functools.partial(
+                _trained_and_measured, engine, seeded, cache, labels, column))
+            found.append({"split": split, "column": column, **one})
+            on_training({"split": split, "column": column,
+                         **{name: one[name] for name in TOLD}, **_ours(one["classes"])})
             report = {"splits": list(splits), "columns": list(columns), "config": to_json(config),
                       "trainings": [{k: v for k, v in one.items() if not isinstance(v, list)} for one in found],
                       **{part: summarise_splits(found, part) for part in PARTS}}
-            _write(settings.runs / "splits", report)
+            _write(folder, report)
     return report
 
 
-def _train(engine: Engine, config: PretrainConfig, cache: FeatureCache, labels: EvaluationLabels | None,
-           ) -> tuple[EvaluationData, dict[str, Any], EvaluationLabels]:
-    """``(what is measured, facts of the training, labels)`` of one training, whose folder is thrown away."""
+TOLD = ("epochs", "best_epoch", "score", "train")
+
+
+def _trained_and_measured(engine: Engine, config: PretrainConfig, cache: FeatureCache, labels: EvaluationLabels,
+                          column: str) -> dict[str, Any]:
+    """Facts and figures of one training, whose folder is thrown away."""
     prepared = prepare_training(engine, config, cache, pick_device(config.device))
-    labels = labels or read_labels(engine, prepared.corpus.drug_ids)
     model, at = trained(prepared, config)
-    told = {"epochs": at.epoch, "best_epoch": at.best_epoch, "score": at.best,
-            "train": len(training_rows(prepared, config))}
-    return take_evaluation_snapshot(config, model, prepared, labels), told, labels
+    told = (at.epoch, at.best_epoch, at.best, len(training_rows(prepared, config)))
+    snapshot = take_evaluation_snapshot(config, model, prepared, labels)
+    return {**dict(zip(TOLD, told, strict=True)), **_measured(snapshot, config, column)}
 
 
 def _measured(kept: EvaluationData, config: PretrainConfig, column: str) -> dict[str, Any]:

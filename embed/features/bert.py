@@ -7,17 +7,19 @@ does with torch. Texts of any number go through torch, which is faster once it i
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from scipy.special import erf
 
 Matrix = NDArray[np.float32]
 Weights = dict[str, Matrix]
 Forward = Callable[[Sequence[int]], Matrix]
+FEW = 50_000
+"""Up to this many numbers Python's own error function is as soon done."""
 
 
 def holds_model(folder: Path) -> bool:
@@ -67,9 +69,18 @@ def layer_norm(x: Matrix, w: Weights, name: str, eps: float) -> Matrix:
     return out
 
 
+def _erf(x: Matrix) -> NDArray[np.float64]:
+    """The error function; of few numbers without scipy.special, whose import takes longer than they do."""
+    if x.size <= FEW:
+        return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), np.float64)
+    from scipy.special import erf
+
+    return np.asarray(erf(x), np.float64)
+
+
 def gelu(x: Matrix) -> Matrix:
     """x Phi(x), exactly."""
-    out: Matrix = (0.5 * x * (1 + erf(x / np.sqrt(2.0)))).astype(np.float32)
+    out: Matrix = (0.5 * x * (1 + _erf(x / np.sqrt(2.0)))).astype(np.float32)
     return out
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from rdkit import Chem
 
-from embed.features.work import processes
 from embed.source import Corpus, held
 from kb.chemistry import read_smiles
-from kb.ingest.processes import Crew, Failure, run_here
+from kb.compute.places import open_pool
+from kb.compute.pool import Failure, PoolTask, cores, run_here
 from kb.properties import PROPERTIES
 from kb.sources.rdkit.compute import EMBED_SECONDS
 
@@ -51,13 +51,13 @@ def derive(smiles: Sequence[str], texts: Sequence[Sequence[str]] | None = None,
 
 def _computed(name: str, smiles: Sequence[str]) -> list[Any]:
     """The derivative of each molecule, or None where there is none."""
-    function = f"kb.sources.rdkit.compute:{_FUNCTIONS[name]}"
+    task = PoolTask(f"kb.sources.rdkit.compute:{_FUNCTIONS[name]}", wall=1.5 * EMBED_SECONDS)
     out: list[Any] = [None] * len(smiles)
     if len(smiles) <= FEW:
-        results = list(run_here(function, smiles))
+        results = list(run_here(task, smiles))
     else:
-        with Crew(function, processes(), wall=1.5 * EMBED_SECONDS) as crew:
-            results = list(crew.map(smiles, 4))
+        with open_pool("local", task, cores()) as pool:
+            results = list(pool.map(smiles, 4))
     for number, result in results:
         out[number] = None if isinstance(result, Failure) else result
     return out

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem
 from rdkit.Chem import BRICS
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from embed.features.packed import Packed
 
@@ -25,6 +23,9 @@ def cut_bonds(mols: Sequence[Chem.Mol], items: Packed) -> NDArray[np.bool_]:
 
 def fragment_of_atom(items: Packed, cut: NDArray[np.bool_]) -> NDArray[np.int16]:
     """The fragment, counted from 0 in each molecule by first atom, of every packed atom."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     atoms, bonds = items.indptr["atom"], items.indptr["bond"]
     total = int(atoms[-1])
     ends = items.columns["bond.ends"].astype(np.int64) + np.repeat(atoms[:-1], np.diff(bonds))[:, None]

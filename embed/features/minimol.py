@@ -20,8 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem, RDLogger
 from rdkit.Chem import Atom, Bond
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from embed.features import frozen
 from embed.features.molecule import parse
@@ -208,12 +206,11 @@ def _positions(size: NDArray[np.int64], start: NDArray[np.int64], count: NDArray
         atoms = start[same][:, None] + np.arange(n)
         walk[atoms] = _return_probabilities(table)
         whole, parts = [], []
-        for k, own in enumerate(table):
-            pieces, label = connected_components(csr_array(own), directed=False)
-            if pieces == 1:
+        for k, connected in enumerate(_are_connected(table)):
+            if connected:
                 whole.append(k)
             else:
-                parts.append((k, [_component(own, int(np.flatnonzero(label == p)[0])) for p in range(pieces)]))
+                parts.append((k, _components(table[k])))
         if whole:
             values, basis = _spectrum(table[whole])
             vector[atoms[whole]], value[atoms[whole]] = basis, values[:, None, :]
@@ -224,12 +221,28 @@ def _positions(size: NDArray[np.int64], start: NDArray[np.int64], count: NDArray
     return vector, value, walk
 
 
-def _component(table: NDArray[np.float64], first: int) -> list[int]:
-    """The atoms tied to ``first``, in the order of a Python set that a breadth-first search filled.
+def _are_connected(table: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of these graphs (b, n, n) are in one piece."""
+    n = table.shape[1]
+    reached = (table + np.eye(n)).astype(np.float32)  # within 1 step, then 2, 4, 8 ...
+    for _ in range(max(n - 1, 1).bit_length()):
+        reached = np.minimum(reached @ reached, 1)
+    return np.asarray((reached[:, 0] > 0).all(axis=1), bool)
+
+
+def _components(table: NDArray[np.float64]) -> list[list[int]]:
+    """The atoms of each piece of a graph (n, n), in the order of a Python set that a breadth-first search filled.
 
     That is the order that the network was trained with, and the eigenvectors depend on it.
     """
-    return list(set(breadth_first_order(csr_array(table), first, directed=False, return_predecessors=False).tolist()))
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import breadth_first_order, connected_components
+
+    graph = csr_array(table)
+    pieces, label = connected_components(graph, directed=False)
+    first = [int(np.flatnonzero(label == piece)[0]) for piece in range(pieces)]
+    return [list(set(breadth_first_order(graph, one, directed=False, return_predecessors=False).tolist()))
+            for one in first]
 
 
 def _spectrum(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""Featurisers of molecules in several processes: each chunk goes to a child that can be killed when RDKit hangs.
+"""Featurisers of molecules in several processes: each chunk goes to one that can be killed when RDKit hangs.
 
 A featuriser is a function from a list of texts (SMILES, mol blocks) to ``(done, items)``. Its name and settings travel
 to the child with each chunk.
@@ -6,14 +6,14 @@ to the child with each chunk.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 from embed.features.cache import Chunks
 from embed.features.packed import Packed
-from kb.ingest.processes import Crew, Failure
+from kb.compute.places import LOCAL, open_pool
+from kb.compute.pool import Failure, Pool, PoolTask, cores
 from kb.output import say
 
 ALONE = 2000
@@ -35,42 +35,37 @@ def featurise_chunk(chunk: Chunk) -> tuple[list[int], Packed]:
     return work(texts, **settings)
 
 
-def processes() -> int:
-    """How many processes share the work: the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def molecule_chunks(function: str, settings: Mapping[str, Any], content: Callable[[list[int]], Sequence[str]],
                     *, count: int | None = None) -> Chunks:
     """The chunks of the featuriser over the inputs at the given indices, whose text ``content`` looks up."""
     def run(indices: list[int]) -> Iterator[tuple[list[int], list[int], Packed]]:
-        workers = processes() if count is None else count
+        workers = cores() if count is None else count
         if len(indices) <= ALONE or workers < 2:
             for start in range(0, len(indices), 512):
                 asked = indices[start:start + 512]
                 done, items = featurise_chunk((function, dict(settings), list(content(asked))))
                 yield asked, [asked[i] for i in done], items
             return
-        with Crew("embed.features.work:featurise_chunk", workers, wall=SECONDS) as crew:
-            yield from _together(crew, function, dict(settings), content, indices)
+        with open_pool(LOCAL, PoolTask("embed.features.work:featurise_chunk", wall=SECONDS), workers) as pool:
+            yield from _together(pool, function, dict(settings), content, indices)
 
     return run
 
 
-def _together(crew: Crew, function: str, settings: dict[str, Any], content: Callable[[list[int]], Sequence[str]],
+def _together(pool: Pool, function: str, settings: dict[str, Any], content: Callable[[list[int]], Sequence[str]],
               indices: list[int]) -> Iterator[tuple[list[int], list[int], Packed]]:
     again: list[int] = []
     for begin in range(0, len(indices), WINDOW):
         window = indices[begin:begin + WINDOW]
         shares = [window[start:start + CHUNK] for start in range(0, len(window), CHUNK)]
-        for number, result in crew.map(((function, settings, list(content(share))) for share in shares), 1):
+        for number, result in pool.map(((function, settings, list(content(share))) for share in shares), 1):
             share = shares[number]
             if isinstance(result, Failure):
                 again += share
             else:
                 done, items = result
                 yield share, [share[i] for i in done], items
-    for number, result in crew.map(((function, settings, list(content([index]))) for index in again), 1):
+    for number, result in pool.map(((function, settings, list(content([index]))) for index in again), 1):
         if isinstance(result, Failure):
             say(f"{function.rpartition(':')[2]}: an input is left out: {result.reason}")
         else:

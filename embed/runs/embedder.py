@@ -1,7 +1,8 @@
 """A finished run, ready to embed: any drug from whatever it has, as training's own export does.
 
 The one way from a drug to its vectors: training's export, evaluation, explanations, queries, updates and recommenders
-all go through ``Embedder``, which knows nothing but the run's artefact. No database is needed.
+all go through ``Embedder``, which knows nothing but the run's artefact. No database is needed. What a structure
+foretells needs no tower, and so no torch, whose import a question should not wait for.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from embed import source
@@ -28,18 +28,17 @@ from embed.runs.artefact import Artefact, OldArtefact
 from embed.runs.drugs import content_digests
 from embed.runs.schema import PREDICTED
 from embed.source import Corpus
-from embed.training.data import make_table
-from embed.training.inputs import build_inputs
-from embed.training.model import AlignmentModel, embed_all, rebuild_model
 from embed.transfer import molecules
 from embed.transfer.head import Foretold, TransferHead
 from kb.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
+    from embed.training.model import AlignmentModel
+
 Vectors = NDArray[np.float32]
-CPU = torch.device("cpu")
 CHUNK = 8192
 """Drugs that are encoded at once where there are many."""
 
@@ -63,11 +62,19 @@ class Embedder:
     def __init__(self, run: Artefact, cache: FeatureCache | None = None) -> None:
         self.artefact = run
         self.config: PretrainConfig = run.config()
-        weights, arguments = run.weights()
-        self.model: AlignmentModel = rebuild_model(
-            arguments, {name: torch.from_numpy(value) for name, value in weights.items()})
+        self._weights, self._arguments = run.weights()
         self.fitted: Fitted = run.fitted()
         self.cache = cache or FeatureCache(None)
+
+    @cached_property
+    def model(self) -> AlignmentModel:
+        """The towers and the fusion."""
+        import torch
+
+        from embed.training.model import rebuild_model
+
+        return rebuild_model(self._arguments, {name: torch.from_numpy(value) for name, value in self._weights.items()})
+
 
     @classmethod
     def open(cls, folder: Path, cache: Path | None = None) -> Embedder:
@@ -77,12 +84,12 @@ class Embedder:
     @property
     def names(self) -> tuple[str, ...]:
         """The towers, the anchor first."""
-        return self.model.names
+        return tuple(self._arguments["towers"])
 
     @property
     def width(self) -> int:
         """D."""
-        return self.model.width
+        return int(self._arguments["width"])
 
     @cached_property
     def able(self) -> tuple[str, ...]:
@@ -106,7 +113,12 @@ class Embedder:
         """
         if names is None:
             self.require_whole()
-        inputs = build_inputs(drugs, self.config, self.cache, CPU, np.empty(0, np.int64), self.fitted,
+        import torch
+
+        from embed.training.inputs import build_inputs
+        from embed.training.model import embed_all
+
+        inputs = build_inputs(drugs, self.config, self.cache, torch.device("cpu"), np.empty(0, np.int64), self.fitted,
                               names=self.names, only=names)
         z, fused, present = (part.numpy() for part in embed_all(self.model, inputs.data))
         return Embedded(self.names, z, fused, present)
@@ -117,13 +129,15 @@ class Embedder:
             rows = np.arange(start, min(start + CHUNK, len(drugs)))
             yield rows, self.encode(drugs.take(rows))
 
-    @torch.no_grad()
     def fuse(self, z: Vectors, present: NDArray[np.bool_]) -> Vectors:
         """The fused unit vectors [N, D] of ``z`` [N, 1 + M, D] over what is ``present``; zero where nothing is."""
+        import torch
+
         out = np.zeros((len(z), self.width), np.float32)
         for start in range(0, len(z), CHUNK):
             rows = slice(start, start + CHUNK)
-            fused: Tensor = self.model.fusion(torch.from_numpy(z[rows]), torch.from_numpy(present[rows]))
+            with torch.no_grad():
+                fused: Tensor = self.model.fusion(torch.from_numpy(z[rows]), torch.from_numpy(present[rows]))
             out[rows] = fused.numpy() * present[rows].any(1, keepdims=True)
         return out
 
@@ -193,11 +207,11 @@ class Embedder:
         """The anchor's vectors (n, D); raises DataError, which names it, for a SMILES that is none."""
         return self._embed_molecules(self.molecules(smiles))
 
-    @torch.no_grad()
     def _embed_molecules(self, items: Packed) -> Vectors:
-        table = make_table(ANCHOR, items, np.arange(items.n), CPU)
-        _, inputs = table.inputs(torch.arange(items.n))
-        out: Vectors = self.model.encode(ANCHOR, inputs).numpy()
+        import torch
+
+        with torch.no_grad():
+            out: Vectors = self.model.encode(ANCHOR, _tower_inputs(items)).numpy()
         return out
 
     def molecules(self, smiles: Sequence[str]) -> Packed:
@@ -215,16 +229,27 @@ class Embedder:
                                   else fingerprint.counts(prints, bits))
         return Packed(items.n, {**items.columns, "vector": vector}, items.indptr)
 
-    @torch.no_grad()
     def fragment_shares(self, smiles: str) -> tuple[NDArray[np.int64], Vectors]:
         """``(fragment of each atom, share of each fragment)``: how much the molecule attends to its BRICS fragments.
 
         Raises UsageError if the run's anchor has no fragments.
         """
+        import torch
+
         items = self.molecules([smiles])
-        table = make_table(ANCHOR, items, np.arange(1), CPU)
-        _, inputs = table.inputs(torch.arange(1))
-        _, weight = self.model.towers[ANCHOR].attend(inputs)  # type: ignore[operator]
+        with torch.no_grad():
+            _, weight = self.model.towers[ANCHOR].attend(_tower_inputs(items))  # type: ignore[operator]
         if weight is None:
             raise UsageError("this run's anchor has no fragments", hint="train one with molecule.fragments=true")
         return items.columns["atom.fragment"].astype(np.int64), weight.numpy()
+
+
+def _tower_inputs(items: Packed) -> dict[str, torch.Tensor]:
+    """What the molecule tower reads of all items."""
+    import torch
+
+    from embed.training.data import make_table
+
+    table = make_table(ANCHOR, items, np.arange(items.n), torch.device("cpu"))
+    _, inputs = table.inputs(torch.arange(items.n))
+    return dict(inputs)

@@ -12,13 +12,13 @@ from embed.features.cache import FeatureCache
 from embed.runs import artefact, store
 from embed.runs import folder as run_folder
 from embed.runs.artefact import Artefact
-from embed.runs.textual import TextEmbedder
 from kb.errors import NotFound
 from kb.output import say
 from kb.settings import Settings
 
 if TYPE_CHECKING:
     from embed.runs.embedder import Embedder
+    from embed.runs.textual import TextEmbedder
 
 
 def find_run_folder(engine: Engine, settings: Settings, wanted: str) -> Path:
@@ -46,6 +46,8 @@ def open_embedder(engine: Engine, settings: Settings, wanted: str = "published")
 
 def open_text_embedder(engine: Engine, settings: Settings, wanted: str = "published") -> TextEmbedder:
     """The text part of a run, with the features that are cached here; it needs no torch."""
+    from embed.runs.textual import TextEmbedder
+
     return TextEmbedder(load_run(engine, settings, wanted), FeatureCache(settings.cache / "features"))
 
 

@@ -21,6 +21,7 @@ from psycopg2 import errors
 from sqlalchemy import Connection, Engine, delete, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from embed.runs.published import published_run as published_run
 from embed.runs.schema import (
     ANCHOR,
     FUSED,
@@ -348,16 +349,8 @@ def read(engine: Engine, run_id: uuid.UUID, modality: str = FUSED) -> Vectors:
             {"run": str(run_id), "modality": modality},
         )
     mask = (columns["rests_on"][:, None].astype(np.int16) & _BITS) > 0
-    return Vectors(run_id, modality, columns["drug_id"], columns["embedding"].reshape(len(mask), -1), mask)
-
-
-def published_run(engine: Engine) -> uuid.UUID:
-    """The id of the published run; raises NotFound before the first publication."""
-    with engine.connect() as connection:
-        run_id: uuid.UUID | None = connection.scalar(text("SELECT run_id FROM mkmed.published_run"))  # readers may, too
-    if run_id is None:
-        raise NotFound("no embedding run is published", hint="mkmed embed pretrain, or mkmed embed publish RUN")
-    return run_id
+    matrix = columns["embedding"].reshape(len(mask), -1 if len(mask) else row["width"])
+    return Vectors(run_id, modality, columns["drug_id"], matrix, mask)
 
 
 def read_published(engine: Engine, modality: str = FUSED) -> Vectors:

@@ -92,10 +92,13 @@ class Library:
 
     def __init__(self, engine: Engine, run: Embedder) -> None:
         self.engine, self.run = engine, run
-        self.fused = store.read(engine, run.artefact.run_id)
-        self.ids = self.fused.drug_ids
         self._columns: dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}
         self._subsets: dict[tuple[str, ...], tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}
+
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        """The drugs that have a vector."""
+        return store.read(self.engine, self.run.artefact.run_id).drug_ids
 
     def column(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """``(z, present)`` of one kind over all drugs."""

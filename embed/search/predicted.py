@@ -15,10 +15,9 @@ from sqlalchemy import Engine
 
 from embed.features.reduce import unit
 from embed.runs import store
-from embed.runs.embedder import CPU, Embedder
+from embed.runs.embedder import Embedder
 from embed.runs.schema import PREDICTED
 from embed.source import read_corpus
-from embed.training.inputs import build_inputs
 from embed.transfer.head import Foretold, TransferHead
 from kb.errors import NotFound, UsageError
 
@@ -64,9 +63,13 @@ class Predictions:
             raise UsageError(f"no {kind} is foretold from a structure",
                              hint=f"one of: {', '.join(name for name in FOUND_IN if name in self.head.targets)}")
         if kind not in self._facts:
+            import torch
+
+            from embed.training.inputs import build_inputs
+
             corpus = read_corpus(self.engine, **self.run.corpus_options())  # type: ignore[arg-type]
-            inputs = build_inputs(corpus, self.run.config, self.run.cache, CPU, np.empty(0, np.int64), self.run.fitted,
-                                  names=self.run.names, only=[kind])
+            inputs = build_inputs(corpus, self.run.config, self.run.cache, torch.device("cpu"), np.empty(0, np.int64),
+                                  self.run.fitted, names=self.run.names, only=[kind])
             matrix, place = inputs.raw[kind]
             has = np.flatnonzero(place >= 0)
             self._facts[kind] = corpus.drug_ids[has], unit(matrix[place[has]].astype(np.float32))

@@ -1,20 +1,25 @@
-"""The SQL functions of the store, for callers in Python: the same answers, and errors of ours."""
+"""The SQL functions of the store, for callers in Python: the same answers, and errors of ours.
+
+It imports neither numpy nor the store, so that ``mkmed embed neighbours`` answers at once.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from embed.runs import store
+from embed.runs.published import published_run
 from kb.errors import DatabaseError, NotFound, UsageError
 from kb.modalities import MODALITIES
-from kb.query.read import find_drug
+from kb.query.names import find_drug
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def neighbours(
@@ -42,7 +47,7 @@ def neighbours(
     if by is not None:
         return _ask(engine, "mkmed.similar_drugs(:drug, CAST(:by AS text), :k, :atc, CAST(:has AS text[]))", drug=drug,
                     by=by, k=k, atc=atc, has=list(has) if has else None)
-    store.published_run(engine)  # with none, say so rather than that this drug has no vector
+    published_run(engine)  # with none, say so rather than that this drug has no vector
     if to is not None:
         return _ask(engine, "mkmed.similar_across(:drug, :modality, :to, :k)", drug=drug, modality=modality, to=to, k=k)
     return _ask(

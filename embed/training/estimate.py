@@ -24,7 +24,7 @@ from embed.features import descriptors, fingerprint, molecule, radius
 from embed.features.cache import FeatureCache, sha256, version_of
 from embed.features.frozen import FrozenModel
 from embed.features.packed import Packed, vectors
-from embed.features.work import ALONE, processes
+from embed.features.work import ALONE
 from embed.registry import ANCHOR, IMAGE_MODELS, TEXT_MODELS
 from embed.source import Content, Corpus, read_sample
 from embed.training.data import Dataset, Table, make_table
@@ -32,6 +32,7 @@ from embed.training.job import pick_device
 from embed.training.loop import Progress, TrainingJob, step
 from embed.training.model import build_model
 from embed.training.split import scaffolds
+from kb.compute.pool import cores
 from kb.errors import DataError
 from kb.query import read as query
 from kb.query.read import Counts
@@ -125,7 +126,7 @@ def _sample(engine: Engine, config: PretrainConfig, counted: Counts, cache: Feat
         started = time.perf_counter()
         work()
         wanted = share * count
-        workers = processes() if shared and wanted > ALONE else 1
+        workers = cores() if shared and wanted > ALONE else 1
         out.seconds += (time.perf_counter() - started) / max(done, 1) * wanted / workers
 
     def featurise() -> None:

@@ -50,12 +50,9 @@ def take_head(corpus: Corpus, inputs: Inputs, fused: NDArray[np.float32], side: 
                                  network=encoder is not None)
     rows = rows[read]
     drugs = TransferDrugs(found, inputs.data.group.cpu().numpy()[rows], [corpus.names[row] for row in rows], side[rows])
-    truths: dict[str, Truth] = {}
-    for name in ("text", "graph"):
-        if name in inputs.raw:
-            matrix, place = inputs.raw[name]
-            at = place[rows]
-            truths[name] = (np.where((at >= 0)[:, None], matrix[at.clip(min=0)], 0).astype(np.float32), at >= 0)
+    raw = inputs.raw_of(rows)
+    truths: dict[str, Truth] = {name: (raw[name][0].astype(np.float32), raw[name][1]) for name in ("text", "graph")
+                                if name in raw}
     truths["fused"] = (fused[rows], np.linalg.norm(fused[rows], axis=1) > 0)
     return fit_head(drugs, truths, width=config.width, encoder=encoder, seed=seed, penalty=config.penalty or None,
                     compared=config.landmarks)

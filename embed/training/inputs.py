@@ -48,6 +48,15 @@ class Inputs:
     raw: dict[str, tuple[NDArray[Any], Position]] = field(default_factory=dict)
     """Features by modality before any tower (packed bits for the molecule), and each drug's row in them or -1."""
 
+    def raw_of(self, rows: Position) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_]]]:
+        """By modality the features (n, F) of the drugs at ``rows``, zero where there are none, and who has any (n,)."""
+        out = {}
+        for name, (matrix, place) in self.raw.items():
+            at = place[rows]
+            picked = matrix[at.clip(min=0)] if len(matrix) else np.zeros((len(rows), 0), np.float32)
+            out[name] = (np.where((at >= 0)[:, None], picked, 0).astype(matrix.dtype), at >= 0)
+        return out
+
 
 @dataclass
 class Workshop:

@@ -306,11 +306,7 @@ def take_evaluation_snapshot(
     z, fused, present = (part.numpy() for part in embed_all(model, data, rows))
     fresh = start_model(config, data, training_rows(prepared, config))
     untrained_z, untrained_fused, _ = (part.numpy() for part in embed_all(fresh, data, rows))
-    raw = {}
-    for name, (matrix, place) in prepared.inputs.raw.items():
-        at = place[rows]
-        picked = matrix[at.clip(min=0)] if len(matrix) else np.zeros((len(rows), 0), np.float32)
-        raw[name] = (np.where((at >= 0)[:, None], picked, 0).astype(matrix.dtype), at >= 0)
+    raw = prepared.inputs.raw_of(rows)
     values = (corpus.properties[rows] if corpus.properties.size else np.zeros((len(rows), 0))).astype(np.float32)
     return EvaluationData(
         model.names, z, fused, untrained_z, untrained_fused, without(fresh, "graph", untrained_z, present),

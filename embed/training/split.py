@@ -8,10 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rdkit import RDLogger
-from rdkit.Chem.Scaffolds import MurckoScaffold
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from embed.config import PretrainConfig
 from embed.features.cache import FeatureCache, sha256
@@ -38,6 +34,9 @@ class DrugSplit:
 
 def scaffolds(smiles: Sequence[str]) -> tuple[list[int], Packed]:
     """``(done, items)``: one column ``scaffold`` (n, 32) of sha256 digests; all zero for a molecule without rings."""
+    from rdkit import RDLogger
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
     RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
     done, digests = [], []
     for index, text in enumerate(smiles):
@@ -56,6 +55,9 @@ def families(scaffold: Sequence[bytes | None], block: Sequence[str]) -> NDArray[
 
     A drug without a ring or without a structure has no scaffold, and is tied by its substance alone.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     n = len(block)
     left: list[int] = []
     right: list[int] = []

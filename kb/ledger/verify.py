@@ -14,8 +14,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
+from kb.compute.places import open_pool
+from kb.compute.pool import PoolTask, run_here
 from kb.errors import DatabaseError
-from kb.ingest.processes import Crew, run_here
 from kb.modalities import State
 from kb.schema import METADATA
 from kb.schema.identity import drug
@@ -89,10 +90,10 @@ def _structures(connection: Connection, limit: int) -> Invariant:
     ).all()
     smiles = [row.smiles for row in rows]
     if len(rows) < MANY:
-        found = dict(run_here(INCHIKEY, smiles))
+        found = dict(run_here(PoolTask(INCHIKEY), smiles))
     else:
-        with Crew(INCHIKEY, max(2, (os.cpu_count() or 2) // 2)) as crew:
-            found = dict(crew.map(smiles, 200))
+        with open_pool("local", PoolTask(INCHIKEY), max(2, (os.cpu_count() or 2) // 2)) as pool:
+            found = dict(pool.map(smiles, 200))
     wrong = [
         {"drug_id": row.id, "name": row.name, "inchikey": row.inchikey, "computed": str(found[number])}
         for number, row in enumerate(rows)

@@ -322,7 +322,10 @@ FLAGS = {"refresh_days": "--refresh", "columns": "--column", "modalities": "--mo
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """What the user asked for; ``columns`` maps a tabular file's columns, ``also`` names further files by role."""
+    """What the user asked for; ``columns`` maps a tabular file's columns, ``also`` names further files by role.
+
+    ``on`` says where to compute, as ``kb.compute.pool.open_pool`` takes it.
+    """
 
     ids: tuple[str, ...] | None = None
     limit: int | None = None
@@ -338,6 +341,7 @@ class IngestOptions:
     dataset: str | None = None
     licence: str | None = None
     yes: bool = False
+    on: str = "local"
 
     def given(self) -> list[str]:
         """The options that the user gave, as they are called on the command line."""

@@ -145,9 +145,10 @@ def _ablated(demo: Demo) -> str | None:
 def _ablate(demo: Demo) -> None:
     from embed.config import load_config
     from embed.evaluation.ablation import ablate, readable_rows
+    from embed.evaluation.columns import PLAIN
 
     config = load_config(None, ["device=cpu", *demo.scale.pretrain, *demo.scale.ablation])
-    report = ablate(demo.engine, demo.settings, config, seeds=(0,))
+    report = ablate(demo.engine, demo.settings, config, seeds=(0,), columns=(PLAIN,))
     title = "more modalities, and all drugs against those that have everything"
     output.emit(readable_rows(report["rows"]), title=title)
     output.say("      short trainings and one seed; the five seeds of docs/results.md: mkmed embed ablate --seeds 5")
@@ -158,5 +159,5 @@ STEPS = (
     Stage("neighbours", "mkmed embed neighbours metformin", _neighbours),
     Stage("evaluation on held-out drugs", "mkmed embed evaluate", _evaluate, _evaluated, _show_evaluation),
     Stage("map", "mkmed embed map", _map, _mapped),
-    Stage("ablation", "mkmed embed ablate --seeds 1 --set train.epochs=3", _ablate, _ablated),
+    Stage("ablation", "mkmed embed ablate --seeds 1 --columns plain --set train.epochs=3", _ablate, _ablated),
 )

@@ -27,8 +27,10 @@ from embed.search.texts import TextSearch
 from embed.source import read_corpus
 from embed.training import job
 from kb.errors import CheckpointError, DataError, Interrupted, UsageError
+from kb.identity.undo import list_merges, undo_merge
 from kb.ingest.write import write_batch
 from kb.ledger.entries import start_run
+from kb.normalise import Identifier
 from kb.output import plain
 from kb.settings import load_settings
 from kb.sources.contract import DrugRecord, PropertyRecord, RecordBatch, TextRecord
@@ -130,6 +132,69 @@ def test_after_the_knowledge_base_grew_figures_and_vectors_stay_and_an_update_br
     with fresh_database.connect() as connection:
         near = connection.execute(text("SELECT name FROM mkmed.similar_drugs('new 5', 3)")).scalars().all()
     assert len(near) == 3 and "new 5" not in near
+
+
+LOOSE = DrugRecord("x:1", "loose drug", document("loose"), identifiers=(Identifier("drugbank", "DB55555"),))
+
+
+def join(engine) -> None:
+    """A record says that "drug 3" has the identifier of the loose drug, which is merged into it."""
+    with engine.begin() as connection:
+        known = connection.execute(text("SELECT smiles, inchikey FROM mkmed.drug WHERE name = 'drug 3'")).one()
+        write_batch(connection, start_run(connection, "ingest", name="join"), "hand", RecordBatch(drugs=[
+            DrugRecord("drugbank:DB00003", "drug 3", document("drug 3 again"), "small molecule", known.smiles,
+                       known.inchikey, identifiers=LOOSE.identifiers)]))
+
+
+def undo(engine) -> None:
+    """Take the merge back."""
+    with engine.begin() as connection:
+        undo_merge(connection, list_merges(connection)[0]["id"], start_run(connection, "undo", name="undo"))
+
+
+@pytest.mark.parametrize("updated_between", [True, False])
+def test_vectors_after_a_merge_and_its_undoing(fresh_database, home, updated_between):
+    """A drug that vanishes takes its vectors along; what comes back gets the ones it had, and no drug another's."""
+    fill(fresh_database)
+    add(fresh_database, RecordBatch(drugs=[LOOSE], payloads=[
+        TextRecord("x:1", document("loose text"), "hand", "A loose text of seven words, no more", CC0.id)]))
+    # Links to the graph were made by hand here, and would not be made again.
+    job.pretrain(fresh_database, home, load_config(sets=[*QUICK, "modalities=image,text,structure,property"]))
+    embedder = open_embedder(fresh_database, home)
+
+    def right() -> dict[str, tuple]:
+        """Every stored vector by name and kind, after each was compared with a fresh encoding of its drug."""
+        corpus = read_corpus(fresh_database, **embedder.corpus_options())
+        embedder.cache = FeatureCache(None)
+        found = embedder.encode(corpus)
+        foretold = dict(zip(*(part.tolist() for part in embedder.predicted(corpus)["predicted"]), strict=True))
+        row, names, told = {int(i): k for k, i in enumerate(corpus.drug_ids)}, names_of(fresh_database), {}
+        for kind in ("fused", "predicted", *embedder.names):
+            stored = store.read_published(fresh_database, kind)
+            for drug_id, vector in zip(stored.drug_ids.tolist(), stored.matrix, strict=True):
+                k = row[drug_id]
+                own = (found.fused[k] if kind == "fused" else np.array(foretold[drug_id]) if kind == "predicted"
+                       else found.z[k, found.names.index(kind)])
+                np.testing.assert_allclose(vector, own, atol=1e-5, err_msg=f"{kind} of {names[drug_id]}")
+                told[names[drug_id], kind] = tuple(vector.round(4))
+        assert {name for name, kind in told if kind == "fused"} == {
+            corpus.names[k] for k in np.flatnonzero(found.present.any(1))}
+        return told
+
+    before, drugs = right(), set(names_of(fresh_database).values())
+    join(fresh_database)
+    (gone,) = drugs - set(names_of(fresh_database).values())
+    (stays,) = {"loose drug", "drug 3"} - {gone}
+    if updated_between:
+        assert update(fresh_database, embedder).changed == 1
+        between = right()
+        assert between[stays, "text"] not in (before["drug 3", "text"], before["loose drug", "text"])
+        assert (gone, "fused") not in between
+    undo(fresh_database)
+    assert set(names_of(fresh_database).values()) == drugs
+    done = update(fresh_database, embedder)
+    assert done.new + done.changed >= 1 and done.gone == 0
+    assert right() == before
 
 
 def test_resume_goes_on_with_the_split_that_the_run_began_with(fresh_database, home):

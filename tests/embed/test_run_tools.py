@@ -14,6 +14,7 @@ from sqlalchemy import text
 from embed import explain
 from embed.atlas import draw_map, project
 from embed.config import load_config
+from embed.config import paper as paper_config
 from embed.evaluation import ablation
 from embed.evaluation import run as evaluation
 from embed.runs.found import load_run, open_embedder
@@ -40,6 +41,22 @@ QUICK = (
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     return load_settings(home=tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def everybody_is_core(monkeypatch):
+    """The small knowledge base has none of the evaluation set's drugs."""
+    def labels(*args, own=ablation.read_labels):
+        found = own(*args)
+        return replace(found, core=np.ones_like(found.core))
+
+    monkeypatch.setattr(ablation, "read_labels", labels)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A home without a study in it."""
+    return load_settings(home=tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -172,13 +189,55 @@ def test_the_map_is_drawn_and_repeats(filled, finished, tmp_path):
     np.testing.assert_allclose(project(matrix), project(matrix))
 
 
-def test_ablation_trains_every_arm_and_draws(filled, home):
+def test_ablation_trains_every_arm_and_draws(filled, home, everybody_is_core):
     config = load_config(sets=[*QUICK, "train.epochs=1", "modalities=text,graph"])
     report = ablation.ablate(filled, home, config, seeds=[0], subsets="all")
-    found = {(row["arm"], *row["modalities"]) for row in report["rows"]}
-    assert found == {("all", "text"), ("all", "graph"), ("all", "text", "graph"), ("intersection", "text", "graph")}
+    found = {(row["column"], row["arm"], *row["modalities"]) for row in report["rows"]}
+    arms = {("all", "text"), ("all", "graph"), ("all", "text", "graph"), ("intersection", "text", "graph")}
+    assert found == {(column, *arm) for column in ("plain", "class words masked") for arm in arms}
     trained = {(row["arm"], len(row["modalities"])): row["train"] for row in report["rows"]}
     assert trained["intersection", 2] <= trained["all", 2]
     assert (home.runs / "ablation" / "ablation.svg").is_file()
+    by_name = {(row["column"], row["arm"], *row["modalities"]): row for row in report["rows"]}
+    plain, masked = (by_name[column, "all", "graph"] for column in ("plain", "class words masked"))
+    assert str({**plain, "column": ""}) == str({**masked, "column": ""}), "nothing to mask, nothing to train twice"
+    assert np.isfinite([row[name] for row in by_name.values() for name in ablation.METRICS if name != "score"]).all()
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_arms_are_equal_in_steps_and_a_stopped_ablation_goes_on(filled, place, monkeypatch, paper):
+    """The published variant too, and with a patience that would have ended some arms early."""
+    config = load_config(sets=[*QUICK, "train.epochs=4", "train.patience=1", "modalities=text,graph",
+                               "graph.epochs=1", "transfer.width=8"], base=paper_config() if paper else None)
+    found, trainings = [], []
+
+    def count(*args, own=ablation.train_arm):
+        trainings.append(args)
+        return own(*args)
+
+    def stop(row):
+        found.append(row)
+        if len(found) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ablation, "train_arm", count)
+    with pytest.raises(KeyboardInterrupt):
+        ablation.ablate(filled, place, config, seeds=[0], columns=["plain"], on_arm=stop)
+    report = ablation.ablate(filled, place, config, seeds=[0], columns=["plain"], on_arm=found.append)
+    assert len(report["rows"]) == 3 == len(trainings), "what was measured was not trained again"
+    assert str(found[:3]) == str(found[3:])
+    assert len({row["steps"] for row in report["rows"]}) == 1
+    assert {row["steps"] % 4 for row in report["rows"]} == {0}
+    assert {one[1].width for one in trainings} == {64}
+    ablation.ablate(filled, place, config, seeds=[0], columns=["plain"], fresh=True)
+    assert len(trainings) == 6
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE mkmed.drug_atc SET code = 'A' WHERE drug_id = (SELECT min(drug_id) FROM"
+                                " mkmed.drug_atc WHERE code = 'C')"))
+    ablation.ablate(filled, place, config, seeds=[0], columns=["plain"])
+    assert len(trainings) == 9, "another label, another figure"
+
+
+def test_an_unknown_subset_is_told():
     with pytest.raises(UsageError):
         list(ablation.arms(["text"], "some"))

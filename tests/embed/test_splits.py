@@ -10,7 +10,7 @@ from small_kb import fill
 from sqlalchemy import text
 
 from embed.config import load_config
-from embed.evaluation import splits
+from embed.evaluation import columns, splits
 from embed.evaluation.intervals import over_seeds
 from embed.features.cache import FeatureCache
 from embed.features.masking import mask
@@ -33,23 +33,50 @@ def filled(database):
 
 def test_columns_change_what_they_say_and_nothing_else(filled, tmp_path):
     config, cache = load_config(sets=QUICK), FeatureCache(tmp_path)
-    made = {name: prepare_training(filled, splits.column_config(config, name), cache, pick_device("cpu"))
-            for name in splits.COLUMNS}
-    assert "graph" not in made[splits.UNTREATED].inputs.data.tables, "the only edges were treatments"
-    plain, masked = made[splits.PLAIN], made[splits.MASKED]
+    made = {name: prepare_training(filled, columns.column_config(config, name), cache, pick_device("cpu"))
+            for name in columns.COLUMNS}
+    assert "graph" not in made[columns.UNTREATED].inputs.data.tables, "the only edges were treatments"
+    plain, masked = made[columns.PLAIN], made[columns.MASKED]
     assert (plain.split.test == masked.split.test).all()
     texts = [str(t) for t in plain.corpus.texts.load(range(len(plain.corpus.texts)))]
     changed = {row for row, t in zip(plain.corpus.texts.row.tolist(), texts, strict=True) if mask(t) != t}
     vectors = [one.inputs.raw["text"][0][one.inputs.raw["text"][1]] for one in (plain, masked)]
     assert not np.allclose(*vectors) or not changed
     with pytest.raises(UsageError, match="there is no column"):
-        splits.column_config(config, "everything")
+        columns.column_config(config, "everything")
+
+
+def test_the_masked_column_is_measured_and_a_stopped_study_goes_on(filled, tmp_path, monkeypatch):
+    settings, config, told, trainings = load_settings(home=tmp_path), load_config(sets=QUICK), [], []
+
+    def count(*args, own=splits.trained):
+        trainings.append(args)
+        return own(*args)
+
+    def stop(row):
+        told.append(row)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(splits, "trained", count)
+    with pytest.raises(KeyboardInterrupt):
+        splits.evaluate_splits(filled, settings, config, splits=(0,), on_training=stop)
+    report = splits.evaluate_splits(filled, settings, config, splits=(0,), on_training=told.append)
+    assert [row["column"] for row in told] == ["plain", *columns.COLUMNS]
+    assert told[0] == told[1] and len(trainings) == 3
+    assert {row["column"] for row in report["classes"]} <= set(columns.COLUMNS)
+    assert [one["column"] for one in report["trainings"]] == list(columns.COLUMNS)
+    again = splits.evaluate_splits(filled, settings, config, splits=(0,), fresh=True)
+    assert len(trainings) == 6
+    assert again["retrieval"] == report["retrieval"]
+    changed = load_config(sets=[*QUICK, "loss.relation=1"])
+    splits.evaluate_splits(filled, settings, changed, splits=(0,), columns=(columns.PLAIN,))
+    assert len(trainings) == 7
 
 
 def test_nothing_is_stored_and_the_report_is_kept(filled, tmp_path):
     told = []
     settings = load_settings(home=tmp_path)
-    report = splits.evaluate_splits(filled, settings, load_config(sets=QUICK), splits=(0, 1), columns=(splits.PLAIN,),
+    report = splits.evaluate_splits(filled, settings, load_config(sets=QUICK), splits=(0, 1), columns=(columns.PLAIN,),
                                     on_training=told.append)
     assert [row["split"] for row in told] == [0, 1]
     kept = json.loads((tmp_path / "runs" / "splits" / "splits.json").read_text())

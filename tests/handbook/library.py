@@ -26,6 +26,7 @@ mkmed kb snapshot before-drkg
 mkmed kb ingest --source drkg --path drkg.tsv --allow-subset
 mkmed kb snapshot after-drkg
 mkmed embed pretrain --name first {SMALL}
+mkmed embed encode --in compounds --out screen --licence CC0-1.0
 mkmed recsys prepare --format synthetic --option patients=150
 mkmed recsys prepare --format mimic3 --root mimic-iii --allow-subset --min-visits 1
 mkmed recsys train --recommender popularity --set resamples=50
@@ -39,6 +40,8 @@ def write_files(folder: Path) -> None:
     data = ROOT / "mkmed" / "demo" / "data"
     (folder / "names.txt").write_text("\n".join(NAMES))
     (folder / "loose.csv").write_text("KEY,DRUGBANK\nmine-1,DB00331\n")
+    (folder / "compounds").mkdir()
+    (folder / "compounds" / "a.smi").write_text("CCO ethanol\nCC(=O)Oc1ccccc1C(=O)O aspirin\nCN(C)C(=N)N dimethylguanidine\n")
     (folder / "cids.txt").write_text("2244\n4091\n")
     (folder / "mine.csv").write_text("NAME,SMILES\nphenformin,N=C(N)NC(=N)NCCc1ccccc1\n")
     (folder / "pairs.csv").write_text("drug_a,drug_b,severity\nmetformin,drugbank:DB00682,minor\n")

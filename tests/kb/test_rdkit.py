@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import time
 
 import pytest
 from PIL import Image
 from sqlalchemy import Engine, text
 
+from kb.compute.places import open_pool
+from kb.compute.pool import Failure, PoolTask, run_here
 from kb.errors import DataError, Incomplete, UsageError
 from kb.ingest.engine import Summary, ingest, plan
-from kb.ingest.processes import Crew, Failure, run_here
 from kb.ledger.verify import verify
 from kb.modalities import Modality
 from kb.query.read import conformers, find_drug, images, properties
@@ -76,47 +76,12 @@ def test_force_field_falls_back() -> None:
         embed("C" * 400)
 
 
-def slow(seconds: float) -> float:
-    time.sleep(seconds)
-    return seconds
-
-
-def greedy(megabytes: int) -> int:
-    return len(bytearray(megabytes << 20))
-
-
-def dies(code: int) -> int:
-    import os
-
-    if code:
-        os._exit(code)
-    return code
-
-
-def test_crew_kills_what_takes_too_long_and_finishes_the_rest() -> None:
-    with Crew(f"{__name__}:slow", 2, wall=0.6) as crew:
-        found = dict(crew.map([0.0, 0.01, 60.0, 0.02, 0.0], share=5))
-    assert {n: r for n, r in found.items() if n != 2} == {0: 0.0, 1: 0.01, 3: 0.02, 4: 0.0}
-    assert isinstance(found[2], Failure) and "0.6 s" in found[2].reason and not found[2].refused
-
-
-def test_crew_survives_memory_hunger_and_crashes() -> None:
-    with Crew(f"{__name__}:greedy", 1, memory=200 << 20) as crew:
-        found = dict(crew.map([1, 4000, 2]))
-    assert (found[0], found[2]) == (1 << 20, 2 << 20)
-    assert isinstance(found[1], Failure) and "Memory" in found[1].reason
-    with Crew(f"{__name__}:dies", 1) as crew:
-        found = dict(crew.map([0, 3, 0], share=3))
-    assert found[0] == found[2] == 0
-    assert isinstance(found[1], Failure) and "died" in found[1].reason
-
-
 def test_parallel_and_plain_path_agree() -> None:
     smiles = [ASPIRIN, "", "CN(C)C(=N)N=C(N)N", "C" * 2000, "[Na+].[Cl-]"] * 3
-    function = "kb.sources.rdkit.compute:depict"
-    with Crew(function, 2) as crew:
-        parallel = dict(crew.map(smiles, share=4))
-    assert parallel == dict(run_here(function, smiles))
+    task = PoolTask("kb.sources.rdkit.compute:depict")
+    with open_pool("local", task, 2) as pool:
+        parallel = dict(pool.map(smiles, share=4))
+    assert parallel == dict(run_here(task, smiles))
     assert isinstance(parallel[1], Failure) and parallel[1].refused and "empty" in parallel[1].reason
     assert isinstance(parallel[3], Failure) and "limit" in parallel[3].reason
 

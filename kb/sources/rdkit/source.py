@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import Connection, exists, select, text
 
+from kb.compute.places import LOCAL, open_pool
+from kb.compute.pool import Failure, Pool, PoolTask
 from kb.errors import UsageError
 from kb.identity.relations import due_relations, write_substance_relations
-from kb.ingest.processes import Crew, Failure
 from kb.ledger.entries import claim_cells, due_cells
 from kb.licences import CC0, Licence
 from kb.modalities import Modality, State
@@ -78,7 +79,7 @@ class RdkitSource(Source):
     origin = "computed"
     licences: ClassVar[tuple[Licence, ...]] = (CC0,)
     modalities = tuple(TASKS)
-    options = frozenset({"ids", "limit", "workers", "modalities", "retry_failed", "refresh_days"})
+    options = frozenset({"ids", "limit", "workers", "modalities", "retry_failed", "refresh_days", "on"})
 
     def plan(self, job: Job) -> Plan:
         """Cells to fill, and the time on the given number of processes."""
@@ -97,9 +98,9 @@ class RdkitSource(Source):
         for modality, ids in due.items():
             if ids:
                 task = TASKS[modality]
-                with Crew(task.function, _processes(job), wall=task.wall) as crew:
+                with _pool(job, PoolTask(task.function, wall=task.wall)) as pool:
                     for start in range(0, len(ids), task.batch):
-                        yield self._fill(job, modality, crew, ids[start : start + task.batch])
+                        yield self._fill(job, modality, pool, ids[start : start + task.batch])
         if job.options.modalities is None and job.options.ids is None:
             yield from self._relate(job)
 
@@ -108,17 +109,17 @@ class RdkitSource(Source):
         due = job.transact(due_relations)
         if not due:
             return
-        with Crew("kb.chemistry:relations_of", _processes(job)) as crew:
+        with _pool(job, PoolTask("kb.chemistry:relations_of")) as pool:
             for start in range(0, len(due), RELATED):
                 pairs = due[start : start + RELATED]
-                results = dict(crew.map((smiles for _, smiles in pairs), 32))
+                results = dict(pool.map((smiles for _, smiles in pairs), 32))
                 found = [
                     (drug_id, smiles, [] if isinstance(results[n], Failure) else results[n])
                     for n, (drug_id, smiles) in enumerate(pairs)
                 ]
                 yield Part(RecordBatch(), also=partial(_write_relations, found=found), size=0, note="relations")
 
-    def _fill(self, job: Job, modality: Modality, crew: Crew, ids: Sequence[int]) -> Part:
+    def _fill(self, job: Job, modality: Modality, pool: Pool, ids: Sequence[int]) -> Part:
         """What is computed of those of the drugs that no other process has claimed."""
 
         def claim(connection: Connection) -> list[tuple[int, str]]:
@@ -137,7 +138,7 @@ class RdkitSource(Source):
             return [(drug_id, smiles) for drug_id, smiles in connection.execute(query) if smiles]
 
         pairs = job.transact(claim)
-        batch = compute(crew, modality, pairs) if pairs else RecordBatch()
+        batch = compute(pool, modality, pairs) if pairs else RecordBatch()
         return Part(batch, size=len(ids), note=modality)
 
 
@@ -147,10 +148,10 @@ def _write_relations(
     write_substance_relations(connection, found)
 
 
-def compute(crew: Crew, modality: Modality, drugs: Sequence[tuple[int, str]]) -> RecordBatch:
+def compute(pool: Pool, modality: Modality, drugs: Sequence[tuple[int, str]]) -> RecordBatch:
     """The records and outcomes for (drug id, SMILES) pairs, in their order."""
     batch = RecordBatch()
-    results = dict(crew.map((smiles for _, smiles in drugs), TASKS[modality].share))
+    results = dict(pool.map((smiles for _, smiles in drugs), TASKS[modality].share))
     for number, (drug_id, smiles) in enumerate(drugs):
         result = results[number]
         if isinstance(result, Failure):
@@ -263,3 +264,8 @@ def computable(connection: Connection, job: Job, modality: Modality) -> list[int
 
 def _processes(job: Job) -> int:
     return job.options.workers or job.settings.workers
+
+
+def _pool(job: Job, task: PoolTask) -> Pool:
+    """Where the job computes; a cluster's size is its own unless the user says how many."""
+    return open_pool(job.options.on, task, _processes(job) if job.options.on == LOCAL else job.options.workers)

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from sqlalchemy import Connection
 
 from kb import output
+from kb.compute.places import open_pool
+from kb.compute.pool import Failure, Pool, PoolTask
 from kb.errors import DataError, UsageError
 from kb.graph.link import relink
 from kb.ingest.engine import register_source
-from kb.ingest.processes import Crew, Failure
 from kb.ingest.retract import retract_records
 from kb.licences import USER, Licence
 from kb.modalities import Modality
@@ -103,8 +104,8 @@ class Tabular(Source):
         cut = False
         count = min(job.options.workers or job.settings.workers, 4)
         with (
-            Crew("kb.chemistry:read_structure", count) as crew,
-            closing(_ahead(_batches(crew, table, rows, document, frozenset(change.changed)))) as batches,
+            open_pool("local", PoolTask("kb.chemistry:read_structure"), count) as pool,
+            closing(_ahead(_batches(pool, table, rows, document, frozenset(change.changed)))) as batches,
         ):
             for batch, problems in batches:
                 cut = cut or any(problem.cut for problem in problems)
@@ -156,12 +157,12 @@ def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
 
 
 def _batches(
-    crew: Crew, table: UserTable, rows: Iterator[TableRow], document: Document, changed: frozenset[str]
+    pool: Pool, table: UserTable, rows: Iterator[TableRow], document: Document, changed: frozenset[str]
 ) -> Iterator[tuple[RecordBatch, list[Problem]]]:
     """What each ``CHUNK`` of rows becomes, and what was wrong in it."""
     while chunk := list(islice(rows, CHUNK)):
         batch = RecordBatch(documents=[document], anew=changed & {row.key for row in chunk})
-        for row in _structures(crew, chunk):
+        for row in _structures(pool, chunk):
             table.problems += add_row(batch, row, document)
         problems, table.problems = table.problems, []
         yield batch, problems
@@ -207,11 +208,11 @@ def read_rows(
         yield TableRow(number, own, row_digest(said, PARSER, document.licence), said, cells)
 
 
-def _structures(crew: Crew, rows: Sequence[TableRow]) -> Iterator[TableRow]:
+def _structures(pool: Pool, rows: Sequence[TableRow]) -> Iterator[TableRow]:
     """The rows with what their SMILES or connection table was read as."""
     asked = [(row.said.get("smiles", ""), row.cells.get(MOLBLOCK, "")) for row in rows]
     todo = [n for n, (smiles, block) in enumerate(asked) if smiles.strip() or block]
-    results = {todo[i]: result for i, result in crew.map([asked[n] for n in todo])}
+    results = {todo[i]: result for i, result in pool.map([asked[n] for n in todo])}
     for n, row in enumerate(rows):
         result = results.get(n)
         failed = result.reason if isinstance(result, Failure) else None

@@ -1,0 +1,184 @@
+"""The nearest compounds of a data set, exactly and out of core: every vector is compared, block by block.
+
+What is compared are the stored numbers (float16 or int8). Nothing but the best so far is kept in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from embed.screening.dataset import PARTS, PROPERTY_COLUMNS, ScreeningSet, read_set, vector_blocks
+from kb.compute.places import LOCAL, open_pool
+from kb.compute.pool import Failure, PoolTask, cores
+from kb.errors import DataError, UsageError
+from kb.files import replace_file
+
+BLOCK = 4096
+"""Vectors that are turned into float32 at once: they stay in the cache."""
+MOST = 1_000_000
+"""The most hits that one question may have."""
+
+SLACK = 1e-4
+"""More than float32 is off by in a sum of 2,000 products, as a share of the question's length."""
+
+Scores = NDArray[np.floating[Any]]
+Ranked = tuple[Scores, NDArray[np.int64]]
+"""The best of one part: scores, descending, and row numbers; of equal scores the lower row first."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A compound that was found: its rank from 1, its similarity (cosine), and where it lies."""
+
+    rank: int
+    id: str
+    inchikey: str
+    smiles: str
+    similarity: float
+    part: str
+    row: int
+    properties: dict[str, float] = field(default_factory=dict)
+
+
+def part_scorer(one: ScreeningSet, question: Scores, k: int) -> Callable[[str], Ranked]:
+    """The function that finds the best ``k`` of the part with a name."""
+    return lambda name: best_of_part(one, one.folder / PARTS / name, question, k)
+
+
+def best_of_part(one: ScreeningSet, path: Path, question: Scores, k: int) -> Ranked:
+    """The ``k`` rows of a part whose vectors have the greatest product with ``question`` (D,).
+
+    All are multiplied in float32, whose last digits hang on where in a block a vector lies; those that could be among
+    the best by more than such digits are multiplied again in float64, by which they are ranked.
+    """
+    import torch
+
+    asked = torch.from_numpy(np.ascontiguousarray(question, np.float32))
+    slack = SLACK * float(np.linalg.norm(question))
+    buffer = torch.empty(BLOCK, one.width)
+    near, rows = np.empty(0, np.float32), np.empty(0, np.int64)
+    least = -np.inf
+    for start, numbers, scale in vector_blocks(path, one):
+        found = np.empty(len(numbers), np.float32)
+        for at in range(0, len(numbers), BLOCK):
+            block = numbers[at:at + BLOCK]
+            part = buffer[:len(block)]
+            part.copy_(torch.from_numpy(block))
+            torch.mv(part, asked, out=torch.from_numpy(found[at:at + BLOCK]))
+        if scale is not None:
+            found *= scale
+        better = np.flatnonzero(found >= least)  # most blocks have few
+        near, rows = np.concatenate([near, found[better]]), np.concatenate([rows, start + better])
+        if len(near) > k:
+            least = float(np.partition(near, len(near) - k)[len(near) - k]) - slack
+            near, rows = near[near >= least], rows[near >= least]
+    return top(_products(one, path, question, rows), rows, k)
+
+
+def _products(one: ScreeningSet, path: Path, question: Scores, rows: NDArray[np.int64]) -> Scores:
+    """The products of the vectors at ``rows``, ascending, with ``question``, each summed in float64 by itself."""
+    out: list[Scores] = [np.empty(0)]
+    for start, numbers, scale in vector_blocks(path, one):
+        own = rows[(rows >= start) & (rows < start + len(numbers))] - start
+        products = (numbers[own].astype(np.float64) * question.astype(np.float64)).sum(1)
+        out.append(products if scale is None else products * scale[own])
+    return np.concatenate(out)
+
+
+def top(scores: Scores, rows: NDArray[np.int64], k: int) -> Ranked:
+    """The ``k`` greatest, descending; of equal ones the lower row first, at the border as well."""
+    order = np.lexsort((rows, -scores))[:k]
+    return scores[order], rows[order]
+
+
+def screen(folder: Path, question: Scores, k: int = 1000, *, on: str = LOCAL, workers: int | None = None) -> list[Hit]:
+    """The ``k`` compounds of the data set whose vectors are nearest to ``question`` (D,).
+
+    Of equal ones the earlier part and row is first. With Ray every node must see ``folder`` under the same path.
+    Raises UsageError for a data set that is not whole, and DataError where a part is gone or damaged.
+    """
+    one = read_set(folder)
+    if one.state != "complete":
+        raise UsageError(f"{folder} is not whole yet", hint="mkmed embed encode with the same options goes on with it")
+    if question.shape != (one.width,):
+        raise DataError(f"the question has {len(question)} numbers, the data set {one.width}")
+    if not 1 <= k <= MOST:
+        raise UsageError(f"-k {k} is out of range", hint=f"1 to {MOST:,}")
+    missing = [name for name in one.parts if not (one.folder / PARTS / name).is_file()]
+    if missing:
+        raise DataError(f"{missing[0]} is gone from {folder}", hint="mkmed embed encode with the same options makes it")
+    best: Scores = np.empty(0)
+    where = np.empty(0, np.int64)
+    for place, (scores, rows) in _each_part(one, question, k, on, workers):
+        best, where = top(np.concatenate([best, scores]), np.concatenate([where, (place << 40) + rows]), k)
+    return _hits(one, best, where)
+
+
+def _each_part(one: ScreeningSet, question: Scores, k: int, on: str,
+               workers: int | None) -> Iterator[tuple[int, Ranked]]:
+    if on == LOCAL:  # threads: the work is done outside of Python's lock
+        import torch
+
+        own = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(workers or cores(), thread_name_prefix="screen") as threads:
+                yield from enumerate(threads.map(part_scorer(one, question, k), one.parts))
+        finally:
+            torch.set_num_threads(own)
+        return
+    whole = ScreeningSet(**{**vars(one), "folder": one.folder.resolve()})
+    task = PoolTask(f"{__name__}:part_scorer", {"one": whole, "question": question, "k": k}, wall=600.0)
+    with open_pool(on, task, workers) as pool:
+        for place, found in pool.map(one.parts, share=1):
+            if isinstance(found, Failure):
+                raise DataError(f"{one.parts[place]}: {found.reason}")
+            yield place, found
+
+
+def _hits(one: ScreeningSet, best: Scores, where: NDArray[np.int64]) -> list[Hit]:
+    """What the data set says of the rows that were found."""
+    said: dict[int, dict[str, Any]] = {}
+    columns = ["id", "inchikey", "smiles", *PROPERTY_COLUMNS]
+    for place in np.unique(where >> 40).tolist():
+        own = where[(where >> 40) == place]
+        file = pq.ParquetFile(one.folder / PARTS / one.parts[place])
+        for row, cells in zip(own.tolist(), _rows_of(file, (own & ((1 << 40) - 1)).tolist(), columns), strict=True):
+            said[row] = cells
+    return [Hit(rank, cells["id"], cells["inchikey"], cells["smiles"], float(score), one.parts[row >> 40],
+                row & ((1 << 40) - 1), {name: cells[name] for name in PROPERTY_COLUMNS if cells[name] is not None})
+            for rank, (score, row) in enumerate(zip(best.tolist(), where.tolist(), strict=True), 1)
+            for cells in [said[row]]]
+
+
+def write_hits(path: Path, one: ScreeningSet, hits: Sequence[Hit]) -> None:
+    """The hits as CSV, each with the run and the licence that its vector is of."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["rank", "id", "inchikey", "smiles", "similarity", *PROPERTY_COLUMNS, "licence", "run", "part"])
+    for hit in hits:
+        writer.writerow([hit.rank, hit.id, hit.inchikey, hit.smiles, f"{hit.similarity:.6f}",
+                         *(hit.properties.get(name, "") for name in PROPERTY_COLUMNS), one.licence, one.run, hit.part])
+    replace_file(path, text.getvalue(), mode=None)
+
+
+def _rows_of(file: pq.ParquetFile, rows: Sequence[int], columns: list[str]) -> list[dict[str, Any]]:
+    """The cells of rows, which may lie in several row groups."""
+    starts = np.cumsum([0, *(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups))])
+    found: dict[int, dict[str, Any]] = {}
+    group = np.searchsorted(starts, rows, side="right") - 1
+    for number in np.unique(group).tolist():
+        own = [row for row, its in zip(rows, group.tolist(), strict=True) if its == number]
+        table = file.read_row_group(number, columns=columns).take([row - int(starts[number]) for row in own])
+        found |= dict(zip(own, table.to_pylist(), strict=True))
+    return [found[row] for row in rows]
