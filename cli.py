@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("kb.ground:status_app", "What there is: drugs, buckets, sources, runs, on one screen."),
     "demo": ("mkmed.demo.commands:app", "Run the whole path on the bundled open data."),
     "serve": ("mkmed.serve.commands:app", "Answer over HTTP: search, neighbours, recommendations."),
+    "explorer": ("mkmed.explorer.commands:app", "Write the explorer as one file that needs no service."),
     "report": ("mkmed.report.commands:app", "Write the results as one self-contained HTML page."),
 }
 """Every top-level command: its Typer application, imported on use, and its line in the help."""

@@ -44,7 +44,8 @@ def measure(root: Path) -> list[dict[str, Any]]:
             cohort = prepare(form="diabetes130", root=root, connection=connection, level="ingredient",
                              settings=aside).cohort
         say(str(cohort.fingerprint))
-        found += [{"table": "rows", **vars(loss)} for loss in cohort.accounting]
+        found += [{"table": "rows", "of": loss.table, "reason": loss.reason, "rows": loss.rows}
+                  for loss in cohort.accounting]
         runs = {}
         for name in RECOMMENDERS:
             run = train_run(from_json({"recommender": name, "cohort": "diabetes130", "seed": SEED}), aside, engine)

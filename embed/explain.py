@@ -23,6 +23,7 @@ from embed.transfer.carriers import Carrier, carriers, kept
 from kb.chemistry import read_smiles
 from kb.errors import DataError, NotFound
 from kb.query import read as query
+from kb.query.names import find_drug
 from kb.settings import Settings
 
 
@@ -56,7 +57,7 @@ def explain_likeness(engine: Engine, settings: Settings, first: str, second: str
     run = open_embedder(engine, settings)
     run_id = store.published_run(engine)
     with engine.connect() as connection:
-        ids = [query.find_drug(connection, name) for name in (first, second)]
+        ids = [find_drug(connection, name) for name in (first, second)]
         drugs = query.drugs(connection)
     rows = [int(np.searchsorted(drugs.ids, i)) for i in ids]
     names = run.names

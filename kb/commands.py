@@ -248,7 +248,8 @@ def show(
 ) -> None:
     """Print everything known of a drug, each fact with its source."""
     from kb.db.engine import open_engine
-    from kb.query.read import describe, find_drugs
+    from kb.query.drug import describe
+    from kb.query.names import find_drugs
 
     with open_engine().connect() as connection:
         try:
@@ -278,7 +279,7 @@ def search(
 ) -> None:
     """Find drugs by a part of a name."""
     from kb.db.engine import open_engine
-    from kb.query.read import search as run_search
+    from kb.query.drug import search as run_search
 
     with open_engine().connect() as connection:
         output.emit(

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from kb.db.engine import open_engine
 from kb.errors import Ambiguous, MkmedError, NotFound, UsageError
 from kb.query import find, read, tables
+from kb.query.names import find_drug, find_drugs
 from kb.settings import Settings
 from mkmed.frames import Frame, Vectors, frame
 from mkmed.places import settings_of
@@ -70,11 +71,11 @@ class KnowledgeBase:
         rows = []
         with self.engine.connect() as connection:
             for text in [wanted] if isinstance(wanted, str) else wanted:
-                found = read.find_drugs(connection, str(text))
+                found = find_drugs(connection, str(text))
                 names = [candidate.name for candidate in found]
                 row: dict[str, Any] = {"input": text, "drug_id": None, "drug": None, "how": "", "candidates": names}
                 try:
-                    drug_id = read.find_drug(connection, str(text))
+                    drug_id = find_drug(connection, str(text))
                 except Ambiguous as error:
                     row["how"] = "ambiguous"
                     row["candidates"] = [one["name"] for one in error.candidates]
@@ -103,7 +104,7 @@ class KnowledgeBase:
             if missing := [number for number in numbers if number not in known]:
                 raise NotFound(f"there is no drug {missing[0]}", hint="ids are those of column drug_id")
             return list(dict.fromkeys(int(one) if isinstance(one, int | np.integer) else
-                                      read.find_drug(connection, one) for one in wanted))
+                                      find_drug(connection, one) for one in wanted))
 
     def _table(self, name: str, wanted: Wanted, **options: Any) -> Frame:
         ids = self._ids(wanted)

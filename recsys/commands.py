@@ -285,8 +285,15 @@ def recommend(
 ) -> None:
     """Recommend medications for a visit, with reasons; research software, not a medical device."""
     from kb.settings import load_settings
-    from recsys.answers.explain import draw, explain_with_fragments
-    from recsys.answers.listing import CSV_COLUMNS, avoided_rows, coverage_lines, csv_rows, recommended_rows, set_lines
+    from recsys.answers.listing import (
+        CSV_COLUMNS,
+        avoided_rows,
+        coverage_lines,
+        csv_rows,
+        drift_lines,
+        recommended_rows,
+        set_lines,
+    )
     from recsys.answers.patient import read_patient
     from recsys.answers.recommend import UNDERSTANDING, WARNING, RecommenderService
     from recsys.experiments.run_folders import private_files
@@ -296,11 +303,14 @@ def recommend(
     service = RecommenderService.open(settings, run)
     answer = service.recommend(patient, min_coverage=min_coverage)
     wanted = medication or [item.code for item in answer.recommended][:limit]
-    reasons = (explain_with_fragments(service, patient, wanted, settings, min_coverage=min_coverage)
-               if (explain or medication or picture) and not answer.refused else [])
-    if picture and reasons:
-        with private_files():
-            draw(reasons[0], picture)
+    reasons = []
+    if (explain or medication or picture) and not answer.refused:
+        from recsys.answers.explain import draw, explain_with_fragments  # torch, for networks
+
+        reasons = explain_with_fragments(service, patient, wanted, settings, min_coverage=min_coverage)
+        if picture and reasons:
+            with private_files():
+                draw(reasons[0], picture)
     if form is Format.json:
         document = answer.as_json()
         if not answer.refused:
@@ -309,7 +319,7 @@ def recommend(
         output.write(output.as_json(document))
     elif form is Format.csv:
         output.emit(csv_rows(answer, reasons, limit), form, columns=CSV_COLUMNS)
-    for line in coverage_lines(answer.coverage):
+    for line in (*coverage_lines(answer.coverage), *drift_lines(answer)):
         output.say(line)
     if answer.refused:
         raise NotUnderstood(answer.refused, hint=UNDERSTANDING)
@@ -328,7 +338,7 @@ def recommend(
         output.emit(shown, form, title=f"interactions, gravest first{more}")
     if answer.indications:
         output.emit([{"medication": one.code, "indication": one.path} for one in answer.indications[:limit]], form,
-                    title="what the graph says they are given for")
+                    title="what sources and the graph say they are given for")
     if reasons:
         output.emit([row for reason in reasons for row in reason.rows()], form, title=f"reasons: {reasons[0].method}")
 

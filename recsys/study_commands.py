@@ -59,16 +59,19 @@ def curve(
 def coldstart(
     cohort: CohortOption,
     shots: Annotated[str, typer.Option(help="Training visits that show each hidden medication.")] = "0,1,3,10,30",
+    edgeless: Annotated[str, typer.Option(help="An embedding run trained without treatment edges, for one more arm: no "
+                                               "indication of a hidden drug reaches it.")] = "",
     seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, out: OutOption = None,
     settings_: SetOption = None, form: FormatOption = Format.table,
 ) -> None:
     """How well medications that nobody was given yet are ranked: each split hides a fifth of them."""
-    from recsys.experiments.studies import COLD_ARMS, Study
+    from recsys.experiments.studies import COLD_ARMS, Study, without_treat_edges
 
     points = tuple(part.strip() for part in shots.split(",") if part.strip())
     if bad := [point for point in points if not point.isdecimal()]:
         raise UsageError(f"{bad[0]!r} is no number of visits", hint="--shots 0,1,3,10,30")
-    _run(Study("coldstart", cohort, points, tuple(range(first_seed, first_seed + seeds)), COLD_ARMS,
+    arms = (*COLD_ARMS, *without_treat_edges(edgeless)) if edgeless else COLD_ARMS
+    _run(Study("coldstart", cohort, points, tuple(range(first_seed, first_seed + seeds)), arms,
                _settings(settings_)), workers, out, form)
 
 

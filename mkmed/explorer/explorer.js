@@ -1,13 +1,72 @@
 "use strict";
-// The explorer: asks the service and shows what it says. Whatever comes is put in as text, never as markup, but for the
-// drawings that the service itself makes.
+// The explorer: asks the service, or the data packed into its own file, and shows what they say. Whatever comes is put in
+// as text, never as markup, but for the drawings that the program itself makes.
 const $ = (id) => document.getElementById(id);
 const MODALITIES = ["image", "text", "structure", "property", "graph"];
 const COLOURS = ["#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#9a6700", "#1b7c83", "#cf222e", "#57606a", "#2da44e",
   "#a475f9", "#d4a72c", "#e16f24", "#218bff"];
+const ATC = { A: "alimentary tract and metabolism", B: "blood", C: "cardiovascular system", D: "dermatologicals",
+  G: "genito-urinary system and sex hormones", H: "systemic hormones", J: "anti-infectives for systemic use",
+  L: "antineoplastic and immunomodulating", M: "musculo-skeletal system", N: "nervous system", P: "antiparasitic",
+  R: "respiratory system", S: "sensory organs", V: "various" };
+const MOST_GROUPS = 14;
+const OFFLINE = document.getElementById("core") !== null;
 let current = null, points = [], view = { x: 0, y: 0, zoom: 1 }, patient = { diagnoses: [], medications: [] };
+let labels = new Map(), chosen = new Set(), choosing = false, box = null, curves = [];
+
+// What is packed into an offline file: gzip in base64, unpacked when it is first asked for.
+const unpacked = new Map();
+async function unpack(id) {
+  if (!unpacked.has(id)) {
+    if (!document.getElementById(id) && document.readyState === "loading") {
+      await new Promise((go) => { document.addEventListener("DOMContentLoaded", go, { once: true }); });
+    }
+    const text = atob(document.getElementById(id).textContent), bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    unpacked.set(id, JSON.parse(await new Response(stream).text()));
+  }
+  return unpacked.get(id);
+}
+let places = null;
+const core = OFFLINE ? JSON.parse(document.getElementById("core").textContent) : null;
+async function inside(path) {
+  const [route, asked] = path.split("?"), values = new URLSearchParams(asked || "");
+  if (!places) places = new Map(core.drugs.map(([id], i) => [id, i]));
+  if (route === "/api/map") return core.map;
+  if (route === "/api/buckets") return core.buckets;
+  if (route === "/api/runs") return core.runs;
+  if (route === "/api/curves") return core.runs.find((run) => run.run === values.get("run")).curves;
+  if (route === "/api/card") {
+    const place = places.get(Number(values.get("id")));
+    if (place === undefined) throw new Error("there is no such drug in this file");
+    const cards = await unpack(`cards-${Math.floor(place / core.shard)}`);
+    return cards.find((card) => card.drug_id === Number(values.get("id")));
+  }
+  if (route === "/api/neighbours") {
+    const rows = current.near[values.get("modality")];
+    if (!rows) throw new Error(`${current.name} has no ${values.get("modality")} vector`);
+    return rows;
+  }
+  if (route === "/api/search") return named(values.get("q").trim().toLowerCase(), Number(values.get("k")));
+  throw new Error("the recommender learned from patients and is not in this file: mkmed serve shows it");
+}
+function named(words, k) {
+  const found = [];
+  core.drugs.forEach(([id, name], i) => {
+    let best = 9, by = "";
+    for (const other of [name, ...core.names[i]]) {
+      const lower = other.toLowerCase();
+      const rank = lower === words ? 0 : lower.startsWith(words) ? 1 : lower.includes(words) ? 2 : 9;
+      if (rank < best || (rank === best && rank < 9 && other.length < by.length)) { best = rank; by = other; }
+    }
+    if (best < 9) found.push([best, by.length, { drug_id: id, name, how: "name", found: by }]);
+  });
+  return found.sort((a, b) => a[0] - b[0] || a[1] - b[1]).slice(0, k).map((row) => row[2]);
+}
 
 async function ask(path, body) {
+  if (OFFLINE) return inside(path);
   const options = body ? { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) } : {};
   const answer = await fetch(path, options);
   const value = await answer.json();
@@ -140,35 +199,95 @@ const place = (point) => {
   const canvas = $("map");
   return [(point[2] - view.x) * view.zoom * canvas.width, (point[3] - view.y) * view.zoom * canvas.height];
 };
-function group(point) { return $("colour").value === "atc" ? (point[4] || "none") : String(point[5]); }
+function label(point) { return labels.get(String(point[0])) ?? labels.get(point[1].toLowerCase()); }
+function group(point) {
+  const by = $("colour").value;
+  if (by === "own") return label(point) ?? "none";
+  if (by === "bucket") return point[6] || "none";
+  return point[4] ? `${point[4]} ${ATC[point[4]] ?? ""}`.trim() : "none";
+}
+function grouped() {
+  const counts = new Map();
+  for (const point of points) counts.set(group(point), (counts.get(group(point)) ?? 0) + 1);
+  const largest = [...counts.keys()].filter((name) => name !== "none").sort((a, b) => counts.get(b) - counts.get(a));
+  const shown = largest.slice(0, MOST_GROUPS).sort();
+  const colour = new Map(shown.map((name, i) => [name, COLOURS[i % COLOURS.length]]));
+  const rest = largest.slice(MOST_GROUPS).reduce((sum, name) => sum + counts.get(name), 0);
+  return { counts, colour, rest };
+}
 function draw() {
   const canvas = $("map"), pen = canvas.getContext("2d");
   if (!pen || !points.length) return;
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches, { counts, colour, rest } = grouped();
   pen.clearRect(0, 0, canvas.width, canvas.height);
-  const groups = [...new Set(points.map(group))].sort();
-  const colour = new Map(groups.map((name, i) => [name, name === "none" ? "#8c959f" : COLOURS[i % COLOURS.length]]));
   const size = Math.min(6, 1.5 + view.zoom / 2);
   for (const point of points) {
     const [x, y] = place(point);
     if (x < -5 || y < -5 || x > canvas.width + 5 || y > canvas.height + 5) continue;
-    pen.fillStyle = colour.get(group(point));
+    pen.fillStyle = colour.get(group(point)) ?? "#8c959f";
+    pen.globalAlpha = chosen.size && !chosen.has(point[0]) ? 0.15 : 1;
     pen.fillRect(x - size / 2, y - size / 2, size, size);
   }
+  pen.globalAlpha = 1;
+  pen.strokeStyle = dark ? "#fff" : "#000";
+  pen.lineWidth = 2;
   const own = current && points.find((point) => point[0] === current.drug_id);
   if (own) {
     const [x, y] = place(own);
-    pen.strokeStyle = matchMedia("(prefers-color-scheme: dark)").matches ? "#fff" : "#000";
-    pen.lineWidth = 2;
     pen.beginPath();
     pen.arc(x, y, 9, 0, 7);
     pen.stroke();
   }
-  $("legend").replaceChildren(...groups.map((name) => {
+  if (box) {
+    pen.setLineDash([6, 4]);
+    pen.strokeRect(box.x, box.y, box.to - box.x, box.down - box.y);
+    pen.setLineDash([]);
+  }
+  const rows = [...colour.keys()].map((name) => [name, colour.get(name), counts.get(name)]);
+  if (rest) rows.push(["other", "#8c959f", rest]);
+  if (counts.get("none")) rows.push(["none", "#8c959f", counts.get("none")]);
+  $("legend").replaceChildren(...rows.map(([name, ink, count]) => {
     const item = node("li"), dot = node("i");
-    dot.style.background = colour.get(name);
-    item.append(dot, name);
+    dot.style.background = ink;
+    item.append(dot, `${name} (${count.toLocaleString()})`);
     return item;
   }));
+}
+function choose(inside) {
+  chosen = new Set(points.filter(inside).map((point) => point[0]));
+  const rows = points.filter((point) => chosen.has(point[0])), sizes = new Map();
+  rows.forEach((point) => sizes.set(group(point), (sizes.get(group(point)) ?? 0) + 1));
+  $("chosen").hidden = !rows.length;
+  $("chosen-title").textContent = `${rows.length.toLocaleString()} drugs chosen`;
+  table($("chosen-groups"), [["group", (r) => r[0]], ["drugs", (r) => r[1].toLocaleString()]],
+    [...sizes].sort((a, b) => b[1] - a[1]).slice(0, 12));
+  $("chosen-drugs").replaceChildren(...rows.slice(0, 200).map((point) => {
+    const item = node("li");
+    item.append(link(point[1], () => show(point[1], point[0])));
+    return item;
+  }));
+  if (rows.length > 200) $("chosen-drugs").append(node("li", `and ${(rows.length - 200).toLocaleString()} more, all of them in the file`));
+  say(rows.length ? `${rows.length.toLocaleString()} drugs chosen` : "no drug there");
+  draw();
+}
+function saved() {
+  const cell = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+  const lines = points.filter((point) => chosen.has(point[0])).map((point) => [String(point[0]), point[1], group(point)].map(cell).join(","));
+  const away = URL.createObjectURL(new Blob([["drug_id,name,group", ...lines].join("\n") + "\n"], { type: "text/csv" }));
+  node("a", null, { href: away, download: "chosen.csv" }).click();
+  setTimeout(() => URL.revokeObjectURL(away), 1000);
+}
+async function readLabels(file) {
+  const lines = (await file.text()).split(/\r?\n/).filter((line) => line.trim());
+  labels = new Map();
+  for (const line of lines) {
+    const at = line.lastIndexOf(line.includes("\t") ? "\t" : ",");
+    if (at > 0) labels.set(line.slice(0, at).trim().replace(/^"|"$/g, "").toLowerCase(), line.slice(at + 1).trim().replace(/^"|"$/g, ""));
+  }
+  const met = points.filter((point) => label(point) !== undefined).length;
+  $("colour").value = "own";
+  draw();
+  say(`${met.toLocaleString()} of ${points.length.toLocaleString()} drugs have one of the ${labels.size.toLocaleString()} labels`);
 }
 function nearest(event) {
   const canvas = $("map"), box = canvas.getBoundingClientRect();
@@ -187,20 +306,36 @@ function zoom(factor, cx = 0.5, cy = 0.5) {
   view.zoom = next;
   draw();
 }
+function at(event) {
+  const canvas = $("map"), bounds = canvas.getBoundingClientRect();
+  return [(event.clientX - bounds.left) * canvas.width / bounds.width, (event.clientY - bounds.top) * canvas.height / bounds.height];
+}
 function moves() {
   const canvas = $("map");
   let held = null;
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
-    const box = canvas.getBoundingClientRect();
-    zoom(event.deltaY < 0 ? 1.25 : 0.8, (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    const bounds = canvas.getBoundingClientRect();
+    zoom(event.deltaY < 0 ? 1.25 : 0.8, (event.clientX - bounds.left) / bounds.width, (event.clientY - bounds.top) / bounds.height);
   }, { passive: false });
-  canvas.addEventListener("pointerdown", (event) => { held = { x: event.clientX, y: event.clientY, moved: 0 }; });
+  canvas.addEventListener("pointerdown", (event) => {
+    held = { x: event.clientX, y: event.clientY, moved: 0 };
+    canvas.setPointerCapture(event.pointerId);
+    if (choosing || event.shiftKey) {
+      const [x, y] = at(event);
+      box = { x, y, to: x, down: y };
+    }
+  });
   canvas.addEventListener("pointermove", (event) => {
+    if (box) {
+      [box.to, box.down] = at(event);
+      draw();
+      return;
+    }
     if (held && event.buttons) {
-      const box = canvas.getBoundingClientRect(), dx = event.clientX - held.x, dy = event.clientY - held.y;
-      view.x -= dx / box.width / view.zoom;
-      view.y -= dy / box.height / view.zoom;
+      const bounds = canvas.getBoundingClientRect(), dx = event.clientX - held.x, dy = event.clientY - held.y;
+      view.x -= dx / bounds.width / view.zoom;
+      view.y -= dy / bounds.height / view.zoom;
       held = { x: event.clientX, y: event.clientY, moved: held.moved + Math.abs(dx) + Math.abs(dy) };
       draw();
       return;
@@ -209,10 +344,77 @@ function moves() {
     $("hover").textContent = point ? `${point[1]}${point[4] ? ` (${point[4]})` : ""}` : "\u00a0";
   });
   canvas.addEventListener("pointerup", (event) => {
+    if (box) {
+      const [left, right] = [box.x, box.to].sort((a, b) => a - b), [top, bottom] = [box.y, box.down].sort((a, b) => a - b);
+      box = held = null;
+      choose((point) => { const [x, y] = place(point); return x >= left && x <= right && y >= top && y <= bottom; });
+      return;
+    }
     const point = held && held.moved < 4 ? nearest(event) : null;
     held = null;
     if (point) show(point[1], point[0]);
   });
+  canvas.addEventListener("keydown", (event) => {
+    const step = 0.1 / view.zoom, move = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
+    if (move) { view.x += move[0]; view.y += move[1]; draw(); }
+    else if (event.key === "+" || event.key === "=") zoom(1.5);
+    else if (event.key === "-") zoom(1 / 1.5);
+    else return;
+    event.preventDefault();
+  });
+  $("choose").addEventListener("click", () => {
+    choosing = !choosing;
+    $("choose").setAttribute("aria-pressed", String(choosing));
+  });
+  $("choose-shown").addEventListener("click", () => choose((point) => {
+    const [x, y] = place(point);
+    return x >= 0 && y >= 0 && x <= canvas.width && y <= canvas.height;
+  }));
+  $("choose-none").addEventListener("click", () => choose(() => false));
+  $("save").addEventListener("click", saved);
+  $("labels").addEventListener("change", () => { if ($("labels").files.length) readLabels($("labels").files[0]); });
+}
+
+// Runs and their curves.
+async function listRuns() {
+  const rows = await ask("/api/runs");
+  table($("runs"), [["run", (r) => link(r.run.slice(0, 8), () => pickRun(r))], ["stage", (r) => r.stage], ["what", (r) => r.what],
+    ["on", (r) => r.on], ["seed", (r) => r.seed], ["epochs", (r) => r.epochs], ["figure", (r) => r.figure], ["started", (r) => r.started]], rows);
+}
+async function pickRun(run) {
+  try {
+    curves = await ask(query("/api/curves", { run: run.run }));
+    const names = [...new Set(curves.flatMap((row) => Object.keys(row)))].filter((name) => name !== "epoch");
+    $("curve-name").textContent = `${run.what}, ${run.run.slice(0, 8)}`;
+    $("metric").replaceChildren(...names.map((name) => node("option", name)));
+    $("curve-box").hidden = !names.length;
+    if (names.length) curve(); else say("this run has no epochs: it was fitted in closed form");
+  } catch (error) { say(error.message); }
+}
+function curve() {
+  const name = $("metric").value, svg = (tag, more) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    Object.entries(more).forEach(([key, value]) => made.setAttribute(key, value));
+    return made;
+  };
+  const rows = curves.map((row, i) => [row.epoch ?? i + 1, row[name]]).filter((row) => Number.isFinite(row[1]));
+  const xs = rows.map((row) => row[0]), ys = rows.map((row) => row[1]);
+  const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const x = (value) => 60 + 520 * (x1 > x0 ? (value - x0) / (x1 - x0) : 0.5), y = (value) => 190 - 170 * (y1 > y0 ? (value - y0) / (y1 - y0) : 0.5);
+  const picture = svg("svg", { viewBox: "0 0 600 220", role: "img", "aria-label": `${name} by epoch: ${ys[0]?.toPrecision(4)} at first, ${ys.at(-1)?.toPrecision(4)} at last` });
+  picture.append(svg("polyline", { points: rows.map((row) => `${x(row[0])},${y(row[1])}`).join(" "), fill: "none", stroke: "currentColor", "stroke-width": 2 }));
+  rows.forEach((row) => picture.append(svg("circle", { cx: x(row[0]), cy: y(row[1]), r: rows.length > 60 ? 1 : 2.5, fill: "currentColor" })));
+  for (const [value, far] of [[y0, 190], [y1, 24]]) {
+    const text = svg("text", { x: 54, y: far, "text-anchor": "end", "font-size": 12, fill: "currentColor" });
+    text.textContent = value.toPrecision(4);
+    picture.append(text);
+  }
+  for (const [value, far] of [[x0, 60], [x1, 580]]) {
+    const text = svg("text", { x: far, y: 212, "text-anchor": "middle", "font-size": 12, fill: "currentColor" });
+    text.textContent = `epoch ${value}`;
+    picture.append(text);
+  }
+  $("curve").replaceChildren(picture);
 }
 
 // The patient.
@@ -273,12 +475,20 @@ async function start() {
   adding("diagnose", "dx", "diagnoses");
   adding("medicate", "rx", "medications");
   moves();
+  $("metric").addEventListener("change", curve);
+  if (OFFLINE) {
+    document.querySelectorAll("#patient-title ~ form").forEach((form) => { form.hidden = true; });
+    $("advice").replaceChildren(node("p", "The recommender learned from patients and is not in this file: mkmed serve shows it."));
+    $("foot").textContent = `Everything on this page lies in this file, made ${core.made} by mkmed ${core.version}; no request leaves it. 3D by 3Dmol.js (BSD-3-Clause).`;
+  }
   try {
     const buckets = await ask("/api/buckets");
     table($("buckets"), [...MODALITIES.map((name) => [name, (r) => (r[name] ? "yes" : "·")]), ["drugs", (r) => r.drugs.toLocaleString()]], buckets);
     points = await ask("/api/map");
     draw();
+    await listRuns();
     say(`${points.length.toLocaleString()} drugs on the map`);
+    document.body.dataset.ready = "yes";
   } catch (error) { say(error.message); }
 }
 start();

@@ -176,8 +176,19 @@ def _explorer(app: FastAPI, answers: Answers) -> None:
 
     @app.get("/api/map", tags=["explorer"])
     def drug_map() -> list[list[Any]]:
-        """Every drug with a vector: id, name, x and y from 0 to 1, ATC level 1, how many modalities."""
+        """Every drug with a vector: id, name, x and y from 0 to 1, ATC level 1, how many modalities, and which."""
         return answers.map
+
+    @app.get("/api/runs", tags=["explorer"])
+    def runs() -> Rows:
+        """The runs on this disk, newest first."""
+        return answers.runs()
+
+    @app.get("/api/curves", tags=["explorer"])
+    def curves(run: Text) -> Rows:
+        """The metrics of a run by epoch."""
+        found: Rows = plain(answers.curves(run))
+        return found
 
     for path in files.FILES:
         app.add_api_route(path, _file(path), methods=["GET"], include_in_schema=False)

@@ -30,8 +30,20 @@ def coverage_lines(coverage: Coverage) -> list[str]:
     lines = [f"coverage {coverage.share:.0%}: {coverage.understood} of {coverage.given} codes are understood"]
     lines += [f"unknown {kind} codes, without influence: {', '.join(codes)}"
               for kind, codes in coverage.not_understood.items()]
+    lines += [f"{text} was not in the training patients: read as {code}" for text, code in coverage.read_as.items()]
     return lines + [f"{kind} codes that this task does not read: {', '.join(codes)}"
                     for kind, codes in coverage.not_used.items()]
+
+
+FAR = 0.95
+"""The share of validation visits that are nearer, above which a reader is told."""
+
+
+def drift_lines(answer: Answer) -> list[str]:
+    """That the patient is unlike those of the cohort, where that is so."""
+    if answer.farther_than is None or answer.farther_than < FAR:
+        return []
+    return [f"unlike the cohort: {answer.farther_than:.0%} of its validation visits are nearer to what was trained on"]
 
 
 SHOWN_COVERAGE = 0.9

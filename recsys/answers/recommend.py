@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,8 +23,9 @@ from recsys.cohorts.batches import Histories, make_histories
 from recsys.cohorts.cohort import DOOR, KINDS, KNOWN_AT_THE_DOOR, Ragged, Vocabulary, door_code
 from recsys.cohorts.tasks import TASKS
 from recsys.experiments.checkpoint import Trained
-from recsys.experiments.decode import select
-from recsys.knowledge.codes import PATH_SYSTEMS, title
+from recsys.experiments.decode import select, thresholds
+from recsys.experiments.drift import Drift
+from recsys.knowledge.codes import PATH_SYSTEMS, categories, title
 from recsys.knowledge.indications import Indications
 from recsys.orders.codes import normalised
 from recsys.orders.stored import order_of, unpack
@@ -114,6 +116,8 @@ class Coverage:
     """By kind, as written: no code of its system, not in the training patients, or without a system."""
     not_used: Mapping[str, list[str]]
     """By kind: codes that the task does not read, such as the diagnoses of the visit asked for at admission."""
+    read_as: Mapping[str, str] = field(default_factory=dict)
+    """Codes that training patients did not have, each with the known code of its category that stands in for it."""
 
     @property
     def share(self) -> float:
@@ -124,7 +128,8 @@ class Coverage:
         """The coverage as plain values."""
         return {"understood": self.understood, "given": self.given, "share": round(self.share, 4),
                 "visit_asked_for": {"understood": self.last_understood, "given": self.last_given},
-                "not_understood": dict(self.not_understood), "not_used": dict(self.not_used)}
+                "not_understood": dict(self.not_understood), "not_used": dict(self.not_used),
+                "read_as": dict(self.read_as)}
 
     def refusal(self, least: float) -> str | None:
         """Why there is no answer at this least coverage; None where there is one."""
@@ -150,6 +155,9 @@ class Answer:
     """Sets of stated coverage (``recsys.experiments.conformal``); the interactions are not weighed in them."""
     indications: list[Reason] = field(default_factory=list)
     """Of every recommended medication of which the graph knows what it treats."""
+    farther_than: float | None = None
+    """The share of the cohort's validation visits that are nearer to its training visits than this one; None where the
+    recommender does not know (``recsys.experiments.drift``)."""
     refused: str | None = None
     """Why there are no scores: too little of the patient is understood."""
     warning: str = field(default=WARNING)
@@ -168,6 +176,7 @@ class Answer:
                        "avoided": [item._asdict() for item in self.avoided],
                        "alerts": [alert.as_json() for alert in self.alerts],
                        "indications": [{**one._asdict(), "path": one.path} for one in self.indications],
+                       "drift": {"farther_than": self.farther_than},
                        "sets": [{"coverage": one.coverage, "medications": list(one.codes)} for one in self.sets]}
 
 
@@ -187,6 +196,8 @@ class RecommenderService:
         heads = tuple(door_code(name, "") for name in KNOWN_AT_THE_DOOR)
         self._levels = {code.lower(): number for number, code in enumerate(codes) if code.startswith(heads)}
         self._read_before: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._read_as: dict[str, str] = {}
+        self._below: dict[str, dict[str, list[int]]] = {}
         self._modalities = _modalities_used(trained.recommender)
         self._interacting = [frozenset(np.flatnonzero(row).tolist()) for row in self.knowledge.interactions.matrix]
 
@@ -202,6 +213,7 @@ class RecommenderService:
         if (kind, text) not in self._read_before:
             if len(self._read_before) >= REMEMBERED:
                 self._read_before.clear()
+                self._read_as.clear()
             self._read_before[kind, text] = self._numbers(kind, text)
         return self._read_before[kind, text]
 
@@ -209,10 +221,34 @@ class RecommenderService:
         if kind == DOOR:
             return self._door(*text.split(": ", 1))
         known = self.vocabularies[kind]
-        for code in (normalised(text, kind), text):
-            if code is not None and code in known:
-                return (known.index(code),)
-        return self._medications(text) if kind == "medication" else ()
+        code = normalised(text, kind)
+        for form in (code, text):
+            if form is not None and form in known:
+                return (known.index(form),)
+        if kind == "medication":
+            return self._medications(text)
+        number = None if code is None or title(code) is None else self._relative(kind, code)
+        if number is None:
+            return ()
+        self._read_as[text] = known.codes[number]
+        return (number,)
+
+    def _relative(self, kind: str, code: str) -> int | None:
+        """The known code nearest to one that training patients did not have: below the nearest of its categories.
+
+        Of several the one with the longest common beginning. None above the category of three characters.
+        """
+        if kind not in self._below:
+            below: dict[str, list[int]] = {}
+            for number, known in enumerate(self.vocabularies[kind].codes):
+                for node in categories(known):
+                    below.setdefault(node, []).append(number)
+            self._below[kind] = below
+        codes = self.vocabularies[kind].codes
+        for node in categories(code):
+            if node in self._below[kind]:
+                return max(self._below[kind][node], key=lambda number: (common_beginning(codes[number], code), -number))
+        return None
 
     def _medications(self, text: str) -> tuple[int, ...]:
         """The numbers of the medications that a finer ATC code, another code or a drug's name stands for."""
@@ -279,11 +315,13 @@ class RecommenderService:
                     if place == len(read):
                         last[kind, text] = bool(numbers)
         missing: dict[str, list[str]] = {}
+        read_as = {text: self._read_as[text] for (kind, text), understood in given.items()
+                   if understood and kind != "medication" and text in self._read_as}
         for (kind, text), understood in given.items():
             if not understood:
                 missing.setdefault(kind, []).append(text)
         return Coverage(sum(given.values()), len(given), sum(last.values()), len(last), missing,
-                        {kind: list(texts) for kind, texts in aside.items()})
+                        {kind: list(texts) for kind, texts in aside.items()}, read_as)
 
     def probabilities(self, visits: Histories) -> np.ndarray:
         """float32[P, K]: the raw probabilities at each patient's last visit."""
@@ -300,8 +338,9 @@ class RecommenderService:
         matrix = self.knowledge.interactions.matrix
         chosen = select(raw, self.trained.decision, matrix)
         calibrated = self.trained.platt.apply(raw)
-        above = raw >= self.trained.decision.threshold
+        above = raw >= thresholds(raw, self.trained.decision)
         run = str(self.trained.meta.get("run", ""))
+        farther = None if self.drift is None else self.drift.farther_than(visits, visits.starts[1:] - 1)
         answers = []
         for row, coverage in enumerate(coverages):
             refused = coverage.refusal(min_coverage)
@@ -310,7 +349,8 @@ class RecommenderService:
                 continue
             answer = self._answer(visits, row, chosen[row], above[row], calibrated[row], coverage, run)
             answers.append(replace(answer, alerts=self._alerts(answer, patients[row]), sets=self._sets(raw[row]),
-                                   indications=self._reasons(answer, visits, row)))
+                                   indications=self._reasons(answer, visits, row),
+                                   farther_than=None if farther is None else float(farther[row])))
         return answers
 
     def _reasons(self, answer: Answer, visits: Histories, patient: int) -> list[Reason]:
@@ -327,6 +367,12 @@ class RecommenderService:
                                Reason(item.code, near.problem, title(near.problem) or "", near.drug, near.disease,
                                       near.likeness, near.sources))
         return reasons
+
+    @cached_property
+    def drift(self) -> Drift | None:
+        """What a request is compared with; None where too few visits were at hand, or an older version trained it."""
+        stored = self.trained.meta.get("drift")
+        return None if stored is None else Drift.from_json(stored)
 
     @cached_property
     def indications(self) -> Indications | None:
@@ -399,6 +445,11 @@ def _modalities_used(recommender: Recommender) -> list[tuple[str, ...]]:
     if reads_molecules:
         return [("molecule",) if smiles else () for smiles in knowledge.smiles or ((),) * len(knowledge.medications)]
     return [()] * len(knowledge.medications)
+
+
+def common_beginning(first: str, second: str) -> int:
+    """How many characters two texts begin with in common."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
 def age_band(value: str) -> str:

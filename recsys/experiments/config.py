@@ -74,6 +74,9 @@ class Config:
     """With ``frozen=false``, what learns is not the vectors but the embedding run's molecule encoder and fusion."""
     patience: int = 0
     """Epochs without a better validation Jaccard until training stops; 0 never stops early."""
+    decide: str = "threshold"
+    """``threshold``, one for all visits, or ``expected``: each visit's own, of the largest expected Jaccard, where the
+    validation patients' Jaccard is better by it."""
     l2: float = 0.0
     """The logistic baselines' penalty; 0 chooses it on the validation patients."""
     least_patients: int = LEAST
@@ -106,6 +109,7 @@ def _convert(name: str, value: Any) -> Any:
 
 def _check(config: Config) -> Config:
     choices = {"mode": ("auto", "pairs", "network", "reference"), "titles": ("on", "shuffled", "off"),
+               "decide": ("threshold", "expected"),
                "vectors": ("published", "random", "shuffled", "learned")}
     for name, allowed in choices.items():
         of_a_run = name == "vectors" and config.vectors.startswith(RUN) and len(config.vectors) > len(RUN)
@@ -144,10 +148,10 @@ def from_json(values: Mapping[str, Any], base: Config | None = None) -> Config:
     """The configuration with these settings on top of ``base``, by default the recommender's own; checked."""
     converted = {name: _convert(name, value) for name, value in values.items()}
     if base is None:
-        from recsys.registry import RECOMMENDERS
+        from recsys.registry import recommender_of
 
         named = replace(Config(), **converted)
-        converted = dict(RECOMMENDERS[named.recommender].defaults(named.mode)) | converted
+        converted = dict(recommender_of(named).defaults(named.mode)) | converted
     return _check(replace(base or Config(), **converted))
 
 

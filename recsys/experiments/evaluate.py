@@ -43,9 +43,11 @@ def choose_rule(recommender: Recommender, validation: Histories) -> Choices:
         raise DataError("no validation visit is scored by this task", hint="take --task stay or a larger cohort")
     probability, target = recommender.predict_proba(validation)[keep], validation.target(np.flatnonzero(keep))
     matrix = recommender.knowledge.interactions.matrix
-    free = tune(probability, target, matrix)
+    platt = fit_platt(probability, target)
+    own = platt if recommender.config.decide == "expected" else None
+    free = tune(probability, target, matrix, platt=own)
     goal = MARGIN * recommender.config.ddi_target
-    return Choices(free, tune(probability, target, matrix, goal), fit_platt(probability, target),
+    return Choices(free, tune(probability, target, matrix, goal, own), platt,
                    fit_sets(probability, target, validation.unseen[keep], validation.patient_of[keep]))
 
 

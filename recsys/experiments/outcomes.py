@@ -1,10 +1,11 @@
 """Outcomes of visits whose prescriptions agree more or less with the recommendation, adjusted for what was recorded.
 
-Every test visit is on one side of the median agreement (Jaccard of given and recommended medications). The sides are
-weighted by the overlap weights of Li, Morgan and Zaslavsky (2018), 1 − e for those that agree more and e for the
-others, where e is the probability of agreeing more by what is recorded of the visit. An E-value (VanderWeele and Ding
-2017) is how strongly something not recorded would have to go with both agreement and outcome to explain the weighted
-difference away. What such a table cannot prove is in ``docs/outcomes.md``.
+Every test visit is on one side of the median agreement (Jaccard of given and recommended medications); those at the
+median are on the side that makes the two most even. The sides are weighted by the overlap weights of Li, Morgan and
+Zaslavsky (2018), 1 − e for those that agree more and e for the others, where e is the probability of agreeing more by
+what is recorded of the visit. An E-value (VanderWeele and Ding 2017) is how strongly something not recorded would have
+to go with both agreement and outcome to explain the weighted difference away. What such a table cannot prove is in
+``docs/outcomes.md``.
 """
 
 from __future__ import annotations
@@ -124,6 +125,18 @@ def described(cohort: Cohort, rows: NDArray[np.int64], visits: Histories, inside
     return (matrix[:, kept] - matrix[:, kept].mean(0)) / spread[kept], tuple(np.array(list(columns))[kept].tolist())
 
 
+def agrees_more(agreement: Floats) -> NDArray[np.bool_]:
+    """bool[N]: above the median agreement, or at it and above, whichever leaves the two sides more even.
+
+    Raises DataError where all agree alike.
+    """
+    middle = np.median(agreement)
+    more: NDArray[np.bool_] = min((agreement > middle, agreement >= middle), key=lambda side: abs(side.mean() - 0.5))
+    if more.all() or not more.any():
+        raise DataError("the recommendation agrees with all visits alike", hint="a larger cohort, or another run")
+    return more
+
+
 def propensity(covariates: Floats, more: NDArray[np.bool_]) -> Floats:
     """float64[N]: the probability of being among those that agree more."""
     from sklearn.linear_model import LogisticRegression
@@ -171,9 +184,7 @@ def both_sides(visits: OutcomeVisits, *, draws: int = DRAWS, seed: int = 0) -> l
 def _row(name: str, values: Floats, agreement: Floats, covariates: Floats, patient: NDArray[np.int64], draws: int,
          generator: np.random.Generator) -> dict[str, Any]:
     binary = bool(np.isin(values, (0, 1)).all())
-    more = agreement > np.median(agreement)
-    if not more.any() or more.all():
-        raise DataError("the recommendation agrees with all visits alike", hint="a larger cohort, or another run")
+    more = agrees_more(agreement)
     events = [int(values[side].sum()) for side in (more, ~more)]
     head = {"outcome": name, "visits": len(values), "patients": len(np.unique(patient)),
             "agree more (mean)": float(agreement[more].mean()), "agree less (mean)": float(agreement[~more].mean())}

@@ -34,6 +34,7 @@ from recsys.cohorts.files import load_cohort
 from recsys.cohorts.tasks import TASKS, split_cohort
 from recsys.experiments.checkpoint import Trained, save_recommender
 from recsys.experiments.config import RUN, Config, settled
+from recsys.experiments.drift import fit_drift
 from recsys.experiments.evaluate import Choices, Evaluation, choose_rule, evaluate
 from recsys.experiments.run_folders import (
     find_folder,
@@ -304,7 +305,12 @@ def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted:
             "frequency": [round(float(f), 6) for f in data.train.frequency / max(int(scored.sum()), 1)],
             "free": list(fitted.choices.free), "sets": [list(one) for one in fitted.choices.sets],
             "per_visit": report["per_visit"]}
-    vocabularies = fitted.recommender.forget_unseen_codes(input_vocabularies(data.encoded, TASKS[config.task]))
+    inputs = input_vocabularies(data.encoded, TASKS[config.task])
+    vocabularies = fitted.recommender.forget_unseen_codes(inputs)
+    drift = fit_drift(data.train, data.validation, {kind: np.isin(codes, vocabularies[kind])
+                                                    for kind, codes in inputs.items()})
+    if drift is not None:
+        meta["drift"] = drift.as_json()
     if data.knowledge.evidence is not None and data.knowledge.evidence.indications is not None:
         kept = data.knowledge.evidence.indications.among(vocabularies["diagnosis"], data.knowledge.medications)
         meta["indications"] = kept.as_json()

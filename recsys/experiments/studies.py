@@ -41,7 +41,7 @@ from recsys.experiments.metrics import visit_metrics
 from recsys.experiments.runs import Data, encoded_for, knowledge_for
 from recsys.knowledge.evidence import KINDS as EVIDENCE
 from recsys.knowledge.evidence import STATED, CodeEvidence, standardised_table
-from recsys.knowledge.table import Knowledge, mean_vector
+from recsys.knowledge.table import Knowledge, mean_vector, with_shuffled_medications
 from recsys.registry import recommender_of
 
 SHOWN = ("jaccard", "prauc")
@@ -86,6 +86,13 @@ COLD_ARMS: tuple[Arm, ...] = (
 )
 """``null`` is the row of the number of codes: an unseen drug's score hangs on nothing else there but on how much the
 other drugs are given. ``not hidden`` is the model trained with the drugs' prescriptions: what can be had at all."""
+
+
+def without_treat_edges(run: str) -> tuple[Arm, ...]:
+    """Two arms with the vectors of an embedding run whose graph lacked treatment edges, and nothing that is stated or
+    drawn of what a hidden drug treats; in the second the knowledge of each drug is another's."""
+    return (Arm("without treat edges", {"vectors": f"run:{run}"}, "no-treat-edges"),
+            Arm("without treat edges, shuffled", {"vectors": f"run:{run}"}, "no-treat-edges shuffled"))
 
 
 MODALITIES = ("image", "text", "structure", "property", "graph")
@@ -240,13 +247,14 @@ def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded, hidden: Seque
             raise DataError("an oracle needs the evidence that it replaces", hint="leave titles=on")
         tables = seen_after(encoded) if truth is None else truth.beside(knowledge.evidence, knowledge.medications)
         return replace(knowledge, evidence=replace(knowledge.evidence, tables=tables))
-    if job.arm.knowledge == "no-treat-edges":  # its vectors are of a run whose graph lacked those edges
+    if job.arm.knowledge.startswith("no-treat-edges"):  # its vectors are of a run whose graph lacked those edges
         if knowledge.evidence is None:
             raise DataError("there is no evidence to take the indications from", hint="leave titles=on")
         tables = knowledge.evidence.tables.copy()
         said = np.isin(EVIDENCE[:len(tables)], ("treats", "stated"))
         tables[np.ix_(said, np.ones(tables.shape[1], bool), np.isin(knowledge.medications, hidden))] = 0
-        return replace(knowledge, evidence=replace(knowledge.evidence, tables=tables, indications=None))
+        left = replace(knowledge, evidence=replace(knowledge.evidence, tables=tables, indications=None))
+        return with_shuffled_medications(left, job.seed) if job.arm.knowledge.endswith("shuffled") else left
     if job.arm.knowledge == "no-evidence" and knowledge.evidence is not None:
         return replace(knowledge, evidence=knowledge.evidence.titles_alone())
     if job.arm.knowledge == "no-process":
@@ -536,7 +544,7 @@ def verdicts(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> 
         text = verdict(gain, beyond, control)
         rows.append({"point": point, "verdict": text, "all − null": written_difference(gain),
                      "all − shuffled": written_difference(beyond) if beyond else "",
-                      "oracle − null": written_difference(control)})
+                     "oracle − null": written_difference(control)})
     return rows
 
 

@@ -11,7 +11,8 @@ from kb.errors import MkmedError, UsageError
 from kb.ingest.engine import Summary, ingest
 from kb.ingest.retract import remove_named
 from kb.ledger.verify import verify
-from kb.query.read import atc, find_drug
+from kb.query.names import find_drug
+from kb.query.read import atc
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
 

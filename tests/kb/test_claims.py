@@ -16,8 +16,9 @@ from kb.ingest.retract import remove_named
 from kb.ingest.write import write_batch
 from kb.ledger.verify import verify
 from kb.normalise import Identifier
+from kb.query.drug import describe
 from kb.query.export import ExportFormat, export
-from kb.query.read import describe, find_drug, find_drugs
+from kb.query.names import find_drug, find_drugs
 from kb.query.snapshot import diff, take_snapshot
 from kb.settings import Settings
 from kb.sources.contract import DrugRecord, IngestOptions, Name, PropertyRecord, RecordBatch, TextRecord

@@ -14,7 +14,8 @@ from kb.errors import ContractViolation, NotFound
 from kb.ingest.engine import Summary, ingest
 from kb.ledger.verify import verify
 from kb.normalise import Identifier
-from kb.query.read import availability, drugs, find_drug, indications
+from kb.query.names import find_drug
+from kb.query.read import availability, drugs, indications
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
 from mkmed.demo.paths import data_path

@@ -20,7 +20,8 @@ from kb.graph.load import DescribedRelation, encode_rows, load_triples
 from kb.ledger.coverage import buckets
 from kb.ledger.entries import start_run
 from kb.query import export
-from kb.query.read import describe, search, sources
+from kb.query.drug import describe, search
+from kb.query.read import sources
 from kb.query.status import take_stock
 from kb.settings import Settings
 from kb.sources.contract import Document

@@ -10,7 +10,8 @@ from sqlalchemy import Engine, text
 from kb.errors import UsageError
 from kb.ingest.engine import Summary, ingest
 from kb.ledger.verify import verify
-from kb.query.read import find_drug, interactions
+from kb.query.names import find_drug
+from kb.query.read import interactions
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
 

@@ -145,7 +145,7 @@ def test_the_knowledge_base_is_asked_by_brand(database):
 
     from kb.ledger.entries import start_run
     from kb.normalise import Identifier
-    from kb.query.read import find_drug
+    from kb.query.names import find_drug
     from kb.sources.contract import Document, DrugRecord, RecordBatch
     from tests.recsys.by_hand import Hand, register_source, write_batch
 

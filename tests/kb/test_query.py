@@ -11,7 +11,9 @@ from kb.ingest.write import write_batch
 from kb.ledger.coverage import bucket_rows, buckets, draw_coverage
 from kb.pictures import save_figure
 from kb.query import read as query
-from kb.query.read import describe, search, sources
+from kb.query.drug import describe, search
+from kb.query.names import find_drug
+from kb.query.read import sources
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +38,9 @@ def test_arrays(filled):
         assert [t.provider for t in query.texts(connection)] != []
         assert [i.png for i in query.images(connection)] == [b"png"]
         assert [c.source for c in query.conformers(connection)] == ["hand"]
-        assert query.atc(connection) == [(query.find_drug(connection, "metformin"), "A10BA02")]
+        assert query.atc(connection) == [(find_drug(connection, "metformin"), "A10BA02")]
         assert query.interactions(connection).severity == ["minor"]
-        assert query.identifiers(connection, "cas") == [(query.find_drug(connection, "aspirin"), "50-78-2")]
+        assert query.identifiers(connection, "cas") == [(find_drug(connection, "aspirin"), "50-78-2")]
         assert query.triples(connection).head.size == 0
 
 
@@ -59,7 +61,7 @@ def test_a_drug_is_found_by_anything_that_names_it(filled, wanted):
 def test_a_drug_that_is_not_there(filled, wanted):
     with filled.connect() as connection:
         with pytest.raises(NotFound) as error:
-            query.find_drug(connection, wanted)
+            find_drug(connection, wanted)
         if wanted == "metfromin":
             assert "metformin" in error.value.hint
         assert len(query.drugs(connection).ids) == 3

@@ -15,7 +15,8 @@ from kb.errors import DataError, Incomplete, UsageError
 from kb.ingest.engine import Summary, ingest, plan
 from kb.ledger.verify import verify
 from kb.modalities import Modality
-from kb.query.read import conformers, find_drug, images, properties
+from kb.query.names import find_drug
+from kb.query.read import conformers, images, properties
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
 from kb.sources.rdkit.compute import IMAGE_SIZE, compute_properties, depict, embed, property_payload

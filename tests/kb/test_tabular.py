@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Engine, text
 from kb.errors import UsageError
 from kb.ingest.engine import Summary, ingest, plan
 from kb.ledger.verify import verify
-from kb.query.read import conformers, drugs, find_drug, properties, texts
+from kb.query.names import find_drug
+from kb.query.read import conformers, drugs, properties, texts
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
 from kb.sources.rdkit.compute import embed

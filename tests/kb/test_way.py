@@ -23,7 +23,8 @@ from sqlalchemy import Engine
 
 from kb.graph.encode import CodedTriples
 from kb.ingest.engine import ingest
-from kb.query.read import Triples, describe
+from kb.query.drug import describe
+from kb.query.read import Triples
 from kb.query.read import triples as read_triples
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions

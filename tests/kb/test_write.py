@@ -26,6 +26,7 @@ from kb.ledger.entries import (
 from kb.ledger.verify import verify
 from kb.modalities import State
 from kb.query import read as query
+from kb.query.names import find_drug
 from kb.schema.identity import drug, drug_merge
 from kb.schema.ledger import cell, content, run
 from kb.sources.contract import DrugRecord, Outcome, PropertyRecord, RecordBatch
@@ -156,12 +157,12 @@ def test_a_merge_carries_data_is_logged_and_can_be_undone(fresh_database):
 def test_knowledge_only_grows(filled):
     with filled.begin() as connection:
         run = begin(connection)
-        drug_id = query.find_drug(connection, "metformin")
+        drug_id = find_drug(connection, "metformin")
         write_cells(connection, run, "hand", [CellWrite(drug_id, "text", State.failed, error="timeout")])
         write_cells(connection, run, "hand", [CellWrite(drug_id, "text", State.absent, evidence="rule:x")])
         state = select(cell.c.state).where(cell.c.drug_id == drug_id, cell.c.modality == "text")
         assert connection.scalar(state) == "present"
-        aspirin_id = query.find_drug(connection, f"inchikey:{ASPIRIN}")
+        aspirin_id = find_drug(connection, f"inchikey:{ASPIRIN}")
         state = select(cell.c.state).where(cell.c.drug_id == aspirin_id, cell.c.modality == "text")
         assert connection.scalar(state) == "failed"
         write_batch(

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from recsys.experiments.calibration import brier, calibration_error, fit_platt, reliability
-from recsys.experiments.decode import GRID, Decision, logit, select, threshold_curve, tune, tune_threshold
+from recsys.experiments.decode import (
+    GRID,
+    Decision,
+    expected_jaccard_threshold,
+    logit,
+    select,
+    threshold_curve,
+    tune,
+    tune_threshold,
+)
 from recsys.experiments.metrics import set_metrics
 from recsys.orders.interactions import ddi_rate
 
@@ -65,3 +74,38 @@ def test_platt_recovers_a_known_distortion_and_keeps_the_order() -> None:
     assert brier(repaired, target) < brier(distorted, target)
     np.testing.assert_array_equal(np.argsort(repaired[0]), np.argsort(distorted[0]))
     assert sum(row["count"] for row in reliability(repaired, target)) == target.size
+
+
+def expected_jaccard(probability: np.ndarray, chosen: np.ndarray) -> float:
+    """The expectation over all outcomes of independent medications."""
+    total = 0.0
+    for number in range(2 ** len(probability)):
+        given = (number >> np.arange(len(probability))) & 1 > 0
+        chance = np.prod(np.where(given, probability, 1 - probability))
+        union = (given | chosen).sum()
+        total += chance * ((given & chosen).sum() / union if union else 1.0)
+    return total
+
+
+def test_a_visits_own_threshold_is_that_of_the_largest_expected_jaccard() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(12):
+        probability = 1 / (1 + np.exp(-(rng.standard_normal(9) * 1.5 + rng.normal())))
+        least = expected_jaccard_threshold(probability[None])[0]
+        sizes = [expected_jaccard(probability, probability >= cut) for cut in (*np.sort(probability), 1.0)]
+        assert expected_jaccard(probability, probability >= least) > max(sizes) - 2e-3
+
+
+def test_own_thresholds_are_taken_where_visits_differ_and_validation_is_better_by_them() -> None:
+    rng = np.random.default_rng(6)
+    sick = rng.normal(-1.0, 2.0, (4000, 1))
+    probability = (1 / (1 + np.exp(-(sick + rng.standard_normal((4000, 14)))))).astype(np.float32)
+    target = (rng.random(probability.shape) < probability).astype(np.float32)
+    half, none = slice(0, 1200), np.zeros((14, 14), bool)
+    platt = fit_platt(probability[half], target[half])
+    plain, own = tune(probability[half], target[half], none), tune(probability[half], target[half], none, platt=platt)
+    assert plain.slope == 0 and own.slope == platt.slope
+    score = [set_metrics(select(probability[1200:], one, none), target[1200:])["jaccard"].mean() for one in (plain, own)]
+    assert score[1] > score[0] + 0.003
+    penalised = select(probability, own._replace(penalty=0.7), np.ones((14, 14), bool) & ~np.eye(14, dtype=bool))
+    assert (penalised <= select(probability, own, none)).all() and (penalised.sum(1) > 0).any()

@@ -7,7 +7,7 @@ from small_cohort import make_cohort, make_knowledge, sides
 
 from recsys.answers.patient import Patient, Visit
 from recsys.answers.recommend import NO_INDICATION, RecommenderService
-from recsys.cohorts.cohort import KINDS, encode
+from recsys.cohorts.cohort import KINDS, Cohort, Ragged, Vocabulary, encode
 from recsys.cohorts.tasks import patient_split
 from recsys.experiments.calibration import Platt
 from recsys.experiments.checkpoint import Trained, load_recommender, save_recommender
@@ -59,6 +59,31 @@ def test_only_what_a_model_may_name_is_stored_and_it_comes_back() -> None:
     again = Indications.from_json(kept.as_json())
     assert again == kept
     assert again.treating == kept.treating and again.nearest("ATC:R03A", {"ICD10CM:J45"}) is not None
+
+
+def test_a_code_that_no_training_patient_had_is_read_as_the_nearest_of_its_category_and_the_answer_says_so() -> None:
+    codes = ("EICU:pulmonary|asthma|mild", "ICD10CM:E119", "ICD10CM:I5022", "ICD10CM:I509")
+    diagnosis = Ragged.from_lists([[0, 2], [1], [2, 3], [0, 3]] * 15)
+    medication = Ragged.from_lists([[0], [1], [0, 1], [1]] * 15)
+    procedure = Ragged.from_lists([[0]] * 60)
+    cohort = Cohort("codes", np.arange(60, dtype=np.int32), np.arange(60, dtype=np.int64),
+                    {"diagnosis": diagnosis, "procedure": procedure, "medication": medication},
+                    {"diagnosis": Vocabulary(codes), "procedure": Vocabulary(("ICD9PROC:0040",)),
+                     "medication": Vocabulary(("ATC:A10B", "ATC:C03C"))})
+    encoded = encode(cohort, patient_split(cohort, 0))
+    train, validation, _ = sides(encoded)
+    model = RECOMMENDERS["popularity"](train.sizes, make_knowledge(encoded), from_json({"recommender": "popularity"}))
+    model.fit(train, validation)
+    names = {kind: encoded.vocabularies[kind].codes for kind in KINDS}
+    service = RecommenderService(Trained(model, names, Decision(0.0), Platt(), {"task": "stay"}))
+    asked = {"I5023": ("ICD10CM:I5023", "ICD10CM:I5022"), "ICD9": ("ICD9CM:25000", "ICD10CM:E119"),
+             "path": ("EICU:pulmonary|asthma|severe", "EICU:pulmonary|asthma|mild")}
+    answer = service.recommend(Patient((Visit(diagnosis=tuple(code for code, _ in asked.values())),)))
+    assert dict(answer.coverage.read_as) == dict(asked.values()) and not answer.coverage.not_understood
+    assert answer.coverage.understood == 3 and answer.as_json()["coverage"]["read_as"] == dict(asked.values())
+    others = ("ICD10CM:I10", "ICD10CM:I5099", "EICU:pulmonary|embolism")
+    refused = service.recommend(Patient((Visit(diagnosis=others),)))
+    assert refused.refused and refused.coverage.not_understood == {"diagnosis": list(others)} and not refused.coverage.read_as
 
 
 def test_an_answer_says_what_a_medication_is_for_or_that_nothing_is_known(tmp_path: object) -> None:

@@ -14,7 +14,7 @@ from recsys.cohorts.cohort import Attribute, encode, encode_on
 from recsys.cohorts.files import save_cohort
 from recsys.cohorts.tasks import patient_split
 from recsys.experiments.config import from_json
-from recsys.experiments.outcomes import OutcomeVisits, both_sides, e_value, recommended_visits
+from recsys.experiments.outcomes import OutcomeVisits, agrees_more, both_sides, e_value, recommended_visits
 from recsys.experiments.runs import train_run
 from recsys.formats.contract import DIED, READMITTED
 
@@ -49,6 +49,14 @@ def test_an_effect_that_is_there_is_found_with_its_e_value() -> None:
 def test_e_values_are_those_of_the_paper() -> None:
     assert e_value(3.9) == pytest.approx(7.26, abs=0.01) and e_value(1 / 3.9) == pytest.approx(7.26, abs=0.01)
     assert e_value(1.0) == 1.0
+
+
+def test_visits_at_the_median_go_where_the_sides_are_most_even() -> None:
+    mostly_whole = np.array([1.0] * 60 + [0.5] * 25 + [0.0] * 15)
+    assert agrees_more(mostly_whole).sum() == 60
+    assert agrees_more(np.array([0.2] * 55 + [0.9] * 45)).sum() == 45
+    with pytest.raises(DataError, match="all visits alike"):
+        agrees_more(np.ones(50))
 
 
 def test_few_events_are_not_told() -> None:

@@ -170,7 +170,7 @@ def test_what_is_known_of_unseen_medications_is_stored() -> None:
     hidden = np.argsort(-train.frequency)[1:3]
     model = fitted(knowledge, closed(train, hidden, 30), closed(validation, hidden))
     again = Pairs(train.sizes, knowledge, model.config)
-    again.restore({name: tensor.clone() for name, tensor in model.tensors().items()})
+    again.restore({name: tensor.copy() for name, tensor in model.tensors().items()})
     assert np.allclose(again.predict_proba(test), model.predict_proba(test), atol=2e-3)
 
 

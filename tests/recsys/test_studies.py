@@ -14,12 +14,14 @@ from kb.errors import DataError, UsageError
 from kb.settings import load_settings
 from recsys.cohorts.cohort import KINDS, Attribute, Cohort, Vocabulary
 from recsys.cohorts.files import save_cohort
-from recsys.experiments.crossed import difference, gather_units, holm
+from recsys.experiments.crossed import Interval, difference, gather_units, holm
 from recsys.experiments.studies import (
     ABLATE_ARMS,
     ARMS,
     COLD_ARMS,
     Study,
+    StudyJob,
+    altered,
     curve_points,
     folder_of,
     joined_cohorts,
@@ -29,7 +31,9 @@ from recsys.experiments.studies import (
     stripped,
     study_table,
     taken,
+    verdict,
     verdicts,
+    without_treat_edges,
 )
 from recsys.knowledge.evidence import CodeEvidence, unit_rows
 
@@ -158,6 +162,33 @@ def test_a_subset_of_modalities_takes_its_evidence_with_it() -> None:
     every = of_modalities(knowledge, list(knowledge.modalities))
     assert np.allclose(every.vectors, knowledge.vectors, atol=1e-5)
     assert {arm.name for arm in ABLATE_ARMS} >= {"null", "all", "shuffled", "random", "oracle", "without graph"}
+
+
+def test_an_arm_without_treat_edges_loses_what_the_hidden_treat_and_nothing_else() -> None:
+    encoded = make_encoded()
+    rng = np.random.default_rng(0)
+    knowledge = make_knowledge(encoded)
+    tables = rng.standard_normal((4, 5, len(knowledge.medications))).astype(np.float32)
+    knowledge = replace(knowledge, evidence=CodeEvidence(tuple("abcde"), tables, np.zeros((5, 3), np.float32)))
+    arm, shuffled = without_treat_edges("abc")
+    assert arm.settings == {"vectors": "run:abc"}
+    hidden = knowledge.medications[2:4]
+    left = altered(knowledge, StudyJob("0", 0, arm), encoded, hidden).evidence
+    assert left is not None and not left.tables[2:, :, 2:4].any()
+    assert np.array_equal(left.tables[:2], tables[:2]) and np.array_equal(left.tables[:, :, 4:], tables[:, :, 4:])
+    mixed = altered(knowledge, StudyJob("0", 0, shuffled), encoded, hidden).evidence
+    assert mixed is not None and not np.array_equal(mixed.tables, left.tables)
+    assert np.array_equal(np.sort(mixed.tables, axis=2), np.sort(left.tables, axis=2))
+
+
+@pytest.mark.parametrize(("gain", "beyond", "control", "said"), [
+    ((-0.1, 0.2), (0, 1), (-0.1, 0.5), "nothing can be said"), ((-0.1, 0.2), (-0.1, 1), (0.1, 0.5), "no gain"),
+    ((0.1, 0.2), (-0.1, 0.3), (0.1, 0.5), "does not tell"), ((0.1, 0.2), (0.1, 0.3), (0.1, 0.5), "helps less"),
+    ((0.1, 0.2), (-0.3, -0.1), (0.1, 0.5), "helps more"), ((0.1, 0.2), None, (0.1, 0.5), "not tested"),
+    ((-0.3, -0.2), (0.1, 0.3), (0.1, 0.5), "harms")])
+def test_a_verdict_says_no_more_than_its_intervals(gain: tuple, beyond: tuple | None, control: tuple, said: str) -> None:
+    three = [one and Interval(sum(one) / 2, *one, 0.5) for one in (gain, beyond, control)]
+    assert said in verdict(*three)  # type: ignore[arg-type]
 
 
 def test_curve_points_double_up_to_all() -> None:

@@ -23,7 +23,7 @@ from kb.identity.relations import due_relations, write_substance_relations
 from kb.ledger.entries import claim_cells, due_cells
 from kb.licences import CC0, Licence
 from kb.modalities import Modality, State
-from kb.query.read import find_drug
+from kb.query.names import find_drug
 from kb.schema.identity import drug
 from kb.schema.ledger import cell
 from kb.schema.payloads import conformer
