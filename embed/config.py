@@ -155,6 +155,7 @@ class TransferConfig:
     width: int = doc(256, "width of the predicted vector; 0: no transfer head")
     encoder: str = doc("auto", "auto: MiniMol's fingerprint where it is installed; minimol; none")
     landmarks: int = doc(4000, "training drugs that a molecule is compared with at most; 1000 is faster for millions")
+    pairs: tuple[str, ...] = doc((), "files of SMILES and texts of other molecules, to learn from, e.g. ChEBI-20's")
     penalty: float = doc(0.0, "of the kernel ridge regression; 0: the best on validation drugs of .1, .3 and 1")
 
 

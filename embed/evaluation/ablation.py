@@ -126,7 +126,7 @@ def _from_structure(prepared: PreparedTraining, config: PretrainConfig, fused: N
     """
     smiles = [prepared.corpus.smiles[int(i)] or "" for i in pool]
     narrow = dataclasses.replace(config.transfer, width=min(config.transfer.width, config.width))
-    head = take_head(prepared.corpus, prepared.inputs, fused, side, narrow, cache, config.seed)
+    head = take_head(prepared.corpus, prepared.inputs, fused, side, dataclasses.replace(config, transfer=narrow), cache)
     read, found = molecules.read(smiles, cache, bits=BITS, network=head is not None and head.network)
     bits = np.asarray((found.counts > 0).todense(), np.float32)
     return pool[read], None if head is None else head.foretell(found).wide, bits

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from embed.config import TransferConfig
+from embed.config import PretrainConfig, TransferConfig
 from embed.features import minimol
-from embed.features.cache import FeatureCache
-from embed.source import Corpus
+from embed.features.cache import FeatureCache, in_chunks
+from embed.features.masking import masked
+from embed.features.packed import Packed, vectors
+from embed.features.reduce import unit
+from embed.registry import TEXT_MODELS
+from embed.source import Corpus, held
 from embed.training.inputs import Inputs
+from embed.training.pairs import Pair, read_pairs, unknown_pairs
 from embed.transfer import molecules
 from embed.transfer.fit import TransferDrugs, Truth, fit_head
 from embed.transfer.head import TransferHead
@@ -40,19 +47,65 @@ def chosen_encoder(config: TransferConfig, *, tell: bool = False) -> dict[str, A
 
 
 def take_head(corpus: Corpus, inputs: Inputs, fused: NDArray[np.float32], side: NDArray[np.int8],
-              config: TransferConfig, cache: FeatureCache, seed: int) -> TransferHead | None:
+              config: PretrainConfig, cache: FeatureCache) -> TransferHead | None:
     """The head of a run whose drugs have these ``fused`` vectors [N, D] and sides of the split [N]; None without."""
-    encoder = chosen_encoder(config)
+    t = config.transfer
+    encoder = chosen_encoder(t)
     rows = np.array([row for row, text in enumerate(corpus.smiles) if text], np.int64)
-    if not config.width or not len(rows):
+    if not t.width or not len(rows):
         return None
     read, found = molecules.read([corpus.smiles[row] or "" for row in rows], cache, bits=BITS,
                                  network=encoder is not None)
     rows = rows[read]
-    drugs = TransferDrugs(found, inputs.data.group.cpu().numpy()[rows], [corpus.names[row] for row in rows], side[rows])
+    group, names, sides = inputs.data.group.cpu().numpy()[rows], [corpus.names[row] for row in rows], side[rows]
     raw = inputs.raw_of(rows)
     truths: dict[str, Truth] = {name: (raw[name][0].astype(np.float32), raw[name][1]) for name in ("text", "graph")
                                 if name in raw}
     truths["fused"] = (fused[rows], np.linalg.norm(fused[rows], axis=1) > 0)
-    return fit_head(drugs, truths, width=config.width, encoder=encoder, seed=seed, penalty=config.penalty or None,
-                    compared=config.landmarks)
+    drugs = TransferDrugs(found, group, names, sides)
+    if t.pairs and "text" in truths:
+        held_out = [corpus.smiles[row] or "" for row in rows[np.isin(sides, (1, 2))]]
+        pairs = unknown_pairs([pair for path in t.pairs for pair in read_pairs(Path(path))],
+                              {block for block in corpus.blocks if block}, held_out, cache)
+        drugs, truths = with_pairs(drugs, truths, pairs, inputs, config, cache)
+    return fit_head(drugs, truths, width=t.width, encoder=encoder, seed=config.seed, penalty=t.penalty or None,
+                    compared=t.landmarks)
+
+
+def with_pairs(drugs: TransferDrugs, truths: dict[str, Truth], pairs: list[Pair], inputs: Inputs,
+               config: PretrainConfig, cache: FeatureCache) -> tuple[TransferDrugs, dict[str, Truth]]:
+    """The drugs and their truths with other molecules behind them that train, of which a text alone is known."""
+    if not pairs:
+        return drugs, truths
+    network = bool(drugs.molecules.network.shape[1])
+    read, found = molecules.read([smiles for smiles, _ in pairs], cache, bits=BITS, network=network)
+    kept = [pairs[k] for k in read]
+    if not kept:
+        return drugs, truths
+    count, known = len(kept), len(drugs.side)
+    text = inputs.fitted.projections["text"].apply(_sentences([words for _, words in kept], inputs, config, cache))
+    added = {}
+    for name, (matrix, has) in truths.items():
+        more = text if name == "text" else np.zeros((count, matrix.shape[1]), np.float32)
+        added[name] = np.concatenate([matrix, more]), np.concatenate([has, np.full(count, name == "text")])
+    group = np.concatenate([drugs.group, int(drugs.group.max()) + 1 + np.arange(count)])
+    other = np.concatenate([np.zeros(known, bool), np.ones(count, bool)])
+    side = np.concatenate([drugs.side, np.zeros(count, np.int8)])
+    names = [*drugs.names, *(smiles for smiles, _ in kept)]
+    return TransferDrugs(molecules.joined(drugs.molecules, found), group, names, side, other), added
+
+
+def _sentences(texts: list[str], inputs: Inputs, config: PretrainConfig, cache: FeatureCache) -> NDArray[np.float32]:
+    """The frozen text model's unit vectors (n, F), through the cache; it must be the run's own."""
+    model = TEXT_MODELS[config.text.model](config.text, torch.device("cpu"))
+    inputs.fitted.identify("text", model.identity)
+    contents = held(range(len(texts)), texts)
+    contents = masked(contents) if config.text.mask else contents
+
+    def run(indices: list[int]) -> tuple[list[int], Packed]:
+        return indices, vectors(model.encode(contents.load(indices)))
+
+    found = cache.open(f"text-{model.name}", model.version, contents.keys(), in_chunks(run, 512))
+    items = found.all()
+    assert items is not None  # a text model has a vector for every text
+    return unit(items.columns["vector"][found.position].astype(np.float32))

@@ -256,7 +256,7 @@ def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Pr
     fused = np.zeros((len(corpus), model.width), np.float32)
     fused[np.searchsorted(corpus.drug_ids, vectors["fused"][0])] = vectors["fused"][1]
     side = sides(prepared.split, len(corpus))
-    head = take_head(corpus, prepared.inputs, fused, side, begun.config().transfer, cache, begun.config().seed)
+    head = take_head(corpus, prepared.inputs, fused, side, begun.config(), cache)
     if head is not None:
         begun.put_arrays(transfer.FILE, head.arrays(), head.meta())
     labels = read_labels(engine, corpus.drug_ids)

@@ -38,6 +38,13 @@ class TransferDrugs:
     group: NDArray[np.int64]
     names: Sequence[str]
     side: NDArray[np.int8]
+    other: NDArray[np.bool_] | None = None
+    """Which are no drugs: they train, and no answer and no correction of hubs goes by them."""
+
+    @property
+    def others(self) -> NDArray[np.bool_]:
+        """Which are no drugs."""
+        return np.zeros(len(self.side), bool) if self.other is None else self.other
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def fit_head(drugs: TransferDrugs, truths: Mapping[str, Truth], *, width: int, e
 
     ``truths`` maps a kind to ``(vectors (N, D), known (N,))``. Without ``penalty`` the one is taken under which
     validation drugs are found best. Molecules are compared with at most ``compared`` training drugs; of more, as many
-    are drawn.
+    are drawn, those first of which a text or a place in the graph is known.
     """
     train = np.flatnonzero(drugs.side == 0)
     usable = {name: (unit(matrix), known) for name, (matrix, known) in truths.items()
@@ -92,7 +99,9 @@ def fit_head(drugs: TransferDrugs, truths: Mapping[str, Truth], *, width: int, e
         return None
     landmarks = train
     if len(train) > compared:
-        landmarks = np.sort(np.random.default_rng(seed).permutation(train)[:compared])
+        told = np.any([usable[name][1] for name in TELLING if name in usable] or [drugs.side == 0], axis=0)
+        drawn = np.random.default_rng(seed).permutation(train)
+        landmarks = np.sort(drawn[np.lexsort((drugs.others[drawn], ~told[drawn]))][:compared])
     kernel = fit_kernel(drugs.molecules.take(landmarks))
     similarity = kernel(drugs.molecules)
     telling = [name for name in TELLING if name in usable] or list(usable)
@@ -108,9 +117,10 @@ def fit_head(drugs: TransferDrugs, truths: Mapping[str, Truth], *, width: int, e
             ridges[name] = solve(similarity, *_training(usable[name], drugs), landmarks, chosen)
     targets = {name: _target(similarity, ridges[name], usable[name], drugs) for name in usable}
     names = [drugs.names[int(row)] for row in landmarks]
-    notes = {"penalty": chosen, "validation recall@10": scores, "training drugs": len(train)}
-    return _with_wide(kernel, targets, [name for name in TELLING if name in usable], drugs, train, width, names,
-                      encoder, notes)
+    notes = {"penalty": chosen, "validation recall@10": scores, "training drugs": int((~drugs.others[train]).sum()),
+             "other molecules": int(drugs.others[train].sum())}
+    return _with_wide(kernel, targets, [name for name in TELLING if name in usable], drugs, train[~drugs.others[train]],
+                      width, names, encoder, notes)
 
 
 def _training(truth: Truth, drugs: TransferDrugs) -> tuple[Matrix, NDArray[np.int64]]:
@@ -125,8 +135,9 @@ def recall(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: TransferDrugs,
     if len(rows) < 2:
         return 0.0
     a, b = unit(similarity[rows] @ ridge.alpha + ridge.mean), matrix[rows]
-    train = matrix[known & (drugs.side == 0)]
-    score = csls(a @ b.T, hubness(a, train), hubness(b, unit(ridge.left_out)))
+    train = known & (drugs.side == 0)
+    own = ~drugs.others[train]
+    score = csls(a @ b.T, hubness(a, matrix[train][own]), hubness(b, unit(ridge.left_out[own])))
     rival = drugs.group[rows][:, None] != drugs.group[rows][None, :]
     found = [1 + (~(s < np.diag(s)[:, None]) & rival).sum(1) for s in (score, score.T)]
     return float((np.concatenate(found) <= k).mean())
@@ -135,14 +146,16 @@ def recall(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: TransferDrugs,
 def _target(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: TransferDrugs) -> Target:
     matrix, known = truth
     train = np.flatnonzero(known & (drugs.side == 0))
+    own = ~drugs.others[train]
+    train, left_out = train[own], ridge.left_out[own]
     asked = np.flatnonzero(known & (drugs.side == 1))
     if len(asked) >= NEAR:
         foretold, truth_of = similarity[asked] @ ridge.alpha + ridge.mean, matrix[asked]
     else:  # hardly a validation drug: the training drugs, each without itself
-        foretold, truth_of = ridge.left_out, matrix[train]
+        foretold, truth_of = left_out, matrix[train]
     far = np.linalg.norm(foretold - ridge.mean, axis=1)
     rising = IsotonicRegression(out_of_bounds="clip").fit(far, (unit(foretold) * truth_of).sum(1))
-    return Target(ridge.mean, ridge.alpha, ridge.shift, matrix[train].astype(np.float32), unit(ridge.left_out),
+    return Target(ridge.mean, ridge.alpha, ridge.shift, matrix[train].astype(np.float32), unit(left_out),
                   rising.X_thresholds_.astype(np.float32), rising.y_thresholds_.astype(np.float32))
 
 

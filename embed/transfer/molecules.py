@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from embed.features import descriptors, fingerprint, minimol
 from embed.features.cache import FeatureCache, Features, sha256
@@ -33,6 +33,12 @@ class Molecules:
     def take(self, rows: Rows) -> Molecules:
         """The molecules at ``rows``."""
         return Molecules(self.counts[rows], self.network[rows], self.numbers[rows])
+
+
+def joined(first: Molecules, second: Molecules) -> Molecules:
+    """The molecules of both, one after the other."""
+    return Molecules(csr_array(vstack([first.counts, second.counts], format="csr")),
+                     np.concatenate([first.network, second.network]), np.concatenate([first.numbers, second.numbers]))
 
 
 def read(smiles: Sequence[str], cache: FeatureCache, *, bits: int, network: bool,

@@ -9,11 +9,13 @@ from scipy.sparse import csr_array
 from small_corpus import SMILES
 
 from embed.features.cache import FeatureCache
+from embed.training.pairs import read_pairs, unknown_pairs
 from embed.transfer import fit, molecules
 from embed.transfer.carriers import carriers
 from embed.transfer.fit import TransferDrugs, fit_head
 from embed.transfer.head import TransferHead, csls, hubness
 from embed.transfer.kernel import bit_tanimoto, count_tanimoto
+from kb.errors import DataError
 
 RDLogger.DisableLog("rdApp.*")
 PLAIN = [text for text in SMILES if "." not in text]
@@ -127,3 +129,56 @@ def test_a_hub_loses_what_it_is_near_to_everything():
     plain = a @ b.T
     score = csls(plain, hubness(a, b), hubness(b, np.repeat(a, 10, 0) + 0.4 * hub))
     assert (score[:, 1:].diagonal() - score[:, 0] > plain[:, 1:].diagonal() - plain[:, 0]).all()
+
+
+def test_landmarks_are_first_those_of_which_something_is_told(drugs, truths):
+    few = np.zeros(len(drugs.side), bool)
+    few[:30] = True
+    told = {"text": (truths["text"][0], few), "fused": truths["fused"]}
+    made = fit_head(drugs, told, width=8, encoder=None, compared=30)
+    wanted = {drugs.names[row] for row in np.flatnonzero(few & (drugs.side == 0))}
+    assert wanted <= set(made.names)
+    assert len(made.names) == 30
+
+
+def test_molecules_that_are_no_drugs_train_and_no_answer_goes_by_them(drugs, truths):
+    """Their texts move predictions; hubs, certainty and the wide vector are of drugs alone."""
+    other = np.zeros(len(drugs.side), bool)
+    other[1::4] = True
+    other &= drugs.side == 0
+    without = TransferDrugs(drugs.molecules, drugs.group, drugs.names, np.where(other, -1, drugs.side).astype(np.int8))
+    whole = TransferDrugs(drugs.molecules, drugs.group, drugs.names, drugs.side, other)
+    one, both = (fit_head(each, truths, width=8, encoder=None, penalty=0.3) for each in (without, whole))
+    assert both.chosen["other molecules"] == other.sum() and one.chosen["other molecules"] == 0
+    assert len(both.targets["text"].truth) == len(one.targets["text"].truth) == len(one.targets["text"].foretold)
+    test = drugs.molecules.take(np.flatnonzero(drugs.side == 1))
+    assert not np.allclose(one.foretell(test).vectors["text"], both.foretell(test).vectors["text"], atol=1e-3)
+
+
+PAIRS = """CID\tSMILES\tdescription
+1\tCC(=O)Oc1ccccc1C(=O)O\ta drug of the corpus
+2\tc1ccc2ncccc2c1CC\ta scaffold that is held out
+3\tC/C=C\\\\C1CCCCC1\ta molecule of its own
+4\tC/C=C\\\\C1CCCCC1\tthe same again
+5\tno molecule\tnothing
+6\tCCCCCCCC\t
+7\tCCCCCCCCCO\tno ring at all
+"""
+
+
+def test_pairs_are_of_no_drug_and_of_no_scaffold_that_is_held_out(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text(PAIRS)
+    pairs = read_pairs(path)
+    assert [text for _, text in pairs] == ["a drug of the corpus", "a scaffold that is held out", "a molecule of its own",
+                                           "the same again", "nothing", "no ring at all"]
+    assert pairs[2][0] == "C/C=C\\C1CCCCC1"
+    aspirin = "BSYNRYMUTXBXSQ"
+    kept = unknown_pairs(pairs, {aspirin}, ["c1ccc2ncccc2c1", "CCO"], FeatureCache(None))
+    assert [text for _, text in kept] == ["a molecule of its own", "no ring at all"]
+    assert len(unknown_pairs(pairs, set(), [], FeatureCache(None))) == 4
+    with pytest.raises(DataError, match="no columns SMILES and description"):
+        (tmp_path / "other.tsv").write_text("a\tb\n1\t2\n")
+        read_pairs(tmp_path / "other.tsv")
+    with pytest.raises(DataError, match="does not exist"):
+        read_pairs(tmp_path / "nowhere.tsv")
