@@ -23,6 +23,9 @@ from kb.sources.contract import DrugRecord
 #
 # 1. A pinned record (an undone merge) keeps the identity it was pinned to.
 # 2. A record with an InChIKey is the drug of that InChIKey. Two structures are never merged, whatever they share.
+#    Where records of one structure have registered substances' numbers that differ (UNII, else DrugCentral's), as when
+#    a source drew heparin for enoxaparin, the structure is the first one's; the others are taken without it and without
+#    the identifiers that the first has too, and each is reported as a conflict.
 # 3. Records without a structure that share a strong identifier form a cluster.
 # 4. A cluster joins the one structure that shares its best identifier (by ``STRONG``'s order). If several structures
 #    share it (two salts under one DrugBank id), that is a conflict: the cluster stays a drug of its own and is
@@ -32,8 +35,14 @@ STRONG: tuple[str, ...] = ("drugbank", "unii", "pubchem.compound", "chembl", "ch
 """Namespaces that identify a substance, best first. CAS, RxNorm, ATC and NDC name products and groups as well; a key of
 a user's table names a row of that table and nothing else."""
 
+REGISTRIES: tuple[str, ...] = ("unii", "drugcentral")
+"""Namespaces with one number a substance, best first: two numbers are two substances, whatever structure is drawn."""
+
 SOURCE_ORDER: tuple[str, ...] = ("corpus", "pubchem", "pubchem-bulk")
 """Whose name and SMILES a drug shows when several sources have one; sources not listed come after, by name."""
+
+CONFLICT = "drugs of different structure claim the identifier"
+STRUCTURE_CONFLICT = "a substance of another UNII or DrugCentral number claims the structure"
 
 Key = tuple[str, str]
 """A record: its source, and its key there."""
@@ -68,12 +77,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A structureless record's identifier that drugs of different structure claim."""
+    """An identifier that drugs of different structure claim, or a structure that different substances claim."""
 
     source: str
     key: str
     identifier: str
     identities: tuple[str, ...]
+    reason: str = CONFLICT
 
 
 def _rank(identifier: str) -> tuple[int, str]:
@@ -84,26 +94,51 @@ def resolve(claims: Iterable[Claim]) -> tuple[dict[Key, str], list[Conflict]]:
     """The identity of every claim, and the conflicts found; independent of the order of ``claims``."""
     identity: dict[Key, str] = {}
     owners: dict[str, set[str]] = defaultdict(set)
+    drawn: dict[str, list[Claim]] = defaultdict(list)
     loose: list[Claim] = []
     for claim in sorted(set(claims), key=lambda c: (c.source, c.key)):
         if claim.pinned:
             identity[claim.source, claim.key] = claim.pinned
         elif claim.inchikey:
-            identity[claim.source, claim.key] = f"inchikey:{claim.inchikey}"
-            for handle in claim.strong:
-                owners[handle].add(f"inchikey:{claim.inchikey}")
+            drawn[claim.inchikey].append(claim)
         else:
             loose.append(claim)
     conflicts: list[Conflict] = []
+    apart: dict[Key, str] = {}
+    for inchikey, same in drawn.items():
+        own, others = _of_one_substance(same)
+        for claim in own:
+            identity[claim.source, claim.key] = f"inchikey:{inchikey}"
+            for handle in claim.strong:
+                owners[handle].add(f"inchikey:{inchikey}")
+        if others:
+            taken = {handle for claim in own for handle in claim.strong}
+            apart |= {(claim.source, claim.key): f"inchikey:{inchikey}" for claim in others}
+            loose += [replace(claim, inchikey=None, identifiers=claim.identifiers - taken) for claim in others]
     for cluster in _clusters(loose):
         shared = sorted({i for claim in cluster for i in claim.strong}, key=_rank)
-        target, found = _attach(shared, owners)
+        target, found = _attach(shared, owners, {apart.get((claim.source, claim.key)) for claim in cluster})
         alone = shared[0] if shared else _own_identity(cluster[0])
         for claim in cluster:
             identity[claim.source, claim.key] = target or alone
             if found:
                 conflicts.append(Conflict(claim.source, claim.key, found[0], found[1]))
+    for key, structure in apart.items():
+        conflicts.append(Conflict(*key, structure, tuple(sorted({structure, identity[key]})), STRUCTURE_CONFLICT))
     return identity, conflicts
+
+
+def _of_one_substance(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim]]:
+    """The claims of one structure that are the first one's substance, and those of other registered substances."""
+    numbers = {id(claim): [{i for i in claim.strong if i.startswith(f"{registry}:")} for registry in REGISTRIES]
+               for claim in claims}
+    first = min(claims, key=lambda c: (*(not held for held in numbers[id(c)]), precedence(c.source, c.key)))
+    own: list[Claim] = []
+    others: list[Claim] = []
+    for claim in claims:
+        both = next(((a, b) for a, b in zip(numbers[id(first)], numbers[id(claim)], strict=True) if a and b), None)
+        (others if both and not both[0] & both[1] else own).append(claim)
+    return own, others
 
 
 def _own_identity(claim: Claim) -> str:
@@ -111,10 +146,12 @@ def _own_identity(claim: Claim) -> str:
     return claim.key if claim.key.startswith("user.") else f"record:{claim.source}:{claim.key}"
 
 
-def _attach(shared: list[str], owners: Mapping[str, set[str]]) -> tuple[str | None, tuple[str, tuple[str, ...]] | None]:
-    """The one structure that owns the best shared identifier, or the conflict that prevents it."""
+def _attach(
+    shared: list[str], owners: Mapping[str, set[str]], barred: set[str | None]
+) -> tuple[str | None, tuple[str, tuple[str, ...]] | None]:
+    """The one structure that owns the best shared identifier, or the conflict that prevents it; none of ``barred``."""
     for handle in shared:
-        claimed = owners.get(handle)
+        claimed = owners.get(handle, set()) - barred
         if claimed:
             return (next(iter(claimed)), None) if len(claimed) == 1 else (None, (handle, tuple(sorted(claimed))))
     return None, None
@@ -163,7 +200,8 @@ def portray(identity: str, claims: Iterable[Claim]) -> Portrait:
         kind=kind,
         smiles=next((c.smiles for c in ranked if c.smiles and inchikey and c.inchikey == inchikey), None),
         inchikey=inchikey,
-        formula=next((c.formula for c in ranked if c.formula), None),
+        # A structure that was not taken from a record does not lend its formula either.
+        formula=next((c.formula for c in ranked if c.formula and c.inchikey in (None, inchikey)), None),
     )
 
 
@@ -684,7 +722,7 @@ def forget_computed(connection: Connection, drugs: Sequence[int]) -> None:
 
 def log_conflicts(connection: Connection, claims: Iterable[Key], conflicts: Sequence[Conflict]) -> None:
     """Note the conflicts of the claims that were looked at; those that are settled are taken off the list."""
-    reason = drug_conflict.c.reason == CONFLICT
+    reason = drug_conflict.c.reason.in_([CONFLICT, STRUCTURE_CONFLICT])
     known = connection.execute(select(drug_conflict.c.source, drug_conflict.c.key).where(reason))
     here = {(row.source, row.key) for row in known} & set(claims)
     if here:
@@ -694,10 +732,8 @@ def log_conflicts(connection: Connection, claims: Iterable[Key], conflicts: Sequ
         connection.execute(
             insert(drug_conflict).on_conflict_do_nothing(),
             [
-                {"source": c.source, "key": c.key, "identifier": c.identifier, "identities": list(c.identities)}
+                {"source": c.source, "key": c.key, "identifier": c.identifier, "identities": list(c.identities),
+                 "reason": c.reason}
                 for c in conflicts
             ],
         )
-
-
-CONFLICT = "drugs of different structure claim the identifier"

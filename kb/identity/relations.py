@@ -19,8 +19,13 @@ LONGEST = 400
 """Letters of a SMILES that is related at once, in this process; a longer one takes a process that can be stopped."""
 
 
-def due_relations(connection: Connection, limit: int | None = None) -> list[tuple[int, str]]:
-    """The drugs whose relations were never computed, or from another SMILES: pairs of id and SMILES."""
+def due_relations(
+    connection: Connection, limit: int | None = None, *, of_parts: bool = False
+) -> list[tuple[int, str]]:
+    """The drugs whose relations were never computed, or from another SMILES: pairs of id and SMILES.
+
+    ``of_parts`` wants those alone whose SMILES has several components: salts, hydrates, mixtures.
+    """
     current = func.sha256(func.convert_to(drug.c.smiles, "UTF8"))
     query = (
         select(drug.c.id, drug.c.smiles)
@@ -28,6 +33,8 @@ def due_relations(connection: Connection, limit: int | None = None) -> list[tupl
         .order_by(drug.c.id)
         .limit(limit)
     )
+    if of_parts:
+        query = query.where(drug.c.smiles.contains(".", autoescape=True))
     return [(row.id, row.smiles) for row in connection.execute(query)]
 
 
@@ -58,7 +65,8 @@ def relate(connection: Connection) -> int:
     """How many relations were found for the drugs that are due, up to ``AT_ONCE``, in this process."""
     due = due_relations(connection, AT_ONCE + 1)
     if len(due) > AT_ONCE:
-        due = [pair for pair in due if not MARKS.search(pair[1])]  # nothing to compute; the others are left due
+        # Salts, which orders are made of, and those with nothing to compute; the others are left due.
+        due = [pair for pair in due if not MARKS.search(pair[1])] + due_relations(connection, AT_ONCE, of_parts=True)
     found = []
     for drug_id, smiles in due:
         if len(smiles) <= LONGEST:

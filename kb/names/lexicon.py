@@ -2,6 +2,8 @@
 
 A drug here is a *base* drug: salts, hydrates and simple esters of one drug count as that drug, as RxNorm's ingredients
 do (metoprolol tartrate is metoprolol), except where the salt itself is the drug (potassium chloride, ferrous sulfate).
+What is a salt or hydrate of what is read off the structures (``mkmed.substance_relation``), whatever the names are, a
+user's own salt included; where there is no structure the names say it.
 Names come, in this order, from ``written_names.tsv`` (shorthand and combinations, our own), the knowledge base, and
 ``brand_names.tsv.gz`` (share-alike; see ``kb/data/NOTICE.md``). A name of several drugs means the drug that bears it as
 its preferred name, failing that the one with an ATC code, and failing that none: it is ambiguous.
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 SHORTEST = 4
 """Letters of a name that may be found within a longer text; a shorter one must be the whole of it."""
 NO_BASE = CATIONS | set(re.findall(r"\S+", """hydrogen sulfur cobalt chromium manganese antimony choline trolamine
-imidazole adenosine dihydroxyacetone pyridoxal isosorbide cholesterol estrone pyrithione rubidium indium"""))
+imidazole adenosine dihydroxyacetone pyridoxal isosorbide cholesterol estrone pyrithione rubidium indium gallium chromic
+etamsylate thimerosal"""))
 """First words of substances whose salts and esters are other drugs, not forms of them."""
 DRUGS_TOO = CATIONS | {"arginine", "lysine"}
 """Words for a salt that are also drugs."""
@@ -125,7 +128,20 @@ def read_bases(connection: Connection) -> dict[int, int]:
     from kb.query import read as query
 
     listed = query.drugs(connection)
-    return base_drugs(dict(zip(listed.ids.tolist(), listed.names, strict=True)), query.names(connection))
+    names = dict(zip(listed.ids.tolist(), listed.names, strict=True))
+    return base_drugs(names, query.names(connection), _related(connection, names))
+
+
+def _related(connection: Connection, names: Mapping[int, str]) -> list[tuple[int, int]]:
+    """The (salt or hydrate, parent) pairs that structures tell, where the salt is not a drug in its own right.
+
+    It is one that has an ATC code of its own (aminophylline), or is the salt of a metal (calcium gluconate).
+    """
+    from kb.query import read as query
+
+    coded = {drug for drug, _ in query.atc(connection)}
+    return [(salt, parent) for salt, parent in query.salts(connection)
+            if salt not in coded and canonical_name(names[salt]).partition(" ")[0] not in NO_BASE]
 
 
 def _root(drug: int, parents: Mapping[int, int]) -> int:
@@ -193,8 +209,10 @@ def read_lexicon(connection: Connection) -> Lexicon:
 
     listed = query.drugs(connection)
     ids = listed.ids.tolist()
+    names = dict(zip(ids, listed.names, strict=True))
     return make_lexicon(
-        dict(zip(ids, listed.names, strict=True)), query.names(connection),
+        names, query.names(connection),
         with_atc={drug for drug, _ in query.atc(connection)},
         biologics=[drug for drug, kind in zip(ids, listed.kinds, strict=True) if kind == "biologic"],
+        salts=_related(connection, names),
     )

@@ -20,7 +20,7 @@ from kb.query.names import Candidate as Candidate  # part of the read API
 from kb.query.names import find_drug as find_drug
 from kb.query.names import find_drugs as find_drugs
 from kb.schema.graph import atc_class, drug_atc, drug_entity, indication, interaction, kg_entity, kg_relation
-from kb.schema.identity import drug, drug_name, identifier
+from kb.schema.identity import drug, drug_name, identifier, substance_relation
 from kb.schema.ledger import artifact, content
 from kb.schema.payloads import conformer, description, image
 
@@ -146,6 +146,17 @@ def drugs(connection: Connection, *, drug_ids: Ids | None = None) -> Drugs:
         (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 6
     )
     return Drugs(np.asarray(ids, np.int64), identities, names, smiles, inchikeys, kinds)
+
+
+def salts(connection: Connection) -> list[tuple[int, int]]:
+    """(salt or hydrate, its parent) of drugs whose structures say so; the parent of a salt before that of a hydrate."""
+    query = (
+        select(substance_relation.c.drug_id, drug.c.id)
+        .join(drug, drug.c.inchikey == substance_relation.c.inchikey)
+        .where(substance_relation.c.relation.in_(["salt of", "hydrate of"]))
+        .order_by(substance_relation.c.relation.desc(), substance_relation.c.drug_id, drug.c.id)
+    )
+    return [(salt, parent) for salt, parent in connection.execute(query) if salt != parent]
 
 
 def _stream(connection: Connection, query: Select, size: int = 500) -> Iterator[Sequence]:

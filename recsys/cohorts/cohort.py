@@ -104,19 +104,22 @@ class Ragged:
     @classmethod
     def from_pairs(cls, rows: NDArray[np.integer], values: NDArray[np.integer], height: int) -> Ragged:
         """The ragged table of (row, value) pairs, each pair once, values sorted within a row."""
-        width = int(values.max()) + 1 if len(values) else 1
         # In place, because a large cohort has more pairs than fit into memory several times over.
+        shift = int(values.max()).bit_length() if len(values) else 0
         pairs = np.array(rows, dtype=np.int64)
-        pairs *= width
+        pairs <<= shift
         np.add(pairs, values, out=pairs, casting="unsafe")
-        pairs.sort()
-        again = pairs[1:] == pairs[:-1]
+        again = pairs[1:] <= pairs[:-1]
         if again.any():
-            pairs = pairs[np.append(True, ~again)]
+            pairs.sort()
+            np.equal(pairs[1:], pairs[:-1], out=again)
+            if again.any():
+                pairs = pairs[np.append(True, ~again)]
         del again
-        indptr = np.searchsorted(pairs, np.arange(height + 1, dtype=np.int64) * width)
-        pairs %= width
-        return cls(indptr.astype(np.int64, copy=False), pairs.astype(np.int32))
+        codes = np.empty(len(pairs), np.int32)
+        np.bitwise_and(pairs, (1 << shift) - 1, out=codes, casting="unsafe")
+        pairs >>= shift
+        return cls(_row_starts(pairs, height), codes)
 
     @classmethod
     def from_lists(cls, lists: Sequence[Iterable[int]]) -> Ragged:
@@ -124,6 +127,13 @@ class Ragged:
         pairs = [(row, value) for row, values in enumerate(lists) for value in values]
         rows, values = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True)) if pairs else ([], [])
         return cls.from_pairs(np.asarray(rows), np.asarray(values), len(lists))
+
+
+def _row_starts(rows: Int64, height: int) -> Int64:
+    """The first place of every row among sorted row numbers, and the end of the last."""
+    starts = np.zeros(height + 1, np.int64)
+    np.cumsum(np.bincount(rows, minlength=height), out=starts[1:])
+    return starts
 
 
 def time_order(patient: NDArray[np.integer], time: NDArray[np.integer]) -> Int64:
@@ -179,10 +189,12 @@ class Attribute:
     levels: tuple[str, ...]
     values: Int16
 
-    def take(self, visits: NDArray[np.integer]) -> Attribute:
-        """The attribute of the given visits, with those levels that they have."""
-        values = self.values[visits]
-        used = np.unique(values[values >= 0])
+    def take(self, visits: NDArray[np.integer] | None = None) -> Attribute:
+        """The attribute of the given visits, of all where none are given, with those levels that they have."""
+        values = self.values if visits is None else self.values[visits]
+        used = np.flatnonzero(np.bincount(values + np.int16(1), minlength=len(self.levels) + 1)[1:])
+        if len(used) == len(self.levels):
+            return Attribute(self.levels, values)
         new = np.full(len(self.levels) + 1, -1, np.int16)
         new[used] = np.arange(len(used))
         return Attribute(tuple(self.levels[i] for i in used), new[values])

@@ -168,7 +168,8 @@ def _fates(
     fate = np.full(visits, KEEP, np.int8)
     reasons = ["kept"]
     for kind in requires:
-        lacking = (fate == KEEP) & (np.bincount(pairs[kind].visits, minlength=visits) == 0)
+        lacking = fate == KEEP
+        lacking[pairs[kind].visits] = False
         fate[lacking] = len(reasons)
         reasons.append(f"visit without a {kind}")
     patients = int(recorded.visit_patient.max(initial=-1)) + 1
@@ -184,18 +185,19 @@ def _account(
     """Count what the left-out visits take with them; gives the rows that are kept, by table."""
     ledger, keep = recorded.ledger, fate == KEEP
     kept: Counter[str] = Counter()
-    tables: list[tuple[str, NDArray[np.integer[Any]], NDArray[np.integer[Any]]]] = []
-    tables += [(recorded.visit_table, fate, np.ones(len(fate), np.int8))]
-    tables += [(pairs[kind].table, fate[pairs[kind].visits], pairs[kind].rows) for kind in KINDS]
-    for table, fates, rows in tables:
-        for why, count in enumerate(np.bincount(fates, weights=rows, minlength=len(reasons)).astype(int).tolist()):
+    tables = [(recorded.visit_table, fate)]
+    # A pair stands for one row or, with 0, for none.
+    tables += [(pairs[kind].table, fate[pairs[kind].visits[pairs[kind].rows > 0]]) for kind in KINDS]
+    for table, fates in tables:
+        for why, reason in enumerate(reasons):
+            count = int(np.count_nonzero(fates == why))
             if why == KEEP:
                 kept[table] += count
             else:
-                ledger.lose(table, reasons[why], count)
+                ledger.lose(table, reason, count)
     for patients in {"patients", "person", "subjects"} & set(ledger.rows):
-        with_visit = len(np.unique(recorded.visit_patient))
-        chosen = len(np.unique(recorded.visit_patient[keep]))
+        with_visit = int(np.count_nonzero(np.bincount(recorded.visit_patient)))
+        chosen = int(np.count_nonzero(np.bincount(recorded.visit_patient[keep])))
         already = sum(rows for (where, _), rows in ledger.losses.items() if where == patients)
         ledger.lose(patients, "patient without a visit", ledger.rows[patients] - already - with_visit)
         ledger.lose(patients, "no visit of the patient is kept", with_visit - chosen)
@@ -210,16 +212,12 @@ def _cohort(
     """The chosen visits in (patient, time) order, codes in the order of their names."""
     order = np.flatnonzero(keep)
     order = order[time_order(recorded.visit_patient[order], recorded.visit_time[order])]
-    place = np.full(len(keep), -1)
+    place = np.full(len(keep), -1, np.int32)
     place[order] = np.arange(len(order))
     codes: dict[str, Ragged] = {}
     vocabularies: dict[str, Vocabulary] = {}
     for kind in KINDS:
-        here = pairs[kind].keep(keep[pairs[kind].visits])
-        names = sorted({here.names[int(i)] for i in np.unique(here.codes)})
-        number = {text: i for i, text in enumerate(names)}
-        renumbered = np.asarray([number.get(text, -1) for text in here.names], np.int64)
-        codes[kind] = Ragged.from_pairs(place[here.visits], renumbered[here.codes], len(order))
+        codes[kind], names = _chosen(pairs[kind], keep, place, len(order))
         vocabularies[kind] = Vocabulary(tuple(names))
     ordered, ordered_pairs = _ordered(mapped.ordered, keep, place, len(order))
     ledger = recorded.ledger
@@ -232,7 +230,7 @@ def _cohort(
     }
     return Cohort(
         name=name,
-        visit_patient=np.unique(recorded.visit_patient[order], return_inverse=True)[1].astype(np.int32),
+        visit_patient=_renumbered(recorded.visit_patient[order]),
         visit_time=recorded.visit_time[order].astype(np.int64),
         codes=codes,
         vocabularies=vocabularies,
@@ -246,7 +244,13 @@ def _cohort(
     )
 
 
-def _ordered(ordered: CodePairs | None, keep: NDArray[np.bool_], place: NDArray[np.int64],
+def _renumbered(patients: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    """Patients by their place among those that occur."""
+    there = np.bincount(patients) > 0
+    return (np.cumsum(there, dtype=np.int32) - np.int32(1))[patients]
+
+
+def _ordered(ordered: CodePairs | None, keep: NDArray[np.bool_], place: NDArray[np.int32],
              visits: int) -> tuple[Ragged | None, tuple[tuple[str, str], ...]]:
     """The (label, ingredient) pairs of the chosen visits, in the order of their texts.
 
@@ -254,12 +258,18 @@ def _ordered(ordered: CodePairs | None, keep: NDArray[np.bool_], place: NDArray[
     """
     if ordered is None or all(label == key for label, _, key in (text.partition("\t") for text in ordered.names)):
         return None, ()
-    here = ordered.keep(keep[ordered.visits])
-    names = sorted({here.names[int(i)] for i in np.unique(here.codes)})
+    rows, names = _chosen(ordered, keep, place, visits)
+    return rows, tuple((label, key) for label, _, key in (text.partition("\t") for text in names))
+
+
+def _chosen(pairs: CodePairs, keep: NDArray[np.bool_], place: NDArray[np.int32],
+            visits: int) -> tuple[Ragged, list[str]]:
+    """The codes of the chosen visits, one row a visit, and the names that occur, in their order."""
+    here = pairs if keep.all() else pairs.keep(keep[pairs.visits])
+    names = sorted({here.names[i] for i in np.flatnonzero(np.bincount(here.codes)).tolist()})
     number = {text: i for i, text in enumerate(names)}
-    renumbered = np.asarray([number.get(text, -1) for text in here.names], np.int64)
-    pairs = tuple((label, key) for label, _, key in (text.partition("\t") for text in names))
-    return Ragged.from_pairs(place[here.visits], renumbered[here.codes], visits), pairs
+    renumbered = np.asarray([number.get(text, -1) for text in here.names], np.int32)
+    return Ragged.from_pairs(place[here.visits], renumbered[here.codes], visits), names
 
 
 def shown_unmapped(mapped: Mapped, recorded: Recorded, resolver: Resolver, limit: int = 50) -> list[dict[str, Any]]:

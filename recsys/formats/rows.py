@@ -116,9 +116,12 @@ def as_arrow(indices: NDArray[np.integer[Any]]) -> Any:
 
 def _sorted(values: Int64) -> Int64:
     """The distinct values in their order."""
-    if not (values[1:] >= values[:-1]).all():
+    again = values[1:] <= values[:-1]
+    if not again.any():
+        return values
+    if not np.array_equal(again, values[1:] == values[:-1]):
         values = np.sort(values)
-    again = values[1:] == values[:-1]
+        np.equal(values[1:], values[:-1], out=again)
     return values[np.append(True, ~again)] if again.any() else values
 
 
@@ -227,8 +230,8 @@ class VisitRows:
             number, blank = ("v.id_number", "v.patient_number"), "v.blank"
             first, second = (f"s.{cell}" for cell in one.cells)
             lateral = (f", number_of({first}) AS id_number, number_of({second}) AS patient_number,"
-                       f" CASE WHEN number_of({first}) IS NULL THEN whole({first}) = '' ELSE false END OR"
-                       f" CASE WHEN number_of({second}) IS NULL THEN whole({second}) = '' ELSE false END AS blank")
+                       f" CASE WHEN number_of({first}) IS NOT NULL AND number_of({second}) IS NOT NULL THEN false ELSE"
+                       f" whole({first}) = '' OR whole({second}) = '' END AS blank")
         else:
             number, blank = ("plain_number(v.id)", "plain_number(v.patient)"), "v.id = '' OR v.patient = ''"
         columns = (*number, "v.start::BIGINT", f"coalesce(v.stop::BIGINT, {UNKNOWN_TIME})",
@@ -249,15 +252,14 @@ class VisitRows:
 
     def _take(self, batch: Any) -> None:
         fault = batch.column(4).to_numpy()
-        counted = np.bincount(fault, minlength=len(_FAULTS))
-        self._faults += counted
-        if counted[1:].any():
+        if fault.any():
+            self._faults += np.bincount(fault, minlength=len(_FAULTS))
             batch = batch.take(as_arrow(np.flatnonzero(fault == 0)))
         if batch.column(0).null_count or batch.column(1).null_count:
             raise TextIdentifiers
         for i, name in enumerate(("id", "patient", "start", "stop")):
             self._found[name].append(batch.column(i).to_numpy())
-        self._found["counts"].append(batch.column(5).to_numpy().astype(bool))
+        self._found["counts"].append(batch.column(5).to_numpy().view(np.bool_))
         self._found["row"].append(self._distinct.numbers(batch.column(6).to_numpy(), batch.columns[7:]))
 
     def _array(self, name: str, kind: type[np.generic]) -> NDArray[Any]:
@@ -419,7 +421,7 @@ def _ages(birth: Int64, start: Int64) -> Attribute:
     known = birth != UNKNOWN_TIME
     years = (start - np.where(known, birth, start)) / 31_556_952
     bands = np.where(known & (years >= 0), np.minimum(years // 10, 9), -1).astype(np.int16)
-    return Attribute((*(f"{ten}0-{ten}9" for ten in range(9)), "90+"), bands).take(np.arange(len(bands)))
+    return Attribute((*(f"{ten}0-{ten}9" for ten in range(9)), "90+"), bands).take()
 
 
 def _readmitted(patient: Int32, start: Int64, stop: Int64, counts: NDArray[np.bool_],
@@ -435,7 +437,7 @@ def _readmitted(patient: Int32, start: Int64, stop: Int64, counts: NDArray[np.bo
     later[order[:-1][same]] = start[order[1:][same]]
     again = answered & (later >= stop) & (later - np.where(answered, stop, 0) <= READMISSION_DAYS * 86400)
     values = np.where(answered, again.astype(np.int16), np.int16(-1))
-    return Attribute(("no", "yes"), values).take(np.arange(len(values)))
+    return Attribute(("no", "yes"), values).take()
 
 
 def cells(columns: Sequence[str], of: str = "s") -> str:
@@ -506,36 +508,40 @@ class Collected:
         rank[[numbers[name] for name in names]] = np.arange(len(names))
         lengths = np.asarray([len(codes) for codes in lists], np.int64)
         codes = rank[np.asarray([one for codes in lists for one in codes], np.int64)]
-        pairs, of = _distinct_pairs(visits, rows, lengths, codes, max(len(names), 1))
+        shift = len(names).bit_length()
+        pairs, of = _distinct_pairs(visits, rows, lengths, codes, shift)
         ledger.lose(self.table, DUPLICATE, int((of - np.minimum(of, 1)).sum()) if of is not None else
                     int(lengths[rows].sum()) - len(pairs))
         kept = np.ones(len(pairs), np.int8) if of is None else np.minimum(of, 1).astype(np.int8)
-        width = max(len(names), 1)
-        return CodePairs(self.table, (pairs // width).astype(np.int32), (pairs % width).astype(np.int32), kept, names)
+        low = np.empty(len(pairs), np.int32)
+        np.bitwise_and(pairs, (1 << shift) - 1, out=low, casting="unsafe")
+        pairs >>= shift
+        return CodePairs(self.table, pairs.astype(np.int32), low, kept, names)
 
 
 def _joined(parts: Sequence[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
     return np.concatenate(parts) if parts else np.empty(0, kind)
 
 
-def _distinct_pairs(visits: Int32, rows: Int32, lengths: Int64, codes: Int64, width: int) -> tuple[Int64, Int64 | None]:
-    """The sorted distinct ``visit * width + code`` of rows with ``lengths[row]`` codes each, listed one after another.
+def _distinct_pairs(visits: Int32, rows: Int32, lengths: Int64, codes: Int64, shift: int) -> tuple[Int64, Int64 | None]:
+    """The sorted distinct ``(visit << shift) + code`` of rows with ``lengths[row]`` codes each, one after another.
 
     The second array counts the rows of which a pair is the first code; None where no row has more than one code.
     """
     first = np.cumsum(lengths) - lengths
     if lengths.max(initial=0) <= 1:
-        code = np.full(len(lengths), -1, np.int64)
+        code = np.full(len(lengths), -1, np.int32)
         code[lengths == 1] = codes
-        has = code[rows] >= 0 if (code < 0).any() else slice(None)
-        pairs = visits[has].astype(np.int64)
-        pairs *= width
-        pairs += code[rows[has]]
-        pairs.sort()
-        return pairs[np.append(True, pairs[1:] != pairs[:-1])] if len(pairs) else pairs, None
+        if (code < 0).any():
+            has = code[rows] >= 0
+            visits, rows = visits[has], rows[has]
+        pairs = visits.astype(np.int64)
+        pairs <<= shift
+        pairs += code[rows]
+        return _sorted(pairs), None
     repeat = lengths[rows]
     turn = np.arange(repeat.sum()) - np.repeat(np.cumsum(repeat) - repeat, repeat)
-    pairs = np.repeat(visits.astype(np.int64) * width, repeat) + codes[np.repeat(first[rows], repeat) + turn]
+    pairs = np.repeat(visits.astype(np.int64) << shift, repeat) + codes[np.repeat(first[rows], repeat) + turn]
     order = np.argsort(pairs, kind="stable")
     pairs, stands = pairs[order], (turn[order] == 0).astype(np.int64)
     begins = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1])) if len(pairs) else np.empty(0, np.int64)
@@ -568,8 +574,8 @@ def read_codes(
 
 def numbered(cell: str) -> str:
     """SQL of the number that an identifier is, for ``places``."""
-    return (f"coalesce(plain_number({cell}), CASE WHEN whole({cell}) = '' THEN {_BLANK} ELSE"
-            f" coalesce(plain_number(whole({cell})), {_BLANK + 1}) END)")
+    return (f"CASE WHEN CAST(TRY_CAST({cell} AS BIGINT) AS VARCHAR) = {cell} THEN TRY_CAST({cell} AS BIGINT)"
+            f" WHEN whole({cell}) = '' THEN {_BLANK} ELSE coalesce(plain_number(whole({cell})), {_BLANK + 1}) END")
 
 
 def places(keys: Int64, found: Int64) -> Int32:

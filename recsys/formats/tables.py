@@ -47,7 +47,9 @@ MACROS = (
     # The number that a text is the usual form of; NULL for 007, 1e3 and whatever else is written otherwise.
     "CREATE TEMP MACRO plain_number(x) AS CASE WHEN CAST(TRY_CAST(x AS BIGINT) AS VARCHAR) = x THEN TRY_CAST(x AS"
     " BIGINT) END",
-    "CREATE TEMP MACRO number_of(x) AS coalesce(plain_number(x), plain_number(whole(x)))",
+    # A CASE, not coalesce: the engine then looks at the other form only where the first does not hold.
+    "CREATE TEMP MACRO number_of(x) AS CASE WHEN CAST(TRY_CAST(x AS BIGINT) AS VARCHAR) = x THEN TRY_CAST(x AS BIGINT)"
+    " ELSE plain_number(whole(x)) END",
     # Seconds since 1970 of a date or time (ISO 8601); NULL where it is none. Without an offset it is taken as UTC.
     "CREATE TEMP MACRO moment(x) AS CASE WHEN length(x) = 10 THEN CAST(TRY_CAST(x AS DATE) - DATE '1970-01-01' AS"
     " BIGINT) * 86400 WHEN length(x) <= 19 THEN CAST(floor(epoch(TRY_CAST(x AS TIMESTAMP))) AS"

@@ -20,7 +20,7 @@ import difflib
 import gzip
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from importlib.resources import files
@@ -377,16 +377,29 @@ def read_resolver(connection: Connection, own_map: OwnMap | None = None, *, keep
 
     lexicon = read_lexicon(connection)
     listed = query.drugs(connection)
+    atc = codes_by_drug(query.atc(connection), lexicon)
+    coded = frozenset(atc)
     identifiers: dict[str, dict[str, tuple[int, ...]]] = {}
     for namespace in ("ndc", "rxcui", "unii", "drugbank", "cas", "chebi", "chembl"):
         found: dict[str, set[int]] = defaultdict(set)
         for drug, value in query.identifiers(connection, namespace):
             found[value].add(lexicon.base(drug))
-        identifiers[namespace] = {value: tuple(sorted(drugs)) for value, drugs in found.items()}
+        identifiers[namespace] = {value: _meant_by(namespace, drugs, coded) for value, drugs in found.items()}
     return Resolver(
         lexicon, dict(zip(listed.ids.tolist(), listed.identities, strict=True)), identifiers,
-        codes_by_drug(query.atc(connection), lexicon), own_map or OwnMap(), keep_vehicles,
+        atc, own_map or OwnMap(), keep_vehicles,
     )
+
+
+def _meant_by(namespace: str, drugs: Set[int], coded: Set[int]) -> tuple[int, ...]:
+    """The drugs that an identifier means: an NDC all parts of a product, any other one drug or, of several, none.
+
+    Of several drugs that share an identifier (heparins a CAS number) the one with an ATC code is meant.
+    """
+    if namespace == "ndc" or len(drugs) == 1:
+        return tuple(sorted(drugs))
+    likely = drugs & coded
+    return tuple(likely) if len(likely) == 1 else ()
 
 
 def empty_resolver() -> Resolver:

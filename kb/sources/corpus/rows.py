@@ -12,7 +12,7 @@ from kb.licences import BY, BY_SA, CC0, LICENCES, NCBI, US_GOVERNMENT
 from kb.modalities import Modality, State
 from kb.normalise import Identifier
 from kb.properties import PROPERTIES
-from kb.schema.identity import drug_record
+from kb.schema.identity import drug, drug_record
 from kb.sources.contract import (
     ConformerRecord,
     Document,
@@ -72,6 +72,17 @@ def handles(record: DrugRecord) -> set[str]:
 def drug_ids(connection: Connection) -> dict[str, int]:
     """The ``drug.id`` of every record key of the corpus that is in the database."""
     query = select(drug_record.c.key, drug_record.c.drug_id).where(drug_record.c.source == "corpus")
+    return {key: drug_id for key, drug_id in connection.execute(query)}  # noqa: C416 - rows are not pairs to mypy
+
+
+def drawn_ids(connection: Connection) -> dict[str, int]:
+    """``drug_ids`` without the records whose structure is another substance's, and so not their drug's."""
+    query = (
+        select(drug_record.c.key, drug_record.c.drug_id)
+        .join(drug, drug.c.id == drug_record.c.drug_id)
+        .where(drug_record.c.source == "corpus")
+        .where(drug_record.c.inchikey.is_(None) | (drug_record.c.inchikey == drug.c.inchikey))
+    )
     return {key: drug_id for key, drug_id in connection.execute(query)}  # noqa: C416 - rows are not pairs to mypy
 
 
@@ -208,3 +219,5 @@ STEPS: tuple[tuple[str, str, Step], ...] = (
     ("conformers_rdkit.sdf.gz", "rdkit", rdkit_conformers),
 )
 """File, the source that its rows are filed under, and its reader."""
+OF_STRUCTURES = frozenset({"properties_pubchem.tsv.gz", "conformers_ccd.sdf.gz", "conformers_rdkit.sdf.gz"})
+"""Files whose rows are of a drug's structure."""

@@ -67,13 +67,13 @@ class CorpusSource(Source):
         yield from self._drugs(job, bundle)
         if job.refresh and job.options.ids is None and job.options.limit is None:
             yield Part(RecordBatch(), also=self._forget(job, bundle), size=0)
-        ids = job.transact(rows.drug_ids)
+        ids, drawn = job.transact(rows.drug_ids), job.transact(rows.drawn_ids)
         for file, source, make in STEPS:
             mark = _mark(job, bundle, file)
             if _is_done(job, mark):
                 job.advance()
             else:
-                yield Part(make(bundle, ids), mark, source)
+                yield Part(make(bundle, drawn if file in rows.OF_STRUCTURES else ids), mark, source)
         yield from self._graph(job, bundle)
 
     def _drugs(self, job: Job, bundle: Bundle) -> Iterator[Part]:
