@@ -21,10 +21,10 @@ from ingest_child import finish, start
 from record import report, scratch_home
 from sqlalchemy import text
 
-from kb import output
+from kb import output, sdf
 from kb.db.engine import open_engine
 from kb.ledger.verify import verify
-from kb.sources.pubchem.bulk import open_bulk, records
+from kb.sources.pubchem.bulk import open_bulk
 
 SAMPLE = Path(__file__).parents[1] / "tests" / "data" / "pubchem_bulk" / "Compound_sample.sdf.gz"
 LIMIT_MIB = 1024
@@ -42,7 +42,7 @@ def make(path: Path, sources: list[Path], compounds: int) -> None:
     originals = []
     for source in sources:
         with open_bulk(source) as stream:
-            originals += [record.decode() for record in records(stream) if record]
+            originals += [raw.data.decode() for raw in sdf.split(stream) if raw.data]
     with gzip.open(path, "wt", compresslevel=1) as out:
         for cid in range(FIRST_CID, FIRST_CID + compounds):
             record = originals[cid % len(originals)]

@@ -35,7 +35,7 @@ class Molecules:
         return Molecules(self.counts[rows], self.network[rows], self.numbers[rows])
 
 
-def joined(first: Molecules, second: Molecules) -> Molecules:
+def joined_molecules(first: Molecules, second: Molecules) -> Molecules:
     """The molecules of both, one after the other."""
     return Molecules(csr_array(vstack([first.counts, second.counts], format="csr")),
                      np.concatenate([first.network, second.network]), np.concatenate([first.numbers, second.numbers]))
