@@ -9,10 +9,11 @@ from typing import Any
 TARGET = Path(__file__).parent / "cli.md"
 HEAD = """# The commands
 
-Made by `python docs/generate_cli.py`. Every command takes `--help`; before the command, `mkmed` takes `--quiet` (errors
-only), `--debug` (tracebacks), `--log-file FILE` with `--log-format text|json` ([a log](operations.md#a-log)), `--version`
-and `--plugin FILE.py:NAME` ([extending](extending.md)). Listings take `--format table|json|csv`. Exit codes: 0 ok, 1
-expected failure, 2 usage, 3 finished with failed items (run again to retry), 74 disk full, 75 try again later, 130
+Made by `python docs/generate_cli.py`. Every command takes `--help`; before the command, `mkmed` takes `--quiet`
+(errors only), `--debug` (tracebacks), `--log-file FILE` with `--log-format text|json`
+([a log](operations.md#a-log)), `--version` and `--plugin FILE.py:NAME` ([extending](extending.md)). Listings take
+`--format table|json|csv|latex`. Exit codes: 0 ok, 1 expected failure, 2 usage, 3 finished with failed items (run
+again to retry), 74 disk full, 75 try again later, 130
 interrupted.
 """
 

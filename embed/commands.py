@@ -41,6 +41,8 @@ def pretrain(
     resume: Annotated[str | None, typer.Option(help="last, or the start of a run's id: go on with it.")] = None,
     publish: Annotated[bool, typer.Option(help="Make the finished run the one that SQL reads.")] = True,
     name: Annotated[str, typer.Option(help="A name for the run.")] = "",
+    track: Annotated[list[str] | None, typer.Option(help="Tell a tracker: csv, tensorboard, mlflow or wandb; may be "
+                                                         "repeated.")] = None,
     print_config: Annotated[bool, typer.Option(help="Print the configuration as TOML, and stop.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Estimate memory and time, and stop.")] = False,
     form: FormatOption = Format.table,
@@ -66,13 +68,20 @@ def pretrain(
 
         output.emit([asdict(estimate(engine, settings, loaded))], form)
         return
-    with output.progress() as bar:
+    from embed.config import to_json
+    from embed.runs.tracking import tracked
+
+    # under torchrun one process tells
+    kinds = track if os.environ.get("RANK", "0") == "0" else None
+    with tracked(kinds, settings, "pretrain", to_json(loaded)) as told, output.progress() as bar:
         task = bar.add_task("pretrain", total=loaded.train.epochs, note="")
 
         def show(row: dict[str, Any]) -> None:
             bar.update(task, advance=1, note=_note(row))
+            told(row)
 
         done = job.pretrain(engine, settings, loaded, resume=resume, publish=publish, name=name, on_epoch=show)
+        told.run = str(done.run_id)
     if os.environ.get("RANK", "0") != "0":  # under torchrun, one process speaks
         return
     row = {"run": done.run_id, "epochs": done.epochs, "score": done.metrics["score"], "published": publish}
@@ -348,6 +357,42 @@ def publish(run: Annotated[str, typer.Argument(help="The start of the run's id."
         run_id = store.find_run(connection, run)
     store.publish(engine, run_id, artefact=digest_at_hand(settings, run_id))
     output.say(f"published {run_id}")
+
+
+@app.command(epilog="Example: mkmed embed sweep --over train.lr=1e-4..1e-2:log --over width=64,128 --trials 10")
+def sweep(
+    over: Annotated[list[str], typer.Option(help="name=low..high, name=low..high:log or name=a,b,c; may be repeated.")],
+    set_: SetOption = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all; those of an earlier call count.")] = 10,
+    name: Annotated[str, typer.Option(help="A sweep of this name is gone on with.")] = "sweep",
+    form: FormatOption = Format.table,
+) -> None:
+    """Search a pretraining's settings with Optuna by retrieval on validation drugs; nothing is published."""
+    from embed.config import load_config, to_json
+    from embed.runs import store
+    from embed.runs.sweeping import read_space
+    from embed.runs.sweeping import sweep as run_sweep
+    from embed.training import job
+    from kb.db.engine import open_engine
+    from kb.settings import load_settings
+
+    space, fixed = read_space(over), load_config(None, set_ or [])
+    for key in space:
+        load_config(None, [*(set_ or []), f"{key}={space[key][1]}"])  # refuses an unknown setting before anything runs
+    settings = load_settings()
+    engine = open_engine(settings)
+
+    def objective(chosen: dict[str, Any]) -> float:
+        config = load_config(None, [*(set_ or []), *(f"{key}={value}" for key, value in chosen.items())])
+        done = job.pretrain(engine, settings, config, publish=False, name=f"sweep {name}", on_epoch=lambda _: None)
+        store.drop(engine, done.run_id)
+        return float(done.metrics["score"])
+
+    with output.progress() as bar:
+        task = bar.add_task("sweep", total=trials, note="")
+        rows = run_sweep(settings.runs / "sweeps" / f"embed-{name}.journal", to_json(fixed), space, objective, trials,
+                         fixed.seed, lambda n, value, _: bar.update(task, completed=n + 1, note=f"{value:.4f}"))
+    output.emit(rows, form)
 
 
 @app.command(epilog="Example: mkmed embed drop 4f1c")

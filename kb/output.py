@@ -35,6 +35,7 @@ class Format(StrEnum):
     table = "table"
     json = "json"
     csv = "csv"
+    latex = "latex"
 
 
 Beat = Callable[[str, float, float | None, str], None]
@@ -204,8 +205,28 @@ def emit(
         writer.writerow(names)
         writer.writerows([csv_safe(plain(row.get(name))) for name in names] for row in listed)
         write(buffer.getvalue().rstrip("\n"))
+    elif form is Format.latex:
+        write(as_latex(listed, names, title))
     else:
         _table(listed, names, title)
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+          **{sign: f"\\{sign}" for sign in "&%$#_{}"}}
+
+
+def as_latex(rows: Sequence[Mapping[str, Any]], names: Sequence[str], title: str | None = None) -> str:
+    """The rows as a ``tabular`` of the package booktabs, numbers to the right; ``title`` is its caption's text."""
+    def words(value: Any) -> str:
+        return "".join(_LATEX.get(letter, letter) for letter in for_people(_cell(value)))
+
+    right = [bool(rows) and all(isinstance(row.get(name), int | float) or row.get(name) is None for row in rows)
+             for name in names]
+    lines = [f"% {for_people(title)}"] if title else []
+    lines += [rf"\begin{{tabular}}{{{''.join('r' if at_right else 'l' for at_right in right)}}}", r"\toprule",
+              f"{' & '.join(words(name) for name in names)} \\\\", r"\midrule"]
+    lines += [f"{' & '.join(words(row.get(name)) for name in names)} \\\\" for row in rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
 def _table(rows: list[dict[str, Any]], names: Sequence[str], title: str | None) -> None:

@@ -155,6 +155,10 @@ def train(
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="key=value; wins over the file.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
+    name: Annotated[str, typer.Option(help="Your own name for the run.")] = "",
+    tag: Annotated[list[str] | None, typer.Option(help="A word to find the run by; may be repeated.")] = None,
+    track: Annotated[list[str] | None, typer.Option(help="Tell a tracker: csv, tensorboard, mlflow or wandb; may be "
+                                                         "repeated.")] = None,
     print_config: Annotated[bool, typer.Option(help="Print the settings as JSON and stop.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Load everything, print sizes and steps, and stop.")] = False,
     form: FormatOption = Format.table,
@@ -181,9 +185,18 @@ def train(
     if dry_run:
         output.emit([plan_run(values, settings, engine)], form)
         return
-    with output.progress() as bar:
+    from embed.runs.tracking import tracked
+
+    with tracked(track, settings, "recsys", values.as_json()) as told, output.progress() as bar:
         follow = _Follow(bar, values)
-        run = train_run(values, settings, engine, log=follow, resume=resume)
+
+        def heard(row: dict[str, Any]) -> None:
+            follow(row)
+            told(row)
+
+        run = train_run(values, settings, engine, log=heard, resume=resume, name=name, tags=tag or ())
+        told({f"test.{key}": value for key, value in run.report["per_visit"].items()})
+        told.run = run.run_id
     output.say(f"{run.report['cohort']}\nrun {run.run_id} in {run.folder}")
     for line in run.report["signatures"]:
         output.say(f"signature: {line}")
@@ -423,6 +436,53 @@ def runs(
 
     rows, shown = arrange(list_run_folders(load_settings()), RUN_COLUMNS, columns=columns, sort=sort, where=where or ())
     output.emit(shortened(rows, "run") if form is Format.table else rows, form, columns=shown)
+
+
+@app.command(epilog="Example: mkmed recsys sweep --cohort eicu --over learning_rate=1e-4..1e-2:log --over dim=32,64")
+def sweep(
+    over: Annotated[list[str], typer.Option(help="name=low..high, name=low..high:log or name=a,b,c; may be repeated.")],
+    recommender: Annotated[str | None, typer.Option(help="See mkmed recsys recommenders.",
+                                                    autocompletion=completion.recommenders)] = None,
+    cohort: Annotated[str | None, typer.Option(help="A prepared cohort.", autocompletion=completion.cohort_names)] = None,
+    assign: Annotated[list[str] | None, typer.Option("--set", help="key=value, the same in all trials.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all; those of an earlier call count.")] = 20,
+    by: Annotated[str, typer.Option(help="jaccard or prauc, of the validation patients.")] = "jaccard",
+    name: Annotated[str, typer.Option(help="A sweep of this name is gone on with.")] = "sweep",
+    form: FormatOption = Format.table,
+) -> None:
+    """Search a recommender's settings with Optuna on the validation patients; the test patients are not looked at."""
+    from kb.settings import load_settings
+    from recsys.experiments.config import load_recommender_config
+    from recsys.experiments.sweeps import sweep_recommender
+
+    chosen = [f"recommender={recommender}"] if recommender else []
+    chosen += [f"cohort={cohort}"] if cohort else []
+    settings, config = load_settings(), load_recommender_config(None, [*chosen, *(assign or [])])
+    given = dict(item.split("=", 1) for item in [*chosen, *(assign or [])])
+    with output.progress() as bar:
+        task = bar.add_task("sweep", total=trials, note="")
+        rows = sweep_recommender(settings, _engine(settings, config), given, over, trials=trials, name=name, metric=by,
+                                 told=lambda n, value, _: bar.update(task, completed=n + 1, note=f"{value:.4f}"))
+    output.emit(rows, form)
+    if rows and rows[0]["validation"] is not None:
+        best = [f"{key}={value}" for key, value in rows[0].items() if key not in ("trial", "validation", "state")]
+        words = " ".join(f"--set {item}" for item in [*chosen, *(assign or []), *best])
+        output.say(f"the best: mkmed recsys train {words}")
+
+
+@app.command(epilog="Example: mkmed recsys rm 4f1c")
+def rm(
+    run: Annotated[list[str], typer.Argument(help="Run ids or their beginnings.", autocompletion=completion.runs)],
+) -> None:
+    """Remove runs: their folders, and what lies of them beside their cohorts."""
+    from kb.settings import load_settings
+    from recsys.experiments.run_folders import find_folder, remove_run
+
+    settings = load_settings()
+    for wanted in run:
+        find_folder(settings, wanted)  # all are there, or none goes
+    for wanted in run:
+        output.say(f"removed {remove_run(settings, wanted)}")
 
 
 @app.command(epilog="Example: mkmed recsys formats")

@@ -8,12 +8,15 @@ import shutil
 import subprocess
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 from kb.ledger.coverage import Bucket
 from kb.settings import load_settings
 from mkmed.report import page
 from mkmed.report.collect import Findings, collect, mean_seeds, versions
+from mkmed.report.findings import three
+from tests.browser import Visit, chromium
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
                 None)
@@ -63,7 +66,7 @@ def everything():
 
 
 def test_runs_that_cannot_be_compared_stand_apart(tmp_path):
-    """By cohort, task and split; of each recommender and seed the newest; seeds as a mean with their range."""
+    """By cohort, task and split; of each recommender and seed the newest; seeds as a mean with its interval."""
     from kb.settings import load_settings
     from mkmed.report.collect import _recommenders
 
@@ -80,7 +83,8 @@ def test_runs_that_cannot_be_compared_stand_apart(tmp_path):
     _recommenders(load_settings(home=tmp_path), findings)
     assert [(row["recommender"], row["seeds"]) for row in findings.recommenders] == [("logistic", [0, 1]), ("retain", [0])]
     assert findings.recommenders[0]["per_visit"]["jaccard"] == pytest.approx(0.36)
-    assert findings.recommenders[0]["intervals"]["jaccard"] == [0.32, 0.40]
+    half = 12.7062 * np.std([0.32, 0.40], ddof=1) / np.sqrt(2)  # Student's t of one degree of freedom
+    assert findings.recommenders[0]["intervals"]["jaccard"] == pytest.approx([0.36 - half, 0.36 + half], rel=1e-4)
     (other,) = findings.others
     assert (other["task"], other["rows"][0]["per_visit"]["jaccard"]) == ("admission", 0.9)
     assert mean_seeds([]) == []
@@ -100,7 +104,8 @@ def test_an_empty_knowledge_base_gives_a_page_that_names_the_commands(database, 
 def test_everything_found_is_on_the_page(full):
     shown = full.read_text()
     for part in ("A10AE04", "6.0×", "late fusion", "0.500", "mkmed (pairs)", "0.330–0.370", "ATC:N02B", "+1.20",
-                 "A molecule.", "CC0", "seed 7", "rdkit", "3 of 12", "name many medications"):
+                 "A molecule.", "CC0", "seed 7", "rdkit", "3 of 3 drugs", "9 more have a name",
+                 "name many medications", "Three findings", "counted apart", "72.0% of 1,260", "the intervals overlap"):
         assert part in shown, part
     assert "not made yet" not in shown
 
@@ -206,3 +211,32 @@ def test_the_probe_notices(looked_at):
     found = looked_at(390, change=lambda text: text.replace(
         "<h1>", '<p style="width: 900px; color: #888; background: #999">faint</p><h1>'))
     assert found["page"] > 390 and found["wide"] and [name for name, _ in found["faint"]] == ["P.: faint"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_axe_finds_nothing_and_nothing_is_asked_for(full, width, scheme):
+    with chromium() as browser:
+        visit = Visit(browser, width, scheme)
+        visit.page.goto(full.as_uri())
+        visit.page.click("nav a[href='#recommender']")
+        assert visit.page.evaluate("document.querySelector('#recommender').getBoundingClientRect().top < innerHeight")
+        visit.require_sound(full.as_uri())
+
+
+def test_the_three_findings_say_no_more_than_the_intervals():
+    found = everything()
+    knowledge, vectors, recommenders = (one["text"] for one in three(found))
+    assert knowledge.startswith("3 drugs have at least one modality; 3 of them (100.0%)") and "9 more are names" in knowledge
+    assert "72.0%" in vectors and "71.0%" in vectors and "difference" not in vectors
+    found.evaluation["classes"][0] |= {"low": -0.01, "high": 0.03}
+    assert "no difference is shown" in three(found)[1]["text"]
+    found.evaluation["classes"][0] |= {"low": 0.01}
+    assert "ours is better" in three(found)[1]["text"]
+    found.evaluation["classes"][0] |= {"low": -0.05, "high": -0.01}
+    assert "ours is worse" in three(found)[1]["text"]
+    assert "the intervals overlap" in recommenders
+    found.recommenders[1]["intervals"]["jaccard"] = [0.4, 0.5]
+    assert "the intervals lie apart" in three(found)[2]["text"]
+    nothing = Findings(datetime(2026, 1, 2, tzinfo=UTC), versions())
+    assert all("mkmed " in one["text"] for one in three(nothing))

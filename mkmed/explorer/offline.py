@@ -1,8 +1,8 @@
 """The explorer as one file that needs no service: everything it shows lies packed inside, and nothing is asked for.
 
-Data lie in script elements that the browser does not run: names and map as JSON, the cards of a few hundred drugs each as
-JSON, gzip and base64, unpacked when one of them is looked at (``DecompressionStream``). The page's own policy forbids every
-request.
+Data lie in script elements that the browser does not run: names and map as JSON, the cards of a few hundred drugs each
+as JSON, gzip and base64, unpacked when one of them is looked at (``DecompressionStream``). The page's own policy
+forbids every request.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def page(core: Mapping[str, Any], shards: Iterable[list[Card]]) -> str:
     head = f'<meta http-equiv="content-security-policy" content="{POLICY}">\n<style>\n{style}</style>'
     html = html.replace('<link rel="stylesheet" href="/explorer/style.css">', head)
     data = (_packed(f"cards-{n}", cards) for n, cards in enumerate(shards))
-    # What is needed at once is not packed, and the script stands before the cards: the page works before it is read whole.
+    # What is needed at once is not packed, and the script stands before the cards: it works before all is read.
     inside = "\n".join([f'<script type="application/json" id="core">{_json(core)}</script>', _script(script),
                         _script(viewer), *data])
     return re.sub(r'<script src="/explorer/3Dmol-min\.js" defer></script>\s*'

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Engine, text
 
 from embed.runs import store
@@ -160,9 +161,10 @@ def _comparable(config: dict[str, Any], report: dict[str, Any]) -> tuple[str, ..
 
 
 def mean_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a recommender, the best first: means over its seeds, and the range of its Jaccard over several.
+    """One row a recommender, the best first: means over its seeds, and over several the 95 % interval of the mean.
 
-    Of a single seed the interval stays that of the bootstrap over patients.
+    The interval over n seeds is Student's t with n − 1 degrees of freedom; of a single seed it stays that of the
+    bootstrap over patients.
     """
     named: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -174,9 +176,18 @@ def mean_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             metrics = {name: [run["per_visit"].get(name) for run in runs] for name in runs[-1]["per_visit"]}
             shown["per_visit"] = {name: sum(values) / len(values) if all(isinstance(v, int | float) for v in values)
                                   else values[-1] for name, values in metrics.items()}
-            shown["intervals"] = {**shown["intervals"], "jaccard": [min(metrics["jaccard"]), max(metrics["jaccard"])]}
+            shown["intervals"] = {**shown["intervals"], "jaccard": _of_mean(metrics["jaccard"])}
         means.append(shown)
     return sorted(means, key=lambda row: -row["per_visit"]["jaccard"])
+
+
+def _of_mean(values: list[float]) -> list[float]:
+    """The 95 % interval of the mean of several values."""
+    from scipy.stats import t
+
+    found = np.asarray(values, float)
+    half = float(t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
+    return [float(found.mean()) - half, float(found.mean()) + half]
 
 
 KEPT = "recommendation.json"

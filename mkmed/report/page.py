@@ -12,6 +12,7 @@ from typing import Any
 from kb.files import replace_file, require_place
 from kb.ledger.coverage import draw_coverage
 from mkmed.report.collect import Findings
+from mkmed.report.findings import empty_drugs, three
 
 METRICS = ("jaccard", "f1", "prauc", "ddi_rate", "medications")
 
@@ -29,8 +30,12 @@ def render(findings: Findings) -> str:
         pictures["buckets"] = Markup(inline(_svg(draw_coverage(findings.found)), "buckets"))  # noqa: S704 - drawn here
     if findings.recommendation and findings.recommendation.get("molecule"):
         pictures["molecule"] = Markup(inline(findings.recommendation["molecule"], "molecule"))  # noqa: S704 - by RDKit
+    names = {row["code"]: row["name"] for part in ("recommended", "avoided")
+             for row in (findings.recommendation or {}).get(part, ())}
     values = {key: value for key, value in asdict(findings).items() if key not in ("pictures", "found")}
-    return template.render(**values, pictures=pictures, metrics=METRICS, matrix=retrieval_matrix(findings.evaluation))
+    return template.render(**values, pictures=pictures, three=three(findings), empty=empty_drugs(findings),
+                           metrics=METRICS, matrix=retrieval_matrix(findings.evaluation),
+                           named=lambda code: f"{names[code]} ({code})" if names.get(code) else code)
 
 
 def write(findings: Findings, path: Path) -> Path:

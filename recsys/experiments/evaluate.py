@@ -53,10 +53,14 @@ def choose_rule(recommender: Recommender, validation: Histories) -> Choices:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A report, and the per-patient sums that a paired comparison needs."""
+    """A report, the per-patient sums that a paired comparison needs, and what was predicted at the n scored visits."""
 
     report: dict[str, Any]
     sums: PatientSums
+    probability: np.ndarray
+    """float32[n, K]."""
+    chosen: np.ndarray
+    """bool[n, K]."""
 
 
 def evaluate(recommender: Recommender, train: Histories, test: Histories, choices: Choices, *,
@@ -101,7 +105,7 @@ def evaluate(recommender: Recommender, train: Histories, test: Histories, choice
                 "target": recommender.config.ddi_target},
         "visits": int(keep.sum()), "patients": len(sums.visits),
     }
-    return Evaluation(report, sums)
+    return Evaluation(report, sums, probability, chosen)
 
 
 def by_visits(table: Mapping[str, np.ndarray], patient_of: np.ndarray,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kb.errors import NotFound, UsageError
-from kb.files import replace_file
+from kb.files import hold, replace_file
 from kb.settings import Settings
 from recsys.cohorts.files import private_folder
 from recsys.experiments.config import Config, from_json
@@ -140,7 +141,28 @@ def load_run(settings: Settings, wanted: str = "") -> Trained:
     return load_recommender(find_folder(settings, wanted) / "best.pt")
 
 
-RUN_COLUMNS = ("run", "recommender", "cohort", "fingerprint", "mode", "vectors", "seed", "epochs", "jaccard",
+def write_label(folder: Path, name: str, tags: Sequence[str]) -> None:
+    """Keep the user's own words for a run."""
+    replace_file(folder / "label.json", json.dumps({"name": name, "tags": list(dict.fromkeys(tags))}).encode())
+
+
+def remove_run(settings: Settings, wanted: str) -> str:
+    """Remove a run with its weights, and what lies of it beside its cohort; return its id.
+
+    Raises NotFound unless exactly one run's id begins with ``wanted``, and Busy while it is being trained.
+    """
+    if not wanted:
+        raise UsageError("no run was named", hint="mkmed recsys runs lists them")
+    folder = find_folder(settings, wanted)
+    with hold(folder / "lock", f"run {folder.name}"):
+        cohort = str(json.loads((folder / "config.json").read_text())["cohort"])
+        for kind, ending in (("sums", "npz"), ("predictions", "parquet")):
+            (private_folder(cohort, kind, settings) / f"{folder.name}.{ending}").unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    return folder.name
+
+
+RUN_COLUMNS = ("run", "name", "recommender", "cohort", "fingerprint", "mode", "vectors", "seed", "epochs", "jaccard",
                "ddi_rate", "started")
 """What a listing of runs shows; every setting and metric is a column that can be asked for."""
 
@@ -153,7 +175,10 @@ def list_run_folders(settings: Settings) -> list[dict[str, Any]]:
         config, report = json.loads(path.read_text()), path.parent / "report.json"
         done = json.loads(report.read_text()) if report.exists() else {}
         means = done.get("per_visit", {})
-        rows.append({**config, **means, "run": path.parent.name,
+        label = path.parent / "label.json"
+        words = json.loads(label.read_text()) if label.exists() else {}
+        rows.append({**config, **means, "run": path.parent.name, "name": words.get("name") or None,
+                     "tags": ", ".join(words.get("tags", ())) or None,
                      "recommender": config["recommender"], "cohort": config["cohort"],
                      "fingerprint": done.get("cohort", "").rpartition(", ")[2] or None,
                      "mode": config["mode"], "vectors": config["vectors"], "seed": config["seed"],

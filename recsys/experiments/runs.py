@@ -36,6 +36,7 @@ from recsys.experiments.checkpoint import Trained, save_recommender
 from recsys.experiments.config import RUN, Config, settled
 from recsys.experiments.drift import fit_drift
 from recsys.experiments.evaluate import Choices, Evaluation, choose_rule, evaluate
+from recsys.experiments.predictions import predictions_path, write_predictions
 from recsys.experiments.run_folders import (
     find_folder,
     forget_unsaved_epochs,
@@ -43,6 +44,7 @@ from recsys.experiments.run_folders import (
     read_metrics,
     read_run_config,
     runs_folder,
+    write_label,
     write_sums,
 )
 from recsys.experiments.signatures import attention_entropy, signatures
@@ -203,9 +205,10 @@ class Run:
 
 
 def train_run(config: Config, settings: Settings, engine: Engine | None = None, *, log: Log | None = None,
-              resume: str | None = None) -> Run:
+              resume: str | None = None, name: str = "", tags: Sequence[str] = ()) -> Run:
     """Train, evaluate on the test patients and store a run; with ``resume`` go on with the run of that id.
 
+    ``name`` and ``tags`` are the user's own words for it, by which listings show and find it.
     Raises Busy, naming the holder, where another process trains the same run.
     """
     with private_files():
@@ -218,6 +221,8 @@ def train_run(config: Config, settings: Settings, engine: Engine | None = None, 
         with hold(folder / "lock", f"run {folder.name}"):
             if not resume:
                 (folder / "config.json").write_text(json.dumps(config.as_json(), indent=1))
+            if name or tags:
+                write_label(folder, name, tags)
             return _recorded(config, settings, engine, folder, log, resume=bool(resume))
 
 
@@ -317,6 +322,8 @@ def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted:
     save_recommender(folder / "best.pt", Trained(fitted.recommender, vocabularies, fitted.choices.safe,
                                                  fitted.choices.platt, meta, data.orders))
     write_sums(settings, folder, result.sums)
+    write_predictions(predictions_path(settings, config.cohort, folder.name), data.knowledge.medications,
+                      data.encoded.visits_of("test"), data.test, result.probability, result.chosen)
     (folder / "report.json").write_text(json.dumps(plain(report), indent=1))
     from recsys.experiments.curves import draw_epochs
 
