@@ -29,7 +29,7 @@ from embed.features.cache import FeatureCache
 from embed.features.fingerprint import fingerprints, log_counts
 from embed.features.molecule import featurise
 from embed.features.packed import Packed, vectors
-from embed.features.radius import conformers
+from embed.features.radius import conformer_graphs
 from embed.registry import IMAGE_MODELS, TEXT_MODELS
 from embed.source import Corpus, Payloads, held
 from embed.training.data import Dataset, Table, make_table
@@ -135,7 +135,7 @@ class Plain:
         seen = self.image.encode([drawing(s) for s in smiles])
         s = self.config.structure
         has = [k for k, r in enumerate(rows) if int(r) in self.shapes]
-        done, shapes = conformers([self.shapes[int(rows[k])] for k in has], s.cutoff, s.neighbours, s.hydrogens)
+        done, shapes = conformer_graphs([self.shapes[int(rows[k])] for k in has], s.cutoff, s.neighbours, s.hydrogens)
         place = np.full(len(rows), -1)
         place[[has[k] for k in done]] = np.arange(len(done))
         tables = {

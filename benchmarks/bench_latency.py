@@ -26,7 +26,7 @@ from recsys.answers.patient import Patient, Visit
 from recsys.answers.recommend import RecommenderService
 from recsys.experiments.checkpoint import Trained
 from recsys.experiments.config import from_json
-from recsys.experiments.runs import Data, fit, peak_rss_mb
+from recsys.experiments.runs import Data, fit_recommender, peak_rss_mb
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -77,7 +77,7 @@ def main() -> None:
     vocabularies = {kind: v.codes for kind, v in data.encoded.vocabularies.items()}
     rows: list[dict[str, Any]] = []
     for name in ("mkmed", "logistic_history", "safedrug"):
-        fitted = fit(from_json({"recommender": name, "epochs": 1, "vectors": "learned", "l2": 3e-3}), data)
+        fitted = fit_recommender(from_json({"recommender": name, "epochs": 1, "vectors": "learned", "l2": 3e-3}), data)
         service = RecommenderService(Trained(fitted.recommender, vocabularies, fitted.choices.safe,
                                              fitted.choices.platt, {"task": "stay"}))
         before = peak_rss_mb()

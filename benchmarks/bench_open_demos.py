@@ -35,10 +35,10 @@ from kb.settings import Settings, load_settings
 from mkmed.demo.paths import data_path
 from recsys.cohorts.cohort import Cohort
 from recsys.cohorts.prepare import prepare
-from recsys.experiments.bootstrap import NAMES, PatientSums, intervals, paired
+from recsys.experiments.bootstrap import NAMES, PatientSums, intervals, paired_difference
 from recsys.experiments.config import from_json
 from recsys.experiments.evaluate import evaluate
-from recsys.experiments.runs import Data, fit, load_data
+from recsys.experiments.runs import Data, fit_recommender, load_data
 from recsys.knowledge.gather import cohort_interactions
 
 FOLDERS = {"mimic3": "ehr_mimic3_demo", "mimic4": "ehr_mimic4_demo", "meds": "ehr_mimic4_demo_meds",
@@ -87,7 +87,7 @@ def trained(name: str, seed: int, data: Data) -> PatientSums:
     """The per-patient sums of one recommender on one split, by the rule at the DDI target."""
     cohort = data.encoded.cohort.name
     config = from_json({"recommender": name, "seed": seed, "cohort": cohort, **LEAST.get(cohort, {})})
-    fitted = fit(config, data)
+    fitted = fit_recommender(config, data)
     return evaluate(fitted.recommender, data.train, data.test, fitted.choices).sums
 
 
@@ -124,7 +124,7 @@ def rows(form: str, cohort: Cohort, seeds: int, tested: dict[str, PatientSums]) 
                "ddi_rate": round(float(means[name][place["ddi_rate"]]), 3),
                "a visit": round(float(means[name][place["medications"]]), 1)}
         if name != RECOMMENDERS[0]:
-            gap = paired(tested[RECOMMENDERS[0]], sums)["jaccard"]
+            gap = paired_difference(tested[RECOMMENDERS[0]], sums)["jaccard"]
             row["ours − it"] = f"{gap['difference']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})"
         found.append(row)
     return found

@@ -25,7 +25,7 @@ from kb.output import emit, say
 from kb.settings import load_settings
 from recsys.cohorts.prepare import prepare
 from recsys.experiments.config import from_json
-from recsys.experiments.outcomes import beside, read_visits
+from recsys.experiments.outcomes import both_sides, recommended_visits
 from recsys.experiments.runs import train_run
 
 RECOMMENDERS = ("mkmed", "logistic_history", "repeat_last", "popularity")
@@ -61,8 +61,8 @@ def measure(root: Path) -> list[dict[str, Any]]:
                            "patients": row["patients"], "jaccard": row["jaccard"],
                            "95 %": f"{row['jaccard_low']:.3f}–{row['jaccard_high']:.3f}"}
                           for group, row in told["by_subgroup"].items()]
-        visits = read_visits(aside, runs[RECOMMENDERS[0]])
-        found += [{"table": "outcomes", **row} for row in beside(visits)]
+        visits = recommended_visits(aside, runs[RECOMMENDERS[0]])
+        found += [{"table": "outcomes", **row} for row in both_sides(visits)]
     return found
 
 

@@ -33,10 +33,10 @@ from recsys_data import bare_knowledge, make_cohort, make_data
 from kb.output import emit, say
 from recsys.cohorts.cohort import Cohort, encode
 from recsys.cohorts.tasks import patient_split
-from recsys.experiments.bootstrap import PatientSums, paired, together
+from recsys.experiments.bootstrap import PatientSums, paired_difference, together
 from recsys.experiments.config import from_json
 from recsys.experiments.evaluate import evaluate
-from recsys.experiments.runs import fit
+from recsys.experiments.runs import fit_recommender
 from recsys.knowledge.table import Knowledge, mean_vector, with_modalities, with_random_vectors
 
 RESULTS = Path(__file__).parent / "results"
@@ -63,7 +63,7 @@ def job(design: str, seed: int, name: str, settings: dict[str, Any], knowledge: 
         molecules.MOLECULES_PER_MEDICATION = 1
     data = make_data(_cohort(design), seed, knowledge)
     config = from_json({"recommender": name.split()[0], "seed": seed, "vectors": "learned", **settings})
-    fitted = fit(config, data)
+    fitted = fit_recommender(config, data)
     out: dict[str, Any] = {"design": design, "seed": seed, "recommender": name,
                            "seconds": fitted.cpu_seconds}
     for rule, decision in (("free", fitted.choices.free), ("safe", fitted.choices.safe)):
@@ -101,7 +101,7 @@ def summarise(results: list[dict[str, Any]], reference: str = "mkmed") -> list[d
             shared = {r["seed"] for r in mine} & {r["seed"] for r in some}
             if name != reference and shared:
                 first, second = ([r for r in group if r["seed"] in shared] for group in (mine, some))
-                gap = paired(pooled(first, rule), pooled(second, rule))["jaccard"]
+                gap = paired_difference(pooled(first, rule), pooled(second, rule))["jaccard"]
                 row["ours − it"] = f"{gap['difference']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
             rows.append(row)
     return rows

@@ -25,9 +25,9 @@ from kb.output import say
 from kb.settings import load_settings
 from recsys.experiments.bootstrap import NAMES, patient_sums
 from recsys.experiments.config import from_json
-from recsys.experiments.crossed import difference, gather
+from recsys.experiments.crossed import difference, gather_units
 from recsys.experiments.decode import select
-from recsys.experiments.evaluate import choose
+from recsys.experiments.evaluate import choose_rule
 from recsys.experiments.metrics import average_precision, visit_metrics
 from recsys.experiments.runs import Data, fitted_batch, load_data
 from recsys.recommenders.contract import Recommender
@@ -81,7 +81,7 @@ def one_split(cohort: str, seed: int, names: list[str]) -> dict[str, Any]:
             keep = data.test.scored
             rows = np.flatnonzero(keep)
             probability, matrix = model.predict_proba(data.test)[rows], data.knowledge.interactions.matrix
-            chosen = select(probability, choose(model, data.validation).free, matrix)
+            chosen = select(probability, choose_rule(model, data.validation).free, matrix)
             table = visit_metrics(probability, chosen, data.test.target(rows), matrix, data.test.unseen[keep])
             of = data.test.patient_of[keep]
             sums = patient_sums(table, of)
@@ -97,8 +97,8 @@ def one_split(cohort: str, seed: int, names: list[str]) -> dict[str, Any]:
 def rows_of(splits: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
     """The table, best PRAUC first."""
     units = 1 + max(int(one[rival]["units"].max()) for one in splits for rival in names)
-    arms = {rival: gather([(one[rival]["units"], one[rival]["sums"], one[rival]["counts"]) for one in splits], units)
-            for rival in names}
+    arms = {rival: gather_units([(one[rival]["units"], one[rival]["sums"], one[rival]["counts"]) for one in splits],
+                                units) for rival in names}
     rows = []
     for rival, tests in arms.items():
         row: dict[str, Any] = {"rival": rival, "splits": len(splits), **dict(zip(METRICS, tests.means(), strict=True)),

@@ -88,13 +88,13 @@ def one_split(seed: int, shared: dict[str, Any]) -> dict[tuple[str, str], float]
     from embed.evaluation.pairs import interaction_auroc
     from embed.features.reduce import unit
     from embed.training.foretell import take_head
-    from embed.training.job import prepare
+    from embed.training.job import prepare_training
     from embed.training.split import sides
     from embed.transfer.kernel import bit_tanimoto, count_tanimoto
 
     config = shared["config"]
     config = replace(config, seed=seed, train=replace(config.train, split=seed))
-    prepared = prepare(shared["engine"], config, shared["cache"], torch.device("cpu"))
+    prepared = prepare_training(shared["engine"], config, shared["cache"], torch.device("cpu"))
     corpus, rows, mols = prepared.corpus, shared["rows"], shared["molecules"]
     whole = sides(prepared.split, len(corpus))
     side, group = whole[rows], prepared.inputs.data.group.numpy()[rows]
@@ -239,7 +239,7 @@ def curve(shared: dict[str, Any], sizes: Sequence[int], splits: int, named: Path
     from embed.evaluation.intervals import over_seeds
     from embed.features.reduce import unit
     from embed.training.foretell import BITS, with_pairs
-    from embed.training.job import prepare
+    from embed.training.job import prepare_training
     from embed.training.pairs import read_pairs, unknown_pairs
     from embed.training.split import sides
     from embed.transfer import molecules
@@ -250,7 +250,7 @@ def curve(shared: dict[str, Any], sizes: Sequence[int], splits: int, named: Path
     slopes = []
     for seed in range(splits):
         config = replace(shared["config"], seed=seed, train=replace(shared["config"].train, split=seed))
-        prepared = prepare(shared["engine"], config, shared["cache"], torch.device("cpu"))
+        prepared = prepare_training(shared["engine"], config, shared["cache"], torch.device("cpu"))
         corpus, side = prepared.corpus, sides(prepared.split, len(prepared.corpus))
         rows = np.array([r for r, s in enumerate(corpus.smiles) if s], np.int64)
         read, mols = molecules.read([corpus.smiles[r] or "" for r in rows], shared["cache"], bits=BITS, network=False)

@@ -28,10 +28,10 @@ from kb.output import say
 from kb.settings import load_settings
 from recsys.cohorts.cohort import Cohort, encode
 from recsys.cohorts.tasks import patient_split
-from recsys.experiments.bootstrap import PatientSums, paired
+from recsys.experiments.bootstrap import PatientSums, paired_difference
 from recsys.experiments.config import from_json
 from recsys.experiments.evaluate import evaluate
-from recsys.experiments.runs import Data, fit
+from recsys.experiments.runs import Data, fit_recommender
 from recsys.knowledge.gather import read_knowledge
 
 ARMS: dict[str, dict[str, Any]] = {"frozen": {}, "vectors unfrozen": {"frozen": False},
@@ -66,7 +66,7 @@ def main() -> None:
         for arm, settings in ARMS.items():
             config = from_json({"seed": seed, "epochs": options.epochs, **settings})
             begun = time.process_time()
-            fitted = fit(config, data)
+            fitted = fit_recommender(config, data)
             sums = evaluate(fitted.recommender, data.train, data.test, fitted.choices,
                             decision=fitted.choices.free).sums
             seconds = float(np.median([row["seconds"] for row in fitted.rows]))
@@ -86,7 +86,7 @@ def table(found: dict[str, list[tuple[float, float, PatientSums]]]) -> list[dict
     floor = float(np.mean([seconds for seconds, *_ in found["frozen"]]))
     for arm, results in found.items():
         sums, seconds = pooled(arm), float(np.mean([seconds for seconds, *_ in results]))
-        gap = paired(sums, base)["jaccard"]
+        gap = paired_difference(sums, base)["jaccard"]
         rows.append({"arm": arm, "seeds": len(results), "epoch_s": round(seconds, 2),
                      "ratio": round(seconds / floor, 1),
                      "fit_s": round(float(np.mean([fit_s for _, fit_s, _ in results])), 1),

@@ -60,7 +60,7 @@ def shell(script: str, home: Path) -> str:
 
 def draw(home: Path) -> None:
     """Draw the pictures: two with the commands that their captions name, and the ablation from its results."""
-    from embed.evaluation.ablation import draw as draw_ablation
+    from embed.evaluation.ablation import draw_ablation as draw_ablation
 
     shell("mkmed kb coverage --plot docs/pictures/buckets.svg", home)
     shell("mkmed embed map --coded-only --out docs/pictures/map.svg", home)

@@ -11,13 +11,13 @@ DRUGS, PATIENTS, CORES = 1e8, 1e7, 64
 
 def table() -> str:
     """The steps for ``DRUGS`` compounds and ``PATIENTS`` patients on ``CORES`` cores, as Markdown."""
-    from mkmed.plan.estimate import load_rates, plan
+    from mkmed.plan.estimate import load_rates, planned_steps
 
     rates = load_rates()
     rows = ["| step | where | for | hours | memory | disk | how known | what drives the cost | rate from |",
             "|---|---|---|---|---|---|---|---|---|"]
     rows += [f"| {r.step} | {r.where} | {r.n:,} | {r.hours:g} | {r.memory_gib:g} GiB | {r.disk_gib:g} GiB | {r.basis}"
-             f" | {r.driver} | `{r.source}` |" for r in plan(DRUGS, PATIENTS, CORES, rates)]
+             f" | {r.driver} | `{r.source}` |" for r in planned_steps(DRUGS, PATIENTS, CORES, rates)]
     head = f"10⁸ compounds and 10⁷ patients on {CORES} cores like those of a {rates['machine']}:\n\n"
     return head + "\n".join(rows) + "\n"
 

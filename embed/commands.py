@@ -303,7 +303,7 @@ def export(
     else:
         found = artefact.load(run_folder.find_folder(settings, run))
     path = out or Path(f"mkmed-{found.folder.name[:8]}.tar.gz")
-    artefact.export(found, path)
+    artefact.export_run(found, path)
     output.write(str(path))
 
 
@@ -327,12 +327,12 @@ def runs(
     form: FormatOption = Format.table,
 ) -> None:
     """List the embedding runs, newest first; one of them is published."""
-    from embed.runs.store import list_runs
+    from embed.runs.store import list_embedding_runs
     from kb.db.engine import open_engine
     from kb.listing import arrange, shortened
 
     with open_engine().connect() as connection:
-        rows = list_runs(connection)
+        rows = list_embedding_runs(connection)
     for row in rows:
         row["score"] = (row["metrics"] or {}).get("score")
         cited = (row["metrics"] or {}).get("knowledge") or {}
@@ -428,7 +428,7 @@ def evaluate(
     graph's treatment edges, and differences come with their interval over splits. What was measured before, of the same
     knowledge base and settings, is not trained again, so that a study that was stopped goes on.
     """
-    from embed.evaluation.run import evaluate as run_evaluate
+    from embed.evaluation.run import evaluate_run as run_evaluate
     from embed.runs.found import load_run
     from kb.db.engine import open_engine
     from kb.settings import load_settings
@@ -479,7 +479,7 @@ def ablate(
     from embed.config import load_config
     from embed.config import paper as paper_config
     from embed.evaluation.ablation import ablate as run_ablate
-    from embed.evaluation.ablation import readable
+    from embed.evaluation.ablation import readable_rows
     from embed.evaluation.columns import chosen_columns
     from kb.db.engine import open_engine
     from kb.settings import load_settings
@@ -500,7 +500,7 @@ def ablate(
             f"fused level 3 {row['fused level 3']:.3f}"
         ),
     )
-    output.emit(readable(report["rows"]) if form is Format.table else report["rows"], form)
+    output.emit(readable_rows(report["rows"]) if form is Format.table else report["rows"], form)
     output.say(f"drew {settings.runs / 'ablation' / f'{name}.svg'}")
 
 
@@ -543,8 +543,8 @@ def explain(
     if smiles is not None:
         _explain_structure(smiles, form)
         return
-    from embed.explain import draw
-    from embed.explain import explain as run_explain
+    from embed.explain import draw_likeness
+    from embed.explain import explain_likeness as run_explain
     from kb.db.engine import open_engine
     from kb.files import replace_file
     from kb.settings import load_settings
@@ -557,7 +557,7 @@ def explain(
         [{"because of": f"{found.first} and {found.second}: fused", "alone": found.fused, "share": None}, *rows], form
     )
     if picture:
-        replace_file(picture, draw(found), mode=None)
+        replace_file(picture, draw_likeness(found), mode=None)
         output.say(f"drew {picture}")
 
 

@@ -52,7 +52,7 @@ class Likeness:
     smiles: tuple[str | None, str | None]
 
 
-def explain(engine: Engine, settings: Settings, first: str, second: str) -> Likeness:
+def explain_likeness(engine: Engine, settings: Settings, first: str, second: str) -> Likeness:
     """The likeness of two drugs under the published run; raises NotFound for a drug without a vector."""
     run = open_embedder(engine, settings)
     run_id = store.published_run(engine)
@@ -174,7 +174,7 @@ def without_atoms(molecule: Chem.Mol, atoms: tuple[int, ...]) -> str | None:
     return str(Chem.MolToSmiles(editable))
 
 
-def draw(likeness: Likeness, strongest: int = 3) -> str:
+def draw_likeness(likeness: Likeness, strongest: int = 3) -> str:
     """An SVG of both molecules with the fragments that make them alike highlighted; raises NotFound without both."""
     from rdkit.Chem.Draw import rdMolDraw2D
 

@@ -206,7 +206,7 @@ def _graph(connection: query.Connection, ids: Rows, exclude_types: Sequence[str]
     return triples, (np.searchsorted(ids, drug_ids[inside]).astype(np.int64), at[inside].astype(np.int64))
 
 
-def texts(contents: Sequence[str]) -> Corpus:
+def free_texts(contents: Sequence[str]) -> Corpus:
     """One drug for each free text, of which nothing else is known."""
     rows = np.arange(len(contents))
     return Corpus(-1 - rows, ["" for _ in contents], [None for _ in contents], ["" for _ in contents],

@@ -116,7 +116,7 @@ def build(
     from kb.files import replace_file
     from kb.ingest.engine import ingest as run_ingest
     from kb.recipe import as_markdown, read_recipe, recipe_json
-    from kb.recipe import build as run_build
+    from kb.recipe import follow_recipe as run_build
     from kb.settings import load_settings
 
     settings, plan_ = load_settings(), read_recipe(recipe)
@@ -204,7 +204,7 @@ def coverage(
 ) -> None:
     """Print the bucket matrix: which combinations of modalities the drugs have, and how many of each."""
     from kb.db.engine import open_engine
-    from kb.ledger.coverage import bucket_rows, buckets, draw
+    from kb.ledger.coverage import bucket_rows, buckets, draw_coverage
     from kb.ledger.entries import count_states
     from kb.pictures import save_figure
 
@@ -215,7 +215,7 @@ def coverage(
         found = buckets(connection)
     output.emit(bucket_rows(found), form)
     if plot:
-        save_figure(draw(found), plot)
+        save_figure(draw_coverage(found), plot)
         output.say(f"drew {plot}")
 
 

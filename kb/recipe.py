@@ -46,7 +46,7 @@ KINDS: Mapping[str, type] = {"path": str, "url": str, "limit": int, "ids": list,
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RecipeStep:
     """One source of a recipe with its options, and the sha256 that its file must have."""
 
     source: str
@@ -59,7 +59,7 @@ class Recipe:
     """A name and the sources in their order."""
 
     name: str
-    steps: tuple[Step, ...]
+    steps: tuple[RecipeStep, ...]
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -78,7 +78,7 @@ def read_recipe(path: Path) -> Recipe:
     return Recipe(name, tuple(_step(source, number, path) for number, source in enumerate(sources, 1)))
 
 
-def _step(given: Mapping[str, Any], number: int, path: Path) -> Step:
+def _step(given: Mapping[str, Any], number: int, path: Path) -> RecipeStep:
     where = f"{path.name}, source {number}"
     _known(given, ("name", "sha256", *KINDS), where)
     if not isinstance(given.get("name"), str):
@@ -100,7 +100,7 @@ def _step(given: Mapping[str, Any], number: int, path: Path) -> Step:
     sha256 = given.get("sha256")
     if sha256 is not None and (not isinstance(sha256, str) or "path" not in values):
         raise UsageError(f"{where}: sha256 is that of a path", hint="give both, or none")
-    return Step(given["name"], options, sha256.lower() if sha256 else None)
+    return RecipeStep(given["name"], options, sha256.lower() if sha256 else None)
 
 
 def _known(given: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
@@ -111,7 +111,7 @@ def _known(given: Mapping[str, Any], names: tuple[str, ...], where: str) -> None
                          f"known: {', '.join(names)}")
 
 
-def build(engine: Engine, settings: Settings, recipe: Recipe, ingest: Ingest) -> dict[str, Any]:
+def follow_recipe(engine: Engine, settings: Settings, recipe: Recipe, ingest: Ingest) -> dict[str, Any]:
     """The data card of what every step in its order made; all files are checked before the first is read.
 
     Steps that were done before change nothing. Raises ContractViolation for a file of another version.

@@ -107,7 +107,7 @@ def unmapped(
 
 @app.command(epilog="Example: mkmed recsys attributes --cohort mimic3")
 def attributes(
-    cohort: Annotated[str, typer.Option(help="A prepared cohort.", autocompletion=completion.cohorts)],
+    cohort: Annotated[str, typer.Option(help="A prepared cohort.", autocompletion=completion.cohort_names)],
     form: FormatOption = Format.table,
 ) -> None:
     """List what a cohort has of demographics and outcomes; whatever fewer than five patients have is not named."""
@@ -120,7 +120,7 @@ def attributes(
 
 @app.command(epilog="Example: mkmed recsys interactions --cohort mimic3")
 def interactions(
-    cohort: Annotated[str, typer.Option(help="A prepared cohort.", autocompletion=completion.cohorts)],
+    cohort: Annotated[str, typer.Option(help="A prepared cohort.", autocompletion=completion.cohort_names)],
     matrix: Annotated[Path | None, typer.Option(help="CSV of a matrix of medications (codes, then 0 or 1) to check "
                                                      "against the one rebuilt for this cohort.")] = None,
     form: FormatOption = Format.table,
@@ -150,7 +150,8 @@ def _pair(item: str) -> tuple[str, str]:
 def train(
     recommender: Annotated[str | None, typer.Option(help="mkmed or a baseline; see mkmed recsys recommenders.",
                                                     autocompletion=completion.recommenders)] = None,
-    cohort: Annotated[str | None, typer.Option(help="A prepared cohort.", autocompletion=completion.cohorts)] = None,
+    cohort: Annotated[str | None, typer.Option(help="A prepared cohort.",
+                                               autocompletion=completion.cohort_names)] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="key=value; wins over the file.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
@@ -166,23 +167,23 @@ def train(
     import json
 
     from kb.settings import load_settings
-    from recsys.experiments.config import load_config
+    from recsys.experiments.config import load_recommender_config
     from recsys.registry import RECOMMENDERS
 
     chosen = [f"recommender={recommender}"] if recommender else []
     chosen += [f"cohort={cohort}"] if cohort else []
     settings, assigned = load_settings(), [*chosen, *(assign or [])]
-    values = _resumed(settings, resume, config, assigned) if resume else load_config(config, assigned)
+    values = _resumed(settings, resume, config, assigned) if resume else load_recommender_config(config, assigned)
     RECOMMENDERS[values.recommender]
     if print_config:
         output.write(json.dumps(values.as_json(), indent=1))
         return
     from recsys.experiments.evaluate import headline
-    from recsys.experiments.runs import plan, train_run
+    from recsys.experiments.runs import plan_run, train_run
 
     engine = _engine(settings, values)
     if dry_run:
-        output.emit([plan(values, settings, engine)], form)
+        output.emit([plan_run(values, settings, engine)], form)
         return
     from embed.runs.tracking import tracked
 
@@ -204,11 +205,11 @@ def train(
 
 def _resumed(settings: Any, run: str, config: Path | None, assigned: list[str]) -> Any:
     """The configuration that a run began with; raises UsageError when another one is asked for."""
-    from recsys.experiments.run_folders import read_config
+    from recsys.experiments.run_folders import read_run_config
 
     if config is not None or assigned:
         raise UsageError("a resumed run goes on with its own settings", hint="leave --config, --set and the like out")
-    return read_config(settings, run)
+    return read_run_config(settings, run)
 
 
 def _engine(settings: Any, config: Any) -> Any:
@@ -395,7 +396,7 @@ def reproduce(
 def score(
     out: Annotated[Path, typer.Option("--out", help="The Parquet file to write; only you can read it.")],
     cohort: Annotated[str | None, typer.Option(help="A prepared cohort: each patient's last visit.",
-                                               autocompletion=completion.cohorts)] = None,
+                                               autocompletion=completion.cohort_names)] = None,
     source: Annotated[Path | None, typer.Option("--in", help="One patient a line, as --visit of recommend takes one, "
                                                               "with an id.")] = None,
     run: RunOption = "",
@@ -417,7 +418,7 @@ def score(
     asked = scoring.from_lines(source) if source else scoring.from_cohort(load_cohort(str(cohort), settings))
     done = scoring.score(RecommenderService.open(settings, run), asked, out, min_coverage=min_coverage)
     output.emit([{**asdict(done), "file": out}], form)
-    scoring.raise_if_incomplete(done)
+    scoring.raise_if_unscored(done)
 
 
 @app.command(epilog="Example: mkmed recsys runs --where recommender=mkmed --sort=-jaccard --columns run,jaccard,f1")
@@ -442,7 +443,8 @@ def sweep(
     over: Annotated[list[str], typer.Option(help="name=low..high, name=low..high:log or name=a,b,c; may be repeated.")],
     recommender: Annotated[str | None, typer.Option(help="See mkmed recsys recommenders.",
                                                     autocompletion=completion.recommenders)] = None,
-    cohort: Annotated[str | None, typer.Option(help="A prepared cohort.", autocompletion=completion.cohorts)] = None,
+    cohort: Annotated[str | None, typer.Option(help="A prepared cohort.",
+                                               autocompletion=completion.cohort_names)] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="key=value, the same in all trials.")] = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials in all; those of an earlier call count.")] = 20,
     by: Annotated[str, typer.Option(help="jaccard or prauc, of the validation patients.")] = "jaccard",
@@ -451,12 +453,12 @@ def sweep(
 ) -> None:
     """Search a recommender's settings with Optuna on the validation patients; the test patients are not looked at."""
     from kb.settings import load_settings
-    from recsys.experiments.config import load_config
+    from recsys.experiments.config import load_recommender_config
     from recsys.experiments.sweeps import sweep_recommender
 
     chosen = [f"recommender={recommender}"] if recommender else []
     chosen += [f"cohort={cohort}"] if cohort else []
-    settings, config = load_settings(), load_config(None, [*chosen, *(assign or [])])
+    settings, config = load_settings(), load_recommender_config(None, [*chosen, *(assign or [])])
     given = dict(item.split("=", 1) for item in [*chosen, *(assign or [])])
     with output.progress() as bar:
         task = bar.add_task("sweep", total=trials, note="")
@@ -511,7 +513,7 @@ def cohorts(form: FormatOption = Format.table) -> None:
 
 @app.command(epilog="Example: mkmed recsys export mimic4 --as meds --to ~/mimic4-meds")
 def export(
-    cohort: Annotated[str, typer.Argument(help="A prepared cohort.", autocompletion=completion.cohorts)],
+    cohort: Annotated[str, typer.Argument(help="A prepared cohort.", autocompletion=completion.cohort_names)],
     to: Annotated[Path, typer.Option(help="A new folder; only you can read it.")],
     form: Annotated[str, typer.Option("--as", help="meds: Medical Event Data Standard.")] = "meds",
 ) -> None:

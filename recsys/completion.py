@@ -16,7 +16,7 @@ def runs(incomplete: str) -> list[str]:
         return []
 
 
-def cohorts(incomplete: str) -> list[str]:
+def cohort_names(incomplete: str) -> list[str]:
     """The prepared cohorts that begin so."""
     from kb.settings import load_settings
 

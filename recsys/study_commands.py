@@ -165,11 +165,11 @@ def outcomes(
 ) -> None:
     """Outcomes of test visits whose prescriptions agree more or less with the run; this proves no effect of it."""
     from kb.settings import load_settings
-    from recsys.experiments.outcomes import beside, read_visits
+    from recsys.experiments.outcomes import both_sides, recommended_visits
 
-    visits = read_visits(load_settings(), run)
+    visits = recommended_visits(load_settings(), run)
     output.say(f"weighted by {len(visits.names)} covariates; what this cannot prove: docs/outcomes.md")
-    output.emit(beside(visits, draws=draws), form, title="visits that agree more and less with the recommendation")
+    output.emit(both_sides(visits, draws=draws), form, title="visits that agree more and less with the recommendation")
 
 
 def _settings(assignments: list[str] | None) -> dict[str, str]:
@@ -182,7 +182,7 @@ def _settings(assignments: list[str] | None) -> dict[str, str]:
 def _run(study: Study, workers: int, out: Path | None, form: Format) -> None:
     from kb.db.engine import open_engine
     from kb.settings import load_settings
-    from recsys.experiments.studies import run_study, save_study, table, verdicts
+    from recsys.experiments.studies import run_study, save_study, study_table, verdicts
 
     settings = load_settings()
     open_engine(settings).dispose()  # the server is up before the workers ask for it
@@ -190,7 +190,7 @@ def _run(study: Study, workers: int, out: Path | None, form: Format) -> None:
         task = bar.add_task(study.kind, total=None, note="")
         found = run_study(study, settings, workers=workers,
                           told=lambda done, total: bar.update(task, completed=done, total=total))
-    rows, said = table(study, found), verdicts(study, found)
+    rows, said = study_table(study, found), verdicts(study, found)
     if out is not None:
         save_study(study, rows, said, out, settings)
         output.say(f"in {out}")

@@ -12,9 +12,9 @@ from mkmed.demo import paths, pipeline, steps_embed, steps_kb, steps_recsys
 from mkmed.demo.clearing import clear
 from mkmed.demo.paths import patient_path
 from mkmed.demo.pipeline import demo_settings, steps
-from mkmed.demo.step import FULL, QUICK, Demo, Scale, Step
+from mkmed.demo.step import FULL, QUICK, Demo, Extent, Stage
 
-TINY = Scale("tiny", 30, ("metformin", "warfarin", "insulin human"), 5, ("graph.features=neighbourhood", "text.model=scratch", "image.model=scratch", "train.epochs=2", "modalities=text,graph",
+TINY = Extent("tiny", 30, ("metformin", "warfarin", "insulin human"), 5, ("graph.features=neighbourhood", "text.model=scratch", "image.model=scratch", "train.epochs=2", "modalities=text,graph",
              "graph.components=6", "molecule.fingerprint_components=16", "width=16"), ("mimic3",), ("popularity", "logistic", "mkmed"), 2, ablation=("train.epochs=1",))
 
 
@@ -66,7 +66,7 @@ def test_the_example_is_invented_and_readable():
 
 def test_a_step_is_done_once_and_shown_every_time(demo, capsys):
     log, there = [], []
-    step = Step("a step", "mkmed x", lambda d: (log.append("work"), there.append(1)), lambda d: "it is there" if there else None,
+    step = Stage("a step", "mkmed x", lambda d: (log.append("work"), there.append(1)), lambda d: "it is there" if there else None,
                 lambda d: log.append("show"))
     for _ in range(2):
         pipeline._run(demo, step, "[1/1]")

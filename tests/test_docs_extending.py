@@ -85,7 +85,7 @@ def test_a_tower_learns_and_comes_back_from_its_checkpoint(plug_in, tmp_path):
     before = tower.head.weight.detach().clone()
     fit(job)
     assert not torch.equal(before, tower.head.weight), "the training does not reach the tower"
-    tensors, facts = checkpoint.load(tmp_path / "last.pt")
+    tensors, facts = checkpoint.load_checkpoint(tmp_path / "last.pt")
     again = rebuild_model(facts["model"], tensors["model"])
     assert torch.equal(embed_all(again, data)[1], embed_all(job.model, data)[1])
 

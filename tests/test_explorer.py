@@ -201,7 +201,7 @@ def test_neighbours_are_the_nearest(answers: Answers) -> None:
     matrix = np.random.default_rng(1).normal(size=(50, 6)).astype(np.float32)
     unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
     cosines = unit @ unit.T - 2 * np.eye(50)
-    for row, (found, scores) in enumerate(offline.nearest(matrix, 4, block=7)):
+    for row, (found, scores) in enumerate(offline.nearest_of_all(matrix, 4, block=7)):
         assert found.tolist() == np.argsort(-cosines[row])[:4].tolist()
         np.testing.assert_allclose(scores, np.sort(cosines[row])[::-1][:4], rtol=1e-5)
-    assert [len(found) for found, _ in offline.nearest(matrix[:1], 4)] == [0]
+    assert [len(found) for found, _ in offline.nearest_of_all(matrix[:1], 4)] == [0]

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from kb.errors import DataError, UsageError
-from mkmed.plan.estimate import basis, load_rates, plan
+from mkmed.plan.estimate import basis, load_rates, planned_steps
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_twice_as_fast_is_half_the_hours_and_cores_help_only_what_is_parallel():
     rates = load_rates()
-    slow = {row.step: row for row in plan(1e8, 1e7, 4, rates)}
+    slow = {row.step: row for row in planned_steps(1e8, 1e7, 4, rates)}
     faster = json.loads(json.dumps(rates))
     faster["rates"]["encode"]["per_s"] *= 2
-    quick = {row.step: row for row in plan(1e8, 1e7, 4, faster)}
-    more = {row.step: row for row in plan(1e8, 1e7, 8, rates)}
+    quick = {row.step: row for row in planned_steps(1e8, 1e7, 4, faster)}
+    more = {row.step: row for row in planned_steps(1e8, 1e7, 8, rates)}
     step = "encode into a data set"
     assert quick[step].hours == pytest.approx(slow[step].hours / 2, rel=0.01)
     assert more[step].hours == pytest.approx(slow[step].hours / 2, rel=0.01)
@@ -31,7 +31,7 @@ def test_twice_as_fast_is_half_the_hours_and_cores_help_only_what_is_parallel():
 def test_what_was_not_measured_is_not_called_measured():
     assert basis(1000, 1000) == "measured" and basis(1001, 1000) == "simulated"
     assert basis(100_001, 1000) == "reasoned" and basis(5, 0) == "reasoned"
-    rows = plan(1e8, 1e7, 2, load_rates())
+    rows = planned_steps(1e8, 1e7, 2, load_rates())
     assert {row.basis for row in rows if row.n > 1e7} == {"reasoned"}
     assert [row.basis for row in rows if row.step == "prepare a cohort"] == ["simulated"]
 
@@ -39,7 +39,7 @@ def test_what_was_not_measured_is_not_called_measured():
 @pytest.mark.parametrize("drugs, patients", [(0, 0), (-1, 0), (float("nan"), 5), (1e12, 0)])
 def test_numbers_that_are_none_are_refused(drugs, patients):
     with pytest.raises(UsageError):
-        plan(drugs, patients, 2, load_rates())
+        planned_steps(drugs, patients, 2, load_rates())
 
 
 def test_a_broken_file_of_rates_is_told(tmp_path):

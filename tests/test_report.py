@@ -14,7 +14,7 @@ import pytest
 from kb.ledger.coverage import Bucket
 from kb.settings import load_settings
 from mkmed.report import page
-from mkmed.report.collect import Findings, collect, over_seeds, versions
+from mkmed.report.collect import Findings, collect, mean_seeds, versions
 from mkmed.report.findings import three
 from tests.browser import Visit, chromium
 
@@ -87,7 +87,7 @@ def test_runs_that_cannot_be_compared_stand_apart(tmp_path):
     assert findings.recommenders[0]["intervals"]["jaccard"] == pytest.approx([0.36 - half, 0.36 + half], rel=1e-4)
     (other,) = findings.others
     assert (other["task"], other["rows"][0]["per_visit"]["jaccard"]) == ("admission", 0.9)
-    assert over_seeds([]) == []
+    assert mean_seeds([]) == []
 
 
 @pytest.fixture(scope="module")

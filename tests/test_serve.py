@@ -34,7 +34,7 @@ from mkmed.serve import cds
 from mkmed.serve.answers import Answers
 from mkmed.serve.app import create_app
 from mkmed.serve.commands import serve
-from mkmed.serve.limits import Limits
+from mkmed.serve.limits import RequestLimits
 from tests.few_drugs import DRUGS, few_answers
 
 SYNTHEA = Path(__file__).parent / "data" / "ehr_fhir_synthea"
@@ -54,7 +54,7 @@ def client(answers: Answers) -> Iterator[TestClient]:
 
 def test_a_name_that_leads_here_from_elsewhere_is_refused(answers: Answers) -> None:
     """A page of another origin can make a name of its own mean this machine; without a token only its own names do."""
-    with TestClient(create_app(answers, limits=Limits(hosts=("localhost", "127.0.0.1", "[::1]")))) as opened:
+    with TestClient(create_app(answers, limits=RequestLimits(hosts=("localhost", "127.0.0.1", "[::1]")))) as opened:
         said = {host: opened.get("/healthz", headers={"host": host}).status_code
                 for host in ("localhost", "LOCALHOST:8099", "127.0.0.1:8099", "[::1]:1", "evil.example", "evil.example:8099",
                              "127.0.0.1.evil.example", "localhost:x")}
@@ -146,7 +146,7 @@ def test_what_the_explorer_shows(client: TestClient, answers: Answers) -> None:
 
 
 def test_limits(answers: Answers) -> None:
-    guarded = TestClient(create_app(answers, limits=Limits(body=2000, token="s3cret")))
+    guarded = TestClient(create_app(answers, limits=RequestLimits(body=2000, token="s3cret")))
     assert guarded.get("/api/search?q=x").status_code == 401
     assert guarded.get("/api/search?q=x", headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert guarded.get("/healthz").status_code == 200
@@ -157,7 +157,7 @@ def test_limits(answers: Answers) -> None:
     assert guarded.get("/cds-services", headers=known).status_code == 404, "CDS Hooks answer only when asked for"
     slow = answers.__class__(answers.engine, answers.settings)
     slow.health = lambda: time.sleep(0.6) or {}  # type: ignore[method-assign,func-returns-value]
-    assert TestClient(create_app(slow, limits=Limits(seconds=0.1))).get("/healthz").status_code == 504
+    assert TestClient(create_app(slow, limits=RequestLimits(seconds=0.1))).get("/healthz").status_code == 504
     metrics = guarded.get("/metrics", headers=known).text
     assert 'mkmed_requests_total{method="GET",route="/api/search",status="200"} 1.0' in metrics
     assert "s3cret" not in metrics

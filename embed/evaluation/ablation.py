@@ -38,7 +38,7 @@ from embed.source import Corpus, read_corpus
 from embed.training.data import Dataset
 from embed.training.foretell import BITS, take_head
 from embed.training.inputs import Inputs
-from embed.training.job import PreparedTraining, prepare, training_rows
+from embed.training.job import PreparedTraining, prepare_training, training_rows
 from embed.training.model import embed_all
 from embed.training.split import sides, split_corpus
 from embed.transfer import molecules
@@ -194,7 +194,7 @@ class LazyTraining:
     @functools.cached_property
     def training(self) -> PreparedTraining:
         """Corpus, split and inputs."""
-        return prepare(self.engine, self.config, self.cache, torch.device("cpu"))
+        return prepare_training(self.engine, self.config, self.cache, torch.device("cpu"))
 
 
 def _measured_arm(whole: LazyTraining, config: PretrainConfig, labels: EvaluationLabels) -> dict[str, float]:
@@ -212,7 +212,7 @@ def _write(folder: Path, name: str, results: Mapping[Arm, Sequence[dict[str, flo
     }
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / f"{name}.json", json.dumps(plain(report), indent=1), mode=None)
-    draw(report, folder / f"{name}.svg")
+    draw_ablation(report, folder / f"{name}.svg")
     return report
 
 
@@ -232,7 +232,7 @@ def _summary(named: Arm, found: Sequence[dict[str, float]]) -> dict[str, Any]:
     return row
 
 
-def readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def readable_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows with each metric and its interval in one cell; without an interval where one seed gives none."""
     table = []
     for row in rows:
@@ -249,7 +249,7 @@ STYLES = ((PLAIN, "all", "#33658a", "o"), (MASKED, "all", "#7a9e7e", "^"), (PLAI
           (MASKED, "intersection", "#d9a441", "D"))
 
 
-def draw(report: dict[str, Any], path: Path) -> None:
+def draw_ablation(report: dict[str, Any], path: Path) -> None:
     """The picture: quality over the number of modalities with 95 % intervals, and what is not trained as dashes."""
     from matplotlib.figure import Figure
 

@@ -48,7 +48,7 @@ def reduced(matrix: NDArray[np.float32], train: NDArray[np.int64], width: int) -
     return out
 
 
-def teacher(raw: Raw, loss: LossConfig, rows: NDArray[np.int64]) -> NDArray[np.floating] | None:
+def teacher_similarity(raw: Raw, loss: LossConfig, rows: NDArray[np.int64]) -> NDArray[np.floating] | None:
     """The similarity [N, N] of the drugs at ``rows`` that training follows; None where none of its parts is there."""
     total = np.zeros((len(rows), len(rows)))
     count = np.zeros_like(total)

@@ -21,7 +21,7 @@ from embed.evaluation.intervals import paired
 from embed.evaluation.labels import coded
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
 from embed.evaluation.retrieval import retrieve_both_ways
-from embed.evaluation.rivals import concatenation, reduced, teacher
+from embed.evaluation.rivals import concatenation, reduced, teacher_similarity
 from embed.evaluation.snapshot import EvaluationData
 from embed.registry import ANCHOR
 from embed.runs.artefact import Artefact
@@ -29,14 +29,14 @@ from kb.files import replace_file
 from kb.output import plain
 
 
-def read_snapshot(run: Artefact) -> EvaluationData:
+def read_evaluation_snapshot(run: Artefact) -> EvaluationData:
     """What the run is measured on; raises CheckpointError for a run that did not keep it."""
     return EvaluationData.from_arrays(*run.arrays("evaluation.safetensors"))
 
 
-def evaluate(run: Artefact) -> dict[str, Any]:
+def evaluate_run(run: Artefact) -> dict[str, Any]:
     """All figures of a run, also written to ``evaluation.json`` in its folder."""
-    kept = read_snapshot(run)
+    kept = read_evaluation_snapshot(run)
     report = {
         "run": str(run.run_id),
         "seed": run.config().seed,
@@ -115,7 +115,7 @@ def rival_similarities(kept: EvaluationData, loss: LossConfig,
     width = kept.fused.shape[1]
     yield f"untrained concatenation, {whole.shape[1]} numbers", cosine(whole[pool])
     yield f"its {width} principal components", cosine(reduced(whole, train, width)[pool])
-    taught = teacher(kept.raw, loss, pool)
+    taught = teacher_similarity(kept.raw, loss, pool)
     if taught is not None:
         yield "the teacher of the loss, untrained", taught
 

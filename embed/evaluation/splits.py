@@ -27,7 +27,7 @@ from embed.evaluation.snapshot import EvaluationData
 from embed.evaluation.training import trained
 from embed.features.cache import FeatureCache
 from embed.source import read_corpus
-from embed.training.job import pick_device, prepare, take_snapshot, training_rows
+from embed.training.job import pick_device, prepare_training, take_evaluation_snapshot, training_rows
 from kb.errors import UsageError
 from kb.files import replace_file
 from kb.output import plain
@@ -64,7 +64,7 @@ def evaluate_splits(engine: Engine, settings: Settings, config: PretrainConfig, 
                          **{name: one[name] for name in TOLD}, **_ours(one["classes"])})
             report = {"splits": list(splits), "columns": list(columns), "config": to_json(config),
                       "trainings": [{k: v for k, v in one.items() if not isinstance(v, list)} for one in found],
-                      **{part: summary(found, part) for part in PARTS}}
+                      **{part: summarise_splits(found, part) for part in PARTS}}
             _write(folder, report)
     return report
 
@@ -75,10 +75,10 @@ TOLD = ("epochs", "best_epoch", "score", "train")
 def _trained_and_measured(engine: Engine, config: PretrainConfig, cache: FeatureCache, labels: EvaluationLabels,
                           column: str) -> dict[str, Any]:
     """Facts and figures of one training, whose folder is thrown away."""
-    prepared = prepare(engine, config, cache, pick_device(config.device))
+    prepared = prepare_training(engine, config, cache, pick_device(config.device))
     model, at = trained(prepared, config)
     told = (at.epoch, at.best_epoch, at.best, len(training_rows(prepared, config)))
-    snapshot = take_snapshot(config, model, prepared, labels)
+    snapshot = take_evaluation_snapshot(config, model, prepared, labels)
     return {**dict(zip(TOLD, told, strict=True)), **_measured(snapshot, config, column)}
 
 
@@ -103,7 +103,7 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """What names a row of each part, and its figures; the last but for retrieval is what differences are of."""
 
 
-def summary(found: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:
+def summarise_splits(found: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:
     """One row a name: the mean of each figure over splits, and mkmed's lead with its interval."""
     keys, figures = PARTS[part]
     grouped: dict[tuple[str, ...], list[dict[str, Any]]] = {}

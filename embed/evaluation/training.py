@@ -24,6 +24,6 @@ def trained(prepared: PreparedTraining, config: PretrainConfig) -> tuple[Alignme
     with tempfile.TemporaryDirectory(prefix="mkmed-study-") as folder:
         at = fit(TrainingJob(model, prepared.inputs.data, config, rows, prepared.split.validation, Path(folder),
                      prepared.inputs.relations))
-        tensors, _ = checkpoint.load(Path(folder) / "best.pt")
+        tensors, _ = checkpoint.load_checkpoint(Path(folder) / "best.pt")
     model.load_state_dict(tensors["model"])
     return model, at

@@ -22,7 +22,7 @@ FEW = 50_000
 """Up to this many numbers Python's own error function is as soon done."""
 
 
-def readable(folder: Path) -> bool:
+def holds_model(folder: Path) -> bool:
     """Whether the folder holds a model of the kind that is computed here."""
     path = folder / "config.json"
     config = json.loads(path.read_text()) if path.is_file() and (folder / "model.safetensors").is_file() else {}
@@ -43,12 +43,12 @@ def open_forward(folder: Path) -> Forward:
         e = "embeddings."
         x = (w[f"{e}word_embeddings.weight"][list(ids)] + w[f"{e}token_type_embeddings.weight"][0]
              + w[f"{e}position_embeddings.weight"][:len(ids)])
-        x = normalised(x, w, f"{e}LayerNorm", eps)
+        x = layer_norm(x, w, f"{e}LayerNorm", eps)
         for number in range(layers):
             name = f"encoder.layer.{number}."
-            x = normalised(x + attended(x, w, f"{name}attention.", heads), w, f"{name}attention.output.LayerNorm", eps)
+            x = layer_norm(x + attended(x, w, f"{name}attention.", heads), w, f"{name}attention.output.LayerNorm", eps)
             inner = gelu(linear(x, w, f"{name}intermediate.dense"))
-            x = normalised(x + linear(inner, w, f"{name}output.dense"), w, f"{name}output.LayerNorm", eps)
+            x = layer_norm(x + linear(inner, w, f"{name}output.dense"), w, f"{name}output.LayerNorm", eps)
         mean: Matrix = x.mean(0)
         return mean
 
@@ -61,7 +61,7 @@ def linear(x: Matrix, w: Weights, name: str) -> Matrix:
     return out
 
 
-def normalised(x: Matrix, w: Weights, name: str, eps: float) -> Matrix:
+def layer_norm(x: Matrix, w: Weights, name: str, eps: float) -> Matrix:
     """Layer normalisation."""
     centred = x - x.mean(-1, keepdims=True)
     out: Matrix = (centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps) * w[f"{name}.weight"]

@@ -29,7 +29,7 @@ def _functions() -> list[Callable[[Chem.Mol], float]]:
     return [named[n] for n in GLOBAL] + [f for n, f in sorted(named.items()) if n.startswith("fr_")]
 
 
-def names() -> list[str]:
+def descriptor_names() -> list[str]:
     """The names of the columns, in their order."""
     counted = [f"atoms_{z}" for z in COUNTED]
     groups = sorted(name for name, _ in Descriptors.descList if name.startswith("fr_"))

@@ -97,7 +97,7 @@ class Fitted:
         return arrays, meta
 
 
-def from_state(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Fitted:
+def fitted_of(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Fitted:
     """What ``Fitted.state`` described, closed."""
     projections = {
         name: Projection(arrays[f"projection.{name}.mean"], arrays.get(f"projection.{name}.components"),

@@ -91,18 +91,18 @@ def identity() -> dict[str, Any]:
             "trained": "beforehand", "featuriser": "1", "licence": "Apache-2.0 AND MIT"}
 
 
-def version() -> str:
+def minimol_version() -> str:
     """The cache's version of these fingerprints."""
     known = identity()
     return f"{known['featuriser']}-{known['sha256'][:16]}"
 
 
-def fingerprints(smiles: Sequence[str]) -> tuple[list[int], Packed]:
+def minimol_vectors(smiles: Sequence[str]) -> tuple[list[int], Packed]:
     """``(done, items)``: ``vector`` (n, 512) float32 of the SMILES that parse; raises DataError without weights."""
     done, graphs = [], []
     RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
     for index, text in enumerate(smiles):
-        mol = canonical(text)
+        mol = canonical_order(text)
         if mol is not None:
             done.append(index)
             graphs.append(mol)
@@ -114,7 +114,7 @@ def fingerprints(smiles: Sequence[str]) -> tuple[list[int], Packed]:
     return done, vectors(out)
 
 
-def canonical(smiles: str) -> Chem.Mol | None:
+def canonical_order(smiles: str) -> Chem.Mol | None:
     """The molecule with its atoms in canonical order and no hydrogens; None for what does not parse."""
     mol = parse(smiles)
     if mol is None:

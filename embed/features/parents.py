@@ -44,14 +44,14 @@ def forms(mol: Chem.Mol) -> Forms:
 
 def parent_of(mol: Chem.Mol) -> Chem.Mol:
     """The largest organic fragment, with charges taken away where hydrogens can."""
-    quiet()
+    quiet_standardiser()
     chooser = rdMolStandardize.LargestFragmentChooser(preferOrganic=True)
     return rdMolStandardize.Uncharger().uncharge(chooser.choose(mol))
 
 
 def tautomer(smiles: str) -> str:
     """The canonical tautomer of a parent, without stereo; the SMILES itself where it is too large to look."""
-    quiet()
+    quiet_standardiser()
     mol = Chem.MolFromSmiles(smiles)
     if mol is None or mol.GetNumAtoms() > MOST_ATOMS:
         return smiles
@@ -63,7 +63,7 @@ def tautomer(smiles: str) -> str:
 
 
 @cache
-def quiet() -> None:
+def quiet_standardiser() -> None:
     """Keep RDKit's standardiser from telling each step."""
     RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
 

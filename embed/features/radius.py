@@ -20,7 +20,7 @@ ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 34, 35, 53, 3, 11, 19, 12, 20, 38,
 _INDEX = {number: k for k, number in enumerate(ELEMENTS)}
 
 
-def neighbours(position: NDArray[np.float32], cutoff: float, most: int) -> NDArray[np.int64]:
+def near_pairs(position: NDArray[np.float32], cutoff: float, most: int) -> NDArray[np.int64]:
     """Directed pairs (E, 2), (near atom, atom), sorted by atom: its nearest ``most`` within the cutoff."""
     n = len(position)
     if n < 2:
@@ -38,7 +38,7 @@ def _atoms(mol: Chem.Mol) -> NDArray[np.int16]:
     return np.minimum(np.array(rows, np.int16).reshape(-1, 5), np.array([43, 6, 6, 6, 1], np.int16))
 
 
-def conformers(blocks: Sequence[str], cutoff: float, most: int, hydrogens: bool) -> tuple[list[int], Packed]:
+def conformer_graphs(blocks: Sequence[str], cutoff: float, most: int, hydrogens: bool) -> tuple[list[int], Packed]:
     """``(done, items)``: ``atom.x`` (V, 5), ``atom.position`` (V, 3) Angstrom, centred, and ``edge.ends`` (E, 2).
 
     A block that does not parse, has no atom, is a flat drawing, or has all atoms in one place is left out.
@@ -59,7 +59,7 @@ def conformers(blocks: Sequence[str], cutoff: float, most: int, hydrogens: bool)
         done.append(index)
         x.append(_atoms(mol))
         positions.append(position)
-        edges.append(neighbours(position, cutoff, most))
+        edges.append(near_pairs(position, cutoff, most))
     if not done:
         shapes = {"atom.x": 5, "atom.position": 3, "edge.ends": 2}
         empty: dict[str, NDArray[Any]] = {name: np.zeros((0, width), np.int16) for name, width in shapes.items()}

@@ -91,13 +91,13 @@ class Projection:
         }
 
 
-def from_state(state: Mapping[str, Any]) -> Projection:
+def projection_of(state: Mapping[str, Any]) -> Projection:
     """The projection that ``state`` described."""
     plain: dict[str, Any] = {k: v.numpy() if hasattr(v, "numpy") else v for k, v in state.items()}
     return Projection(**plain)
 
 
-def standardise(x: Matrix, fit: NDArray[np.int64], *, log: bool = False, clip: float = 0.0) -> Projection:
+def standardise_columns(x: Matrix, fit: NDArray[np.int64], *, log: bool = False, clip: float = 0.0) -> Projection:
     """Zero mean and unit variance over the rows ``fit``, NaN left out; a constant or unknown column becomes 0."""
     first = Projection(np.zeros(x.shape[1], np.float32), log=log)
     y = np.ma.masked_invalid(first.apply(x[fit]).astype(np.float64))

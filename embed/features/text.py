@@ -86,7 +86,7 @@ def _from_folder(folder: Path, identity: dict[str, Any], config: TextConfig,
     half = device is not None and device.type == "cuda"
     full = {**identity, "sha256": frozen.weights_sha256(folder), "window": config.window,
             "precision": "bf16" if half else "fp32"}
-    few = (lambda: _load_few(folder, config.window)) if bert.readable(folder) and not half else None
+    few = (lambda: _load_few(folder, config.window)) if bert.holds_model(folder) and not half else None
     return FrozenModel(full, lambda: _load(folder, config.window, device, half), few)
 
 

@@ -128,7 +128,7 @@ class Artefact:
 
     def fitted(self) -> Fitted:
         """What was fitted on the training drugs."""
-        return fitted_state.from_state(*self.arrays("fitted.safetensors"))
+        return fitted_state.fitted_of(*self.arrays("fitted.safetensors"))
 
     def drugs(self) -> RunDrugs:
         """The drugs that the run was trained and measured on."""
@@ -208,7 +208,7 @@ class OldArtefact(Artefact):
     def fitted(self) -> Fitted:
         """The projections; the graph's words and the properties' names were not kept."""
         states = self._tensors()[0].get("extra", {}).get("projections", {})
-        return Fitted({name: reduce.from_state(state) for name, state in states.items()}, closed=True,
+        return Fitted({name: reduce.projection_of(state) for name, state in states.items()}, closed=True,
                       identities=dict(self.run.get("encoders", {})))
 
     def drugs(self) -> RunDrugs:
@@ -231,7 +231,7 @@ def _load_old(folder: Path) -> OldArtefact:
     return OldArtefact(folder, "sealed", {}, {"release": "0.1.0", "encoders": facts.get("encoders", {})})
 
 
-def export(artefact: Artefact, path: Path) -> None:
+def export_run(artefact: Artefact, path: Path) -> None:
     """Write a finished run as one file (.tar.gz), the same bytes each time; a damaged one raises CheckpointError."""
     if isinstance(artefact, OldArtefact) or not artefact.sealed:
         raise UsageError(f"run {artefact.folder.name[:8]} is not finished, or of a release before 0.2.0",

@@ -16,7 +16,7 @@ from pathlib import Path
 from pickle import UnpicklingError  # the name of the error that torch raises, nothing else
 from typing import Any
 
-from embed.runs.torch_file import read_arrays
+from embed.runs.torch_file import read_torch_arrays
 from kb.errors import CheckpointError
 from kb.files import replace_file
 from kb.output import say
@@ -99,7 +99,7 @@ def load_exactly(path: Path, *, arrays: bool = False) -> tuple[dict[str, Any], d
     if hashlib.sha256(data).hexdigest() not in known:
         raise CheckpointError(f"checkpoint {path} is truncated or altered: its sha256 is not the one in {MANIFEST}")
     try:
-        loaded = read_arrays(data) if arrays else _torch_loaded(data)
+        loaded = read_torch_arrays(data) if arrays else _torch_loaded(data)
         tensors, meta = loaded["tensors"], json.loads(loaded["meta"])
     except UnpicklingError:
         raise CheckpointError(f"checkpoint {path} holds more than tensors and is refused") from None
@@ -117,7 +117,7 @@ def _torch_loaded(data: bytes) -> Any:
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
-def load(path: Path, *, arrays: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_checkpoint(path: Path, *, arrays: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
     """``(tensors, meta)`` of ``path``, or of the file before it if ``path`` is damaged; says so on stderr.
 
     With ``arrays`` as for ``load_exactly``.

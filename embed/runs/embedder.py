@@ -201,7 +201,7 @@ class Embedder:
         self._needs("text")
         if not all(text.strip() for text in texts):
             raise DataError("an empty text has no vector")
-        return self.encode(source.texts(texts), ["text"]).z[:, self.names.index("text")]
+        return self.encode(source.free_texts(texts), ["text"]).z[:, self.names.index("text")]
 
     def smiles(self, smiles: Sequence[str]) -> Vectors:
         """The anchor's vectors (n, D); raises DataError, which names it, for a SMILES that is none."""

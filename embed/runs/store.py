@@ -303,7 +303,7 @@ def in_turns(engine: Engine, work: Callable[[Connection], None]) -> None:
     raise Busy("the store's readers leave no moment to remove a run", hint="try again when fewer queries run")
 
 
-def list_runs(connection: Connection) -> list[dict[str, Any]]:
+def list_embedding_runs(connection: Connection) -> list[dict[str, Any]]:
     """All embedding runs, newest first, with their metrics and which one is published."""
     query = (
         select(

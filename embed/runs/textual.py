@@ -82,7 +82,7 @@ class TextEmbedder:
                if name.startswith("towers.text.")}
         if set(own) != TOWER:
             return self._by_torch(own, x)
-        hidden = bert.gelu(bert.normalised(bert.linear(x, own, "body.1"), own, "body.2", EPS))
+        hidden = bert.gelu(bert.layer_norm(bert.linear(x, own, "body.1"), own, "body.2", EPS))
         return unit(bert.linear(hidden, own, "head") + bert.linear(x, own, "skip"))
 
     def _by_torch(self, own: dict[str, NDArray[np.float32]], x: Vectors) -> Vectors:

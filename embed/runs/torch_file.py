@@ -67,7 +67,7 @@ def _rebuilt(storage: np.ndarray, offset: int, size: Sequence[int], stride: Sequ
     return np.lib.stride_tricks.as_strided(storage[offset:], tuple(size), strides).copy()
 
 
-def read_arrays(data: bytes) -> Any:
+def read_torch_arrays(data: bytes) -> Any:
     """What was saved, with NumPy arrays for tensors.
 
     Raises UnpicklingError for content that is more than tensors, names and numbers, and for tensors of a type that

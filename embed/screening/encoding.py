@@ -75,10 +75,10 @@ def part_encoder(run: str | Mapping[str, bytes], one: ScreeningSet) -> Callable[
             embedder = Embedder.open(place)
             _ = embedder.transfer if one.kind == PREDICTED else None
     encode = embedder.smiles if one.kind == ANCHOR else lambda smiles: embedder.foretell(smiles)[1].wide
-    return lambda rows: encode_rows(rows, one, encode)
+    return lambda rows: encode_set(rows, one, encode)
 
 
-def encode_rows(run: RowRun, one: ScreeningSet, encode: Callable[[Sequence[str]], NDArray[np.float32]]) -> EncodedPart:
+def encode_set(run: RowRun, one: ScreeningSet, encode: Callable[[Sequence[str]], NDArray[np.float32]]) -> EncodedPart:
     """The part of a run of rows; what is no molecule, or has no vector, is rejected by row."""
     rejected = [(number, "", reason) for number, reason in run.unreadable]
     kept: list[tuple[str, str, str]] = []

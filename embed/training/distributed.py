@@ -52,7 +52,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def join(device: torch.device) -> None:
+def join_processes(device: torch.device) -> None:
     """Join the process group that ``torchrun`` announced in the environment, if it did.
 
     A card becomes the process's current one first: otherwise every process would put its collectives on card 0.

@@ -157,7 +157,7 @@ def _payloads(config: PretrainConfig, corpus: Corpus, counted: Counts, out: Samp
         version = version_of(version=radius.VERSION, cutoff=s.cutoff, neighbours=s.neighbours, hydrogens=s.hydrogens)
 
         def shapes() -> None:
-            out.items["structure"] = radius.conformers(blocks, s.cutoff, s.neighbours, s.hydrogens)[1]
+            out.items["structure"] = radius.conformer_graphs(blocks, s.cutoff, s.neighbours, s.hydrogens)[1]
 
         add(missing("radius-graph", version, corpus.conformers.keys()), counted.have["structure"], shapes, len(blocks))
         items = out.items["structure"]
@@ -184,7 +184,7 @@ def _widths(config: PretrainConfig) -> dict[str, int]:
     """How wide the vectors of each modality are, about."""
     g = config.graph
     graph = (g.components if "neighbourhood" in g.features else 0) + (g.dimension if "transe" in g.features else 0)
-    properties = 15 + (len(descriptors.names()) if config.property.descriptors else 0)
+    properties = 15 + (len(descriptors.descriptor_names()) if config.property.descriptors else 0)
     return {"image": config.image.components or 1280, "text": 384, "property": properties, "graph": graph}
 
 

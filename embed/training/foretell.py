@@ -92,7 +92,7 @@ def with_pairs(drugs: TransferDrugs, truths: dict[str, Truth], pairs: list[Pair]
     other = np.concatenate([np.zeros(known, bool), np.ones(count, bool)])
     side = np.concatenate([drugs.side, np.zeros(count, np.int8)])
     names = [*drugs.names, *(smiles for smiles, _ in kept)]
-    return TransferDrugs(molecules.joined(drugs.molecules, found), group, names, side, other), added
+    return TransferDrugs(molecules.joined_molecules(drugs.molecules, found), group, names, side, other), added
 
 
 def _sentences(texts: list[str], inputs: Inputs, config: PretrainConfig, cache: FeatureCache) -> NDArray[np.float32]:

@@ -220,7 +220,7 @@ def _image(shop: Workshop) -> tuple[Packed, Position] | None:
         sample = features.take(rows).columns["vector"].astype(np.float32)
         everything = np.arange(len(sample))
         return (reduce.principal(sample, everything, settings.components, reduce.FIT_SEED) if settings.components
-                else reduce.standardise(sample, everything))
+                else reduce.standardise_columns(sample, everything))
 
     projection = shop.fitted.projection("image", fit)
     vector = np.empty((features.n, projection.width), np.float32)
@@ -234,7 +234,7 @@ def _structure(shop: Workshop) -> tuple[Packed, Position] | None:
     s, items = shop.config.structure, shop.corpus.conformers
     settings = {"cutoff": s.cutoff, "most": s.neighbours, "hydrogens": s.hydrogens}
     version = version_of(version=radius.VERSION, cutoff=s.cutoff, neighbours=s.neighbours, hydrogens=s.hydrogens)
-    chunks = molecule_chunks("embed.features.radius:conformers", settings,
+    chunks = molecule_chunks("embed.features.radius:conformer_graphs", settings,
                              lambda indices: [str(block) for block in items.load(indices)], count=shop.processes)
     features = shop.cache.open("radius-graph", version, items.keys(), chunks)
     found = features.all()
@@ -265,7 +265,7 @@ def _property(shop: Workshop) -> tuple[Packed, Position] | None:
     place[known] = np.arange(len(known))
     p = shop.config.property
     fitted = shop.fitted.projection(
-        "property", lambda: reduce.standardise(table, shop.fit_rows(place, FIT), log=p.log, clip=p.clip))
+        "property", lambda: reduce.standardise_columns(table, shop.fit_rows(place, FIT), log=p.log, clip=p.clip))
     shop.fitted.identify("property", {"name": "standardised", "columns": table.shape[1], "trained": "here",
                                       "featuriser": descriptors.VERSION if p.descriptors else "none"})
     vector = fitted.apply(table)
@@ -276,7 +276,7 @@ def _property(shop: Workshop) -> tuple[Packed, Position] | None:
 def _with_descriptors(shop: Workshop, table: Matrix, known: Position) -> Matrix:
     """The table with RDKit's descriptors beside it; NaN for a drug without a structure."""
     found = shop.smiles_features("descriptors", descriptors.VERSION, "embed.features.descriptors:descriptors", {})
-    out = np.full((len(table), table.shape[1] + len(descriptors.names())), np.nan, np.float32)
+    out = np.full((len(table), table.shape[1] + len(descriptors.descriptor_names())), np.nan, np.float32)
     out[:, :table.shape[1]] = table
     order = np.argsort(found.position[known], kind="stable")
     at = found.position[known][order]

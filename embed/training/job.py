@@ -88,7 +88,7 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-def prepare(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,
+def prepare_training(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,
             begun: Artefact | None = None) -> PreparedTraining:
     """The corpus of the knowledge base with its features, computed or from the cache, and its scaffold split.
 
@@ -131,7 +131,7 @@ def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resu
     device = pick_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    distributed.join(device)
+    distributed.join_processes(device)
     try:
         if resume is None:
             run_id = distributed.agree(run_id)
@@ -187,7 +187,7 @@ def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uu
     cache = FeatureCache(settings.cache / "features")
     begun = _begun(folder) if resume else None
     with distributed.first_alone():
-        prepared = prepare(engine, config, cache, device, begun)
+        prepared = prepare_training(engine, config, cache, device, begun)
     inputs, rows = prepared.inputs, training_rows(prepared, config)
     model = start_model(config, inputs.data, rows)
     if distributed.rank() == 0:
@@ -265,7 +265,7 @@ def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Pr
         begun.put_arrays(transfer.FILE, head.arrays(), head.meta())
     labels = read_labels(engine, corpus.drug_ids)
     begun.put_arrays("weights.safetensors", {k: v.cpu().numpy() for k, v in model.state_dict().items()}, model.kwargs)
-    snapshot = take_snapshot(begun.config(), model, prepared, labels)
+    snapshot = take_evaluation_snapshot(begun.config(), model, prepared, labels)
     begun.put_arrays("evaluation.safetensors", snapshot.arrays(), snapshot.meta())
     reference = take_reference(corpus, prepared.inputs, begun.config(), cache, prepared.split.train)
     begun.put_arrays(unusual.FILE, reference.arrays())
@@ -300,7 +300,7 @@ def vectors_of(model: AlignmentModel, prepared: PreparedTraining,
     return store_form(model.names, data.drug_ids, z, fused, present)
 
 
-def take_snapshot(
+def take_evaluation_snapshot(
     config: PretrainConfig, model: AlignmentModel, prepared: PreparedTraining, labels: EvaluationLabels
 ) -> EvaluationData:
     """What the run will be measured on, with the model as training began with it beside it."""

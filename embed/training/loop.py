@@ -226,7 +226,7 @@ def _keep(job: TrainingJob, optimizer: torch.optim.Optimizer, average: AveragedM
 
 
 def _restore(job: TrainingJob, optimizer: torch.optim.Optimizer, average: AveragedModel) -> Progress:
-    tensors, meta = checkpoint.load(job.folder / "last.pt")
+    tensors, meta = checkpoint.load_checkpoint(job.folder / "last.pt")
     job.model.load_state_dict(tensors["model"])
     average.load_state_dict(tensors["average"])
     optimizer.load_state_dict(tensors["optimizer"])

@@ -35,7 +35,7 @@ class Molecules:
         return Molecules(self.counts[rows], self.network[rows], self.numbers[rows])
 
 
-def joined(first: Molecules, second: Molecules) -> Molecules:
+def joined_molecules(first: Molecules, second: Molecules) -> Molecules:
     """The molecules of both, one after the other."""
     return Molecules(csr_array(vstack([first.counts, second.counts], format="csr")),
                      np.concatenate([first.network, second.network]), np.concatenate([first.numbers, second.numbers]))
@@ -54,12 +54,12 @@ def read(smiles: Sequence[str], cache: FeatureCache, *, bits: int, network: bool
     table = features("descriptors", descriptors.VERSION, "embed.features.descriptors:descriptors", {})
     found = [prints, table]
     if network:
-        found.append(features("minimol", minimol.version(), "embed.features.minimol:fingerprints", {}))
+        found.append(features("minimol", minimol.minimol_version(), "embed.features.minimol:minimol_vectors", {}))
     rows = np.flatnonzero(np.all([one.position >= 0 for one in found], axis=0))
     if not len(rows):
         width = minimol.WIDTH if network else 0
         return rows, Molecules(csr_array((0, bits), dtype=np.float32), np.zeros((0, width), np.float32),
-                               np.zeros((0, len(descriptors.names())), np.float32))
+                               np.zeros((0, len(descriptors.descriptor_names())), np.float32))
     vector = [_vectors(one, rows) for one in found[1:]]
     numbers = np.nan_to_num(vector[0])
     return rows, Molecules(_counts(prints, rows, bits), vector[1] if network else np.zeros((len(rows), 0), np.float32),

@@ -218,7 +218,7 @@ def leading_records(connection: Connection, source: str, drugs: Iterable[int]) -
     return {drug_id: (rank[2], rank[3]) for drug_id, rank in best.items()}
 
 
-def places(
+def record_places(
     connection: Connection, source: str, asked: Iterable[tuple[int, str]]
 ) -> dict[tuple[int, str], Key]:
     """By drug and modality the record whose cell of ``source`` is due, else one that has a cell, else the first."""

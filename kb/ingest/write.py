@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 
 from kb.db.bulk import among, any_of, insert_many
 from kb.errors import DataError
-from kb.identity.claims import leading_records, places, register_drugs
+from kb.identity.claims import leading_records, record_places, register_drugs
 from kb.ingest.crash import crash_at
 from kb.languages import language_of
 from kb.ledger.entries import CellWrite, stale, write_cells
@@ -157,7 +157,7 @@ class _Hung:
         asked = [(p.drug, str(_MODALITY[type(p)])) for p in batch.payloads if _computed(p) is None]
         asked += [(o.drug, o.modality) for o in batch.outcomes if not o.computed_from]
         self._asked = {(drug, modality) for drug, modality in asked if isinstance(drug, int)}
-        self._places = places(connection, source, self._asked)
+        self._places = record_places(connection, source, self._asked)
         said = {r.drug for r in batch.atc} | {r.drug for r in batch.indications}
         said |= {side for r in batch.interactions for side in (r.drug_a, r.drug_b)}
         self._leading = leading_records(connection, source, [drug for drug in said if isinstance(drug, int)])

@@ -50,7 +50,7 @@ def bucket_rows(found: Sequence[Bucket]) -> list[dict[str, Any]]:
     ]
 
 
-def draw(found: Sequence[Bucket], largest: int = 24) -> Figure:
+def draw_coverage(found: Sequence[Bucket], largest: int = 24) -> Figure:
     """An UpSet picture (Lex 2014): bars for the buckets, dots for what is in them, bars for each modality's total."""
     from matplotlib.figure import Figure
 

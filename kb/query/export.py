@@ -133,7 +133,7 @@ def export(
     with _complete_or_nothing(target, folder=folder) as place, _snapshot(engine, open_only) as connection:
         chosen = {name: _Rows(connection, name, pictures) for name in wanted}
         with _told_of_full_disk(target):
-            return write(place, chosen, Context(connection, open_only, raw))
+            return write(place, chosen, ExportContext(connection, open_only, raw))
 
 
 def _wanted(tables: Sequence[str] | None, form: ExportFormat) -> list[str]:
@@ -149,7 +149,7 @@ def _wanted(tables: Sequence[str] | None, form: ExportFormat) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ExportContext:
     """What the writers share."""
 
     connection: Connection
@@ -285,7 +285,7 @@ def _beside(folder: Path, rows: _Rows, row: Sequence[Any]) -> Sequence[Any]:
     return [*row[:at], name, *row[at + 1:]]
 
 
-def _csv(folder: Path, tables: Rows, context: Context) -> dict[str, int]:
+def _csv(folder: Path, tables: Rows, context: ExportContext) -> dict[str, int]:
     counts = dict.fromkeys(tables, 0)
     for name, rows in tables.items():
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
@@ -298,7 +298,7 @@ def _csv(folder: Path, tables: Rows, context: Context) -> dict[str, int]:
     return counts
 
 
-def _jsonl(folder: Path, tables: Rows, context: Context) -> dict[str, int]:
+def _jsonl(folder: Path, tables: Rows, context: ExportContext) -> dict[str, int]:
     counts = dict.fromkeys(tables, 0)
     for name, rows in tables.items():
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
@@ -309,7 +309,7 @@ def _jsonl(folder: Path, tables: Rows, context: Context) -> dict[str, int]:
     return counts
 
 
-def _parquet(folder: Path, tables: Rows, context: Context) -> dict[str, int]:
+def _parquet(folder: Path, tables: Rows, context: ExportContext) -> dict[str, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -343,7 +343,7 @@ def _arrow(kind: str) -> pa.DataType:
     return known.get(kind, pa.string())
 
 
-def _sqlite(path: Path, tables: Rows, context: Context) -> dict[str, int]:
+def _sqlite(path: Path, tables: Rows, context: ExportContext) -> dict[str, int]:
     counts = dict.fromkeys(tables, 0)
     with closing(sqlite3.connect(path)) as database, database:
         # It is renamed when it is complete, so a journal of its own would be of no use.
@@ -389,7 +389,7 @@ SDF_ITEMS = ("drug_id", "name", "source", "origin", "method", "energy", "note", 
              "sha256")
 
 
-def _sdf(path: Path, tables: Rows, context: Context) -> dict[str, int]:
+def _sdf(path: Path, tables: Rows, context: ExportContext) -> dict[str, int]:
     """MDL V2000 records with the facts of each as data items, no line of which can end the record before its time."""
     counts = dict.fromkeys(tables, 0)
     for name, rows in tables.items():

@@ -16,7 +16,7 @@ from kb import output
 from kb.errors import Busy
 from kb.settings import Settings
 from mkmed.demo import steps_embed, steps_kb, steps_recsys, steps_report
-from mkmed.demo.step import Demo, Scale, Step
+from mkmed.demo.step import Demo, Extent, Stage
 
 if TYPE_CHECKING:
     pass
@@ -30,12 +30,12 @@ def demo_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"home": settings.home / FOLDER, "database_url": None})
 
 
-def steps() -> Sequence[Step]:
+def steps() -> Sequence[Stage]:
     """All steps in their order."""
     return [*steps_kb.STEPS, *steps_embed.STEPS, *steps_recsys.STEPS, *steps_report.STEPS]
 
 
-def run_demo(settings: Settings, scale: Scale) -> Path:
+def run_demo(settings: Settings, scale: Extent) -> Path:
     """The path of the report, after every step was done or found done."""
     from kb.db.engine import open_engine
 
@@ -79,7 +79,7 @@ def _few_threads() -> None:
     torch.set_num_threads(min(THREADS, torch.get_num_threads()))
 
 
-def _run(demo: Demo, step: Step, number: str) -> None:
+def _run(demo: Demo, step: Stage, number: str) -> None:
     """Do or skip one step, and show its result."""
     found = step.done(demo)
     output.say(f"\n{number} {step.title}" + (f": {found}, skipped" if found else f"\n      {step.command}"))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Scale:
+class Extent:
     """How much of the corpus and how long the trainings are."""
 
     name: str
@@ -36,10 +36,10 @@ BIOLOGICS = ("insulin human", "insulin lispro", "insulin glargine", "insulin asp
              "insulin glulisine", "filgrastim", "pegfilgrastim", "adalimumab", "infliximab", "trastuzumab")
 DESCRIBED = 4333
 """Drugs of which the corpus has more than names, identifiers and a structure; they come first in it."""
-FULL = Scale("full", DESCRIBED, (), None, ("train.epochs=15", "transfer.encoder=none"), ("mimic3", "mimic4", "eicu"),
+FULL = Extent("full", DESCRIBED, (), None, ("train.epochs=15", "transfer.encoder=none"), ("mimic3", "mimic4", "eicu"),
              ("popularity", "repeat_last", "logistic", "logistic_history", "mkmed"), 25,
              ablation=("train.epochs=2",))
-QUICK = Scale("quick", 1200, BIOLOGICS, 300,
+QUICK = Extent("quick", 1200, BIOLOGICS, 300,
               ("train.epochs=6", "text.window=64", "modalities=image,text,structure,graph",
                "graph.features=neighbourhood"),
               ("eicu",), ("popularity", "logistic", "mkmed"), 10)
@@ -50,7 +50,7 @@ class Demo:
     """One run of the demo: where it writes, how large it is, and the seconds that each step took."""
 
     settings: Settings
-    scale: Scale
+    scale: Extent
     engine: Engine
     seconds: list[dict[str, Any]] = field(default_factory=list)
     recommendation: dict[str, Any] | None = None
@@ -58,7 +58,7 @@ class Demo:
 
 
 @dataclass(frozen=True)
-class Step:
+class Stage:
     """A part of the demo. ``done`` says in words what is already there, or None; ``show`` prints the result."""
 
     title: str

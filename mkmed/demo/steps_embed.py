@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb import output
-from mkmed.demo.step import FULL, Demo, Scale, Step
+from mkmed.demo.step import FULL, Demo, Extent, Stage
 
 if TYPE_CHECKING:
     from embed.config import PretrainConfig
@@ -17,7 +17,7 @@ ASKED = ("metformin", "warfarin", "insulin human")
 SHOWN = ("name", "similarity", "rests_on", "atc_codes")
 
 
-def pretrain_config(scale: Scale) -> PretrainConfig:
+def pretrain_config(scale: Extent) -> PretrainConfig:
     """The embedding's configuration: the defaults, on the CPU, with the scale's changes."""
     from embed.config import load_config
 
@@ -106,10 +106,10 @@ def _evaluated(demo: Demo) -> str | None:
 
 
 def _evaluate(demo: Demo) -> None:
-    from embed.evaluation.run import evaluate
+    from embed.evaluation.run import evaluate_run
     from embed.runs.found import load_run
 
-    evaluate(load_run(demo.engine, demo.settings))
+    evaluate_run(load_run(demo.engine, demo.settings))
 
 
 def _show_evaluation(demo: Demo) -> None:
@@ -144,19 +144,20 @@ def _ablated(demo: Demo) -> str | None:
 
 def _ablate(demo: Demo) -> None:
     from embed.config import load_config
-    from embed.evaluation.ablation import ablate, readable
+    from embed.evaluation.ablation import ablate, readable_rows
     from embed.evaluation.columns import PLAIN
 
     config = load_config(None, ["device=cpu", *demo.scale.pretrain, *demo.scale.ablation])
     report = ablate(demo.engine, demo.settings, config, seeds=(0,), columns=(PLAIN,))
-    output.emit(readable(report["rows"]), title="more modalities, and all drugs against those that have everything")
+    title = "more modalities, and all drugs against those that have everything"
+    output.emit(readable_rows(report["rows"]), title=title)
     output.say("      short trainings and one seed; the five seeds of docs/results.md: mkmed embed ablate --seeds 5")
 
 
 STEPS = (
-    Step("pretraining", "mkmed embed pretrain", _pretrain, _pretrained),
-    Step("neighbours", "mkmed embed neighbours metformin", _neighbours),
-    Step("evaluation on held-out drugs", "mkmed embed evaluate", _evaluate, _evaluated, _show_evaluation),
-    Step("map", "mkmed embed map", _map, _mapped),
-    Step("ablation", "mkmed embed ablate --seeds 1 --columns plain --set train.epochs=3", _ablate, _ablated),
+    Stage("pretraining", "mkmed embed pretrain", _pretrain, _pretrained),
+    Stage("neighbours", "mkmed embed neighbours metformin", _neighbours),
+    Stage("evaluation on held-out drugs", "mkmed embed evaluate", _evaluate, _evaluated, _show_evaluation),
+    Stage("map", "mkmed embed map", _map, _mapped),
+    Stage("ablation", "mkmed embed ablate --seeds 1 --columns plain --set train.epochs=3", _ablate, _ablated),
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kb import output
 from kb.sources.contract import IngestOptions
-from mkmed.demo.step import Demo, Step
+from mkmed.demo.step import Demo, Stage
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -78,13 +78,13 @@ def _compute(demo: Demo) -> None:
 
 
 def _show_coverage(demo: Demo) -> None:
-    from kb.ledger.coverage import bucket_rows, buckets, draw
+    from kb.ledger.coverage import bucket_rows, buckets, draw_coverage
     from kb.pictures import save_figure
 
     with demo.engine.connect() as connection:
         found = buckets(connection)
     output.emit(bucket_rows(found), title="buckets: which modalities the drugs have")
-    save_figure(draw(found), demo.settings.home / "buckets.svg")
+    save_figure(draw_coverage(found), demo.settings.home / "buckets.svg")
 
 
 def _verify(demo: Demo) -> None:
@@ -107,9 +107,9 @@ def bundled(name: str) -> Path:
 
 
 STEPS = (
-    Step("bundled corpus", "mkmed kb ingest --source corpus", _ingest_corpus, _corpus_done),
-    Step("computed properties and depictions", "mkmed kb ingest --source rdkit --modality property --modality image",
+    Stage("bundled corpus", "mkmed kb ingest --source corpus", _ingest_corpus, _corpus_done),
+    Stage("computed properties and depictions", "mkmed kb ingest --source rdkit --modality property --modality image",
          _compute, _computed),
-    Step("coverage and invariants", "mkmed kb coverage --plot buckets.svg; mkmed kb verify", _verify,
+    Stage("coverage and invariants", "mkmed kb coverage --plot buckets.svg; mkmed kb verify", _verify,
          show=_show_coverage),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kb import output
-from mkmed.demo.step import Demo, Step
+from mkmed.demo.step import Demo, Stage
 from mkmed.demo.steps_kb import bundled
 from recsys.experiments.config import Config
 
@@ -120,9 +120,9 @@ def _recommend(demo: Demo) -> None:
 
 
 STEPS = (
-    Step("open patient data", "mkmed recsys prepare --format eicu --root mkmed/demo/data/ehr_eicu_demo --min-visits 1",
+    Stage("open patient data", "mkmed recsys prepare --format eicu --root mkmed/demo/data/ehr_eicu_demo --min-visits 1",
          _prepare, _prepared, _show_cohorts),
-    Step("recommenders", "mkmed recsys train --cohort eicu --recommender mkmed", _train, _trained, _show_recommenders),
-    Step("comparison", "mkmed recsys compare MKMED BASELINE", _compare),
-    Step("a recommendation with reasons", "mkmed recsys recommend --visit patient.json --explain", _recommend),
+    Stage("recommenders", "mkmed recsys train --cohort eicu --recommender mkmed", _train, _trained, _show_recommenders),
+    Stage("comparison", "mkmed recsys compare MKMED BASELINE", _compare),
+    Stage("a recommendation with reasons", "mkmed recsys recommend --visit patient.json --explain", _recommend),
 )

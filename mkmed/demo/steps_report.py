@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kb import output
-from mkmed.demo.step import Demo, Step
+from mkmed.demo.step import Demo, Stage
 
 
 def _report(demo: Demo) -> None:
@@ -17,4 +17,4 @@ def _report(demo: Demo) -> None:
     output.say(f"      {path} ({path.stat().st_size / 2**20:.1f} MiB, one file, opens from disk)")
 
 
-STEPS = (Step("report", "mkmed report", _report),)
+STEPS = (Stage("report", "mkmed report", _report),)

@@ -115,7 +115,7 @@ def _nearest(answers: Answers, names: Mapping[int, str]) -> dict[int, dict[str, 
         kept = np.flatnonzero(np.isin(vectors.drug_ids, np.fromiter(names, np.int64, len(names))))
         ids = vectors.drug_ids[kept]
         rests = [[name for name, has in zip(store.RESTS_ON, row, strict=True) if has] for row in vectors.rests_on[kept]]
-        for row, (places, scores) in enumerate(nearest(vectors.matrix[kept], NEAREST)):
+        for row, (places, scores) in enumerate(nearest_of_all(vectors.matrix[kept], NEAREST)):
             found.setdefault(int(ids[row]), {})[modality] = [
                 {"drug_id": int(ids[place]), "name": names[int(ids[place])], "similarity": round(float(score), 4),
                  "rests_on": rests[place], "atc_codes": codes.get(int(ids[place]), [])[:4]}
@@ -123,7 +123,9 @@ def _nearest(answers: Answers, names: Mapping[int, str]) -> dict[int, dict[str, 
     return found
 
 
-def nearest(matrix: NDArray[np.float32], k: int, block: int = 1024) -> Iterable[tuple[NDArray[np.int64], NDArray[Any]]]:
+def nearest_of_all(
+    matrix: NDArray[np.float32], k: int, block: int = 1024
+) -> Iterable[tuple[NDArray[np.int64], NDArray[Any]]]:
     """For each row of ``matrix`` [N, D] the ``k`` other rows of largest cosine, and those cosines, in falling order."""
     unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
     k = min(k, len(unit) - 1)

@@ -24,11 +24,10 @@ def plan(
 ) -> None:
     """What to run where, hours, memory, disk and what drives the cost, with how each number is known."""
     from kb.compute.pool import cores as own_cores
-    from mkmed.plan.estimate import RATES, load_rates
-    from mkmed.plan.estimate import plan as steps
+    from mkmed.plan.estimate import RATES, load_rates, planned_steps
 
     found = load_rates(rates or RATES)
     count = cores or own_cores()
-    output.emit([asdict(row) for row in steps(drugs, patients, count, found)], form)
+    output.emit([asdict(row) for row in planned_steps(drugs, patients, count, found)], form)
     output.say(f"{count} cores like those of a {found['machine']}; measured: at that size, simulated: at a hundredth or"
                " more, reasoned: further, or never measured")

@@ -62,7 +62,7 @@ def basis(n: float, at: float) -> str:
     return "measured" if at >= n else "simulated" if at and n <= FAR * at else "reasoned"
 
 
-def plan(drugs: float, patients: float, cores: int, rates: Mapping[str, Any]) -> list[PlanRow]:
+def planned_steps(drugs: float, patients: float, cores: int, rates: Mapping[str, Any]) -> list[PlanRow]:
     """The steps for so many compounds and patients; raises UsageError for numbers that are none."""
     for name, value in (("--drugs", drugs), ("--patients", patients)):
         if not 0 <= value <= LARGEST:

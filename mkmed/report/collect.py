@@ -110,7 +110,7 @@ def _embedding(engine: Engine, settings: Settings, findings: Findings) -> None:
         return
     folder = settings.runs / "pretrain" / str(run_id)
     with engine.connect() as connection:
-        findings.embedding = next(r for r in store.list_runs(connection) if r["run_id"] == run_id)
+        findings.embedding = next(r for r in store.list_embedding_runs(connection) if r["run_id"] == run_id)
         for name in NEIGHBOURS_OF:
             if connection.scalar(text("SELECT mkmed.find_drug(:name)"), {"name": name}) is not None:
                 rows = connection.execute(text("SELECT * FROM mkmed.similar_drugs(:name, 8)"), {"name": name})
@@ -145,8 +145,8 @@ def _recommenders(settings: Settings, findings: Findings) -> None:
         if config["recommender"] == "mkmed" and config["cohort"] == latest["cohort"] and curves.is_file():
             findings.pictures["recommender curves"] = curves.read_text(encoding="utf-8")
     first = _comparable(latest, _json(folders[-1] / "report.json") or {})
-    findings.recommenders = over_seeds(list(groups.pop(first).values()))
-    findings.others = [{"cohort": key[0], "task": key[1], "split": key[2], "rows": over_seeds(list(rows.values()))}
+    findings.recommenders = mean_seeds(list(groups.pop(first).values()))
+    findings.others = [{"cohort": key[0], "task": key[1], "split": key[2], "rows": mean_seeds(list(rows.values()))}
                        for key, rows in sorted(groups.items())]
     described = _json(settings.home / "cohorts" / str(latest.get("cohort")) / "cohort.json") or {}
     findings.cohort = {name: latest.get(name) for name in ("cohort", "task", "split", "seed")}
@@ -160,7 +160,7 @@ def _comparable(config: dict[str, Any], report: dict[str, Any]) -> tuple[str, ..
             str(target))
 
 
-def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def mean_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a recommender, the best first: means over its seeds, and over several the 95 % interval of the mean.
 
     The interval over n seeds is Student's t with n − 1 degrees of freedom; of a single seed it stays that of the

@@ -44,7 +44,7 @@ def explain_patient(settings: Settings, visit: Path, run: str = "") -> dict[str,
         "molecule": None,
         "molecule_caption": "",
     }
-    drawn = next((d for d in (draw(service, explained[code]) for code in wanted) if d), None)
+    drawn = next((d for d in (draw_fragment(service, explained[code]) for code in wanted) if d), None)
     if drawn:
         shown["molecule"], shown["molecule_caption"] = drawn
     return shown
@@ -66,7 +66,7 @@ def reasons(explanation: Explanation) -> list[list[Any]]:
     return strongest + sorted(parts, key=lambda r: -abs(r[1]))[:2]
 
 
-def draw(service: RecommenderService, explanation: Explanation) -> tuple[str, str] | None:
+def draw_fragment(service: RecommenderService, explanation: Explanation) -> tuple[str, str] | None:
     """(SVG, caption) of the medication's smallest molecule with its strongest fragment marked; None without one."""
     from rdkit import Chem
     from rdkit.Chem.Draw import rdMolDraw2D

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kb.files import replace_file, require_place
-from kb.ledger.coverage import draw
+from kb.ledger.coverage import draw_coverage
 from mkmed.report.collect import Findings
 from mkmed.report.findings import empty_drugs, three
 
@@ -27,7 +27,7 @@ def render(findings: Findings) -> str:
     template = environment.from_string((files("mkmed.report") / "page.html.j2").read_text(encoding="utf-8"))
     pictures = {name: Markup(inline(svg, name)) for name, svg in findings.pictures.items()}  # noqa: S704 - our own SVG
     if findings.found:
-        pictures["buckets"] = Markup(inline(_svg(draw(findings.found)), "buckets"))  # noqa: S704 - drawn here
+        pictures["buckets"] = Markup(inline(_svg(draw_coverage(findings.found)), "buckets"))  # noqa: S704 - drawn here
     if findings.recommendation and findings.recommendation.get("molecule"):
         pictures["molecule"] = Markup(inline(findings.recommendation["molecule"], "molecule"))  # noqa: S704 - by RDKit
     names = {row["code"]: row["name"] for part in ("recommended", "avoided")

@@ -20,7 +20,7 @@ from kb.output import plain
 from mkmed.explorer import files
 from mkmed.serve import cds
 from mkmed.serve.answers import Answers
-from mkmed.serve.limits import Figures, Guard, Limits
+from mkmed.serve.limits import Figures, Guard, RequestLimits
 from recsys.answers.patient import parse_patient
 from recsys.answers.recommend import WARNING
 
@@ -60,7 +60,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         503: "the database is not there", 504: "no answer in time"}.items()}
 
 
-def create_app(answers: Answers, *, limits: Limits | None = None, research_only: bool = False) -> Guard:
+def create_app(answers: Answers, *, limits: RequestLimits | None = None, research_only: bool = False) -> Guard:
     """The ASGI application; with ``research_only`` CDS Hooks answer too, every card marked as research."""
     app = FastAPI(title="mkmed", version=program_version(), responses=PROBLEMS, description=WARNING,
                   docs_url=None, redoc_url=None)
@@ -82,7 +82,7 @@ def create_app(answers: Answers, *, limits: Limits | None = None, research_only:
         """Requests and their times, as Prometheus reads them."""
         return PlainTextResponse(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
 
-    return Guard(app, limits or Limits(), figures)
+    return Guard(app, limits or RequestLimits(), figures)
 
 
 def _errors(app: FastAPI) -> None:

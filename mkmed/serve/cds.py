@@ -112,13 +112,13 @@ def _orders(call: Call, service: RecommenderService) -> list[str]:
         named = f"{resource.get('resourceType')}/{resource.get('id')}"
         if resource.get("resourceType") == "MedicationRequest" and (
                 not call.context.selections or named in call.context.selections):
-            found[ordered(resource, service)] = None
+            found[order_of_hook(resource, service)] = None
     return [text for text in found if text]
 
 
-def ordered(resource: Mapping[str, Any], service: RecommenderService) -> str:
+def order_of_hook(resource: Mapping[str, Any], service: RecommenderService) -> str:
     """An order as the recommender reads one: its name, where that is known, or the first of its codes that is."""
-    order = Order.parse(fhir.order_of(resource.get("medicationCodeableConcept")))
+    order = Order.parse(fhir.medication_key(resource.get("medicationCodeableConcept")))
     texts = [*order.name[:2], *(f"RXCUI:{code}" for code in order.rxcui), *(f"ATC:{code}" for code in order.atc),
              *([f"NDC:{order.ndc}"] if order.ndc else [])]
     return next((text for text in texts if service.ingredients(text)), texts[0] if texts else "")
@@ -167,7 +167,7 @@ def patient_of(prefetch: Mapping[str, Any], encounter: str | None, service: Reco
             facts.setdefault(str(resource.get("resourceType")), []).append(resource)
     current = f"Encounter/{encounter}" if encounter else ""
     begun = {f"Encounter/{e.get('id')}": fhir.seconds((e.get("period") or {}).get("start")) or 0
-             for e in facts.get("Encounter", []) if not fhir.left_out("Encounter", e)}
+             for e in facts.get("Encounter", []) if not fhir.why_left_out("Encounter", e)}
     order = sorted((name for name in begun if name != current), key=lambda name: (begun[name], name))
     if not current and order:
         current = order.pop()
@@ -176,11 +176,11 @@ def patient_of(prefetch: Mapping[str, Any], encounter: str | None, service: Reco
     for kind, resource_type in (("diagnosis", "Condition"), ("procedure", "Procedure"),
                                 ("medication", "MedicationRequest")):
         for resource in facts.get(resource_type, []):
-            if fhir.left_out(resource_type, resource):
+            if fhir.why_left_out(resource_type, resource):
                 continue
             where = place.get(fhir.reference(resource.get("encounter")), len(place) - 1)
             if kind == "medication":
-                key = ordered(resource, service)
+                key = order_of_hook(resource, service)
             else:
                 key = fhir.code_of(resource.get("code"), DIAGNOSIS if kind == "diagnosis" else PROCEDURE)
             if key:

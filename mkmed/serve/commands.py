@@ -41,7 +41,7 @@ def serve(
     from kb.query.find import bring_up_to_date
     from kb.settings import load_settings
     from mkmed.serve.answers import Answers
-    from mkmed.serve.limits import Limits
+    from mkmed.serve.limits import RequestLimits
 
     token = os.environ.get(TOKEN) or None
     if host not in LOOPBACK and token is None:
@@ -51,7 +51,7 @@ def serve(
     bring_up_to_date(open_engine(settings))  # what answers may not write
     answers = Answers(open_reading(settings, open_only=open_only, seconds=min(seconds, 60.0)), settings, run)
     log.in_run(answers.warm())
-    limits = Limits(body=int(megabytes * 2**20), seconds=seconds, token=token,
+    limits = RequestLimits(body=int(megabytes * 2**20), seconds=seconds, token=token,
                     hosts=() if token else ("localhost", "127.0.0.1", "[::1]"))
     application = create_app(answers, limits=limits, research_only=research_only)
     output.say(f"http://{host}:{port}/ (Ctrl-C ends it)")

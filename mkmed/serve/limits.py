@@ -43,7 +43,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """Bounds of one request."""
 
     body: int = 8 * 2**20
@@ -60,7 +60,7 @@ class Limits:
 class Guard:
     """An ASGI application before another: 401 without the token, 421 by another name, 413 for a long body, 504 late."""
 
-    def __init__(self, app: App, limits: Limits, figures: Figures) -> None:
+    def __init__(self, app: App, limits: RequestLimits, figures: Figures) -> None:
         self.app, self.limits, self.figures = app, limits, figures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

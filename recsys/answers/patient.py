@@ -88,7 +88,7 @@ def parse_patient(document: Any) -> Patient:
             raise DataError(f"visit {number} has unknown fields or is no object{named}",
                             hint=f"its fields are {', '.join(FIELDS.values())}, attributes and time")
     parsed = [_visit(visit, number, always) for number, visit in enumerate(visits, 1)]
-    order = time_order([visit.get("time") for visit in visits])
+    order = visit_order([visit.get("time") for visit in visits])
     parsed = [parsed[place] for place in order]
     if parsed[-1].medication:
         raise DataError("the last visit already has medications",
@@ -138,7 +138,7 @@ _DATE = re.compile(rf"(\d{{4}})-(\d{{1,2}})-(\d{{1,2}})(?:[T ]{_CLOCK} ?(Z|[+-]\
                    re.ASCII | re.IGNORECASE)
 
 
-def time_order(times: Sequence[Any]) -> list[int]:
+def visit_order(times: Sequence[Any]) -> list[int]:
     """The places of the visits in the order of their times, equal times as they stand; as they stand without any time.
 
     Raises DataError for a time of an unknown form, for several forms, and where only some visits have one.

@@ -126,7 +126,7 @@ def _rows(service: RecommenderService, batch: Sequence[Asked], min_coverage: flo
             yield {"patient": name, "status": "ok", "coverage": share}
 
 
-def raise_if_incomplete(done: Scored) -> None:
+def raise_if_unscored(done: Scored) -> None:
     """Raise Incomplete where a line was no patient."""
     if done.failed:
         raise Incomplete(f"{done.failed:,} of {done.patients:,} lines are no patients", hint="column error says why")

@@ -97,7 +97,7 @@ def prepare(
     medications = (read_map(connection, level, protocol=protocol, own_map=own_map, keep_vehicles=keep_vehicles)
                    if connection is not None else MedicationMap(level, protocol))
     mapped = map_orders(recorded.pairs["medication"], medications)
-    cohort = choose(name or form, recorded, mapped, tuple(requires or reader.requires), min_visits)
+    cohort = choose_visits(name or form, recorded, mapped, tuple(requires or reader.requires), min_visits)
     cohort.provenance.update(
         format=form, level=level, min_visits=min_visits, requires=list(requires or reader.requires),
         protocol=protocol, keep_vehicles=keep_vehicles, own_map=dict(own_map.rows if own_map else {}),
@@ -142,7 +142,7 @@ def unmapped(
                     [{"order": row["order"], "means": "", **row} for row in listed], evidence)
 
 
-def choose(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str], min_visits: int) -> Cohort:
+def choose_visits(name: str, recorded: Recorded, mapped: Mapped, requires: Sequence[str], min_visits: int) -> Cohort:
     """The cohort of the visits that have every needed kind, of patients that have enough such visits."""
     ledger = recorded.ledger
     pairs = {**recorded.pairs, "medication": mapped.pairs}

@@ -83,7 +83,7 @@ def intervals(sums: PatientSums, *, by: str = "visit", draws: int = 1000, seed: 
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(NAMES)}
 
 
-def paired(first: PatientSums, second: PatientSums, *, by: str = "visit", draws: int = 1000, seed: int = 0,
+def paired_difference(first: PatientSums, second: PatientSums, *, by: str = "visit", draws: int = 1000, seed: int = 0,
            level: float = 0.95) -> dict[str, dict[str, float]]:
     """name -> {difference, low, high, p} of first − second on the same patients in every draw.
 

@@ -93,7 +93,7 @@ def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 def load_recommender(path: Path) -> Trained:
     """The recommender stored at ``path``; raises CheckpointError when it is missing, altered or of another format."""
-    tensors, meta = checkpoint.load(path, arrays=True)
+    tensors, meta = checkpoint.load_checkpoint(path, arrays=True)
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no recommender of format {FORMAT}", hint="train it again with this version")
     try:
@@ -151,7 +151,7 @@ def epochs_saved(folder: Path) -> int:
     if not _has_training(folder):
         return 0
     try:
-        return int(checkpoint.load(folder / "last.pt")[1]["epochs_done"])
+        return int(checkpoint.load_checkpoint(folder / "last.pt")[1]["epochs_done"])
     except checkpoint.UNREADABLE:
         raise CheckpointError(f"{folder / 'last.pt'} tells no epochs done", hint="start a new run") from None
 
@@ -169,7 +169,7 @@ def resume_training(folder: Path, network: Network,
     """
     if not _has_training(folder):
         return 0, {"jaccard": -1.0}, None
-    tensors, meta = checkpoint.load(folder / "last.pt")
+    tensors, meta = checkpoint.load_checkpoint(folder / "last.pt")
     try:
         network.load_state_dict(tensors["network"])
         optimizer.load_state_dict(tensors["optimizer"])

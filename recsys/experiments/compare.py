@@ -7,7 +7,7 @@ from typing import Any
 
 from kb.errors import DataError
 from kb.settings import Settings
-from recsys.experiments.bootstrap import paired
+from recsys.experiments.bootstrap import paired_difference
 from recsys.experiments.run_folders import find_folder, read_sums
 
 SAME = ("cohort", "task", "split", "seed")
@@ -26,7 +26,7 @@ def compare(settings: Settings, first: str, second: str, *, by: str = "visit",
     if differing or reports[0]["cohort"] != reports[1]["cohort"]:
         raise DataError(f"the runs differ in {', '.join(differing) or 'the cohort itself'}",
                         hint="train the second with the same cohort, task, split and seed")
-    table = paired(read_sums(settings, folders[0]), read_sums(settings, folders[1]), by=by, draws=draws)
+    table = paired_difference(read_sums(settings, folders[0]), read_sums(settings, folders[1]), by=by, draws=draws)
     where = f"per_{by}"
     return [{"metric": name, "first": reports[0][where][name], "second": reports[1][where][name], **row}
             for name, row in table.items()]

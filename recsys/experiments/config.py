@@ -129,7 +129,9 @@ def _check(config: Config) -> Config:
     return config
 
 
-def load_config(path: Path | None = None, assignments: Sequence[str] = (), base: Config | None = None) -> Config:
+def load_recommender_config(
+    path: Path | None = None, assignments: Sequence[str] = (), base: Config | None = None
+) -> Config:
     """The configuration from a TOML file, with ``key=value`` assignments on top; raises ConfigError."""
     values: dict[str, Any] = {}
     if path is not None:

@@ -43,7 +43,7 @@ class Interval(NamedTuple):
     p: float
 
 
-def gather(tests: Sequence[tuple[NDArray[np.int64], Floats, Floats]], units: int) -> Tests:
+def gather_units(tests: Sequence[tuple[NDArray[np.int64], Floats, Floats]], units: int) -> Tests:
     """The tests of an arm from (units int[n], sums float[n, metrics], counts float[n]) of each seed."""
     sums = np.zeros((len(tests), units, tests[0][1].shape[1]))
     counts = np.zeros((len(tests), units))

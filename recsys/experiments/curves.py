@@ -9,7 +9,7 @@ from typing import Any
 from kb.pictures import save_figure
 
 
-def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw_epochs(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write loss, validation Jaccard and training DDI rate over epochs to ``path``; nothing without epochs."""
     rows = [row for row in rows if "epoch" in row]
     if not rows:

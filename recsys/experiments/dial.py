@@ -15,8 +15,8 @@ from kb.errors import NotFound
 from kb.files import written
 from kb.settings import Settings
 from recsys.cohorts.files import load_cohort, save_cohort
-from recsys.experiments.crossed import gather, recovered
-from recsys.experiments.studies import ARMS, NULL, ORACLE, TRUTH, Found, Study, deciding, table
+from recsys.experiments.crossed import gather_units, recovered
+from recsys.experiments.studies import ARMS, NULL, ORACLE, TRUTH, Found, Study, deciding, study_table
 from recsys.generators.population import Shape
 from recsys.generators.prescribing import DESIGN, Dials, PrescribingFacts, generate, make_world, truth
 
@@ -55,11 +55,11 @@ def dial_study(follows: float, patients: int, sizes: Sequence[str], seeds: Seque
 def dial_table(follows: float, study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> list[dict[str, Any]]:
     """The study's table with λ, and the share of the oracle's gain that knowledge, and shuffled knowledge, has."""
     units = 1 + max(int(part[0].max(initial=0)) for parts in found.values() for part in parts)
-    rows = [{"λ": follows, **row} for row in table(study, found)]
+    rows = [{"λ": follows, **row} for row in study_table(study, found)]
     for row in rows:
         row["of the oracle's gain"] = None
         if row["arm"] in ("all", "shuffled"):
-            arms = [gather(found[row["point"], name], units) for name in (row["arm"], NULL, ORACLE)]
+            arms = [gather_units(found[row["point"], name], units) for name in (row["arm"], NULL, ORACLE)]
             share, low, high = recovered(arms[0], arms[1], arms[2], deciding(study))
             row["of the oracle's gain"] = f"{share:.2f} ({low:.2f} to {high:.2f})"
     return rows

@@ -37,7 +37,7 @@ class Drift:
 
     def distance(self, visits: Histories, rows: NDArray[np.int64]) -> Floats:
         """float64[n]: how far some visits are from the training visits."""
-        apart = described(visits, rows, self.shares) - self.mean
+        apart = visit_features(visits, rows, self.shares) - self.mean
         found: Floats = np.sqrt(np.maximum(np.einsum("nf,fg,ng->n", apart, self.inverse, apart), 0))
         return found
 
@@ -58,7 +58,7 @@ class Drift:
                    np.asarray(stored["inverse"]), np.asarray(stored["percentiles"]))
 
 
-def described(visits: Histories, rows: NDArray[np.int64], shares: Mapping[str, Floats]) -> Floats:
+def visit_features(visits: Histories, rows: NDArray[np.int64], shares: Mapping[str, Floats]) -> Floats:
     """float64[n, 7]: counts of each input's known codes, their mean −log share, and the number of earlier visits."""
     found = []
     for name in INPUTS:
@@ -82,7 +82,7 @@ def fit_drift(train: Histories, validation: Histories, kept: Mapping[str, NDArra
     kept = {"earlier": kept["medication"], **kept}
     shares = {name: np.bincount(getattr(train, name).take(rows).values, minlength=size) / len(rows)
               * kept[name] for name, size in sizes.items()}
-    features = described(train, rows, shares)
+    features = visit_features(train, rows, shares)
     covariance = np.cov(features.T) + 1e-3 * np.eye(features.shape[1])
     made = Drift(shares, features.mean(0), np.asarray(np.linalg.inv(covariance), np.float64), np.zeros(101))
     percentiles = np.quantile(made.distance(validation, held), np.linspace(0, 1, 101))

@@ -36,7 +36,7 @@ class Choices:
     """The sets that hold a stated share of what is given."""
 
 
-def choose(recommender: Recommender, validation: Histories) -> Choices:
+def choose_rule(recommender: Recommender, validation: Histories) -> Choices:
     """The threshold with the best Jaccard, the rule with the best Jaccard at the DDI target, and Platt's numbers."""
     keep = validation.scored
     if not keep.any():

@@ -54,7 +54,7 @@ class OutcomeVisits:
     """float64[N] by name; NaN where it is not known."""
 
 
-def read_visits(settings: Settings, run: str = "", side: str = "test") -> OutcomeVisits:
+def recommended_visits(settings: Settings, run: str = "", side: str = "test") -> OutcomeVisits:
     """The visits of a side of a run's split, with what the run recommends at each."""
     folder = find_folder(settings, run)
     config = json.loads((folder / "config.json").read_text())
@@ -163,7 +163,7 @@ def imbalance(covariates: Floats, weight: Floats, more: NDArray[np.bool_]) -> fl
     return float(np.abs(first - second).max(initial=0))
 
 
-def beside(visits: OutcomeVisits, *, draws: int = DRAWS, seed: int = 0) -> list[dict[str, Any]]:
+def both_sides(visits: OutcomeVisits, *, draws: int = DRAWS, seed: int = 0) -> list[dict[str, Any]]:
     """One row an outcome: crude and weighted means of both sides, difference with interval, E-values, overlap.
 
     Intervals are the 2.5th and 97.5th percentile over patients drawn with replacement, the propensity fitted anew in

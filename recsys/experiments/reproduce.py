@@ -19,8 +19,8 @@ import numpy as np
 from kb.errors import NotFound
 from kb.settings import Settings
 from recsys.cohorts.files import list_cohorts, load_cohort
-from recsys.experiments.bootstrap import paired, together
-from recsys.experiments.config import Config, load_config, settled
+from recsys.experiments.bootstrap import paired_difference, together
+from recsys.experiments.config import Config, load_recommender_config, settled
 from recsys.experiments.run_folders import find_finished, read_sums
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def comparison(cohort: str, seeds: int, arms: Sequence[str] = tuple(ARMS), assig
     unknown = sorted(set(arms) - set(ARMS))
     if unknown:
         raise NotFound(f"there is no {unknown[0]!r} in the comparison", hint=f"known: {', '.join(ARMS)}")
-    return [Wanted(arm, load_config(None, [*ARMS[arm], f"cohort={cohort}", "split=reference", *assignments,
+    return [Wanted(arm, load_recommender_config(None, [*ARMS[arm], f"cohort={cohort}", "split=reference", *assignments,
                                            f"seed={seed}"]))
             for seed in range(seeds) for arm in ARMS if arm in arms]
 
@@ -153,7 +153,7 @@ def _row(settings: Settings, arm: str, found: Sequence[Path], ours: Sequence[Pat
     row["± seeds"] = float(np.std(means["jaccard"]))
     row[f"{OURS} − it"] = None
     if arm != OURS and len(ours) == len(found):
-        gap = paired(*(together([read_sums(settings, folder) for folder in part]) for part in (ours, found)),
+        gap = paired_difference(*(together([read_sums(settings, folder) for folder in part]) for part in (ours, found)),
                      by="patient")["jaccard"]
         row[f"{OURS} − it"] = f"{gap['difference']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
     row["printed, unchecked"] = published

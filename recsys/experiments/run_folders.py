@@ -33,7 +33,7 @@ def runs_folder(settings: Settings) -> Path:
     return settings.runs / "recsys"
 
 
-def read_config(settings: Settings, wanted: str) -> Config:
+def read_run_config(settings: Settings, wanted: str) -> Config:
     """The configuration that a run began with."""
     return from_json(json.loads((find_folder(settings, wanted) / "config.json").read_text()))
 

@@ -35,14 +35,14 @@ from recsys.cohorts.tasks import TASKS, split_cohort
 from recsys.experiments.checkpoint import Trained, save_recommender
 from recsys.experiments.config import RUN, Config, settled
 from recsys.experiments.drift import fit_drift
-from recsys.experiments.evaluate import Choices, Evaluation, choose, evaluate
+from recsys.experiments.evaluate import Choices, Evaluation, choose_rule, evaluate
 from recsys.experiments.predictions import predictions_path, write_predictions
 from recsys.experiments.run_folders import (
     find_folder,
     forget_unsaved_epochs,
     private_files,
-    read_config,
     read_metrics,
+    read_run_config,
     runs_folder,
     write_label,
     write_sums,
@@ -171,7 +171,7 @@ class FittedRecommender:
     cpu_seconds: float
 
 
-def fit(config: Config, data: Data, *, log: Log | None = None, folder: Path | None = None,
+def fit_recommender(config: Config, data: Data, *, log: Log | None = None, folder: Path | None = None,
         resume: bool = False) -> FittedRecommender:
     """The recommender that the configuration names, trained, with its choices on the validation patients."""
     rows: list[dict[str, Any]] = []
@@ -187,7 +187,7 @@ def fit(config: Config, data: Data, *, log: Log | None = None, folder: Path | No
     model = recommender_of(config)(data.sizes, data.knowledge, config)
     model.fit(data.train, data.validation, log=note, folder=folder, resume=resume)
     spent = time.process_time() - begun
-    return FittedRecommender(model, choose(model, data.validation), rows, spent)
+    return FittedRecommender(model, choose_rule(model, data.validation), rows, spent)
 
 
 def fitted_batch(config: Config, patients: int) -> Config:
@@ -214,7 +214,7 @@ def train_run(config: Config, settings: Settings, engine: Engine | None = None, 
     with private_files():
         if resume:
             folder = find_folder(settings, resume)
-            config = read_config(settings, resume)
+            config = read_run_config(settings, resume)
         else:
             folder = runs_folder(settings) / str(uuid.uuid4())
             folder.mkdir(parents=True)
@@ -277,7 +277,7 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
             if log is not None:
                 log(row)
 
-        fitted = fit(config, data, log=note, folder=folder, resume=resume)
+        fitted = fit_recommender(config, data, log=note, folder=folder, resume=resume)
     result = evaluate(fitted.recommender, data.train, data.test, fitted.choices, subgroups=subgroups(data.encoded))
     rows = read_metrics(folder)
     report = {**result.report, "recommender": config.recommender, "mode": config.mode, "run": folder.name,
@@ -325,12 +325,12 @@ def _store(settings: Settings, folder: Path, config: Config, data: Data, fitted:
     write_predictions(predictions_path(settings, config.cohort, folder.name), data.knowledge.medications,
                       data.encoded.visits_of("test"), data.test, result.probability, result.chosen)
     (folder / "report.json").write_text(json.dumps(plain(report), indent=1))
-    from recsys.experiments.curves import draw_curves
+    from recsys.experiments.curves import draw_epochs
 
-    draw_curves(read_metrics(folder), folder / "curves.svg")
+    draw_epochs(read_metrics(folder), folder / "curves.svg")
 
 
-def plan(config: Config, settings: Settings, engine: Engine | None) -> dict[str, Any]:
+def plan_run(config: Config, settings: Settings, engine: Engine | None) -> dict[str, Any]:
     """What a run would do: sizes, steps and parameters, with everything loaded and nothing trained."""
     data = load_data(config, settings, engine)
     config = fitted_batch(settled(config, data.encoded.cohort), data.train.patients)

@@ -34,13 +34,13 @@ from recsys.cohorts.files import cohorts_folder, load_cohort
 from recsys.cohorts.tasks import TASKS
 from recsys.experiments.bootstrap import NAMES, patient_sums
 from recsys.experiments.config import Config, from_json, settled
-from recsys.experiments.crossed import Interval, Tests, difference, gather, holm
+from recsys.experiments.crossed import Interval, Tests, difference, gather_units, holm
 from recsys.experiments.decode import select
-from recsys.experiments.evaluate import choose
+from recsys.experiments.evaluate import choose_rule
 from recsys.experiments.metrics import visit_metrics
 from recsys.experiments.runs import Data, encoded_for, knowledge_for
 from recsys.knowledge.evidence import KINDS as EVIDENCE
-from recsys.knowledge.evidence import STATED, CodeEvidence, standardised
+from recsys.knowledge.evidence import STATED, CodeEvidence, standardised_table
 from recsys.knowledge.table import Knowledge, mean_vector, with_shuffled_medications
 from recsys.registry import recommender_of
 
@@ -192,11 +192,11 @@ def divide(study: Study, job: StudyJob, settings: Settings) -> tuple[Cohort, Spl
     if study.kind != "transfer":
         return cohort, patient_split(cohort, job.seed)
     if study.other:
-        return beside(cohort, load_cohort(study.other, settings), job.seed)
-    return cohort, left_out(cohort, job.point, job.seed)
+        return joined_cohorts(cohort, load_cohort(study.other, settings), job.seed)
+    return cohort, leave_values_out(cohort, job.point, job.seed)
 
 
-def beside(first: Cohort, second: Cohort, seed: int) -> tuple[Cohort, Split]:
+def joined_cohorts(first: Cohort, second: Cohort, seed: int) -> tuple[Cohort, Split]:
     """Two cohorts as one, trained and validated on the first and tested on the second."""
     codes: dict[str, Ragged] = {}
     vocabularies: dict[str, Vocabulary] = {}
@@ -222,7 +222,7 @@ def beside(first: Cohort, second: Cohort, seed: int) -> tuple[Cohort, Split]:
     return joined, Split(np.sort(own[:cut]), np.sort(own[cut:]), test, rule=rule)
 
 
-def left_out(cohort: Cohort, attribute: str, seed: int) -> Split:
+def leave_values_out(cohort: Cohort, attribute: str, seed: int) -> Split:
     """A split that tests on a sixth of the values of an attribute (hospitals) and validates on another sixth."""
     if attribute not in cohort.attributes:
         raise UsageError(f"cohort {cohort.name!r} does not know the {attribute} of a visit",
@@ -269,9 +269,9 @@ def altered(knowledge: Knowledge, job: StudyJob, encoded: Encoded, hidden: Seque
     if job.arm.knowledge.startswith("only "):
         return of_modalities(knowledge, job.arm.knowledge.split()[1:])
     if job.arm.knowledge == "ecfp4":
-        from recsys.knowledge.molecules import fingerprints
+        from recsys.knowledge.molecules import mean_fingerprints
 
-        vectors, known = fingerprints(knowledge.smiles)
+        vectors, known = mean_fingerprints(knowledge.smiles)
         titles = knowledge.evidence.titles_alone() if knowledge.evidence is not None else None
         return replace(knowledge, vectors=vectors, known=known, evidence=titles)
     return knowledge
@@ -333,7 +333,7 @@ def seen_after(encoded: Encoded) -> NDArray[np.float32]:
     count = (has.T @ given).toarray()
     expected = np.asarray(has.sum(0)).ravel()[:, None] * np.asarray(given.mean(0)).ravel()[None, :]
     table = np.log((count + 0.5) / (expected + 0.5)).astype(np.float32)
-    table = standardised(table, np.ones(len(table), bool), np.ones(table.shape[1], bool))
+    table = standardised_table(table, np.ones(len(table), bool), np.ones(table.shape[1], bool))
     return np.stack([table] * len(EVIDENCE))
 
 
@@ -357,7 +357,7 @@ def tested(config: Config, data: Data) -> Found:
     """The per-patient sums of a trained recommender's free rule on the test patients."""
     model = recommender_of(config)(data.sizes, data.knowledge, config)
     model.fit(data.train, data.validation)
-    decision, keep = choose(model, data.validation).free, data.test.scored
+    decision, keep = choose_rule(model, data.validation).free, data.test.scored
     probability, target = model.predict_proba(data.test)[keep], data.test.target(np.flatnonzero(keep))
     chosen = select(probability, decision, data.knowledge.interactions.matrix)
     table = visit_metrics(probability, chosen, target, data.knowledge.interactions.matrix, data.test.unseen[keep])
@@ -501,20 +501,20 @@ def _do_and_keep(study: Study, job: StudyJob, settings: Settings, folder: Path) 
     unfinished.replace(folder / f"{job.key}.npz")
 
 
-def table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> list[dict[str, Any]]:
+def study_table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> list[dict[str, Any]]:
     """One row a (point, arm): means, and the paired differences from the null with intervals and Holm's p."""
     metrics = METRICS[study.kind]
     units = 1 + max(int(part[0].max(initial=0)) for parts in found.values() for part in parts)
     rows: list[dict[str, Any]] = []
     for point in study.points:
-        arms = {arm.name: gather(found[point, arm.name], units) for arm in study.arms}
+        arms = {arm.name: gather_units(found[point, arm.name], units) for arm in study.arms}
         against = {name: difference(tests, arms[NULL]) for name, tests in arms.items() if name != NULL}
         corrected = holm({name: intervals[deciding(study)].p for name, intervals in against.items()})
         for name, tests in arms.items():
             row: dict[str, Any] = {"point": point, "arm": name, "seeds": len(study.seeds),
                                    "tests": int(tests.counts.sum()), **dict(zip(metrics, tests.means(), strict=True))}
             for metric, interval in zip(metrics, against.get(name, ()), strict=False):
-                row[f"{metric} − null"] = said(interval)
+                row[f"{metric} − null"] = written_difference(interval)
             row["p (Holm)"] = corrected.get(name)
             rows.append(row)
     return rows
@@ -525,7 +525,7 @@ def deciding(study: Study) -> int:
     return METRICS[study.kind].index("auroc" if study.kind == "coldstart" else "prauc")
 
 
-def said(interval: Interval) -> str:
+def written_difference(interval: Interval) -> str:
     """The difference and its interval, e.g. ``+0.012 (+0.004 to +0.020)``."""
     return f"{interval.difference:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
 
@@ -537,13 +537,14 @@ def verdicts(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> 
     names = {arm.name for arm in study.arms}
     rows = []
     for point in study.points if {NULL, "all", ORACLE} <= names else ():
-        arms = {arm.name: gather(found[point, arm.name], units) for arm in study.arms}
+        arms = {arm.name: gather_units(found[point, arm.name], units) for arm in study.arms}
         control = difference(arms[ORACLE], arms[NULL])[metric]
         gain = difference(arms["all"], arms[NULL])[metric]
         beyond = difference(arms["all"], arms["shuffled"])[metric] if "shuffled" in arms else None
         text = verdict(gain, beyond, control)
-        rows.append({"point": point, "verdict": text, "all − null": said(gain),
-                     "all − shuffled": said(beyond) if beyond else "", "oracle − null": said(control)})
+        rows.append({"point": point, "verdict": text, "all − null": written_difference(gain),
+                     "all − shuffled": written_difference(beyond) if beyond else "",
+                     "oracle − null": written_difference(control)})
     return rows
 
 
@@ -576,10 +577,10 @@ def save_study(study: Study, rows: Sequence[Mapping[str, Any]], said: Sequence[M
                 "arms": [asdict(arm) for arm in study.arms], "environment": environment(), "rows": rows,
                 "verdicts": said, "interval": "95 %, crossed bootstrap over seeds and units"}
     (folder / "study.json").write_text(json.dumps(plain(document), indent=1, ensure_ascii=False) + "\n")
-    draw(study, rows, folder / f"{study.kind}.svg")
+    draw_study(study, rows, folder / f"{study.kind}.svg")
 
 
-def draw(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw_study(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """One line an arm: the deciding metric over the points of the study."""
     from matplotlib.figure import Figure
 
@@ -598,4 +599,4 @@ def draw(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 __all__ = ["ABLATE_ARMS", "ARMS", "COLD_ARMS", "Arm", "Study", "StudyJob", "Tests", "curve_points", "run_study",
-           "save_study", "table", "verdicts"]
+           "save_study", "study_table", "verdicts"]

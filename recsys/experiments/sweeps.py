@@ -31,7 +31,7 @@ def sweep_recommender(settings: Settings, engine: Engine | None, fixed: Mapping[
 
     Raises UsageError for a setting that changes the data, and ConfigError for one that there is not.
     """
-    from recsys.experiments.runs import fit, load_data
+    from recsys.experiments.runs import fit_recommender, load_data
     from recsys.experiments.threads import one_thread
 
     if metric not in METRICS:
@@ -49,7 +49,7 @@ def sweep_recommender(settings: Settings, engine: Engine | None, fixed: Mapping[
 
     def objective(chosen: dict[str, Any]) -> float:
         with one_thread():
-            fitted = fit(from_json({**fixed, **chosen}), data)
+            fitted = fit_recommender(from_json({**fixed, **chosen}), data)
             probability = fitted.recommender.predict_proba(data.validation)[held]
         if metric == "jaccard":
             return tune_threshold(probability, truth, data.validation.unseen[held])[1]

@@ -28,7 +28,7 @@ from recsys.formats.contract import (
     Limits,
     Recorded,
 )
-from recsys.formats.rows import Coded, coded, read_visits, recorded
+from recsys.formats.rows import Coded, distinct_pairs, read_visits, recorded
 from recsys.formats.tables import open_export
 from recsys.formats.written import order_key
 from recsys.orders.codes import prefixed
@@ -113,7 +113,7 @@ class Diabetes130:
                            f" (UNPIVOT {raw} ON {', '.join(map(identifier, names))} INTO NAME name VALUE value) s"
                            f" LEFT JOIN {visits.sql} v ON v.id = whole(s.encounter_id)")
                 export.ledger.read(table, export.count(f"SELECT count(*) FROM {cells}"))
-                pairs[kind] = coded(export, table, cells, code)
+                pairs[kind] = distinct_pairs(export, table, cells, code)
             return recorded(export, visits, pairs)
 
 

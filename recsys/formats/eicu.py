@@ -33,7 +33,7 @@ from recsys.formats.contract import (
     Limits,
     Recorded,
 )
-from recsys.formats.rows import Coded, Visits, cells, coded, read_codes, read_visits, recorded
+from recsys.formats.rows import Coded, Visits, cells, distinct_pairs, read_codes, read_visits, recorded
 from recsys.formats.tables import Export, open_export
 from recsys.formats.written import NO_DRUG, order_key
 from recsys.orders.codes import icd_of_either_version
@@ -129,7 +129,7 @@ def _orders(export: Export, visits: Visits) -> CodePairs:
                f" FROM {raw} s LEFT JOIN {visits.sql} v ON v.id = whole(s.patientunitstayid)"
                f" LEFT JOIN {named} n ON n.hicl = whole(s.drughiclseqno)) s")
     export.drop(raw, named)
-    return coded(export, "medication", staged, ordered)
+    return distinct_pairs(export, "medication", staged, ordered)
 
 
 class Eicu:

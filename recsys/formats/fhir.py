@@ -31,7 +31,7 @@ from recsys.formats.contract import (
     Limits,
     Recorded,
 )
-from recsys.formats.rows import People, Visits, coded, read_people, read_visits, recorded
+from recsys.formats.rows import People, Visits, distinct_pairs, read_people, read_visits, recorded
 from recsys.formats.scan import Bounds, open_bytes
 from recsys.formats.tables import MALFORMED, Export, open_export
 from recsys.formats.written import NO_DRUG, order_key
@@ -137,7 +137,7 @@ def code_of(concept: Any, kind: str) -> str:
     return ""
 
 
-def order_of(concept: Any, *, form: str = "", route: str = "") -> str:
+def medication_key(concept: Any, *, form: str = "", route: str = "") -> str:
     """The key of a medication's concept; empty where nothing identifies a drug."""
     found: dict[str, list[str]] = {}
     for system, code in _codings(concept, MEDICATION):
@@ -167,7 +167,7 @@ _NOT_DONE = {
 }
 
 
-def left_out(kind: str, resource: Resource) -> str:
+def why_left_out(kind: str, resource: Resource) -> str:
     """Why a resource says nothing that happened, or nothing."""
     if resource.get("doNotPerform") is True:
         return "not to be given (doNotPerform)"
@@ -282,7 +282,7 @@ class _Flat:
         self.sinks["encounters"].add((
             identity, reference(resource.get("subject")), _number(seconds(period.get("start"))),
             _number(seconds(period.get("end"), last=True)), code, _stated(stay.get("dischargeDisposition")),
-            _stated(stay.get("admitSource")), left_out(kind, resource)))
+            _stated(stay.get("admitSource")), why_left_out(kind, resource)))
 
     def _fact(self, kind: str, identity: str, resource: Resource) -> None:
         day = next((found for name in ("recordedDate", "onsetDateTime", "performedDateTime", "occurrenceDateTime")
@@ -291,7 +291,7 @@ class _Flat:
         day = day or next((_day(_mapping(resource.get(name)).get("start")) for name in periods
                            if resource.get(name)), None)
         table, sort = ("conditions", DIAGNOSIS) if kind == "Condition" else ("procedures", PROCEDURE)
-        why, key = left_out(kind, resource), code_of(resource.get("code"), sort)
+        why, key = why_left_out(kind, resource), code_of(resource.get("code"), sort)
         self.sinks[table].add((identity, *_whose(resource), day, why or ("" if key else NOT_CODED), key))
 
     def _order(self, kind: str, identity: str, resource: Resource) -> None:
@@ -304,17 +304,17 @@ class _Flat:
         if drug.startswith("#"):
             inside = next((item for item in _items(resource.get("contained")) if _text(item.get("id")) == drug[1:]), {})
             (concept, form), drug = _medication(inside), ""
-        key = order_of(concept, form=form, route=route) if not drug else ""
+        key = medication_key(concept, form=form, route=route) if not drug else ""
         day = next((found for name in ("authoredOn", "effectiveDateTime", "occurenceDateTime")
                     if (found := _day(resource.get(name)))), None)
         day = day or _day(_mapping(resource.get("effectivePeriod")).get("start"))
-        why = left_out(kind, resource) or ("" if key or drug else NO_DRUG)
+        why = why_left_out(kind, resource) or ("" if key or drug else NO_DRUG)
         self.sinks["orders"].add((identity, *_whose(resource), day, why, key, drug, route))
 
     def _drug(self, kind: str, identity: str, resource: Resource) -> None:
         del kind
         concept, form = _medication(resource)
-        self.sinks["drugs"].add((identity, order_of(concept, form=form)))
+        self.sinks["drugs"].add((identity, medication_key(concept, form=form)))
 
 
 def _number(value: int | None) -> str | None:
@@ -415,7 +415,7 @@ def _pairs(export: Export, table: str, visits: Visits) -> CodePairs:
                f" LEFT JOIN {visits.sql} v ON v.id = coalesce(g.id, f.encounter)")
     ledger.note(table, "facts without an encounter, placed by day", export.count(f"SELECT count(*) FROM {found}"))
     export.drop(once, facts, found)
-    return coded(export, table, staged, lambda row: row if row[0] else NO_DRUG,
+    return distinct_pairs(export, table, staged, lambda row: row if row[0] else NO_DRUG,
                  lost={-1: UNKNOWN_ENCOUNTER, -2: NO_ENCOUNTER})
 
 

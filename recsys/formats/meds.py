@@ -30,7 +30,7 @@ from recsys.formats.contract import (
     Limits,
     Recorded,
 )
-from recsys.formats.rows import AGE_AT_START, People, Visits, coded, read_visits, recorded
+from recsys.formats.rows import AGE_AT_START, People, Visits, distinct_pairs, read_visits, recorded
 from recsys.formats.tables import Export, open_export
 from recsys.formats.written import order_key
 from recsys.orders.codes import DIAGNOSIS, MEDICATION, PROCEDURE, icd, prefixed, system_of
@@ -247,7 +247,7 @@ def _pairs(export: Export, ours: str, where: str, kind: str, visits: Visits) -> 
     export.run(f"CREATE TEMP TABLE {staged} AS SELECT coalesce(v.number, -1) AS visit, e.text AS key FROM"
                f" (SELECT rowid, * FROM {ours} WHERE role = '{kind}') e LEFT JOIN ({where}) w ON w.row = e.rowid"
                f" LEFT JOIN {visits.sql} v ON v.id = w.visit")
-    return coded(export, TABLE, staged, lambda row: row, lost={-1: "outside every admission"})
+    return distinct_pairs(export, TABLE, staged, lambda row: row, lost={-1: "outside every admission"})
 
 
 FORMAT = Meds()

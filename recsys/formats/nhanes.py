@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.formats.contract import AGE, RACE, SEX, Ledger, Limits, Recorded
-from recsys.formats.rows import NO_PEOPLE, Coded, coded, read_people, read_visits, recorded
+from recsys.formats.rows import NO_PEOPLE, Coded, distinct_pairs, read_people, read_visits, recorded
 from recsys.formats.tables import open_export
 from recsys.formats.written import order_key
 from recsys.orders.codes import prefixed
@@ -80,8 +80,8 @@ class Nhanes:
             export.run(f"CREATE TEMP TABLE {reasons} AS SELECT {where}, s.value AS key FROM (UNPIVOT {raw} ON"
                        f" {', '.join(REASONS)} INTO NAME name VALUE value) s {place}")
             export.ledger.read("reasons", export.count(f"SELECT count(*) FROM {reasons}"))
-            pairs = {"medication": coded(export, table, drugs, ordered),
-                     "diagnosis": coded(export, "reasons", reasons, diagnosed)}
+            pairs = {"medication": distinct_pairs(export, table, drugs, ordered),
+                     "diagnosis": distinct_pairs(export, "reasons", reasons, diagnosed)}
             return recorded(export, visits, pairs)
 
 

@@ -56,7 +56,7 @@ from recsys.formats.rows import (
     as_arrow,
     numbered,
     places,
-    ranks,
+    ranks_among,
     read_people,
     read_visits,
     recorded,
@@ -288,7 +288,7 @@ def _read_events(export: Export, keys: Int64) -> _Events:
         others = 0
         for batch in export.rows(event.table, _wanted(event), select.format):
             visit = batch.column(0).to_numpy()
-            place = np.where(visit == 0, np.int32(-1), ranks(keys, visit))  # visit 0 is none
+            place = np.where(visit == 0, np.int32(-1), ranks_among(keys, visit))  # visit 0 is none
             if missing := int((place < 0).sum()):
                 others += missing
                 batch, place = batch.take(as_arrow(np.flatnonzero(place >= 0))), place[place >= 0]
@@ -401,7 +401,7 @@ class Omop:
                 more, notes = _more_visits(export, events.others, spans[0] if spans else "")
                 rows.take(Listing(more))
                 visits = rows.arranged(VISITS)
-                place = ranks(visits.keys if visits.keys is not None else keys, keys)
+                place = ranks_among(visits.keys if visits.keys is not None else keys, keys)
             except TextIdentifiers:
                 export.ledger.restore(before)
                 keys = np.empty(0, np.int64)

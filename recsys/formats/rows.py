@@ -125,7 +125,7 @@ def _sorted(values: Int64) -> Int64:
     return values[np.append(True, ~again)] if again.any() else values
 
 
-def ranks(keys: Int64, values: Int64) -> Int32:
+def ranks_among(keys: Int64, values: Int64) -> Int32:
     """The place of each value among the sorted distinct ``keys``; -1 for one that is not among them."""
     if not len(keys):
         return np.full(len(values), -1, np.int32)
@@ -329,7 +329,7 @@ class VisitRows:
         persons = _sorted(np.concatenate((_sorted(known), _sorted(patient))))
         if self.numbered:
             persons = np.arange(self.export.count(f"SELECT count(*) FROM {self.numbered[1]}"), dtype=np.int64)
-        patients, listed = ranks(persons, patient), ranks(persons, known)
+        patients, listed = ranks_among(persons, patient), ranks_among(persons, known)
         attributes: dict[str, Attribute] = {}
         for name in self.attributes:
             if name in self._aged:
@@ -580,7 +580,7 @@ def numbered(cell: str) -> str:
 
 def places(keys: Int64, found: Int64) -> Int32:
     """The place of each identifier among the sorted ones of the visits, or why it has none."""
-    number = ranks(keys, found)
+    number = ranks_among(keys, found)
     if (number < 0).any():
         number[found == _BLANK] = NO_VISIT
     return number
@@ -592,7 +592,7 @@ def no_pairs(table: str) -> CodePairs:
     return CodePairs(table, empty, empty, empty, [])
 
 
-def coded(
+def distinct_pairs(
     export: Export, table: str, staged: str, code: Callable[[tuple[str, ...]], Coded], *,
     lost: Mapping[int, str] | None = None,
 ) -> CodePairs:

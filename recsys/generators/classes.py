@@ -20,7 +20,7 @@ def _rows(name: str) -> list[list[str]]:
     return list(csv.reader((line for line in text.splitlines() if not line.startswith("#")), delimiter="\t"))[1:]
 
 
-def atc_classes(count: int) -> list[str]:
+def frequent_classes(count: int) -> list[str]:
     """The ATC level-3 classes with the most drugs, ``count`` of them, sorted by code."""
     rows = [(code, int(drugs)) for code, drugs in _rows("classes.tsv")]
     if not 2 <= count <= len(rows):

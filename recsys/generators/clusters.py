@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.cohorts.cohort import Cohort
-from recsys.generators.classes import atc_classes, class_interactions, relatedness
-from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, choose, zipf
+from recsys.generators.classes import class_interactions, frequent_classes, relatedness
+from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, draw_choices, zipf
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _emission(rng: np.random.Generator, conditions: int, codes: int, focus: floa
 def make_world(seed: int, shape: Shape, dials: Dials) -> World:
     """The latent structure: the same for every cohort of this seed, whatever its number of patients."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0]))
-    classes = atc_classes(shape.medications)
+    classes = frequent_classes(shape.medications)
     degree = class_interactions(classes).sum(1)
     near = relatedness(classes)
     C, K, S = dials.conditions, shape.medications, dials.conditions * dials.slots
@@ -174,7 +174,7 @@ def _codes(patients: _Patients, kind: str, mean: float, active: NDArray[np.bool_
     first = np.searchsorted(members, np.arange(len(active)))
     source = conditions[first[rows] + (rng.random(len(rows)) * active.sum(1)[rows]).astype(np.int64)]
     source[rng.random(len(rows)) < world.dials.noise] = world.dials.conditions
-    return rows, choose(rng, world.emission[kind], source)
+    return rows, draw_choices(rng, world.emission[kind], source)
 
 
 def _draw(rng: np.random.Generator, counts: NDArray[np.int64], world: World) -> dict[str, Pairs]:

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.cohorts.cohort import Cohort
-from recsys.generators.classes import atc_classes, class_interactions, relatedness
-from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, choose, zipf
+from recsys.generators.classes import class_interactions, frequent_classes, relatedness
+from recsys.generators.population import Pairs, Shape, assemble, batches_of_visits, draw_choices, zipf
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class World:
 def make_world(seed: int, shape: Shape, dials: Dials) -> World:
     """The rules: the same for every cohort of this seed, whatever its number of patients."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 10]))
-    classes = atc_classes(shape.medications)
+    classes = frequent_classes(shape.medications)
     near, K, G = relatedness(classes), shape.medications, dials.diseases
     home = rng.permutation(np.resize(rng.permutation(K), G))
     interacts = class_interactions(classes)
@@ -160,7 +160,7 @@ class _Course:
         known = counts[rows] > 0
         drawn = (rng.random(len(rows)) * counts[rows]).astype(np.int64)
         origin = classes[np.minimum(first[rows] + drawn, max(len(classes) - 1, 0))]
-        related = choose(rng, self.world.relatives, origin)
+        related = draw_choices(rng, self.world.relatives, origin)
         anything = rng.integers(given.shape[1], size=len(rows))
         given[rows, np.where(known & (rng.random(len(rows)) < dials.relatives), related, anything)] = True
         return given

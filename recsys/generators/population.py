@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kb.errors import UsageError
 from recsys.cohorts.cohort import KINDS, Cohort, Loss, Ragged, Vocabulary
-from recsys.generators.classes import atc_classes
+from recsys.generators.classes import frequent_classes
 
 BLOCK = 4096  # patients drawn together: bounds the memory whatever the size
 
@@ -77,7 +77,9 @@ def visit_times(rng: np.random.Generator, counts: NDArray[np.int64]) -> NDArray[
     return (running - np.repeat(before, counts)).astype(np.int64)
 
 
-def choose(rng: np.random.Generator, cumulative: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def draw_choices(
+    rng: np.random.Generator, cumulative: NDArray[np.float64], rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """One draw from each of the given rows of a table of cumulative probabilities [rows, choices]."""
     drawn = rng.random(len(rows))
     result = np.empty(len(rows), dtype=np.int64)
@@ -104,7 +106,7 @@ def assemble(name: str, shape: Shape, seed: int, draw: Draw, design: str,
         for kind, (rows, values) in draw(rng, part).items():
             pieces[kind].append((rows + first, values))
         first += int(part.sum())
-    real = real or {"medication": tuple(f"ATC:{code}" for code in atc_classes(shape.medications))}
+    real = real or {"medication": tuple(f"ATC:{code}" for code in frequent_classes(shape.medications))}
     names = {
         "diagnosis": tuple(f"SYNDX:{i:04d}" for i in range(shape.diagnoses)),
         "procedure": tuple(f"SYNPX:{i:04d}" for i in range(shape.procedures)),

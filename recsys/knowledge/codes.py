@@ -75,7 +75,7 @@ def codes_of(system: str) -> list[str]:
     return sorted(code.decode() for code in listed if b"-" not in code)
 
 
-def lineage(code: str) -> tuple[str, ...]:
+def code_lineage(code: str) -> tuple[str, ...]:
     """The code and everything above it, the nearest first: the nodes by which two codes are found to be related.
 
     An ICD-9-CM diagnosis stands below the ICD-10-CM codes that it is mapped to, so that both revisions meet; a
@@ -86,7 +86,7 @@ def lineage(code: str) -> tuple[str, ...]:
         parts = value.split("|")
         return tuple(f"{system}:{'|'.join(parts[:n])}" for n in range(len(parts), 0, -1))
     if system == "ICD9CM":
-        mapped = [node for new in _crosswalk().get(code, ()) for node in lineage(new)]
+        mapped = [node for new in _crosswalk().get(code, ()) for node in code_lineage(new)]
         return tuple(dict.fromkeys((*_prefixes(system, value, 3), *mapped)))
     if system == "ICD10CM":
         above = [node for first, last, node in _blocks() if _order(first) <= _order(value[:3]) <= _order(last)]
@@ -103,7 +103,7 @@ def categories(code: str) -> tuple[str, ...]:
 
     A path of words goes up to its first two parts.
     """
-    found = lineage(code)
+    found = code_lineage(code)
     if code.partition(":")[0] in PATH_SYSTEMS:
         return tuple(node for node in found if node.count("|") or node == code)
     return tuple(node for node in found if "-" not in node)
@@ -124,7 +124,7 @@ def ancestry(codes: Sequence[str]) -> sparse.csr_matrix:
     columns: list[int] = []
     weights: list[float] = []
     for row, code in enumerate(codes):
-        above = lineage(code)
+        above = code_lineage(code)
         for depth, node in enumerate(above):
             rows.append(row)
             columns.append(nodes.setdefault(node, len(nodes)))

@@ -94,7 +94,7 @@ class Composition:
 
         z, has = torch.from_numpy(self.z), torch.from_numpy(self.present if present is None else present)
         with torch.no_grad():
-            return join(self.module, z, has, torch.from_numpy(self.medication), torch.from_numpy(self.drug),
+            return joined_vectors(self.module, z, has, torch.from_numpy(self.medication), torch.from_numpy(self.drug),
                         self.size).numpy()
 
     def without(self, name: str) -> np.ndarray:
@@ -124,11 +124,14 @@ class Composition:
         z[np.searchsorted(own, drugs), self.names.index(ANCHOR)] += torch.from_numpy(changes)
         rows = torch.arange(len(own))
         with torch.no_grad():
-            moved: np.ndarray = join(self.module, z, torch.from_numpy(self.present[own]), rows * 0, rows, 1)[0].numpy()
+            present = torch.from_numpy(self.present[own])
+            moved: np.ndarray = joined_vectors(self.module, z, present, rows * 0, rows, 1)[0].numpy()
         return moved
 
 
-def join(fusion: torch.nn.Module, z: Tensor, present: Tensor, medication: Tensor, drug: Tensor, size: int) -> Tensor:
+def joined_vectors(
+    fusion: torch.nn.Module, z: Tensor, present: Tensor, medication: Tensor, drug: Tensor, size: int
+) -> Tensor:
     """[K, D]: the normalised mean over each medication's drugs of their fused vectors; zero where none has any."""
     some = present.any(1)
     fused = fusion(z, present) * some[:, None]

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kb.errors import DataError
-from recsys.knowledge.codes import lineage, title
+from recsys.knowledge.codes import code_lineage, title
 from recsys.knowledge.indications import Indications, Statement, nearest_diseases
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class CodeEvidence:
         if self.aligned is None:
             raise DataError("the titles have no vectors in the aligned space", hint="leave titles=on")
         titled, known = (np.linalg.norm(part, axis=1) > 0 for part in (self.aligned, vectors))
-        fresh = standardised((self.aligned @ unit(vectors).T).astype(np.float32), titled, known)
+        fresh = standardised_table((self.aligned @ unit_rows(vectors).T).astype(np.float32), titled, known)
         tables = [fresh, *self.tables[1:]]
         kept = np.array([kind in kinds for kind in KINDS[:len(tables)]], np.float32)[:, None, None]
         return replace(self, tables=np.stack(tables) * kept, indications=None)
@@ -88,12 +88,12 @@ class CodeEvidence:
                        indications=None)
 
 
-def unit(rows: NDArray[np.floating]) -> Floats:
+def unit_rows(rows: NDArray[np.floating]) -> Floats:
     """The rows divided by their lengths; a row of zeros stays one."""
     return (rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-9)).astype(np.float32)
 
 
-def standardised(table: Floats, titled: NDArray[np.bool_], known: NDArray[np.bool_]) -> Floats:
+def standardised_table(table: Floats, titled: NDArray[np.bool_], known: NDArray[np.bool_]) -> Floats:
     """A table [C, K] centred by medication, then by code, over the code's standard deviation; zero outside."""
     inside = titled[:, None] & known[None, :]
     table = np.where(inside, table - table[titled].mean(0, keepdims=True) if titled.any() else 0.0, 0.0)
@@ -115,7 +115,7 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
 
     titles = [title(code) or "" for code in codes]
     titled = np.array([bool(text) for text in titles], bool)
-    sentences = unit(_encoded(encode, titles))
+    sentences = unit_rows(_encoded(encode, titles))
     wanted = {drug for members in drugs for drug in members}
     place = {int(drug): row for row, drug in enumerate(fused_ids)}
     texts = [(text.drug_id, text.text) for text in query.texts(connection) if text.drug_id in wanted]
@@ -123,11 +123,11 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
     names = sorted({one.disease for one in treated})
     number = {name: row for row, name in enumerate(names)}
     below = codes_below(codes, {code for one in treated for code in one.icd10})
-    diseases = unit(_encoded(encode, names))
-    aligned = unit(align(sentences))
+    diseases = unit_rows(_encoded(encode, names))
+    aligned = unit_rows(align(sentences))
     tables = (
-        _table(aligned @ unit(fused).T, {d: [place[d]] for d in wanted if d in place}, drugs),
-        _table(sentences @ unit(_encoded(encode, [text for _, text in texts])).T,
+        _table(aligned @ unit_rows(fused).T, {d: [place[d]] for d in wanted if d in place}, drugs),
+        _table(sentences @ unit_rows(_encoded(encode, [text for _, text in texts])).T,
                _grouped((drug, row) for row, (drug, _) in enumerate(texts)), drugs),
         _table(sentences @ diseases.T, _grouped((one.drug, number[one.disease]) for one in treated), drugs),
     )
@@ -138,7 +138,7 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
         listed = query.drugs(connection)
         found = nearest_diseases(codes, sentences * titled[:, None], names, diseases, treated, medications, drugs,
                                  dict(zip(listed.ids.tolist(), listed.names, strict=True)), below)
-    told = [*(standardised(table, titled, known) for table, known in tables), stated]
+    told = [*(standardised_table(table, titled, known) for table, known in tables), stated]
     return CodeEvidence(tuple(codes), np.stack(told), sentences * titled[:, None], aligned * titled[:, None], found)
 
 
@@ -165,7 +165,7 @@ def codes_below(codes: Sequence[str], above: Collection[str]) -> dict[str, list[
     """The places among ``codes`` of those that are, or stand below, each of the ICD-10-CM codes ``above``."""
     found: dict[str, list[int]] = defaultdict(list)
     for place, code in enumerate(codes):
-        for node in lineage(code):
+        for node in code_lineage(code):
             system, _, value = node.partition(":")
             if system == "ICD10CM" and value in above:
                 found[value].append(place)

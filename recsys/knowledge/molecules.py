@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 BITS = 2048
 
 
-def fingerprints(smiles: Sequence[Sequence[str]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def mean_fingerprints(smiles: Sequence[Sequence[str]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """float32[K, 2048] unit rows, the mean ECFP4 of each medication's molecules, and bool[K], who has a molecule."""
     from rdkit.Chem import MolFromSmiles, rdFingerprintGenerator
 

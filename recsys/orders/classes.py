@@ -71,7 +71,9 @@ def use_of(code: str) -> Use:
     return next((table[code[:size]] for size in range(len(code), 0, -1) if code[:size] in table), _DEFAULT)
 
 
-def choose(codes: Iterable[str], route: str, texts: Sequence[str], *, milligrams: float = 0.0, least: int = 1) -> str:
+def choose_class(
+    codes: Iterable[str], route: str, texts: Sequence[str], *, milligrams: float = 0.0, least: int = 1
+) -> str:
     """The one ATC code of an ingredient in an order; empty where there is none.
 
     ``route`` is one of recsys.orders.routes or empty, ``texts`` are the order's words; codes of fewer than ``least``

@@ -25,7 +25,7 @@ import numpy as np
 
 from kb.errors import UsageError
 from recsys.formats.contract import CodePairs
-from recsys.orders.classes import LEVELS, ambiguous, choose, is_combination
+from recsys.orders.classes import LEVELS, ambiguous, choose_class, is_combination
 from recsys.orders.order import Order
 from recsys.orders.own_map import OwnMap
 from recsys.orders.resolve import Resolved, Resolver, empty_resolver, read_resolver
@@ -110,14 +110,14 @@ class MedicationMap:
         mixed = [code for code in order.atc if is_combination(code)]
         length = LEVELS[self.level]
         if mixed and len(resolved.ingredients) > 1:
-            code = choose(mixed, resolved.route, resolved.texts, least=length)
+            code = choose_class(mixed, resolved.route, resolved.texts, least=length)
             return pairs + [(code, one.key) for one in resolved.ingredients]
         milligrams = max((float(n) for text in resolved.texts for n in _MILLIGRAMS.findall(text.lower())), default=0.0)
         for one in resolved.ingredients:
             own = self.resolver.codes(one.drug)
             said = [code for code in order.atc if not own or any(known.startswith(code[:5]) for known in own)]
             codes = said if said and alone else own
-            code = choose(codes, resolved.route, resolved.texts, milligrams=milligrams, least=length)
+            code = choose_class(codes, resolved.route, resolved.texts, milligrams=milligrams, least=length)
             if ambiguous(codes, resolved.route, resolved.texts, length, milligrams=milligrams):
                 remarks.append(SEVERAL_FIT)
             pairs.append((code, one.key))

@@ -23,7 +23,7 @@ from embed.registry import ANCHOR, ENCODERS
 from embed.training.data import make_table
 from kb.errors import ConfigError
 from recsys.experiments.config import Config
-from recsys.knowledge.composition import Composition, join
+from recsys.knowledge.composition import Composition, joined_vectors
 from recsys.knowledge.table import Knowledge
 from recsys.recommenders.layers import DrugTable
 
@@ -105,7 +105,7 @@ class EncodedTable(DrugTable):
 
     def encode(self) -> Tensor:
         """[K, D]: the medications' vectors by the encoder and the fusion as they are now."""
-        return join(self.fusion, self._z(), self.present, self.medication, self.drug, self.parts.size)
+        return joined_vectors(self.fusion, self._z(), self.present, self.medication, self.drug, self.parts.size)
 
     def _z(self) -> Tensor:
         column = torch.full_like(self.encoded, self.column)

@@ -15,7 +15,7 @@ from recsys.recommenders.layers import Dropout, PatientQuery
 from recsys.recommenders.network import Network, NeuralRecommender
 
 
-def normalised(adjacency: torch.Tensor) -> torch.Tensor:
+def normalised_adjacency(adjacency: torch.Tensor) -> torch.Tensor:
     """D^-1/2 (A + I) D^-1/2 of float[K, K]."""
     with_self = adjacency + torch.eye(len(adjacency))
     scale = with_self.sum(1).rsqrt()
@@ -50,7 +50,7 @@ class GamenetNetwork(Network):
         self.against = GraphConvolution(width, dim, config.dropout)
         self.weight = nn.Parameter(torch.zeros(1))
         self.register_buffer("interacting",
-                             normalised(torch.from_numpy(knowledge.interactions.matrix).to(torch.float32)))
+                             normalised_adjacency(torch.from_numpy(knowledge.interactions.matrix).to(torch.float32)))
         self.register_buffer("co_prescribed", torch.eye(width))
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(3 * dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, width))
 
@@ -58,7 +58,7 @@ class GamenetNetwork(Network):
         """Take the co-prescription graph from the training visits."""
         target = train.given[np.flatnonzero(train.scored)]
         pairs = torch.from_numpy(((target.T @ target).toarray() > 0).astype(np.float32))
-        self.co_prescribed.copy_(normalised(pairs.fill_diagonal_(0)))
+        self.co_prescribed.copy_(normalised_adjacency(pairs.fill_diagonal_(0)))
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits [N, K]."""

@@ -34,7 +34,7 @@ from recsys.cohorts.cohort import Ragged
 from recsys.experiments.config import Config
 from recsys.experiments.decode import logit
 from recsys.experiments.metrics import average_precision
-from recsys.knowledge.evidence import KINDS, CodeEvidence, unit
+from recsys.knowledge.evidence import KINDS, CodeEvidence, unit_rows
 from recsys.knowledge.table import Knowledge
 from recsys.recommenders import unseen
 from recsys.recommenders.contract import Log, Recommender
@@ -331,7 +331,7 @@ class Pairs(Recommender):
             return None
         vectors = self.knowledge.vectors.astype(np.float64)
         centred = np.where(known[:, None], vectors - vectors[known & given].mean(0), 0.0)
-        return unit(centred).astype(np.float64)
+        return unit_rows(centred).astype(np.float64)
 
     def forget_unseen_codes(self, vocabularies: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """Keep the diagnoses and procedures that enough training patients have, in the vocabularies and all tables."""

@@ -18,7 +18,7 @@ from small_corpus import SMILES, molecules
 from embed.alignment.objective import Relation
 from embed.config import LossConfig, PretrainConfig, StructureConfig, TrainConfig
 from embed.features.packed import vectors
-from embed.features.radius import conformers
+from embed.features.radius import conformer_graphs
 from embed.runs import checkpoint
 from embed.training import distributed
 from embed.training.data import Dataset, make_table
@@ -43,7 +43,7 @@ def everything() -> Dataset:
                 if AllChem.EmbedMolecule(mol, randomSeed=1) == 0:
                     blocks.append(Chem.MolToMolBlock(mol))
                     rows.append(row)
-            done, items = conformers(blocks, cutoff=4.5, most=8, hydrogens=False)
+            done, items = conformer_graphs(blocks, cutoff=4.5, most=8, hydrogens=False)
             place = np.full(DRUGS, -1)
             place[np.array(rows)[done]] = np.arange(len(done))
         else:
@@ -62,7 +62,7 @@ def stop(metrics: dict) -> None:
 
 def main(target: str, epochs: int, patience: int) -> None:
     torch.set_num_threads(1)
-    distributed.join(torch.device("cpu"))
+    distributed.join_processes(torch.device("cpu"))
     run = distributed.agree(uuid.uuid4())
     order: list[str] = []
     with distributed.first_alone():  # the first featurises, slowly
@@ -82,7 +82,7 @@ def main(target: str, epochs: int, patience: int) -> None:
     at = fit(job, resume=(Path(target).parent / "last.pt").exists())
     distributed.wait()
     if distributed.rank() == 0:
-        tensors, _ = checkpoint.load(job.folder / "last.pt")
+        tensors, _ = checkpoint.load_checkpoint(job.folder / "last.pt")
         model.load_state_dict({name.removeprefix("module."): value for name, value in tensors["average"].items()
                                if name.startswith("module.")})
         z, fused, _ = embed_all(model, data)

@@ -19,7 +19,7 @@ from embed.training.model import build_model
 
 def main(target: str) -> None:
     torch.set_num_threads(1)
-    distributed.join(torch.device("cpu"))
+    distributed.join_processes(torch.device("cpu"))
     data = dataset(20, missing=0.3)
     settings = TrainConfig(batch_size=16, dropout=0.0, learning_rate=0.0, weight_decay=0.0, clip=1e9)
     config = PretrainConfig(modalities=("text", "graph"), train=settings)

@@ -100,12 +100,12 @@ def test_after_the_knowledge_base_grew_figures_and_vectors_stay_and_an_update_br
     fill(fresh_database)
     finished = job.pretrain(fresh_database, home, load_config(sets=QUICK))
     run = load_run(fresh_database, home)
-    figures = evaluation.evaluate(run)
+    figures = evaluation.evaluate_run(run)
     before = {kind: store.read_published(fresh_database, kind) for kind in ("fused", *run.run["modalities"])}
     names = names_of(fresh_database)
     grow(fresh_database)
 
-    again = evaluation.evaluate(load_run(fresh_database, home))
+    again = evaluation.evaluate_run(load_run(fresh_database, home))
     assert same(again, figures) and again["retrieval"]
 
     embedder = open_embedder(fresh_database, home)
@@ -231,7 +231,7 @@ def test_resume_goes_on_with_the_split_that_the_run_began_with(fresh_database, h
     assert seen["held"] == {i for i, s in side.items() if s == 1 and i in here}
     sealed = artefact.load(done.folder)
     assert sealed.sealed and sealed.bytes_of("fitted.safetensors") == fitted
-    kept = evaluation.read_snapshot(sealed)
+    kept = evaluation.read_evaluation_snapshot(sealed)
     assert {int(i) for i in kept.drug_id[kept.side == 2]} == {i for i, s in side.items() if s == 2 and i in here}
     assert set(store.read_published(fresh_database).drug_ids.tolist()) > set(kept.drug_id.tolist())  # new ones have a vector
 
@@ -280,8 +280,8 @@ def test_an_altered_file_is_refused_and_never_replaced(filled, place, finished, 
 
 def test_a_run_travels_as_one_file_and_needs_no_database(finished, tmp_path, monkeypatch):
     run = artefact.load(finished.folder)
-    artefact.export(run, tmp_path / "run.tar.gz")
-    artefact.export(run, tmp_path / "again.tar.gz")
+    artefact.export_run(run, tmp_path / "run.tar.gz")
+    artefact.export_run(run, tmp_path / "again.tar.gz")
     assert (tmp_path / "run.tar.gz").read_bytes() == (tmp_path / "again.tar.gz").read_bytes()
     brought, new = artefact.import_(tmp_path / "run.tar.gz", tmp_path / "elsewhere")
     assert new and brought.digest == run.digest
@@ -289,13 +289,13 @@ def test_a_run_travels_as_one_file_and_needs_no_database(finished, tmp_path, mon
     here, there = Embedder.open(finished.folder), Embedder.open(brought.folder)
     np.testing.assert_array_equal(here.smiles(["CCO", "c1ccccc1O"]), there.smiles(["CCO", "c1ccccc1O"]))
     np.testing.assert_array_equal(here.texts(["two rings"]), there.texts(["two rings"]))
-    assert same(evaluation.evaluate(brought), evaluation.evaluate(run))
+    assert same(evaluation.evaluate_run(brought), evaluation.evaluate_run(run))
 
 
 @pytest.mark.parametrize("harm", ["byte", "outside", "link", "cut", "other"])
 def test_a_file_that_is_no_exported_run_leaves_nothing(finished, tmp_path, harm):
     path = tmp_path / "run.tar.gz"
-    artefact.export(artefact.load(finished.folder), path)
+    artefact.export_run(artefact.load(finished.folder), path)
     inside = tmp_path / "open"
     with tarfile.open(path) as archive:
         archive.extractall(inside, filter="data")
@@ -320,7 +320,7 @@ def test_a_file_that_is_no_exported_run_leaves_nothing(finished, tmp_path, harm)
 
 
 def test_an_imported_run_gets_vectors_for_the_drugs_that_are_here(filled, place, finished, fresh_database, tmp_path):
-    artefact.export(artefact.load(finished.folder), tmp_path / "run.tar.gz")
+    artefact.export_run(artefact.load(finished.folder), tmp_path / "run.tar.gz")
     brought, _ = artefact.import_(tmp_path / "run.tar.gz", tmp_path / "runs")
     fill(fresh_database)
     add(fresh_database, new_drugs(3))
@@ -359,9 +359,9 @@ def test_a_run_of_the_first_release_is_read_as_far_as_it_goes(finished, tmp_path
         old.require_whole()
     assert "pretrain" in error.value.hint
     with pytest.raises(CheckpointError):
-        evaluation.evaluate(old.artefact)
+        evaluation.evaluate_run(old.artefact)
     with pytest.raises(UsageError):
-        artefact.export(old.artefact, tmp_path / "x.tar.gz")
+        artefact.export_run(old.artefact, tmp_path / "x.tar.gz")
 
 
 def test_every_known_molecule_finds_itself_first_and_forms_of_it_are_told(filled, place, finished):

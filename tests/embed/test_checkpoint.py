@@ -22,7 +22,7 @@ def write(folder, number):
 
 
 def step(folder):
-    tensors, meta = checkpoint.load(folder / "last.pt")
+    tensors, meta = checkpoint.load_checkpoint(folder / "last.pt")
     assert tensors["w"][0] == meta["step"]
     return meta["step"]
 
@@ -31,7 +31,7 @@ def test_round_trip_and_copy(tmp_path):
     live = torch.zeros(2)
     checkpoint.save(tmp_path / "last.pt", {"w": live, "nested": {"n": [1, live]}}, {"a": None})
     live += 1
-    tensors, meta = checkpoint.load(tmp_path / "last.pt")
+    tensors, meta = checkpoint.load_checkpoint(tmp_path / "last.pt")
     assert torch.equal(tensors["w"], torch.zeros(2))
     assert torch.equal(tensors["nested"]["n"][1], torch.zeros(2))
     assert meta == {"a": None}
@@ -57,9 +57,9 @@ def test_without_one_before_it_is_refused_by_name(tmp_path):
     path = tmp_path / "last.pt"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match=r"last\.pt is truncated or altered"):
-        checkpoint.load(path)
+        checkpoint.load_checkpoint(path)
     with pytest.raises(CheckpointError, match="does not exist"):
-        checkpoint.load(tmp_path / "none.pt")
+        checkpoint.load_checkpoint(tmp_path / "none.pt")
 
 
 def test_both_damaged_names_both(tmp_path):
@@ -68,7 +68,7 @@ def test_both_damaged_names_both(tmp_path):
     for name in ("last.pt", "last.previous.pt"):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(CheckpointError, match=r"last\.pt.*last\.previous\.pt"):
-        checkpoint.load(tmp_path / "last.pt")
+        checkpoint.load_checkpoint(tmp_path / "last.pt")
 
 
 @pytest.mark.parametrize("point", ["manifest", "behind", "rename"])
@@ -107,7 +107,7 @@ def test_a_pickled_class_is_refused(tmp_path, capsys):
     (tmp_path / checkpoint.MANIFEST).write_text(
         json.dumps({"last.pt": [hashlib.sha256(buffer.getvalue()).hexdigest()]}))
     with pytest.raises(CheckpointError, match="holds more than tensors"):
-        checkpoint.load(path)
+        checkpoint.load_checkpoint(path)
     assert capsys.readouterr().out == ""
 
 
@@ -119,8 +119,8 @@ def test_arrays_are_what_torch_reads_and_torch_is_not_imported(tmp_path):
     tensors = {"types": [live.to(kind) for kind in TYPES], "turned": live.transpose(0, 2),
                "part": live[1, 1:], "none": torch.zeros(0, 3), "number": torch.tensor(3.5), "plain": {"n": [1, "a", None]}}
     checkpoint.save(tmp_path / "last.pt", tensors, {"a": 1})
-    read, meta = checkpoint.load(tmp_path / "last.pt", arrays=True)
-    expected, _ = checkpoint.load(tmp_path / "last.pt")
+    read, meta = checkpoint.load_checkpoint(tmp_path / "last.pt", arrays=True)
+    expected, _ = checkpoint.load_checkpoint(tmp_path / "last.pt")
     assert meta == {"a": 1} and read["plain"] == expected["plain"]
     for name in ("turned", "part", "none", "number"):
         np.testing.assert_array_equal(read[name], expected[name].numpy())

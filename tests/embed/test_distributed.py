@@ -103,7 +103,7 @@ def test_each_process_takes_its_own_card_before_it_joins(monkeypatch):
         monkeypatch.setenv("LOCAL_RANK", str(rank))
         device = pick_device("auto")
         assert device == torch.device("cuda", rank)
-        distributed.join(device)
+        distributed.join_processes(device)
         assert said == [("set_device", device), ("nccl", device)]
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ConfigError, match="process 3 of this machine has no card"):

@@ -13,7 +13,7 @@ from embed.encoders.molecule import FragmentAttention, MoleculeEncoder
 from embed.encoders.property import PropertyEncoder
 from embed.encoders.structure import GvpMessage
 from embed.features.packed import Packed, vectors
-from embed.features.radius import conformers, neighbours
+from embed.features.radius import conformer_graphs, near_pairs
 from embed.registry import ANCHOR, ENCODERS
 from embed.training.data import make_table
 from kb.modalities import MODALITIES
@@ -34,7 +34,7 @@ def blocks(texts=tuple(RINGS)) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shapes() -> Packed:
-    done, items = conformers(blocks(), 4.5, 8, False)
+    done, items = conformer_graphs(blocks(), 4.5, 8, False)
     assert len(done) == len(RINGS)
     return items
 
@@ -59,7 +59,7 @@ STEPS = {"structure": 300}
 @pytest.mark.parametrize("name", [ANCHOR, *MODALITIES])
 def test_every_tower_overfits_eight_drugs(name):
     """Eight drugs are told apart by vectors drawn for them; a tower that ignores what it reads tells one at most."""
-    items = conformers(blocks(tuple(EIGHT)), 4.5, 8, False)[1] if name == "structure" else items_of(name, Packed(0, {}))
+    items = conformer_graphs(blocks(tuple(EIGHT)), 4.5, 8, False)[1] if name == "structure" else items_of(name, Packed(0, {}))
     table, rows, tower = make_table(name, items, np.arange(8), CPU), torch.arange(8), tower_of(name)
     target = torch.nn.functional.normalize(torch.randn(8, 16, generator=torch.Generator().manual_seed(1)), dim=1)
 
@@ -202,12 +202,12 @@ def test_neighbours_by_brute_force():
     distance = np.linalg.norm(position[:, None] - position[None], axis=-1)
     np.fill_diagonal(distance, np.inf)
     expected = {(int(j), i) for i in range(30) for j in np.argsort(distance[i])[:5] if distance[i, j] <= 4.5}
-    assert {(int(a), int(b)) for a, b in neighbours(position, 4.5, 5)} == expected
+    assert {(int(a), int(b)) for a, b in near_pairs(position, 4.5, 5)} == expected
 
 
 def test_bad_conformers_are_left_out():
     flat = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO"))  # a drawing
-    done, items = conformers(["nonsense", flat, blocks(("CCO",))[0]], 4.5, 8, False)
+    done, items = conformer_graphs(["nonsense", flat, blocks(("CCO",))[0]], 4.5, 8, False)
     assert done == [2]
     assert items.columns["atom.position"].shape == (3, 3)
-    assert conformers(["x"], 4.5, 8, False)[1].n == 0
+    assert conformer_graphs(["x"], 4.5, 8, False)[1].n == 0

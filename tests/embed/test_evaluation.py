@@ -11,7 +11,7 @@ from embed.evaluation.classes import cosine, nearest_class, shared_classes, tani
 from embed.evaluation.intervals import over_seeds, paired
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
 from embed.evaluation.retrieval import ranks, retrieve, retrieve_both_ways
-from embed.evaluation.rivals import concatenation, reduced, teacher
+from embed.evaluation.rivals import concatenation, reduced, teacher_similarity
 
 
 def test_several_codes_share_a_class_when_any_does():
@@ -157,7 +157,7 @@ def test_rivals_use_what_is_there_and_nothing_else():
     assert concatenation(raw, train, ("molecule",)).shape == (60, 12)
     assert reduced(whole, train, 8).shape == (60, 8)
     rows = np.arange(60)
-    taught = teacher(raw, LossConfig(relation_shrink=0.0, relation_of=("text",), relation_weights=(1.0,)), rows)
+    taught = teacher_similarity(raw, LossConfig(relation_shrink=0.0, relation_of=("text",), relation_weights=(1.0,)), rows)
     both = np.flatnonzero(raw["text"][1])
     near = cosine(raw["text"][0])[np.ix_(both, both)]
     np.fill_diagonal(near, -9)

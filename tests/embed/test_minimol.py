@@ -41,7 +41,7 @@ def per_molecule(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
 
 
 def test_network_inputs_equal_the_packages():
-    mols = [minimol.canonical(text) for text in SMILES]
+    mols = [minimol.canonical_order(text) for text in SMILES]
     made = minimol.inputs(mols)
     owner = made["batch"]
     bonds = np.repeat(np.arange(len(mols)), [2 * mol.GetNumBonds() for mol in mols])
@@ -61,7 +61,7 @@ def test_network_inputs_equal_the_packages():
 
 @pytest.mark.skipif(not minimol.available(), reason=f"the encoder is not installed: {minimol.INSTALL}")
 def test_fingerprints_equal_the_packages_whatever_the_order_of_atoms():
-    done, items = minimol.fingerprints(SMILES)
+    done, items = minimol.minimol_vectors(SMILES)
     assert done == list(range(500))
     found, small = items.columns["vector"][:, ::8], ATOMS <= LARGE
     told = PACKAGE["fingerprint"]
@@ -73,13 +73,13 @@ def test_fingerprints_equal_the_packages_whatever_the_order_of_atoms():
     some = SMILES[60:72]
     turned = [Chem.MolToSmiles(Chem.MolFromSmiles(text), doRandom=True) for text in some]
     assert turned != some
-    _, again = minimol.fingerprints(["no molecule", *turned])
+    _, again = minimol.minimol_vectors(["no molecule", *turned])
     np.testing.assert_allclose(again.columns["vector"], items.columns["vector"][60:72], atol=1e-4)
 
 
 @pytest.mark.parametrize("text", ["[He]", "[Na+].[Cl-]", "*CC", "[U]", "[2H]C", "N->[Pt](Cl)(Cl)<-N", "F/C=C\\F"])
 def test_odd_molecules_have_finite_inputs(text):
-    made = minimol.inputs([minimol.canonical(text)])
+    made = minimol.inputs([minimol.canonical_order(text)])
     assert made["feat"].shape[1] == 85 and made["edge_feat"].shape[1] == 13
     assert all(np.isfinite(made[name]).all() for name in made)
 

@@ -130,7 +130,7 @@ def test_what_diverges_is_never_published(filled, home, finished, monkeypatch):
 
 def test_intersection_trains_on_complete_drugs_only(filled, home):
     config = load_config(sets=[*QUICK, "arm=intersection"])
-    prepared = job.prepare(filled, config, job.FeatureCache(home.cache / "features"), torch.device("cpu"))
+    prepared = job.prepare_training(filled, config, job.FeatureCache(home.cache / "features"), torch.device("cpu"))
     rows = job.training_rows(prepared, config)
     everyone = job.training_rows(prepared, load_config(sets=QUICK))
     assert prepared.inputs.data.present[rows].all()
@@ -190,7 +190,7 @@ def test_features_are_read_from_the_cache(filled, home, finished, monkeypatch):
     monkeypatch.setattr(molecule, "featurise", fail)
     monkeypatch.setattr(radius, "conformers", fail)
     monkeypatch.setattr(image, "pixels", fail)
-    prepared = job.prepare(filled, load_config(sets=QUICK), job.FeatureCache(home.cache / "features"),
+    prepared = job.prepare_training(filled, load_config(sets=QUICK), job.FeatureCache(home.cache / "features"),
                            torch.device("cpu"))
     assert len(prepared.inputs.data.tables) == 6
 

@@ -17,7 +17,7 @@ FIT = np.arange(30)
 def test_held_out_rows_have_no_say():
     other = X.copy()
     other[30:] = 1e3
-    for fit in (lambda x: reduce.standardise(x, FIT), lambda x: reduce.centre(x, FIT),
+    for fit in (lambda x: reduce.standardise_columns(x, FIT), lambda x: reduce.centre(x, FIT),
                 lambda x: reduce.principal(x, FIT, 5, 0), lambda x: reduce.singular(x, FIT, 5, 0)):
         np.testing.assert_array_equal(fit(X).apply(X[:30]), fit(other).apply(X[:30]))
 
@@ -27,11 +27,11 @@ def test_standardise_leaves_the_missing_missing():
     x[3, 2] = np.nan
     x[:, 5] = 7.0
     x[:, 6] = np.nan
-    y = reduce.standardise(x, FIT, log=True, clip=2.0).apply(x)
+    y = reduce.standardise_columns(x, FIT, log=True, clip=2.0).apply(x)
     assert np.isnan(y[3, 2]) and np.isnan(y[:, 6]).all()
     assert (y[:, 5] == 0).all()
     assert np.nanmax(np.abs(y)) <= 2.0
-    assert abs(np.nanmean(reduce.standardise(x, FIT).apply(x)[FIT, 0])) < 1e-5
+    assert abs(np.nanmean(reduce.standardise_columns(x, FIT).apply(x)[FIT, 0])) < 1e-5
 
 
 def test_singular_keeps_inner_products_when_it_keeps_all():
@@ -42,8 +42,8 @@ def test_singular_keeps_inner_products_when_it_keeps_all():
 
 
 def test_state_round_trip():
-    for one in (reduce.standardise(X, FIT, log=True), reduce.principal(X, FIT, 4, 0), reduce.singular(X, FIT, 4, 0)):
-        np.testing.assert_array_equal(reduce.from_state(one.state()).apply(X), one.apply(X))
+    for one in (reduce.standardise_columns(X, FIT, log=True), reduce.principal(X, FIT, 4, 0), reduce.singular(X, FIT, 4, 0)):
+        np.testing.assert_array_equal(reduce.projection_of(one.state()).apply(X), one.apply(X))
 
 
 def described(triples, rows, entities, drugs, train, *, least=2, second=()):

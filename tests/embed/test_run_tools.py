@@ -84,11 +84,11 @@ def finished(filled, home):
 
 def test_evaluation_is_written_and_measures_held_out_drugs_only(filled, home, finished, monkeypatch):
     run = load_run(filled, home)
-    kept = evaluation.read_snapshot(run)
+    kept = evaluation.read_evaluation_snapshot(run)
     everyone = replace(kept, labels=replace(kept.labels, core=np.ones(len(kept.side), bool)))
     monkeypatch.setattr(evaluation, "read_snapshot", lambda run: everyone)
     monkeypatch.setattr(evaluation.retrieval_rows, "__defaults__", (2,))
-    report = evaluation.evaluate(run)
+    report = evaluation.evaluate_run(run)
     assert json.loads((finished.folder / "evaluation.json").read_text())["run"] == str(finished.run_id)
     assert report["retrieval"]
     assert all(2 <= row["drugs"] <= len(kept.test) for row in report["retrieval"])
@@ -118,20 +118,20 @@ def test_the_opened_run_gives_the_stored_vectors(filled, home, finished):
 
 
 def test_explain_adds_up_to_what_the_store_says(filled, home, finished):
-    found = explain.explain(filled, home, "drug 0", "drug 1")
+    found = explain.explain_likeness(filled, home, "drug 0", "drug 1")
     near = {row["name"]: row["similarity"] for row in neighbours(filled, "drug 0", 10_000)}
     assert found.fused == pytest.approx(near["drug 1"], abs=1e-5)
     assert set(found.modalities) == {"molecule", "image", "text", "structure", "property", "graph"}
     assert {f.drug for f in found.fragments} <= {"drug 0", "drug 1"}
-    assert explain.draw(found).count("<svg") == 1
+    assert explain.draw_likeness(found).count("<svg") == 1
 
 
 def test_explain_without_a_structure_has_no_fragments(filled, home, finished):
-    found = explain.explain(filled, home, *NO_STRUCTURE)
+    found = explain.explain_likeness(filled, home, *NO_STRUCTURE)
     assert found.fragments == []
     assert found.modalities["text"][1] is None, "there is nothing left without the only modality"
     with pytest.raises(NotFound):
-        explain.draw(found)
+        explain.draw_likeness(found)
 
 
 def test_no_explanation_says_nan(filled, home, finished, monkeypatch):

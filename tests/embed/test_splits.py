@@ -14,7 +14,7 @@ from embed.evaluation import columns, splits
 from embed.evaluation.intervals import over_seeds
 from embed.features.cache import FeatureCache
 from embed.features.masking import mask
-from embed.training.job import pick_device, prepare
+from embed.training.job import pick_device, prepare_training
 from kb.errors import UsageError
 from kb.settings import load_settings
 
@@ -33,7 +33,7 @@ def filled(database):
 
 def test_columns_change_what_they_say_and_nothing_else(filled, tmp_path):
     config, cache = load_config(sets=QUICK), FeatureCache(tmp_path)
-    made = {name: prepare(filled, columns.column_config(config, name), cache, pick_device("cpu"))
+    made = {name: prepare_training(filled, columns.column_config(config, name), cache, pick_device("cpu"))
             for name in columns.COLUMNS}
     assert "graph" not in made[columns.UNTREATED].inputs.data.tables, "the only edges were treatments"
     plain, masked = made[columns.PLAIN], made[columns.MASKED]
@@ -91,7 +91,7 @@ def test_differences_are_taken_in_each_split():
         {"drugs": "d", "vectors": "mkmed, fused", "ours": True, "queries": 9, "level_1": 1, "level_2": 1, "level_3": a},
         {"drugs": "d", "vectors": "rival", "ours": False, "queries": 9, "level_1": 1, "level_2": 1, "level_3": b}]}
         for k, (a, b) in enumerate(zip(ours, rival, strict=True))]
-    mine, theirs = splits.summary(found, "classes")
+    mine, theirs = splits.summarise_splits(found, "classes")
     expected = over_seeds([a - b for a, b in zip(ours, rival, strict=True)])
     assert (theirs["mkmed minus this"], theirs["low"], theirs["high"]) == pytest.approx(expected)
     assert "low" not in mine

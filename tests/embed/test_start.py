@@ -10,7 +10,7 @@ import torch
 
 from embed.alignment.objective import Relation
 from embed.config import PretrainConfig, TrainConfig
-from embed.evaluation.stability import nearest
+from embed.evaluation.stability import nearest_rows
 from embed.features.packed import vectors
 from embed.training.data import Dataset, make_table
 from embed.training.loop import TrainingJob, fit
@@ -58,7 +58,7 @@ def neighbours(tmp_path, start: str, seed: int):
     for one in told:
         one.mean, one.spread = one.distribution(torch.arange(120))
     fit(TrainingJob(model, data, own, np.arange(120), np.arange(120, N), folder, told))
-    return nearest(embed_all(model, data)[1].numpy())
+    return nearest_rows(embed_all(model, data)[1].numpy())
 
 
 def test_two_seeds_give_most_drugs_the_same_nearest_neighbour(tmp_path):

@@ -100,7 +100,7 @@ def test_best_is_a_copy_and_rebuilds(tmp_path):
     one.on_epoch = lambda metrics: scores.append(metrics["score"])
     at = fit(one)
     assert at.best_epoch == int(np.argmax(scores))
-    tensors, meta = checkpoint.load(tmp_path / "best.pt")
+    tensors, meta = checkpoint.load_checkpoint(tmp_path / "best.pt")
     model = rebuild_model(meta["model"], tensors["model"])
     one.model.load_state_dict(tensors["model"])
     assert validate(one.model, one)["score"] == at.best

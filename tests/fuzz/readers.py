@@ -146,7 +146,7 @@ def _config(folder: Path) -> Reader:
     from embed.config import load_config as embed_config
     from kb.errors import MkmedError
     from kb.settings import load_settings
-    from recsys.experiments.config import load_config as recsys_config
+    from recsys.experiments.config import load_recommender_config as recsys_config
 
     def read(data: bytes, folder: Path) -> None:
         path = _write(folder / "config.toml", data)

@@ -24,7 +24,7 @@ from kb.db.address import bare
 from kb.errors import DataError, DiskFull, UsageError
 from kb.graph.load import DescribedRelation, encode_rows, load_triples
 from kb.ingest.write import write_batch
-from kb.ledger.coverage import buckets, draw
+from kb.ledger.coverage import buckets, draw_coverage
 from kb.pictures import save_figure
 from kb.query.export import TABLES, ExportFormat, export
 from kb.sources.contract import ConformerRecord
@@ -198,7 +198,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(filled: Engine, tiny: Path, form
 def test_a_figure_is_drawn_whole_or_not_at_all(filled: Engine, tiny: Path) -> None:
     (tiny / "ballast").write_bytes(b"x" * 60_000)
     with filled.connect() as connection:
-        drawn = draw(buckets(connection))
+        drawn = draw_coverage(buckets(connection))
     with pytest.raises(OSError, match="No space"):
         save_figure(drawn, tiny / "bucket.png")
     assert [p.name for p in tiny.iterdir()] == ["ballast"]

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from kb.errors import NotFound
 from kb.ingest.write import write_batch
-from kb.ledger.coverage import bucket_rows, buckets, draw
+from kb.ledger.coverage import bucket_rows, buckets, draw_coverage
 from kb.pictures import save_figure
 from kb.query import read as query
 from kb.query.drug import describe, find_drug, search
@@ -87,7 +87,7 @@ def test_coverage_adds_up_and_is_drawn(filled, tmp_path):
         found = buckets(connection)
     assert sum(b.drugs for b in found) == 3
     assert sum(r["share"] for r in bucket_rows(found)) == pytest.approx(1, abs=1e-3)
-    save_figure(draw(found), tmp_path / "bucket.svg")
-    save_figure(draw(found), tmp_path / "again.svg")
+    save_figure(draw_coverage(found), tmp_path / "bucket.svg")
+    save_figure(draw_coverage(found), tmp_path / "again.svg")
     assert (tmp_path / "bucket.svg").read_bytes() == (tmp_path / "again.svg").read_bytes()
     assert "drugs that have it" in (tmp_path / "bucket.svg").read_text()

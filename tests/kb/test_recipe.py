@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from kb.errors import ContractViolation, UsageError
 from kb.ingest.engine import ingest
 from kb.inputs import sha256_of
-from kb.recipe import as_markdown, build, read_recipe, recipe_json
+from kb.recipe import as_markdown, follow_recipe, read_recipe, recipe_json
 from kb.settings import Settings
 from tests.kb import published
 
@@ -38,9 +38,9 @@ def test_twice_is_the_same_release_and_the_card_says_what_is_there(
     fresh_database: Engine, another_database: Engine, tmp_path: Path
 ) -> None:
     recipe = read_recipe(write(tmp_path))
-    cards = [build(engine, Settings(workers=1), recipe, ingest) for engine in (fresh_database, another_database)]
+    cards = [follow_recipe(engine, Settings(workers=1), recipe, ingest) for engine in (fresh_database, another_database)]
     assert cards[0]["release"] == cards[1]["release"]
-    assert build(fresh_database, Settings(workers=1), recipe, ingest)["release"] == cards[0]["release"]
+    assert follow_recipe(fresh_database, Settings(workers=1), recipe, ingest)["release"] == cards[0]["release"]
     first = json.loads(recipe_json(cards[0]))
     assert first["drugs"] == 6 and first["coverage"]["property"] == 5
     chembl = next(row for row in first["sources"] if row["name"] == "chembl")
@@ -53,7 +53,7 @@ def test_twice_is_the_same_release_and_the_card_says_what_is_there(
 def test_a_file_of_another_version_is_refused_before_anything_is_read(fresh_database: Engine, tmp_path: Path) -> None:
     recipe = read_recipe(write(tmp_path, digest="0" * 64))
     with pytest.raises(ContractViolation, match="not the file of the recipe"):
-        build(fresh_database, Settings(), recipe, ingest)
+        follow_recipe(fresh_database, Settings(), recipe, ingest)
 
 
 @pytest.mark.parametrize(("written", "said"), [

@@ -11,7 +11,7 @@ from kb.errors import DataError, UsageError
 from kb.settings import load_settings
 from recsys.cohorts.cohort import KINDS, UNKNOWN_TIME, Attribute, Cohort, Ragged, Vocabulary
 from recsys.cohorts.files import load_cohort, private_cohorts_folder, save_cohort
-from recsys.cohorts.prepare import choose, prepare
+from recsys.cohorts.prepare import choose_visits, prepare
 from recsys.formats import FORMATS
 from recsys.formats.contract import Limits
 from recsys.formats.meds_writer import write_meds
@@ -30,7 +30,7 @@ class Classes(MedicationMap):
 
 def made(name, folder, min_visits=1):
     recorded = FORMATS[name].read(DATA / folder, {}, Limits())
-    return choose(name, recorded, map_orders(recorded.pairs["medication"], Classes("3")), ("diagnosis",), min_visits)
+    return choose_visits(name, recorded, map_orders(recorded.pairs["medication"], Classes("3")), ("diagnosis",), min_visits)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_cohort_written_as_meds_is_read_back(mimic4, tmp_path):
     codes = pq.read_table(tmp_path / "out" / meds.code_metadata_filepath)["code"].to_pylist()
     assert len(codes) == sum(len(v) for v in mimic4.vocabularies.values())
     recorded = FORMATS["meds"].read(tmp_path / "out", {}, Limits())
-    again = choose("meds", recorded, map_orders(recorded.pairs["medication"], MedicationMap("3")), ("diagnosis",), 1)
+    again = choose_visits("meds", recorded, map_orders(recorded.pairs["medication"], MedicationMap("3")), ("diagnosis",), 1)
     assert again.vocabularies == mimic4.vocabularies and again.codes == mimic4.codes
     assert np.array_equal(again.visit_time, mimic4.visit_time) and np.array_equal(again.visit_patient, mimic4.visit_patient)
     assert again.attributes["sex"].levels == mimic4.attributes["sex"].levels

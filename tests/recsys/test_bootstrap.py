@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kb.errors import DataError
-from recsys.experiments.bootstrap import NAMES, intervals, literature, paired, patient_sums
+from recsys.experiments.bootstrap import NAMES, intervals, literature, paired_difference, patient_sums
 from recsys.experiments.metrics import visit_metrics
 
 
@@ -48,15 +48,15 @@ def test_a_paired_difference_is_sharper_than_the_two_intervals() -> None:
     one, patient_of = table(3)
     two, _ = table(3, shift=0.03)
     first, second = patient_sums(one, patient_of), patient_sums(two, patient_of)
-    difference = paired(first, second)["jaccard"]
+    difference = paired_difference(first, second)["jaccard"]
     assert difference["low"] <= difference["difference"] <= difference["high"]
     low, high = intervals(first)["jaccard"]
     assert difference["high"] - difference["low"] < (high - low)
-    same = paired(first, first)["f1"]
+    same = paired_difference(first, first)["f1"]
     assert same["difference"] == same["low"] == same["high"] == 0 and same["p"] == 1
 
 
 def test_runs_on_other_patients_are_refused() -> None:
     one, two = (patient_sums(*table(seed)) for seed in (4, 5))
     with pytest.raises(DataError, match="same patients"):
-        paired(one, two)
+        paired_difference(one, two)

@@ -8,10 +8,10 @@ import pytest
 
 from kb.errors import DataError, NotFound
 from kb.normalise import normalise_ndc
-from recsys.cohorts.prepare import choose
+from recsys.cohorts.prepare import choose_visits
 from recsys.formats import FORMATS
 from recsys.formats.contract import DUPLICATE, KEPT, Limits
-from recsys.formats.fhir import code_of, order_of, reference, seconds
+from recsys.formats.fhir import code_of, medication_key, reference, seconds
 from recsys.formats.meds import recognise
 from recsys.formats.written import order_key
 from recsys.orders.codes import icd_of_either_version
@@ -35,7 +35,7 @@ def read(form, name):
 
 
 def cohort(form, recorded, requires=None, min_visits=1):
-    return choose(form, recorded, map_orders(recorded.pairs["medication"], Every("3")),
+    return choose_visits(form, recorded, map_orders(recorded.pairs["medication"], Every("3")),
                   requires or ("diagnosis",), min_visits)
 
 
@@ -288,7 +288,7 @@ def test_fhir_words():
     assert reference({"reference": "urn:uuid:AB"}) == "urn:uuid:ab" and reference({"display": "x"}) == ""
     concept = {"coding": [{"system": "urn:oid:2.16.840.1.113883.6.90", "code": "I50.9"}, {"code": "x"}]}
     assert code_of(concept, "diagnosis") == "ICD10CM:I509"
-    assert order_of({"text": "Aspirin 81 mg", "coding": [{"system": "http://hl7.org/fhir/sid/ndc", "code": "0005-3618-01"}]},
+    assert medication_key({"text": "Aspirin 81 mg", "coding": [{"system": "http://hl7.org/fhir/sid/ndc", "code": "0005-3618-01"}]},
                     route="oral") == "NDC:00005361801\tNAME:aspirin 81 mg\tROUTE:ORAL"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recsys.knowledge.codes import ancestry, lineage, title
+from recsys.knowledge.codes import ancestry, code_lineage, title
 
 
 @pytest.mark.parametrize(("code", "expected"), [
@@ -27,8 +27,8 @@ def test_same_digits_of_two_systems_have_their_own_titles() -> None:
 
 
 def test_revisions_meet_in_the_same_category() -> None:
-    assert set(lineage("ICD9CM:4280")) & set(lineage("ICD10CM:I5020")) == {"ICD10CM:I50", "ICD10CM:I30-I5A"}
-    assert not set(lineage("ICD9CM:4280")) & set(lineage("ICD10CM:E119"))
+    assert set(code_lineage("ICD9CM:4280")) & set(code_lineage("ICD10CM:I5020")) == {"ICD10CM:I50", "ICD10CM:I30-I5A"}
+    assert not set(code_lineage("ICD9CM:4280")) & set(code_lineage("ICD10CM:E119"))
 
 
 def test_similarity_falls_with_distance_and_is_one_with_itself() -> None:

@@ -26,7 +26,7 @@ from recsys.cohorts.batches import Sizes
 from recsys.experiments.calibration import Platt
 from recsys.experiments.checkpoint import Trained, load_recommender, save_recommender
 from recsys.experiments.config import from_json
-from recsys.experiments.config import load_config as recommender_config
+from recsys.experiments.config import load_recommender_config as recommender_config
 from recsys.experiments.decode import Decision, logit
 from recsys.experiments.signatures import attention_entropy
 from recsys.knowledge.gather import read_knowledge
@@ -103,7 +103,7 @@ def test_without_the_run_on_this_disk_the_answer_says_so(filled, home, run, tmp_
     elsewhere = read_knowledge(filled, MEDICATIONS, runs=tmp_path)
     assert elsewhere.composition is None and "not on this disk" in capsys.readouterr().err
     other = tmp_path / str(run) / "best.pt"
-    tensors, meta = checkpoint.load(pretrain_folder(home) / str(run) / "best.pt")
+    tensors, meta = checkpoint.load_checkpoint(pretrain_folder(home) / str(run) / "best.pt")
     tensors["model"]["fusion.score"] += torch.arange(3.0)
     checkpoint.save(other, tensors, meta)
     assert read_knowledge(filled, MEDICATIONS, runs=tmp_path).composition is None

@@ -53,7 +53,7 @@ def test_a_file_that_is_not_the_published_one_is_refused(tmp_path):
     with (source / "PATIENTS.csv").open("a") as file:
         file.write("1\n")
     with pytest.raises(ContractViolation, match=r"PATIENTS\.csv"):
-        ehr.build("mimic3", source, tmp_path / "out")
+        ehr.build_extract("mimic3", source, tmp_path / "out")
     (source / "PATIENTS.csv").unlink()
     with pytest.raises(NotFound, match=r"PATIENTS\.csv"):
-        ehr.build("mimic3", source, tmp_path / "out")
+        ehr.build_extract("mimic3", source, tmp_path / "out")

@@ -12,7 +12,7 @@ from recsys.answers.listing import drift_lines
 from recsys.answers.recommend import Answer, Coverage
 from recsys.cohorts.batches import Histories
 from recsys.cohorts.cohort import Ragged
-from recsys.experiments.drift import LEAST_VISITS, Drift, described, fit_drift
+from recsys.experiments.drift import LEAST_VISITS, Drift, fit_drift, visit_features
 
 
 def everything(visits: Histories) -> dict[str, np.ndarray]:
@@ -39,7 +39,7 @@ def test_the_distance_is_mahalanobis_of_plain_features() -> None:
     drift = fit_drift(train, validation, everything(train))
     assert drift is not None
     rows = np.flatnonzero(train.scored)
-    features = described(train, rows, drift.shares)
+    features = visit_features(train, rows, drift.shares)
     row = int(rows[7])
     codes = train.diagnosis.row(row)
     assert np.isclose(features[7, 0], np.log1p(len(codes)))

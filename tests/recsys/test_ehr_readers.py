@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from kb.duck import identifier, open_duck, spill_folder
 from kb.errors import DataError, MkmedError, UsageError
-from recsys.cohorts.prepare import choose
+from recsys.cohorts.prepare import choose_visits
 from recsys.formats import FORMATS
 from recsys.formats.contract import DUPLICATE, Ledger, Limits
 from recsys.formats.scan import Bounds, Careful, survey
@@ -40,7 +40,7 @@ def read(name, root, **limits):
 
 
 def cohort(name, recorded, requires=None, min_visits=1):
-    return choose(name, recorded, map_orders(recorded.pairs["medication"], Every("3")),
+    return choose_visits(name, recorded, map_orders(recorded.pairs["medication"], Every("3")),
                   requires or FORMATS[name].requires, min_visits)
 
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from kb.errors import DataError, MkmedError, NotFound, UnknownName
 from kb.settings import load_settings
 from recsys.cohorts.cohort import KINDS
-from recsys.cohorts.prepare import choose, prepare
+from recsys.cohorts.prepare import choose_visits, prepare
 from recsys.formats import FORMATS
 from recsys.formats.contract import DUPLICATE, KEPT, Ledger, Limits, check_counts
 from recsys.formats.meds import recognise
-from recsys.formats.rows import coded
+from recsys.formats.rows import distinct_pairs
 from recsys.formats.tables import open_export
 from recsys.orders.medications import MedicationMap, OrderLabels, map_orders
 
@@ -66,7 +66,7 @@ def seconds(text):
 
 def cohort_from(name, recorded, requires=None, min_visits=1):
     mapped = map_orders(recorded.pairs["medication"], Every("3"))
-    return choose(name, recorded, mapped, requires or FORMATS[name].requires, min_visits)
+    return choose_visits(name, recorded, mapped, requires or FORMATS[name].requires, min_visits)
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
@@ -242,7 +242,7 @@ def test_pairs_are_distinct_and_every_row_is_counted(rows):
         with open_export(Path(folder), Limits(), Ledger()) as export:
             table = export.load(("visit", "key"), [(str(visit), "".join(codes)) for visit, codes in rows])
             export.run(f"CREATE TEMP TABLE typed AS SELECT CAST(visit AS INT) AS visit, key FROM {table}")
-            pairs = coded(export, "t", "typed", code)
+            pairs = distinct_pairs(export, "t", "typed", code)
             lost = export.ledger.losses
     kept = [(visit, codes) for visit, codes in rows if visit >= 0 and codes and "?" not in codes]
     found = list(zip(pairs.visits.tolist(), [pairs.names[i] for i in pairs.codes], strict=True))

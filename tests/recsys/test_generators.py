@@ -7,7 +7,7 @@ from kb.errors import UnknownName, UsageError
 from recsys.cohorts.cohort import KINDS
 from recsys.cohorts.tasks import previous_visit
 from recsys.generators import GENERATORS, clusters, guidelines
-from recsys.generators.classes import atc_classes, class_interactions, relatedness
+from recsys.generators.classes import class_interactions, frequent_classes, relatedness
 from recsys.generators.population import Shape
 
 SMALL = Shape(300, 720, 12, 300, 200, 60)
@@ -56,7 +56,7 @@ def test_any_size_can_be_made(design):
 
 
 def test_neighbours_in_the_atc_tree_share_conditions():
-    near = relatedness(atc_classes(131))
+    near = relatedness(frequent_classes(131))
     for world_of, field in ((clusters, "slot_classes"), (guidelines, "lines")):
         table = getattr(world_of.make_world(5, Shape(), world_of.Dials()), field)
         together = np.mean([near[row[0], row[1:]].mean() for row in table])
@@ -64,12 +64,12 @@ def test_neighbours_in_the_atc_tree_share_conditions():
 
 
 def test_the_interactions_are_real_and_as_dense_as_the_literature_s():
-    classes = atc_classes(131)
+    classes = frequent_classes(131)
     matrix = class_interactions(classes)
     assert matrix.sum() / 2 == 448 and np.array_equal(matrix, matrix.T) and not matrix.diagonal().any()
     assert matrix[classes.index("C07A"), classes.index("M01A")]  # beta blockers and anti-inflammatory drugs
     with pytest.raises(UsageError, match="500"):
-        atc_classes(500)
+        frequent_classes(500)
 
 
 def test_impossible_shapes_and_names_are_refused():

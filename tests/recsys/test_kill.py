@@ -73,7 +73,7 @@ def same(folder, whole):
     mine, theirs = (json.loads((path / "report.json").read_text()) for path in (folder, whole.folder))
     for name in ("per_visit", "by_rarity", "calibration", "decision", "signatures"):
         assert mine[name] == theirs[name], name
-    first, second = (checkpoint.load(path / "best.pt")[0]["model"] for path in (folder, whole.folder))
+    first, second = (checkpoint.load_checkpoint(path / "best.pt")[0]["model"] for path in (folder, whole.folder))
     assert all(torch.equal(first[name], second[name]) for name in second)
 
 

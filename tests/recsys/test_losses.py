@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from recsys.experiments.losses import DdiControl, expected_ddi_rate, multilabel_margin, pair_penalty
 from recsys.experiments.train import clip_gradients
-from recsys.recommenders.layers import Dropout, GroupedGRU, kept
+from recsys.recommenders.layers import Dropout, GroupedGRU, dropout_mask
 
 
 def test_margin_in_closed_form_equals_torch_and_its_gradient() -> None:
@@ -74,13 +74,13 @@ def test_grouped_gru_equals_separate_torch_grus_and_gradients_flow() -> None:
 
 def test_dropout_keeps_its_share_and_its_mean_and_is_seeded() -> None:
     torch.manual_seed(0)
-    mask = kept((1000, 77), 0.3)
+    mask = dropout_mask((1000, 77), 0.3)
     assert (mask > 0).double().mean().item() == pytest.approx(0.7, abs=0.01)
     assert mask.mean().item() == pytest.approx(1.0, abs=0.01)
     columns = (mask.reshape(-1)[: 8 * 9000].reshape(-1, 8) > 0).double().mean(0)
     assert (columns - 0.7).abs().max() < 0.02
     torch.manual_seed(0)
-    assert torch.equal(kept((1000, 77), 0.3), mask)
+    assert torch.equal(dropout_mask((1000, 77), 0.3), mask)
     layer = Dropout(0.5).eval()
     assert layer(mask) is mask
 

@@ -10,7 +10,7 @@ import pytest
 from kb.errors import DataError, UsageError
 from kb.names.words import canonical_name
 from recsys.formats.contract import CodePairs
-from recsys.orders.classes import added_codes, choose, is_combination, use_of
+from recsys.orders.classes import added_codes, choose_class, is_combination, use_of
 from recsys.orders.medications import INGREDIENT, MedicationMap, ingredients_of, map_orders
 from recsys.orders.order import Order
 from recsys.orders.own_map import OwnMap, parse_map, read_map_file
@@ -249,8 +249,8 @@ def test_codes_of_combinations_are_known_as_such():
         assert is_combination(code), code
     for code in ("C03AA03", "M01AE01", "A06AD15", "R03AC02", "B01AC06", "J01CA04", "A10AB01", "N02BE01"):
         assert not is_combination(code), code
-    assert choose(["C03EA01", "C09DX01"], "oral", ()) == "C03EA01"  # only combinations: better than nothing
-    assert choose([], "oral", ()) == "" and use_of("S01BA01").routes == {"eye"}
+    assert choose_class(["C03EA01", "C09DX01"], "oral", ()) == "C03EA01"  # only combinations: better than nothing
+    assert choose_class([], "oral", ()) == "" and use_of("S01BA01").routes == {"eye"}
 
 
 def test_added_codes_are_of_drugs_of_the_corpus_and_well_formed():

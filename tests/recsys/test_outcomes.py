@@ -14,7 +14,7 @@ from recsys.cohorts.cohort import Attribute, encode, encode_on
 from recsys.cohorts.files import save_cohort
 from recsys.cohorts.tasks import patient_split
 from recsys.experiments.config import from_json
-from recsys.experiments.outcomes import OutcomeVisits, agrees_more, beside, e_value, read_visits
+from recsys.experiments.outcomes import OutcomeVisits, agrees_more, both_sides, e_value, recommended_visits
 from recsys.experiments.runs import train_run
 from recsys.formats.contract import DIED, READMITTED
 
@@ -32,7 +32,7 @@ def drawn(effect: float, visits: int = 4000, seed: int = 0) -> OutcomeVisits:
 
 
 def test_confounding_that_is_recorded_is_weighted_away() -> None:
-    row, days = beside(drawn(0.0), draws=50)
+    row, days = both_sides(drawn(0.0), draws=50)
     assert row["crude: more"] < row["less"] - 0.05
     assert abs(row["difference"]) < 0.03
     assert row["imbalance after"] < 0.02 < row["imbalance before"]
@@ -41,7 +41,7 @@ def test_confounding_that_is_recorded_is_weighted_away() -> None:
 
 
 def test_an_effect_that_is_there_is_found_with_its_e_value() -> None:
-    row = beside(drawn(-0.15), draws=50)[0]
+    row = both_sides(drawn(-0.15), draws=50)[0]
     assert -0.20 < row["difference"] < -0.10 and row["risk ratio"] < 1
     assert 1 < row["E-value of the limit"] < row["E-value"]
 
@@ -63,10 +63,10 @@ def test_few_events_are_not_told() -> None:
     visits = drawn(0.0, visits=200)
     rare = np.zeros(200)
     rare[:3] = 1
-    row = beside(replace(visits, outcomes={"death in hospital": rare}), draws=50)[0]
+    row = both_sides(replace(visits, outcomes={"death in hospital": rare}), draws=50)[0]
     assert "fewer than 5 events" in row["said"] and "difference" not in row
     with pytest.raises(DataError, match="how visits ended"):
-        beside(replace(visits, outcomes={}))
+        both_sides(replace(visits, outcomes={}))
 
 
 def test_a_stored_run_is_set_beside_its_test_visits_outcomes(database_environment: object) -> None:
@@ -81,13 +81,13 @@ def test_a_stored_run_is_set_beside_its_test_visits_outcomes(database_environmen
     save_cohort(cohort, settings)
     run = train_run(from_json({"recommender": "logistic_history", "cohort": "ends", "vectors": "learned", "l2": "0.1"}),
                     settings)
-    visits = read_visits(settings, run.run_id)
+    visits = recommended_visits(settings, run.run_id)
     assert visits.agreement.mean() == pytest.approx(run.report["per_visit"]["jaccard"], abs=1e-6)
     assert set(visits.outcomes) == {"death in hospital", "readmission within 30 days", "days in hospital"}
     dead = visits.outcomes["death in hospital"] == 1
     assert dead.any() and np.isnan(visits.outcomes["readmission within 30 days"][dead]).all()
     assert "sex: female" in visits.names and np.allclose(visits.covariates.std(0), 1)
-    assert len(beside(visits, draws=50)) == 3
+    assert len(both_sides(visits, draws=50)) == 3
 
 
 def test_a_cohort_on_a_stored_vocabulary_is_the_cohort_on_its_own() -> None:

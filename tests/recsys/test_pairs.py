@@ -14,7 +14,7 @@ from recsys.cohorts.batches import Histories
 from recsys.cohorts.cohort import Ragged, encode
 from recsys.cohorts.tasks import patient_split
 from recsys.experiments.config import from_json
-from recsys.knowledge.evidence import CodeEvidence, standardised, unit
+from recsys.knowledge.evidence import CodeEvidence, standardised_table, unit_rows
 from recsys.knowledge.table import Knowledge, with_shuffled_medications
 from recsys.recommenders import pairs
 from recsys.recommenders.pairs import Pairs, eigen, ridge_logistic, strongest_and_total
@@ -27,10 +27,10 @@ def planted(encoded: object, strength: float = 1.5, seed: int = 0) -> CodeEviden
     has = np.hstack(codes)
     given = encoded.codes["medication"].dense(len(encoded.vocabularies["medication"]))  # type: ignore[attr-defined]
     together = (has - has.mean(0)).T @ (given - given.mean(0)) / len(has)
-    table = standardised(together.astype(np.float32), np.ones(has.shape[1], bool), np.ones(given.shape[1], bool))
+    table = standardised_table(together.astype(np.float32), np.ones(has.shape[1], bool), np.ones(given.shape[1], bool))
     noise = rng.standard_normal((3, *table.shape)).astype(np.float32)
     names = tuple(name for k in ("diagnosis", "procedure") for name in encoded.vocabularies[k].codes)  # type: ignore[attr-defined]
-    return CodeEvidence(names, strength * table + noise, unit(rng.standard_normal((has.shape[1], 8))))
+    return CodeEvidence(names, strength * table + noise, unit_rows(rng.standard_normal((has.shape[1], 8))))
 
 
 def without(visits: Histories, medication: int) -> Histories:

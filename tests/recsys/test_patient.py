@@ -18,7 +18,7 @@ import cli
 from kb.errors import DataError, NotUnderstood, UsageError
 from kb.settings import Settings
 from recsys.answers.explain import explain
-from recsys.answers.patient import Patient, Visit, parse_patient, read_patient, time_order
+from recsys.answers.patient import Patient, Visit, parse_patient, read_patient, visit_order
 from recsys.answers.recommend import RecommenderService
 from recsys.cohorts.batches import Histories, histories, input_vocabularies
 from recsys.cohorts.cohort import DOOR, KINDS, KNOWN_AT_THE_DOOR, Attribute, Cohort, Vocabulary, encode
@@ -88,7 +88,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (["2024-01-09", "2024-01-09"], [0, 1]), ([None, None], [0, 1]), ([3, 1, 2], [1, 2, 0]),
 ])
 def test_visits_stand_in_the_order_of_their_times(times: list, order: list[int]) -> None:
-    assert time_order(times) == order
+    assert visit_order(times) == order
 
 
 @pytest.mark.parametrize("times", [
@@ -98,14 +98,14 @@ def test_visits_stand_in_the_order_of_their_times(times: list, order: list[int])
     ["\u0662", "\u0661\u0660"], ["2024-01-09", None], [None, 3]])
 def test_times_of_other_or_several_forms_are_refused_with_those_that_are_known(times: list) -> None:
     with pytest.raises(DataError, match=r"visit \d has|several forms") as refused:
-        time_order(times)
+        visit_order(times)
     assert "2024-01-09T10:30" in str(refused.value.hint)
 
 
 @given(st.lists(st.integers(-10**6, 10**6), min_size=1, max_size=20))
 def test_numbers_sort_as_numbers_however_they_are_written(numbers: list[int]) -> None:
     expected = sorted(range(len(numbers)), key=numbers.__getitem__)
-    assert time_order(numbers) == time_order([str(n) for n in numbers]) == expected
+    assert visit_order(numbers) == visit_order([str(n) for n in numbers]) == expected
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

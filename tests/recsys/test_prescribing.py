@@ -15,7 +15,7 @@ from recsys.cohorts.cohort import encode
 from recsys.cohorts.files import load_cohort
 from recsys.cohorts.tasks import patient_split
 from recsys.experiments.config import from_json
-from recsys.experiments.crossed import gather, recovered
+from recsys.experiments.crossed import gather_units, recovered
 from recsys.experiments.dial import cohort_name, dial_study, make_cohort
 from recsys.experiments.metrics import average_precision
 from recsys.experiments.studies import StudyJob, altered, stored_truth
@@ -132,7 +132,7 @@ def test_a_share_of_the_oracles_gain_has_an_interval() -> None:
 
     def arm(gain: float) -> object:
         noise = 0.02 * rng.standard_normal(50)
-        return gather([(np.arange(50), (base + gain + noise)[:, None], np.ones(50))] * 3, 50)
+        return gather_units([(np.arange(50), (base + gain + noise)[:, None], np.ones(50))] * 3, 50)
 
     share, low, high = recovered(arm(0.08), arm(0.0), arm(0.1), 0)  # type: ignore[arg-type]
     assert 0.7 < low < share < high < 0.95

@@ -16,8 +16,8 @@ from kb.settings import Settings
 from recsys.cohorts.files import load_cohort, save_cohort
 from recsys.commands import app
 from recsys.experiments.compare import compare
-from recsys.experiments.config import Config, from_json, load_config
-from recsys.experiments.evaluate import choose, evaluate
+from recsys.experiments.config import Config, from_json, load_recommender_config
+from recsys.experiments.evaluate import choose_rule, evaluate
 from recsys.experiments.run_folders import find_folder, list_run_folders, load_run, read_metrics, read_sums, report_rows
 from recsys.experiments.runs import load_data, train_run
 from recsys.experiments.signatures import signatures, training_signatures
@@ -62,7 +62,7 @@ def test_a_run_leaves_a_complete_folder(settings: Settings, runs: list[str]) -> 
 def test_a_loaded_run_predicts_as_it_was_evaluated(settings: Settings, runs: list[str]) -> None:
     trained = load_run(settings, runs[0])
     data = load_data(small(), settings, None)
-    choices = choose(trained.recommender, data.validation)
+    choices = choose_rule(trained.recommender, data.validation)
     assert choices.safe == trained.decision
     again = evaluate(trained.recommender, data.train, data.test, choices)
     np.testing.assert_array_equal(again.sums.sums, read_sums(settings, find_folder(settings, runs[0])).sums)
@@ -169,15 +169,15 @@ def test_every_table_is_printed_with_its_cohort(settings: Settings, runs: list[s
 def test_configuration_from_toml_and_assignments(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('epochs = 3\nlearning_rate = 1e-3\nfrozen = false\n')
-    config = load_config(path, ["epochs=7", "frozen=yes"])
+    config = load_recommender_config(path, ["epochs=7", "frozen=yes"])
     assert (config.epochs, config.learning_rate, config.frozen) == (7, 1e-3, True)
     assert from_json(config.as_json()) == config
     for wrong in ("epoch=3", "epochs=three", "epochs=0", "mode=other", "epochs", "dropout=1"):
         with pytest.raises(ConfigError):
-            load_config(None, [wrong])
+            load_recommender_config(None, [wrong])
     path.write_text("epochs = [")
     with pytest.raises(ConfigError, match="TOML"):
-        load_config(path)
+        load_recommender_config(path)
 
 
 def test_knowledge_variants_and_a_report_by_bucket() -> None:
@@ -193,7 +193,7 @@ def test_knowledge_variants_and_a_report_by_bucket() -> None:
     train, validation, test = sides(encoded)
     model = RECOMMENDERS["repeat_last"](train.sizes, knowledge, from_json({}))
     model.fit(train, validation)
-    report = evaluate(model, train, test, choose(model, validation)).report
+    report = evaluate(model, train, test, choose_rule(model, validation)).report
     assert sum(row["medications"] for row in report["by_bucket"].values()) == len(knowledge.medications)
     assert sum(row["occurrences"] for row in report["by_rarity"].values()) == int(test.target().sum())
     count = knowledge.rests_on[:, :5].sum(1)[knowledge.known]  # the sixth column, the molecule, is no modality

@@ -59,7 +59,7 @@ def test_lines(service: RecommenderService, tmp_path: Path) -> None:
         ("3", "failed"), ("4", "failed"), ("5", "refused"), ("6", "failed")]
     assert all(row["patient"] == "p-1" for row in table if row["rank"])
     with pytest.raises(Incomplete):
-        score.raise_if_incomplete(done)
+        score.raise_if_unscored(done)
 
 
 def test_nothing_is_left_where_it_cannot_be_written(service: RecommenderService, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from small_cohort import make_encoded, make_knowledge, sides
 from kb.settings import Settings
 from recsys.cohorts.files import save_cohort
 from recsys.experiments.config import from_json
-from recsys.experiments.evaluate import choose, evaluate, random_average_precision
+from recsys.experiments.evaluate import choose_rule, evaluate, random_average_precision
 from recsys.experiments.metrics import average_precision
-from recsys.experiments.runs import Data, fit, load_data
+from recsys.experiments.runs import Data, fit_recommender, load_data
 from recsys.experiments.signatures import attention_entropy, signatures, training_signatures
 from recsys.generators import clusters, guidelines
 from recsys.generators.population import Shape
@@ -37,7 +37,7 @@ def found(home, cohort, **settings):
         rows.append(row)
         told.extend(training_signatures(rows, config.ddi_target))
 
-    fitted = fit(config, data, log=listen)
+    fitted = fit_recommender(config, data, log=listen)
     report = evaluate(fitted.recommender, data.train, data.test, fitted.choices).report
     said = signatures(fitted.rows, report, fitted.recommender)
     for line in said:
@@ -75,10 +75,10 @@ def test_fragment_attention_that_learns_nothing_is_named():
     row = {"loss": 1.0, "loss_max": 1.0, "jaccard": 0.3, "epoch": 3, "attention_entropy": attention_entropy(model)}
     assert any(UNIFORM in line for line in training_signatures([row] * 3))
     config = from_json({"recommender": "molerec", "dim": 8, "epochs": 6, "learning_rate": 0.05, "batch": 8})
-    fitted = fit(config, Data(encoded, train, validation, test, make_knowledge(encoded)))
+    fitted = fit_recommender(config, Data(encoded, train, validation, test, make_knowledge(encoded)))
     model, last = fitted.recommender, fitted.rows[-1]
     assert 0 < last["attention_entropy"] < 0.98 and attention_entropy(model) < 0.98
-    report = evaluate(model, train, validation, choose(model, validation)).report
+    report = evaluate(model, train, validation, choose_rule(model, validation)).report
     assert not any(UNIFORM in line for line in signatures([], report, model))
     assert attention_entropy(RECOMMENDERS["popularity"](train.sizes, make_knowledge(encoded), from_json({}))) is None
 

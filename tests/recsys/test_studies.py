@@ -14,7 +14,7 @@ from kb.errors import DataError, UsageError
 from kb.settings import load_settings
 from recsys.cohorts.cohort import KINDS, Attribute, Cohort, Vocabulary
 from recsys.cohorts.files import save_cohort
-from recsys.experiments.crossed import Interval, difference, gather, holm
+from recsys.experiments.crossed import Interval, difference, gather_units, holm
 from recsys.experiments.studies import (
     ABLATE_ARMS,
     ARMS,
@@ -22,20 +22,20 @@ from recsys.experiments.studies import (
     Study,
     StudyJob,
     altered,
-    beside,
     curve_points,
     folder_of,
-    left_out,
+    joined_cohorts,
+    leave_values_out,
     of_modalities,
     run_study,
     stripped,
-    table,
+    study_table,
     taken,
     verdict,
     verdicts,
     without_treat_edges,
 )
-from recsys.knowledge.evidence import CodeEvidence, unit
+from recsys.knowledge.evidence import CodeEvidence, unit_rows
 
 
 def found(values: np.ndarray, seeds: int = 4, units: int = 30, share: float = 0.5, seed: int = 0) -> list:
@@ -50,7 +50,7 @@ def found(values: np.ndarray, seeds: int = 4, units: int = 30, share: float = 0.
 
 def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
     base = np.random.default_rng(1).random(30)
-    first, second = gather(found(base + 0.1), 30), gather(found(base), 30)
+    first, second = gather_units(found(base + 0.1), 30), gather_units(found(base), 30)
     interval = difference(first, second)[0]
     assert interval.low == pytest.approx(0.1) and interval.high == pytest.approx(0.1) and interval.p < 0.01
 
@@ -58,15 +58,15 @@ def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
 def test_seeds_that_test_the_same_patients_again_do_not_make_the_interval_narrow() -> None:
     rng = np.random.default_rng(2)
     noise = rng.standard_normal(30)
-    once = difference(gather(found(noise, seeds=1, share=1.0), 30), gather(found(noise * 0, seeds=1, share=1.0), 30))[0]
-    many = difference(gather(found(noise, seeds=16, share=1.0), 30), gather(found(noise * 0, seeds=16, share=1.0), 30))[0]
+    once = difference(gather_units(found(noise, seeds=1, share=1.0), 30), gather_units(found(noise * 0, seeds=1, share=1.0), 30))[0]
+    many = difference(gather_units(found(noise, seeds=16, share=1.0), 30), gather_units(found(noise * 0, seeds=16, share=1.0), 30))[0]
     assert many.high - many.low > 0.8 * (once.high - once.low)
 
 
 def test_arms_that_were_tested_on_other_patients_are_not_compared() -> None:
     values = np.ones(30)
     with pytest.raises(DataError, match="not tested on the same"):
-        difference(gather(found(values, seed=0), 30), gather(found(values, seed=1), 30))
+        difference(gather_units(found(values, seed=0), 30), gather_units(found(values, seed=1), 30))
 
 
 def test_holm_is_that_of_the_textbook() -> None:
@@ -117,13 +117,13 @@ def test_a_hospital_is_on_one_side_only() -> None:
     cohort = make_cohort(patients=90)
     places = np.array([f"hospital {p % 9}" for p in cohort.visit_patient])
     cohort = replace(cohort, attributes={"hospital": Attribute.from_texts(list(places))})
-    split = left_out(cohort, "hospital", 0)
+    split = leave_values_out(cohort, "hospital", 0)
     of = places[cohort.patient_indptr[:-1]]
     train, validation, test = (set(of[side]) for side in (split.train, split.validation, split.test))
     assert train and validation and test
     assert not (train & test or train & validation or validation & test)
     with pytest.raises(UsageError, match="does not know the ward"):
-        left_out(cohort, "ward", 0)
+        leave_values_out(cohort, "ward", 0)
 
 
 def test_two_cohorts_beside_one_another_keep_their_codes() -> None:
@@ -131,7 +131,7 @@ def test_two_cohorts_beside_one_another_keep_their_codes() -> None:
     shifted = {kind: Vocabulary(tuple(f"X{code}" if i % 2 else code for i, code in enumerate(words.codes)))
                for kind, words in second.vocabularies.items()}
     second = replace(second, vocabularies=shifted)
-    joined, split = beside(first, second, 0)
+    joined, split = joined_cohorts(first, second, 0)
     assert set(split.test) == set(range(20, 35)) and joined.visits == first.visits + second.visits
 
     def words(cohort: Cohort, kind: str, visit: int) -> set[str]:
@@ -147,7 +147,7 @@ def test_a_subset_of_modalities_takes_its_evidence_with_it() -> None:
     rng = np.random.default_rng(0)
     knowledge = make_knowledge(encoded)
     codes, size = 5, len(knowledge.medications)
-    aligned = unit(rng.standard_normal((codes, knowledge.vectors.shape[1])))
+    aligned = unit_rows(rng.standard_normal((codes, knowledge.vectors.shape[1])))
     tables = rng.standard_normal((3, codes, size)).astype(np.float32)
     knowledge = replace(knowledge, evidence=CodeEvidence(tuple("abcde"), tables, aligned, aligned))
     pictures = of_modalities(knowledge, ["image"])
@@ -212,8 +212,8 @@ def test_a_study_goes_on_where_it_was_and_keeps_its_finds_with_the_patients(
     done.clear()
     again = run_study(study, settings, told=lambda now, total: done.append((now, total)))
     assert done == [(1, 1)]
-    assert table(study, again) == table(study, first)
-    rows = {(row["point"], row["arm"]): row for row in table(study, first)}
+    assert study_table(study, again) == study_table(study, first)
+    rows = {(row["point"], row["arm"]): row for row in study_table(study, first)}
     assert rows["all", "null"]["prauc"] > rows["25", "null"]["prauc"] - 0.05
     assert "prauc − null" in rows["all", "logistic_history"] and rows["all", "null"]["p (Holm)"] is None
     assert verdicts(study, first) == []
@@ -225,5 +225,5 @@ def test_cold_start_needs_no_knowledge_to_run_and_says_nothing_without_an_oracle
     save_cohort(cohort, settings)
     arms = tuple(arm for arm in COLD_ARMS if arm.name == "null")
     study = Study("coldstart", "cold", ("0", "10"), (0, 1), arms, {"vectors": "learned"})
-    rows = table(study, run_study(study, settings))
+    rows = study_table(study, run_study(study, settings))
     assert [row["point"] for row in rows] == ["0", "10"] and all(0 < row["auroc"] < 1 for row in rows)

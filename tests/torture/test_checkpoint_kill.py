@@ -43,7 +43,7 @@ def test_no_kill_loses_an_acknowledged_checkpoint(tmp_path: Path, seed: int) -> 
     step = 0
     for _ in range(KILLS):
         acknowledged = killed_after(tmp_path, step + 1, dice.uniform(0.0, 0.2))
-        tensors, meta = checkpoint.load(tmp_path / "last.pt")
+        tensors, meta = checkpoint.load_checkpoint(tmp_path / "last.pt")
         step = meta["step"]
         assert step >= acknowledged
         assert bool((tensors["w"] == step).all())

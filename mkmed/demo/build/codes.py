@@ -60,12 +60,12 @@ def crosswalk() -> Iterator[tuple[str, str]]:
             yield f"ICD9CM:{row['icd9cm']}", f"ICD10CM:{row['icd10cm']}"
 
 
-def write(path: Path, rows: Iterable[Sequence[str]]) -> None:
+def write_codes(path: Path, rows: Iterable[Sequence[str]]) -> None:
     """Write sorted, distinct rows as gzipped TSV, the same bytes each time."""
     text = "".join("\t".join(row) + "\n" for row in sorted({tuple(row) for row in rows}))
     path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
 
 
 if __name__ == "__main__":
-    write(DATA / "codes.tsv.gz", titles())
-    write(DATA / "crosswalk.tsv.gz", crosswalk())
+    write_codes(DATA / "codes.tsv.gz", titles())
+    write_codes(DATA / "crosswalk.tsv.gz", crosswalk())

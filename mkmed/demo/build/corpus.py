@@ -15,7 +15,7 @@ from pathlib import Path
 from kb.output import write
 from mkmed.demo.build import graph, indications
 from mkmed.demo.build.drugs import COLUMNS, TIERS, Drug, add_corpus, add_ndc, add_pharmgkb, add_rxnorm, from_vocabulary
-from mkmed.demo.build.manifest import describe, write_sums
+from mkmed.demo.build.manifest import write_checksums, write_manifest
 from mkmed.demo.build.names import name_rows
 from mkmed.demo.build.obo import Term, read_terms
 from mkmed.demo.build.properties import NAMES, pubchem_rows
@@ -31,7 +31,7 @@ from mkmed.demo.build.structures import (
 )
 from mkmed.demo.build.tables import read_tsv, write_tsv
 from mkmed.demo.build.texts import Text, chebi_texts, corpus_texts, further_texts
-from mkmed.demo.build.vocabulary import Vocabulary, read_vocabulary
+from mkmed.demo.build.vocabulary import DrugVocabulary, read_vocabulary
 
 CLASS_NAMES = Path(__file__).parent / "atc_names.tsv"
 """WHO's names of the ATC's upper levels, and of classes that PharmGKB does not list: code, tab, name."""
@@ -41,7 +41,7 @@ LEVEL_4 = 5
 """Characters of a code of ATC level 4."""
 
 
-def build(sources: Path, out: Path) -> dict[str, dict[str, int]]:
+def build_corpus(sources: Path, out: Path) -> dict[str, dict[str, int]]:
     """The counts of what was joined, by tier, and of the rows of every file written to ``out``."""
     check_sources(sources)
     out.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def build(sources: Path, out: Path) -> dict[str, dict[str, int]]:
     triples, labels = gather_triples(sources)
     interactions = list(read_tsv(sources / "ddi/interactions_ndfrt_onc.tsv.gz"))
     counts = {"rxcui": {"by_unii": add_rxnorm(drugs, sources)}}
-    said = indications.gather(sources, drugs)
+    said = indications.gather_indications(sources, drugs)
     mark_further(drugs, texts, triples, interactions)
     for key in {key for key, own in codes.items() if own} | {indication.key for indication in said}:
         if drugs[key].tier == "vocabulary":
@@ -72,7 +72,7 @@ def build(sources: Path, out: Path) -> dict[str, dict[str, int]]:
     written = write_drugs(sources, out, ordered, texts)
     written |= write_atc(out, ordered, codes, pharmgkb)
     written["names.tsv.gz"] = write_tsv(out / "names.tsv.gz", ("key", "name", "licence"), name_rows(sources, drugs))
-    columns = tuple(indications.Indication.__annotations__)
+    columns = tuple(indications.CollectedIndication.__annotations__)
     written["indications.tsv.gz"] = write_tsv(out / "indications.tsv.gz", columns, map(asdict, said))
     written["interactions.tsv.gz"] = write_tsv(out / "interactions.tsv.gz", tuple(interactions[0]), interactions)
     counts["rows"] = written | write_graph(out, triples, labels)
@@ -158,7 +158,7 @@ def is_substance(term: Term) -> bool:
 
 
 def gather_texts(
-    sources: Path, vocabulary: Vocabulary, drugs: dict[str, Drug], drugcentral: dict[str, str]
+    sources: Path, vocabulary: DrugVocabulary, drugs: dict[str, Drug], drugcentral: dict[str, str]
 ) -> list[Text]:
     """All texts, drug by drug; drugs that only the text table knows are added to ``drugs``."""
     texts = corpus_texts(sources)
@@ -194,7 +194,7 @@ def write_graph(out: Path, triples: list[graph.Triple], labels: dict[str, str]) 
     """The rows of the graph's three files: triples in DRKG's form, entities with labels, relations with licences."""
     entities = sorted({e for head, _, tail in triples for e in (head, tail)})
     named = [{"entity": e, "label": labels[e]} for e in entities if labels.get(e)]
-    described = graph.describe_relations(triples)
+    described = graph.relation_rows(triples)
     rows = ({"head": h, "relation": r, "tail": t} for h, r, t in triples)
     return {
         "kg_triples.tsv.gz": write_tsv(out / "kg_triples.tsv.gz", ("head", "relation", "tail"), rows),
@@ -211,9 +211,9 @@ def main() -> None:
     parser.add_argument("sources", type=Path, help="folder that holds the source folders")
     parser.add_argument("out", type=Path, nargs="?", default=Path(__file__).parents[1] / "data")
     arguments = parser.parse_args()
-    counts = build(arguments.sources, arguments.out)
-    describe(arguments.out, counts["rows"])
-    write_sums(arguments.out)
+    counts = build_corpus(arguments.sources, arguments.out)
+    write_manifest(arguments.out, counts["rows"])
+    write_checksums(arguments.out)
     write(json.dumps(counts, indent=1))
 
 

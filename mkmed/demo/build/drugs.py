@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mkmed.demo.build.obo import Term
-from mkmed.demo.build.structures import inchikey_of
+from mkmed.demo.build.structures import structure_of
 from mkmed.demo.build.tables import read_tsv
-from mkmed.demo.build.vocabulary import Vocabulary
+from mkmed.demo.build.vocabulary import DrugVocabulary
 
 TIERS = ("core", "text", "further", "structure", "vocabulary")
 COLUMNS = ("key", "tier", "name", "kind", "smiles", "smiles_from", "inchikey", "formula", "identifiers", "synonyms")
@@ -42,7 +42,7 @@ class Drug:
         }
 
 
-def from_vocabulary(vocabulary: Vocabulary) -> dict[str, Drug]:
+def from_vocabulary(vocabulary: DrugVocabulary) -> dict[str, Drug]:
     """Every vocabulary entry as a drug, with its CAS number, UNII and stated InChIKey."""
     drugs = {}
     for entry in vocabulary.entries.values():
@@ -63,7 +63,7 @@ def add_corpus(drugs: dict[str, Drug], sources: Path) -> None:
     spaces |= {"pharmgkb": "pharmgkb", "drugcentral": "drugcentral", "ccd": "ccd", "atc": "atc"}
     for row in read_tsv(sources / "demo_corpus/drugs.tsv"):
         drug = drugs[f"drugbank:{row['drugbank']}"]
-        read = inchikey_of(row["smiles"])
+        read = structure_of(row["smiles"])
         if read is None:
             continue
         drug.smiles, drug.inchikey = read
@@ -73,7 +73,7 @@ def add_corpus(drugs: dict[str, Drug], sources: Path) -> None:
             drug.identifiers |= {f"{space}:{v.strip()}" for v in re.split(r"[;|,]", row[column]) if v.strip()}
 
 
-def add_pharmgkb(drugs: dict[str, Drug], vocabulary: Vocabulary, terms: list[Term]) -> dict[str, set[str]]:
+def add_pharmgkb(drugs: dict[str, Drug], vocabulary: DrugVocabulary, terms: list[Term]) -> dict[str, set[str]]:
     """Drug key → ATC codes by way of PharmGKB; its ids and RxNorm ids are added to the drugs.
 
     Joined by its DrugBank cross-reference, else by name. Terms whose ATC code is a class are classes, not drugs.

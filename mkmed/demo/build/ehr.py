@@ -17,7 +17,7 @@ from typing import Any
 from kb.duck import ATTACHED, open_duck, spill_folder
 from kb.errors import ContractViolation, NotFound
 from kb.output import say
-from mkmed.demo.build.tables import sha256, write_gz
+from mkmed.demo.build.tables import sha256_hex, write_gz
 
 SOURCES: dict[str, dict[str, str]] = {
     "mimic3": {
@@ -99,13 +99,13 @@ def checked(name: str, source: Path) -> list[Path]:
         path = source if source.is_file() else source / file
         if not path.exists():
             raise NotFound(f"{path} is not there", hint=f"--{name} wants the folder that holds {file}")
-        if sha256(path) != expected:
+        if sha256_hex(path) != expected:
             raise ContractViolation(f"{path.name} is not the published file: its sha256 differs")
         files.append(path)
     return files
 
 
-def pack(files: list[Path], target: Path) -> None:
+def write_extract(files: list[Path], target: Path) -> None:
     """Write tables gzipped and under lower-case names, and licences as they are."""
     for path in files:
         if path.suffix == ".gz":
@@ -143,7 +143,7 @@ def extract_omop(path: Path, target: Path) -> None:
             write_gz(target / f"{table}.csv.gz", buffer.getvalue())
 
 
-def build(name: str, source: Path, target: Path) -> None:
+def build_extract(name: str, source: Path, target: Path) -> None:
     """Put one extract together below ``target``."""
     files = checked(name, source)
     folder = target / FOLDERS[name]
@@ -153,11 +153,11 @@ def build(name: str, source: Path, target: Path) -> None:
     elif name == "omop":
         extract_omop(files[0], folder)
     else:
-        pack(files, folder)
+        write_extract(files, folder)
     if name in LICENCE_OF:
         lender, text = LICENCE_OF[name]
         (folder / text).write_bytes((target / lender / text).read_bytes())
-    sums = [f"{sha256(path)}  {path.relative_to(folder)}" for path in sorted(folder.rglob("*"))
+    sums = [f"{sha256_hex(path)}  {path.relative_to(folder)}" for path in sorted(folder.rglob("*"))
             if path.is_file() and path.name not in ("SHA256SUMS", "README.md")]
     (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
     say(f"{folder}: {len(sums)} files")
@@ -172,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     given: dict[str, Any] = vars(parser.parse_args(arguments))
     for name in sorted(SOURCES, key=lambda name: name in LICENCE_OF):
         if given[name] is not None:
-            build(name, given[name], given["target"])
+            build_extract(name, given[name], given["target"])
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def entity_names(sources: Path) -> dict[str, str]:
     return {row["entity"]: row["name"] for row in rows if row["name"]}
 
 
-def describe_relations(triples: list[Triple]) -> list[dict[str, str]]:
+def relation_rows(triples: list[Triple]) -> list[dict[str, str]]:
     """One row a relation: the types it connects, its database and licence."""
     found = {}
     for head, relation, tail in triples:

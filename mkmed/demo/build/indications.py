@@ -20,7 +20,7 @@ _LEFT_OUT = {"unspecified", "the", "of", "a", "an", "and", "nos", "in", "with", 
 
 
 @dataclass(frozen=True)
-class Indication:
+class CollectedIndication:
     """What one collection says of the drug ``key`` and a disease; ``icd10`` holds codes joined by ``|``."""
 
     key: str
@@ -35,7 +35,7 @@ class Indication:
     licence: str
 
 
-def gather(sources: Path, drugs: Mapping[str, Drug]) -> list[Indication]:
+def gather_indications(sources: Path, drugs: Mapping[str, Drug]) -> list[CollectedIndication]:
     """All statements about drugs of the corpus, sorted, each with its disease's codes."""
     titles, written = _titles(), _written()
     found = set()
@@ -43,7 +43,7 @@ def gather(sources: Path, drugs: Mapping[str, Drug]) -> list[Indication]:
                                            *_drugcentral(sources)):
         if key in drugs and disease:
             codes, by = _codes(disease, titles, written)
-            found.add(Indication(key, kind, flat(disease), ids, "|".join(codes), by, *rest))
+            found.add(CollectedIndication(key, kind, flat(disease), ids, "|".join(codes), by, *rest))
     return sorted(found, key=lambda i: (i.key, i.provider, i.disease, i.kind, i.reference))
 
 

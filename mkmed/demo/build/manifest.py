@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mkmed.demo.build.tables import sha256
+from mkmed.demo.build.tables import sha256_hex
 
 DRUG_TABLES = "DrugBank vocabulary (CC0), DrugCentral, PharmGKB, RxNorm (NLM), LabeledIn (NLM), wwPDB CCD, FDA UNII"
 FILES: dict[str, dict[str, str]] = {
@@ -97,17 +97,17 @@ RETRIEVED = "2026-11-23T00:00:00+00:00"
 """When the sources were collected."""
 
 
-def describe(folder: Path, rows: dict[str, int]) -> None:
+def write_manifest(folder: Path, rows: dict[str, int]) -> None:
     """Write MANIFEST.json: licence, attribution, origin, rows and sha256 of every file."""
     files = {
-        name: {**about, "retrieved_at": RETRIEVED, "rows": rows[name], "sha256": sha256(folder / name)}
+        name: {**about, "retrieved_at": RETRIEVED, "rows": rows[name], "sha256": sha256_hex(folder / name)}
         for name, about in FILES.items()
     }
     (folder / "MANIFEST.json").write_text(json.dumps(files, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_sums(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Write SHA256SUMS over everything in the folder, as ``sha256sum -c`` reads it."""
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    lines = [f"{sha256(folder / name)}  {name}" for name in names if name not in ("SHA256SUMS",)]
+    lines = [f"{sha256_hex(folder / name)}  {name}" for name in names if name not in ("SHA256SUMS",)]
     (folder / "SHA256SUMS").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kb.errors import ContractViolation, NotFound
-from mkmed.demo.build.tables import sha256
+from mkmed.demo.build.tables import sha256_hex
 
 SOURCES: dict[str, str] = {
     "demo_corpus/drugs.tsv":
@@ -78,5 +78,5 @@ def check_sources(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise NotFound(f"{name} is not in {folder}", hint="mkmed/demo/data/README.md tells where it was published")
-        if sha256(path) != expected:
+        if sha256_hex(path) != expected:
             raise ContractViolation(f"{name} is not the file that the corpus was built from", hint=f"sha256 {expected}")

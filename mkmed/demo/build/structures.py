@@ -19,7 +19,7 @@ METHODS = {
 }
 
 
-def inchikey_of(smiles: str) -> tuple[str, str] | None:
+def structure_of(smiles: str) -> tuple[str, str] | None:
     """The canonical SMILES and its InChIKey, or None when RDKit cannot read it."""
     molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or not molecule.GetNumAtoms():
@@ -47,7 +47,7 @@ def open_smiles(sources: Path, drugcentral: list[Term], pharmgkb: list[Term]) ->
     for provider, smiles, stated in _candidates(sources, drugcentral, pharmgkb):
         if stated and stated in found:
             continue
-        read = inchikey_of(smiles)
+        read = structure_of(smiles)
         if read is not None and (not stated or read[1] == stated):
             found.setdefault(read[1], (read[0], provider))
     return found
@@ -77,7 +77,7 @@ def component_smiles(sources: Path, wanted: set[str]) -> dict[str, tuple[str, st
         if molecule is None:
             continue
         Chem.AssignStereochemistryFrom3D(molecule)
-        read = inchikey_of(Chem.MolToSmiles(molecule))
+        read = structure_of(Chem.MolToSmiles(molecule))
         if read is not None and read[1] == stated:
             found[stated] = (read[0], "wwPDB CCD")
     return found

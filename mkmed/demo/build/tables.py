@@ -37,7 +37,7 @@ def write_gz(path: Path, text: str) -> None:
         packed.write(text.encode())
 
 
-def sha256(path: Path) -> str:
+def sha256_hex(path: Path) -> str:
     """The file's sha256 in hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

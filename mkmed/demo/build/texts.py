@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mkmed.demo.build.drugs import Drug
 from mkmed.demo.build.tables import flat, read_tsv
-from mkmed.demo.build.vocabulary import Vocabulary
+from mkmed.demo.build.vocabulary import DrugVocabulary
 
 PROVIDERS = {
     "DrugCentral": ("DrugCentral", "CC-BY-SA-4.0", "definition"),
@@ -59,7 +59,7 @@ def corpus_texts(sources: Path) -> list[Text]:
 
 
 def further_texts(
-    sources: Path, vocabulary: Vocabulary, drugcentral_ids: dict[str, str], known: set[str]
+    sources: Path, vocabulary: DrugVocabulary, drugcentral_ids: dict[str, str], known: set[str]
 ) -> tuple[list[Text], dict[str, str]]:
     """DrugCentral's definitions of all other drugs, joined by name only, and the names of drugs met first here.
 

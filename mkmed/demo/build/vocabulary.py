@@ -19,7 +19,7 @@ _ACCESSION = re.compile(r"\b(BIOD|BTD)\d")
 
 
 @dataclass
-class Entry:
+class VocabularyEntry:
     """One drug of the vocabulary."""
 
     drugbank: str
@@ -41,10 +41,10 @@ class Entry:
 
 
 @dataclass
-class Vocabulary:
+class DrugVocabulary:
     """All entries by DrugBank id, and the ids that a name stands for."""
 
-    entries: dict[str, Entry]
+    entries: dict[str, VocabularyEntry]
     preferred: dict[str, str] = field(default_factory=dict)
     synonyms: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
@@ -57,12 +57,12 @@ class Vocabulary:
         return next(iter(known)) if len(known) == 1 else None
 
 
-def read_vocabulary(folder: Path) -> Vocabulary:
+def read_vocabulary(folder: Path) -> DrugVocabulary:
     """The vocabulary from ``drugbank_vocabulary.csv``."""
     with (folder / "drugbank_vocabulary.csv").open(encoding="utf-8-sig") as lines:
-        found = Vocabulary({})
+        found = DrugVocabulary({})
         for row in csv.DictReader(lines):
-            entry = Entry(
+            entry = VocabularyEntry(
                 row["DrugBank ID"],
                 row["Common name"],
                 row["CAS"].strip(),
