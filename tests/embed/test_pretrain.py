@@ -163,7 +163,7 @@ def test_new_texts_and_molecules(filled, home, finished):
         trained.smiles(["CCO", "nonsense"])
     with pytest.raises(DataError, match="empty"):
         trained.texts([" "])
-    trained.model.names = ("molecule",)
+    trained._arguments = {**trained._arguments, "towers": {"molecule": trained._arguments["towers"]["molecule"]}}
     with pytest.raises(UsageError, match="no text tower"):
         trained.texts(["x"])
 
