@@ -29,7 +29,7 @@ def run(target: Path, processes: int, job: str = "gloo_job.py", *arguments: str,
                     f"--nproc-per-node={processes}"]
     done = subprocess.run([*command, str(HERE / job), str(target), *arguments], env=environment, cwd=ROOT, timeout=400,
                           capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr
     return json.loads(target.read_text())
 
 
@@ -59,13 +59,12 @@ def assert_alike(found: dict, expected: dict) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 4])
-def test_a_training_over_all_modalities_equals_that_of_one_process(tmp_path, processes):
+def test_a_training_of_four_processes_over_all_modalities_equals_that_of_one(tmp_path):
     one = train(tmp_path / "one", 1, 4)
-    several = train(tmp_path / "several", processes, 4, MKT_SLOW="2")
-    assert several["world"] == processes and several["ready"] == ["made"]
+    several = train(tmp_path / "several", 4, 4, MKT_SLOW="2")
+    assert several["world"] == 4 and several["ready"] == ["made"]
     assert_alike(several, one)
-    names = [(tmp_path / "several" / f"end.json.{rank}").read_text() for rank in range(processes)]
+    names = [(tmp_path / "several" / f"end.json.{rank}").read_text() for rank in range(4)]
     assert len(set(names)) == 1, "the processes agree about the run"
 
 
