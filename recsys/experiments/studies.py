@@ -502,7 +502,8 @@ def _do_and_keep(study: Study, job: StudyJob, settings: Settings, folder: Path) 
 
 
 def study_table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> list[dict[str, Any]]:
-    """One row a (point, arm): means, and the paired differences from the null with intervals and Holm's p."""
+    """One row a (point, arm): means, the paired differences from the null with intervals and Holm's p, and what everything
+    known has over the arm by the metric that decides."""
     metrics = METRICS[study.kind]
     units = 1 + max(int(part[0].max(initial=0)) for parts in found.values() for part in parts)
     rows: list[dict[str, Any]] = []
@@ -516,6 +517,9 @@ def study_table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) 
             for metric, interval in zip(metrics, against.get(name, ()), strict=False):
                 row[f"{metric} − null"] = written_difference(interval)
             row["p (Holm)"] = corrected.get(name)
+            if "all" in arms:
+                lead = None if name == "all" else difference(arms["all"], tests)[deciding(study)]
+                row[f"all − it, {metrics[deciding(study)]}"] = lead and written_difference(lead)
             rows.append(row)
     return rows
 

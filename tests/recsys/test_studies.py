@@ -216,6 +216,8 @@ def test_a_study_goes_on_where_it_was_and_keeps_its_finds_with_the_patients(
     rows = {(row["point"], row["arm"]): row for row in study_table(study, first)}
     assert rows["all", "null"]["prauc"] > rows["25", "null"]["prauc"] - 0.05
     assert "prauc − null" in rows["all", "logistic_history"] and rows["all", "null"]["p (Holm)"] is None
+    assert rows["all", "null"]["all − it, prauc"] == rows["all", "all"]["prauc − null"]
+    assert rows["all", "all"]["all − it, prauc"] is None
     assert verdicts(study, first) == []
 
 
