@@ -502,8 +502,10 @@ def _do_and_keep(study: Study, job: StudyJob, settings: Settings, folder: Path) 
 
 
 def study_table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> list[dict[str, Any]]:
-    """One row a (point, arm): means, the paired differences from the null with intervals and Holm's p, and what everything
-    known has over the arm by the metric that decides."""
+    """One row a (point, arm): means, the paired differences from the null with intervals and Holm's p.
+
+    Where there is an arm that knows everything, also what it has over each by the metric that decides.
+    """
     metrics = METRICS[study.kind]
     units = 1 + max(int(part[0].max(initial=0)) for parts in found.values() for part in parts)
     rows: list[dict[str, Any]] = []
