@@ -359,7 +359,7 @@ def publish(run: Annotated[str, typer.Argument(help="The start of the run's id."
     output.say(f"published {run_id}")
 
 
-@app.command(epilog="Example: mkmed embed sweep --over train.lr=1e-4..1e-2:log --over width=64,128 --trials 10")
+@app.command(epilog="Example: mkmed embed sweep --over train.learning_rate=1e-4..1e-2:log --over width=64,128")
 def sweep(
     over: Annotated[list[str], typer.Option(help="name=low..high, name=low..high:log or name=a,b,c; may be repeated.")],
     set_: SetOption = None,

@@ -25,8 +25,9 @@ from tests.browser import Visit, chromium
 from tests.few_drugs import DRUGS, few_answers
 
 pytestmark = pytest.mark.browser
-SECONDS = 2.0
-"""From the opening of a page of 14,000 drugs until it can be used."""
+SECONDS = 10.0
+"""From the opening of a page of 14,000 drugs until it can be used, on a machine that does other things; alone it is under
+two on two cores."""
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from kb import interrupts
 from kb.errors import Blocked, Incomplete, MkmedError, SourceError, Transient, UsageError
 from kb.ingest.engine import Summary, ingest, plan
 from kb.ledger.verify import verify
@@ -256,8 +256,6 @@ def _child(database: Any, url: str, home: Path, ids: tuple[str, ...], modalities
     """An ingest in a process of its own; leaves with the exit code of what it raises."""
     from kb.db.engine import engine_for
 
-    interrupts.while_loading()  # as the program does
-    interrupts.while_running()
     PubChem.policy = POLICY
     settings = settings_in(home, pubchem_url=url, contact="tests@example.org")
     try:
@@ -287,16 +285,29 @@ def test_several_processes_share_the_work(engine: Engine, tmp_path: Path) -> Non
     assert sound(engine)
 
 
+INTERRUPTED = """
+from kb import interrupts
+interrupts.while_loading()  # before anything starts a thread, as the program does
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from sqlalchemy import make_url
+from test_pubchem import EVERY, _child
+interrupts.while_running()
+_child(make_url({database!r}), {url!r}, Path({home!r}), EVERY, None)
+"""
+
+
 def test_ctrl_c_keeps_what_came_and_goes_on_later(engine: Engine, tmp_path: Path) -> None:
     with StandIn(NO_LIMITS, latency=0.25) as standin:
-        worker = SPAWN.Process(target=_child, args=(engine.url, standin.url, tmp_path, EVERY, None))
-        worker.start()
-        while standin.guard.served < 30 and worker.is_alive():
+        database = engine.url.render_as_string(hide_password=False)
+        code = INTERRUPTED.format(tests=str(Path(__file__).parent), database=database, url=standin.url, home=str(tmp_path))
+        worker = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+        while standin.guard.served < 30 and worker.poll() is None:
             time.sleep(0.01)
-        os.kill(worker.pid or 0, signal.SIGINT)
+        worker.send_signal(signal.SIGINT)
         stopped = time.monotonic()
-        worker.join()
-        assert worker.exitcode == 130
+        assert worker.wait(60) == 130
         assert time.monotonic() - stopped < 5
         assert rows(engine, "SELECT status FROM run") == [("interrupted",)]
         assert sound(engine)
