@@ -60,12 +60,13 @@ def shell(script: str, home: Path) -> str:
 
 def draw(home: Path) -> None:
     """Draw the pictures: two with the commands that their captions name, and the ablation from its results."""
-    from embed.evaluation.ablation import draw_ablation as draw_ablation
+    from embed.evaluation.ablation import draw_ablation
 
     shell("mkmed kb coverage --plot docs/pictures/buckets.svg", home)
     shell("mkmed embed map --coded-only --out docs/pictures/map.svg", home)
     results = json.loads((ROOT / "benchmarks" / "results" / "ablation.json").read_text(encoding="utf-8"))
-    draw_ablation(results, PICTURES / "ablation.svg")
+    if all("column" in row for row in results["rows"]):  # those of release 0.1.0 keep the picture that was drawn then
+        draw_ablation(results, PICTURES / "ablation.svg")
 
 
 def main() -> None:

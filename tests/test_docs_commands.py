@@ -32,6 +32,7 @@ SMALLER = [
     (r"(kb ingest --source corpus)(?! --)", r"\1 --limit 40", "14,023 drugs take 20 s"),
     (r"(embed pretrain[^\n;|]*)", rf"\1 {SMALL}", "the default trains for minutes"),
     (r"(embed ablate[^\n;|]*?) --seeds 5", rf"\1 --seeds 1 {SMALL}", "five seeds take an hour"),
+    (r"(embed evaluate --splits) 5", rf"\1 2 --columns plain {SMALL}", "fifteen trainings"),
     (r"(recsys train[^\n;]*)", r"\1 --set epochs=1 --set resamples=50", "25 epochs on ten thousand patients"),
     (r"--seeds 3 --jobs \d", "--recommender popularity --recommender mkmed --set epochs=1", "eleven trainings, 25 epochs"),
     (r"(recsys score --in [^\n;|]*)", r"\1 --min-coverage 0.1", "the last run is of a synthetic cohort"),

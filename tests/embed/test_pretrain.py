@@ -188,7 +188,7 @@ def test_features_are_read_from_the_cache(filled, home, finished, monkeypatch):
         raise AssertionError("a cached feature was computed again")
 
     monkeypatch.setattr(molecule, "featurise", fail)
-    monkeypatch.setattr(radius, "conformers", fail)
+    monkeypatch.setattr(radius, "conformer_graphs", fail)
     monkeypatch.setattr(image, "pixels", fail)
     prepared = job.prepare_training(filled, load_config(sets=QUICK), job.FeatureCache(home.cache / "features"),
                            torch.device("cpu"))

@@ -86,7 +86,7 @@ def test_evaluation_is_written_and_measures_held_out_drugs_only(filled, home, fi
     run = load_run(filled, home)
     kept = evaluation.read_evaluation_snapshot(run)
     everyone = replace(kept, labels=replace(kept.labels, core=np.ones(len(kept.side), bool)))
-    monkeypatch.setattr(evaluation, "read_snapshot", lambda run: everyone)
+    monkeypatch.setattr(evaluation, "read_evaluation_snapshot", lambda run: everyone)
     monkeypatch.setattr(evaluation.retrieval_rows, "__defaults__", (2,))
     report = evaluation.evaluate_run(run)
     assert json.loads((finished.folder / "evaluation.json").read_text())["run"] == str(finished.run_id)
