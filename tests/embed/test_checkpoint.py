@@ -128,8 +128,8 @@ def test_arrays_are_what_torch_reads_and_torch_is_not_imported(tmp_path):
     for own, other in zip(read["types"], expected["types"], strict=True):
         np.testing.assert_array_equal(own, other.numpy())
         assert own.dtype == other.numpy().dtype
-    program = ("import sys; from pathlib import Path; from embed.runs.checkpoint import load; "
-               f"load(Path({str(tmp_path / 'last.pt')!r}), arrays=True); assert 'torch' not in sys.modules")
+    program = ("import sys; from pathlib import Path; from embed.runs.checkpoint import load_checkpoint; "
+               f"load_checkpoint(Path({str(tmp_path / 'last.pt')!r}), arrays=True); assert 'torch' not in sys.modules")
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
