@@ -12,11 +12,11 @@ import typer
 from kb import completion, output
 from kb.compute.places import ON_HELP
 from kb.errors import UsageError
+from kb.options import FormatOption
 from kb.output import Format
 
 app = typer.Typer(no_args_is_help=True, help="The embedding store: pretrain, publish, search, evaluate, explain.")
 
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 RunOption = Annotated[str, typer.Option("--run", help="published, last, or the start of a run's id.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file; --print-config shows all keys.")]
 ColumnsOption = Annotated[

@@ -14,6 +14,7 @@ from kb import completion, output
 from kb.compute.places import ON_HELP
 from kb.errors import Ambiguous, MkmedError, UsageError
 from kb.inputs import SMALL, read_text
+from kb.options import FormatOption
 from kb.output import Format
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ app = typer.Typer(
     no_args_is_help=True, help="The knowledge base: drugs, modalities, graph, interactions, and the ledger."
 )
 
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 ALWAYS_COUNTED = ("drugs", "rows", "requests")
 """What the summary of an ingest tells even where it is 0: a finished one that runs again says so by that."""
 

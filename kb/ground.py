@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
+from kb.options import FormatOption
 from kb.output import Format, as_json, emit, write
 from kb.settings import load_settings
-
-FormatOption = Annotated[Format, typer.Option("--format", help="How the answer is written.")]
 
 doctor_app = typer.Typer(add_completion=False)
 status_app = typer.Typer(add_completion=False)

@@ -9,27 +9,29 @@ import typer
 
 from kb import output
 from kb.errors import NotUnderstood, UsageError
+from kb.options import FormatOption
 from kb.output import Format
 from recsys import completion
+from recsys.spelling import OldSpelling
 from recsys.study_commands import register
 
 app = typer.Typer(no_args_is_help=True, help="Medication recommendation: cohorts, training, evaluation, answers.")
 register(app)
 
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 RunOption = Annotated[str, typer.Option("--run", "-r", help="Run id or its beginning; the latest run if left out.",
                                        autocompletion=completion.runs)]
 
-
+EhrOption = Annotated[str, typer.Option(help="EHR format; see mkmed recsys prepare.",
+                                        autocompletion=completion.ehr_formats)]
 MapOption = typer.Option("--map", help="CSV with columns order,means (a drug, several joined by +, ATC:code or none); "
                                        "wins over everything.")
 
 
-@app.command(epilog="Example: mkmed recsys prepare --format mimic3 --root ~/mimic-iii   ·   "
-                    "mkmed recsys prepare --format synthetic")
+@app.command(cls=OldSpelling, epilog="Example: mkmed recsys prepare --ehr mimic3 --root ~/mimic-iii   ·   "
+                    "mkmed recsys prepare --ehr synthetic")
 def prepare(
-    form: Annotated[str, typer.Option("--format", help="EHR format: mimic3, mimic4, eicu, omop, meds, fhir, "
-                                                       "synthea, diabetes130, nhanes, synthetic.")],
+    ehr: Annotated[str, typer.Option(help="EHR format: mimic3, mimic4, eicu, omop, meds, fhir, synthea, diabetes130, "
+                                          "nhanes, synthetic.", autocompletion=completion.ehr_formats)],
     root: Annotated[Path | None, typer.Option(help="Folder of the export: CSV, plain or .gz, Parquet, or a .duckdb "
                                                    "file.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the cohort; the format's by default.")] = None,
@@ -45,7 +47,7 @@ def prepare(
     allow_subset: Annotated[bool, typer.Option(help="Accept other row counts than the published ones.")] = False,
     memory: Annotated[str, typer.Option(help="What reading may hold in memory; the rest is spilled to disk.")] = "4GB",
     dry_run: Annotated[bool, typer.Option(help="Read and account for everything, and write nothing.")] = False,
-    output_form: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.table,
+    form: FormatOption = Format.table,
 ) -> None:
     """Make a cohort of an EHR export, every row accounted for; patient data stays on this disk."""
     from kb.db.engine import open_engine
@@ -53,12 +55,12 @@ def prepare(
     from recsys.cohorts.prepare import prepare as run_prepare
 
     settings = load_settings()
-    arguments: dict[str, Any] = {"form": form, "root": root, "name": name, "level": level, "min_visits": min_visits,
+    arguments: dict[str, Any] = {"form": ehr, "root": root, "name": name, "level": level, "min_visits": min_visits,
                                  "allow_subset": allow_subset, "options": dict(_pair(item) for item in option or []),
                                  "requires": [kind.strip() for kind in require.split(",") if kind.strip()] or None,
                                  "settings": settings, "dry_run": dry_run, "memory": memory, "protocol": protocol,
                                  "own_map": _own_map(own_map), "keep_vehicles": keep_vehicles}
-    if form == "synthetic":
+    if ehr == "synthetic":
         made = run_prepare(**arguments)
     else:
         with open_engine(settings).connect() as connection:
@@ -67,9 +69,9 @@ def prepare(
     output.say("dry run: nothing was written" if dry_run else f"in {made.folder}")
     for check in made.checks:
         output.say(f"{check.verdict}: {check.dataset} {check.table} has {check.found} of {check.published} rows")
-    output.emit(made.accounting, output_form, title="rows in, and where they went; of each table they sum to read")
-    if made.unmapped and output_form is Format.table:
-        output.emit(made.unmapped[:20], output_form, title="not mapped, most frequent first")
+    output.emit(made.accounting, form, title="rows in, and where they went; of each table they sum to read")
+    if made.unmapped and form is Format.table:
+        output.emit(made.unmapped[:20], form, title="not mapped, most frequent first")
 
 
 def _own_map(path: Path | None) -> Any:
@@ -78,16 +80,16 @@ def _own_map(path: Path | None) -> Any:
     return read_map_file(path) if path else None
 
 
-@app.command(epilog="Example: mkmed recsys unmapped --format eicu --root ~/eicu --output csv > map.csv")
+@app.command(cls=OldSpelling, epilog="Example: mkmed recsys unmapped --ehr eicu --root ~/eicu --format csv > map.csv")
 def unmapped(
-    form: Annotated[str, typer.Option("--format", help="EHR format; see mkmed recsys prepare.")],
+    ehr: EhrOption,
     root: Annotated[Path | None, typer.Option(help="Folder of the export.")] = None,
     own_map: Annotated[Path | None, MapOption] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many orders.")] = 50,
     everything: Annotated[bool, typer.Option("--all", help="Vehicles and what is no drug, too.")] = False,
     option: Annotated[list[str] | None, typer.Option(help="For the format: name=value.")] = None,
     memory: Annotated[str, typer.Option(help="What reading may hold in memory; the rest is spilled to disk.")] = "4GB",
-    output_form: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.table,
+    form: FormatOption = Format.table,
 ) -> None:
     """List the orders of an export that name no drug, most frequent first; fill in `means` and use it as --map."""
     from kb.db.engine import open_engine
@@ -95,14 +97,14 @@ def unmapped(
     from recsys.cohorts.prepare import unmapped as run_unmapped
 
     with open_engine(load_settings()).connect() as connection:
-        found = run_unmapped(form=form, root=root, connection=connection, own_map=_own_map(own_map), limit=limit,
+        found = run_unmapped(form=ehr, root=root, connection=connection, own_map=_own_map(own_map), limit=limit,
                              options=dict(_pair(item) for item in option or []), memory=memory,
                              everything=everything)
     output.say(f"{found.mapped_rows:,} of {found.rows:,} rows and {found.mapped_orders:,} of {found.orders:,} "
                "different orders name a drug or its class")
-    output.emit(found.listed, output_form, columns=("order", "means", "reason", "rows", "nearest"))
-    if output_form is Format.table:
-        output.emit(found.evidence, output_form, title="how ingredients were found, and what was odd")
+    output.emit(found.listed, form, columns=("order", "means", "reason", "rows", "nearest"))
+    if form is Format.table:
+        output.emit(found.evidence, form, title="how ingredients were found, and what was odd")
 
 
 @app.command(epilog="Example: mkmed recsys attributes --cohort mimic3")
@@ -356,9 +358,10 @@ def recommend(
         output.emit([row for reason in reasons for row in reason.rows()], form, title=f"reasons: {reasons[0].method}")
 
 
-@app.command(epilog="Example: mkmed recsys reproduce --format mimic3 --root ~/mimic-iii --seeds 3 --jobs 8")
+@app.command(cls=OldSpelling,
+             epilog="Example: mkmed recsys reproduce --ehr mimic3 --root ~/mimic-iii --seeds 3 --jobs 8")
 def reproduce(
-    form: Annotated[str, typer.Option("--format", help="EHR format; see mkmed recsys prepare.")] = "mimic3",
+    ehr: EhrOption = "mimic3",
     root: Annotated[Path | None, typer.Option(help="Folder of the export; not needed for a prepared cohort.")] = None,
     cohort: Annotated[str | None, typer.Option(help="Name of the cohort; the format's by default.")] = None,
     recommender: Annotated[list[str] | None, typer.Option(help="Only these; all of them if left out.")] = None,
@@ -368,7 +371,7 @@ def reproduce(
     min_visits: Annotated[int, typer.Option(min=1, help="Patients with fewer visits are left out, and counted.")] = 2,
     allow_subset: Annotated[bool, typer.Option(help="Accept other row counts than the published ones.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print what would be trained, and stop.")] = False,
-    output_form: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.table,
+    form: FormatOption = Format.table,
 ) -> None:
     """Fill the papers' table on one cohort: prepare it, train every recommender, compare; goes on where it was."""
     from kb.db.engine import open_engine
@@ -376,19 +379,19 @@ def reproduce(
     from recsys.cohorts.files import load_cohort
     from recsys.experiments import reproduce as comparison
 
-    settings, name = load_settings(), cohort or form
+    settings, name = load_settings(), cohort or ehr
     wanted = comparison.comparison(name, seeds, recommender or tuple(comparison.ARMS), assign or [])
     if dry_run:
-        output.emit([{"recommender": item.arm, **item.config.as_json()} for item in wanted], output_form)
+        output.emit([{"recommender": item.arm, **item.config.as_json()} for item in wanted], form)
         return
     engine = open_engine(settings)
     comparison.fill_knowledge(engine, settings, output.say)
-    comparison.prepare_missing(engine, settings, form=form, root=root, name=name, min_visits=min_visits,
+    comparison.prepare_missing(engine, settings, form=ehr, root=root, name=name, min_visits=min_visits,
                                allow_subset=allow_subset)
     output.say(f"{load_cohort(name, settings).fingerprint}; {len(wanted)} trainings")
     for done in comparison.train_missing(settings, engine, wanted, jobs):
         output.say(f"{done.arm}, seed {done.config.seed}: done")
-    output.emit(comparison.comparison_rows(settings, engine, wanted), output_form, title=comparison.TITLE)
+    output.emit(comparison.comparison_rows(settings, engine, wanted), form, title=comparison.TITLE)
 
 
 @app.command(epilog="Example: mkmed recsys score --cohort mimic4 --out scores.parquet   ·   "

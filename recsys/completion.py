@@ -34,6 +34,13 @@ def recommenders(incomplete: str) -> list[str]:
     return [name for name in RECOMMENDERS if name.startswith(incomplete)]
 
 
+def ehr_formats(incomplete: str) -> list[str]:
+    """The EHR formats that begin so."""
+    from recsys.formats import FORMATS
+
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
 def _plain(text: str) -> str:
     """The text as a pattern of file names that means itself."""
     return "".join(letter for letter in text if letter.isalnum() or letter in "-_.")

@@ -13,6 +13,7 @@ import typer
 
 from kb import output
 from kb.errors import UsageError
+from kb.options import FormatOption
 from kb.output import Format
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ SeedsOption = Annotated[int, typer.Option(min=2, help="How many splits.")]
 FirstOption = Annotated[int, typer.Option(min=0, help="The first seed; not one that choices were made on.")]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Processes; each trains one model on one thread.")]
 OutOption = Annotated[Path | None, typer.Option(help="Write table, verdicts, settings, machine and picture there.")]
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="A setting of all arms, name=value.")]
 
 

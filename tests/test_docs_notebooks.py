@@ -25,7 +25,7 @@ mkmed kb ingest --source corpus --limit 40
 mkmed kb ingest --source corpus --ids names.txt
 mkmed kb ingest --source rdkit --modality property --modality image
 mkmed embed pretrain {library.SMALL}
-mkmed recsys prepare --format eicu --root eicu --min-visits 1 --name eicu
+mkmed recsys prepare --ehr eicu --root eicu --min-visits 1 --name eicu
 mkmed recsys train --cohort eicu --set epochs=1 --set resamples=50
 """
 WORDS = {"recommend_and_explain": "Antithrombotic", "search_and_encode": "rests_on", "knowledge_base": "Metformin", "sql": "because"}

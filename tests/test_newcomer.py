@@ -51,7 +51,7 @@ def told(database_environment, capsys):
 @pytest.mark.parametrize(("arguments", "code", "error", "hint"), [
     (["kb", "ingest", "--source", "corpsu"], 2, "unknown source 'corpsu'", "did you mean 'corpus'"),
     (["kb", "ingest", "--source", "rdkit", "--modality", "imagee"], 2, "'imagee'", "image"),
-    (["recsys", "prepare", "--format", "mimic33", "--root", "."], 2, "unknown EHR format 'mimic33'", "did you mean 'mimic3'"),
+    (["recsys", "prepare", "--ehr", "mimic33", "--root", "."], 2, "unknown EHR format 'mimic33'", "did you mean 'mimic3'"),
     (["recsys", "train", "--recommender", "gamnet", "--set", "vectors=learned"], 2, "unknown recommender 'gamnet'", "gamenet"),
     (["recsys", "train", "--set", "epoch=3"], 2, "epoch", "epochs"),
     (["embed", "pretrain", "--set", "train.epoch=3"], 2, "train.epoch", "train.epochs"),
@@ -63,7 +63,7 @@ def told(database_environment, capsys):
     (["kb", "coverage", "--plot", "buckets.xyz"], 2, "buckets.xyz", ".svg"),
     (["kb", "coverage", "--format", "xml"], 2, "'xml'", "--help"),
     (["recsys", "recommend", "--visit", str(ROOT / "pyproject.toml")], 1, "not JSON", "mkmed/demo/patient.json"),
-    (["recsys", "prepare", "--format", "mimic4", "--root", str(ROOT / "mkmed/demo/data/ehr_mimic3_demo")], 1, "icd_code", "column"),
+    (["recsys", "prepare", "--ehr", "mimic4", "--root", str(ROOT / "mkmed/demo/data/ehr_mimic3_demo")], 1, "icd_code", "column"),
     (["kb", "ingest", "--source", "drkg"], 2, "reads a file", "--path"),
     (["kb", "ingest", "--source", "drkg", "--url", "ftp://x/y"], 2, "ftp://x/y", "https://"),
     (["kb", "ingest", "--source", "corpus", "--workers", "0"], 2, "--workers", "--help"),
@@ -72,7 +72,7 @@ def told(database_environment, capsys):
     (["recsys", "evaluate"], 1, "no finished recommender run", "mkmed recsys train"),
     (["recsys", "train", "--cohort", "mimic3"], 1, "no cohort 'mimic3'", "mkmed recsys prepare"),
     (["recsys", "recommend", "--visit", "nowhere.json"], 2, "nowhere.json", ""),
-    (["recsys", "prepare", "--format", "mimic3"], 2, "needs the folder", "--root"),
+    (["recsys", "prepare", "--ehr", "mimic3"], 2, "needs the folder", "--root"),
     (["kb", "ingest", "--source", "corpus", "--ids", "nowhere.txt"], 2, "nowhere.txt does not exist", "--ids"),
     (["kb", "ingest", "--source", "tabular"], 2, "reads a file", "--path"),
     (["kb", "ingest", "--source", "tabular", "--path", "nowhere.csv"], 2, "nowhere.csv does not exist", "--path"),
@@ -90,12 +90,12 @@ def test_what_is_misspelt_or_missing(told, tmp_path, monkeypatch, arguments, cod
 
 
 def test_missing_mimic_files_are_named(told, tmp_path):
-    code, line, hint = told("recsys", "prepare", "--format", "mimic3", "--root", str(tmp_path / "wrong"))
+    code, line, hint = told("recsys", "prepare", "--ehr", "mimic3", "--root", str(tmp_path / "wrong"))
     assert code == 1 and "wrong" in line
     (tmp_path / "mimic").mkdir()
     for name in ("patients", "admissions"):
         shutil.copy(ROOT / "mkmed/demo/data/ehr_mimic3_demo" / f"{name}.csv.gz", tmp_path / "mimic")
-    code, line, hint = told("recsys", "prepare", "--format", "mimic3", "--root", str(tmp_path / "mimic"))
+    code, line, hint = told("recsys", "prepare", "--ehr", "mimic3", "--root", str(tmp_path / "mimic"))
     assert code == 1 and "diagnoses_icd" in (line + hint).lower()
 
 
@@ -104,7 +104,7 @@ def test_a_download_that_stopped_half_way(told, tmp_path):
     shutil.copytree(ROOT / "mkmed/demo/data/ehr_mimic3_demo", folder)
     path = folder / "prescriptions.csv.gz"
     path.write_bytes(path.read_bytes()[:20_000])
-    code, line, _ = told("recsys", "prepare", "--format", "mimic3", "--root", str(folder))
+    code, line, _ = told("recsys", "prepare", "--ehr", "mimic3", "--root", str(folder))
     assert code == 1 and "prescriptions" in line.lower()
     cut = tmp_path / "drugs.csv.gz"
     cut.write_bytes(gzip.compress(b"name,smiles\n" + b"aspirin,CC(=O)Oc1ccccc1C(=O)O\n" * 2000)[:60])

@@ -120,7 +120,7 @@ def _recommend(demo: Demo) -> None:
 
 
 STEPS = (
-    Stage("open patient data", "mkmed recsys prepare --format eicu --root mkmed/demo/data/ehr_eicu_demo --min-visits 1",
+    Stage("open patient data", "mkmed recsys prepare --ehr eicu --root mkmed/demo/data/ehr_eicu_demo --min-visits 1",
          _prepare, _prepared, _show_cohorts),
     Stage("recommenders", "mkmed recsys train --cohort eicu --recommender mkmed", _train, _trained, _show_recommenders),
     Stage("comparison", "mkmed recsys compare MKMED BASELINE", _compare),

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kb import output
+from kb.options import FormatOption
 from kb.output import Format
 
 app = typer.Typer(add_completion=False, help="What a number of compounds and patients takes, from measured rates.")
@@ -20,7 +21,7 @@ def plan(
     patients: Annotated[float, typer.Option(help="Patients.")] = 0,
     cores: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Cores; this machine's by default.")] = None,
     rates: Annotated[Path | None, typer.Option(help="A file of rates; by default those that were measured.")] = None,
-    form: Annotated[Format, typer.Option("--format", "-f", help="How to print.")] = Format.table,
+    form: FormatOption = Format.table,
 ) -> None:
     """What to run where, hours, memory, disk and what drives the cost, with how each number is known."""
     from kb.compute.pool import cores as own_cores

@@ -28,8 +28,8 @@ mkmed kb ingest --source drkg --path drkg.tsv --allow-subset
 mkmed kb snapshot after-drkg
 mkmed embed pretrain --name first {SMALL}
 mkmed embed encode --in compounds --out screen --licence CC0-1.0
-mkmed recsys prepare --format synthetic --option patients=150
-mkmed recsys prepare --format mimic3 --root mimic-iii --allow-subset --min-visits 1
+mkmed recsys prepare --ehr synthetic --option patients=150
+mkmed recsys prepare --ehr mimic3 --root mimic-iii --allow-subset --min-visits 1
 mkmed recsys train --recommender popularity --set resamples=50
 mkmed recsys train --recommender mkmed --set epochs=1 --set resamples=50
 """

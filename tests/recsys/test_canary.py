@@ -166,13 +166,13 @@ def _walk(folder, form, write):
         return result.output
 
     write(root)
-    prepare = ("recsys", "prepare", "--format", form, "--root", root, "--name", "c")
+    prepare = ("recsys", "prepare", "--ehr", form, "--root", root, "--name", "c")
     run(*prepare, "--dry-run")
     assert not list((home / "cohorts").glob("*/*")), "a dry run writes nothing"
     for output in ("table", "json", "csv"):
-        assert "kept" in run(*prepare, "--output", output)
+        assert "kept" in run(*prepare, "--format", output)
     for output in ("table", "csv"):
-        run("recsys", "unmapped", "--format", form, "--root", root, "--all", "--output", output)
+        run("recsys", "unmapped", "--ehr", form, "--root", root, "--all", "--format", output)
     run("recsys", "interactions", "--cohort", "c")
     small = ("--cohort", "c", "--set", "vectors=learned", "--set", "epochs=2", "--set", "dim=8")
     run("recsys", "train", *small, "--dry-run")

@@ -42,8 +42,8 @@ ALIKE = {"ehr_omop_athena": ("omop", "ehr_omop"), "ehr_mimic4_v20": ("mimic4", "
 
 def prepared(form, root, capsys):
     """Exit code, the accounting by table and reason, the line of the fingerprint, what was said."""
-    code = cli.run(["recsys", "prepare", "--format", form, "--root", str(root), "--min-visits", "1", "--require", "diagnosis",
-                    "--dry-run", "--output", "csv"])
+    code = cli.run(["recsys", "prepare", "--ehr", form, "--root", str(root), "--min-visits", "1", "--require", "diagnosis",
+                    "--dry-run", "--format", "csv"])
     printed = capsys.readouterr()
     rows = {}
     for row in csv.DictReader(io.StringIO(printed.out)):
