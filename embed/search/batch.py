@@ -17,7 +17,6 @@ from rdkit import Chem
 from sqlalchemy import Engine
 
 from embed.features.derive import DERIVED, derive
-from embed.features.parents import forms
 from embed.registry import ANCHOR
 from embed.runs.embedder import Embedded, Embedder
 from embed.search.molecules import MoleculeSearch
@@ -25,6 +24,7 @@ from embed.search.predicted import Predictions
 from kb.chemistry import read_molblock, read_smiles
 from kb.errors import DataError, Incomplete, NotFound, UsageError
 from kb.files import written
+from kb.identity.forms import forms
 from kb.sources.tables.read import MOLBLOCK, UserTable
 
 BATCH = 512

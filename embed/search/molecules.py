@@ -22,7 +22,7 @@ from embed.features import fingerprint
 from embed.features import parents as parent_forms
 from embed.features.cache import sha256
 from embed.features.derive import DERIVED, derive
-from embed.features.parents import Forms, block_key, forms, formula_key, tautomer
+from embed.features.parents import block_key, formula_key
 from embed.features.work import molecule_chunks
 from embed.registry import ANCHOR
 from embed.runs import store
@@ -31,10 +31,10 @@ from embed.search.predicted import BASIS, Predictions
 from embed.search.unusual import Reference, is_far
 from kb.chemistry import read_smiles
 from kb.errors import DataError
+from kb.identity.forms import IDENTICAL, PARENT, Forms, forms, tautomer
 from kb.query import read as query
 
 CHUNK = 65_536
-IDENTICAL, PARENT = "identical", "parent"
 
 
 @dataclass(frozen=True)

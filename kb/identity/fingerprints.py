@@ -45,6 +45,17 @@ def morgan_bits(molecule: Mol) -> str:
     return str(GetMorganGenerator(radius=RADIUS, fpSize=BITS).GetFingerprint(molecule).ToBitString())
 
 
+def tanimoto(molecule: Mol, smiles: str) -> float:
+    """The Tanimoto similarity of the Morgan bits of a molecule and of a readable SMILES."""
+    from rdkit import Chem
+    from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
+    from rdkit.DataStructs import TanimotoSimilarity
+
+    generator = GetMorganGenerator(radius=RADIUS, fpSize=BITS)
+    other = generator.GetFingerprint(Chem.MolFromSmiles(smiles))
+    return float(TanimotoSimilarity(generator.GetFingerprint(molecule), other))
+
+
 def pattern_bits(molecule: Mol) -> str:
     """RDKit's pattern bits of a molecule or a query: those of a substructure are a subset of the whole's."""
     from rdkit.Chem import PatternFingerprint

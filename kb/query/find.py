@@ -7,13 +7,14 @@ RDKit's own extension, it decides.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from kb.chemistry import quiet, read_smiles
 from kb.errors import DataError, UsageError
-from kb.identity.fingerprints import AT_ONCE, morgan_bits, pattern_bits, renew
+from kb.identity.fingerprints import AT_ONCE, morgan_bits, pattern_bits, renew, tanimoto
 from kb.names.tables import generic_of
 from kb.output import say
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST = 10_000
 TEXT_COLUMNS = ("drug_id", "name", "score", "how", "found", "provider", "licence_id")
-SIMILAR_COLUMNS = ("drug_id", "name", "similarity", "smiles", "atc_codes")
+SIMILAR_COLUMNS = ("drug_id", "name", "relation", "similarity", "smiles", "atc_codes")
 PART_COLUMNS = ("drug_id", "name", "smiles", "atoms")
 LONGEST_SMARTS = 2_000
 SIMILAR = text("SELECT * FROM mkmed.similar_to_bits(CAST(:bits AS bit(2048)), :k, CAST(:least AS real))")
@@ -33,9 +34,12 @@ SCREEN = text("""
     SELECT f.drug_id, f.name, f.smiles FROM mkmed.fingerprints f
     WHERE f.pattern & CAST(:bits AS bit(2048)) = CAST(:bits AS bit(2048)) ORDER BY f.drug_id""")
 CARTRIDGE = text("""
-    SELECT d.drug_id, d.name, d.smiles FROM mkmed.drugs d
-    WHERE d.smiles IS NOT NULL AND mol_from_smiles(d.smiles::cstring) @> CAST(:smarts AS qmol)
-    ORDER BY d.drug_id LIMIT :k""")
+    SELECT s.drug_id, s.name, s.smiles FROM (
+        SELECT f.drug_id, f.name, f.smiles FROM mkmed.fingerprints f
+        WHERE f.pattern & CAST(:bits AS bit(2048)) = CAST(:bits AS bit(2048)) OFFSET 0) s
+    WHERE mol_from_smiles(CAST(s.smiles AS cstring)) @> CAST(:smarts AS qmol)
+    ORDER BY s.drug_id LIMIT :k""")
+"""The extension matches what the bits leave (OFFSET 0: the bits come first)."""
 
 
 def search_text(connection: Connection, query: str, k: int = 20) -> list[dict[str, Any]]:
@@ -63,18 +67,29 @@ def search_text(connection: Connection, query: str, k: int = 20) -> list[dict[st
 
 
 def similar(engine: Engine, smiles: str, k: int = 10, *, at_least: float = 0.0) -> list[dict[str, Any]]:
-    """The ``k`` drugs with the largest Tanimoto similarity to a molecule, at least ``at_least``.
+    """The drugs that a molecule is or is a form of, then those of the largest Tanimoto similarity; ``k`` together.
 
-    Each row has ``drug_id``, ``name``, ``similarity``, ``smiles`` and ``atc_codes``. Raises DataError for what is no
-    molecule.
+    Each row has ``drug_id``, ``name``, ``relation`` (``identical``, ``parent`` for its salts, charged and stereo forms
+    and tautomers, or empty), ``similarity``, ``smiles`` and ``atc_codes``. ``at_least`` is asked of those without a
+    relation alone. Raises DataError for what is no molecule.
     """
+    from kb.identity.forms import known_forms
+
     _check(k)
     if not 0 <= at_least <= 1:
         raise UsageError(f"{at_least} is no Tanimoto similarity", hint="a number from 0 to 1")
-    bits = morgan_bits(read_smiles(smiles))
+    molecule = read_smiles(smiles)
+    bits = morgan_bits(molecule)
     bring_up_to_date(engine)
     with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(SIMILAR, {"bits": bits, "k": k, "least": at_least}).mappings()]
+        first = known_forms(connection, molecule)[:k]
+        asked = {"bits": bits, "k": min(k + len(first), MOST), "least": at_least}
+        rows = connection.execute(SIMILAR, asked).mappings().all()
+    likeness = {row["drug_id"]: row["similarity"] for row in rows}
+    for form in first:
+        form["similarity"] = likeness.get(form["drug_id"], tanimoto(molecule, str(form["smiles"])))
+    forms = {form["drug_id"] for form in first}
+    return [*first, *({**row, "relation": ""} for row in rows if row["drug_id"] not in forms)][:k]
 
 
 def substructure(engine: Engine, smarts: str, k: int | None = None) -> list[dict[str, Any]]:
@@ -89,10 +104,7 @@ def substructure(engine: Engine, smarts: str, k: int | None = None) -> list[dict
     pattern = read_smarts(smarts)
     bring_up_to_date(engine)
     with engine.connect() as connection:
-        if has_cartridge(connection):
-            rows = connection.execute(CARTRIDGE, {"smarts": smarts.strip(), "k": k}).all()
-        else:
-            rows = connection.execute(SCREEN, {"bits": pattern_bits(pattern)}).all()
+        rows = screened(connection, smarts, pattern, k)
     found: list[dict[str, Any]] = []
     for drug_id, name, smiles in rows:
         molecule = Chem.MolFromSmiles(smiles)
@@ -102,6 +114,16 @@ def substructure(engine: Engine, smarts: str, k: int | None = None) -> list[dict
             if k is not None and len(found) == k:
                 break
     return found
+
+
+def screened(connection: Connection, smarts: str, pattern: Mol, k: int | None) -> Sequence[Row[Any]]:
+    """(drug id, name, SMILES) of the drugs that may have a part: those whose bits do not rule it out.
+
+    Where the database has RDKit's extension, of the first ``k`` that it finds to have the part.
+    """
+    if has_cartridge(connection):
+        return connection.execute(CARTRIDGE, {"smarts": smarts.strip(), "bits": pattern_bits(pattern), "k": k}).all()
+    return connection.execute(SCREEN, {"bits": pattern_bits(pattern)}).all()
 
 
 def read_smarts(smarts: str) -> Mol:

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 from kb.db.roles import create_roles
 from kb.errors import DataError, UsageError
 from kb.identity import fingerprints
+from kb.identity.relations import relate
 from kb.query import find
 from tests.databases import roles_lock
 from tests.few_drugs import DRUGS, fill
@@ -62,6 +63,40 @@ def test_likeness_is_tanimoto_of_morgan_bits(filled: Engine) -> None:
         name for name, value in wanted.items() if value >= 0.3}
     with pytest.raises(DataError):
         find.similar(filled, "no molecule")
+
+
+def first_of(engine: Engine, smiles: str) -> tuple[object, object]:
+    row = find.similar(engine, smiles, 1)[0]
+    return row["name"], row["relation"]
+
+
+def test_what_a_molecule_is_comes_first(filled: Engine) -> None:
+    """The drug itself, then its salts and charged forms, however unlike their bits; the rest by likeness, each once."""
+    with filled.begin() as connection:
+        relate(connection)
+    assert first_of(filled, "CN(C)C(N)=NC(=N)N") == ("Metformin", "identical")  # written as another tautomer
+    assert first_of(filled, "CC(=O)Oc1ccccc1C(=O)[O-]") == ("Aspirin", "parent")
+    assert first_of(filled, "CC(=O)Oc1ccccc1C(=O)O.[Ca+2]") == ("Aspirin", "parent")
+    assert first_of(filled, "OC(=O)c1ccccc1O") == ("Sodium salicylate", "parent")
+    assert first_of(filled, "c1ccccc1C") == ("Benzene", "")
+    found = find.similar(filled, "[Cl-].CN(C)C(=N)NC(N)=[NH2+]", 100)
+    assert [row["relation"] for row in found] == ["parent"] + [""] * 6 and len({row["drug_id"] for row in found}) == 7
+    assert names(find.similar(filled, "CC(=O)Oc1ccccc1C(=O)[O-]", at_least=0.999)) == ["Aspirin"]
+
+
+def test_a_tautomer_that_inchi_tells_apart_is_found_by_its_formula(filled: Engine) -> None:
+    """Acetylacetone is asked for by its enol, which InChI and the bits take for another substance."""
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE mkmed.drug SET smiles = 'CC(=O)CC(C)=O', formula = 'C5H8O2',"
+                                " inchikey = 'YRKCREAYFQTBPV-UHFFFAOYSA-N' WHERE name = 'Benzene'"))
+    try:
+        assert Chem.MolToInchiKey(Chem.MolFromSmiles("CC(O)=CC(C)=O"))[:14] != "YRKCREAYFQTBPV"
+        assert first_of(filled, "CC(O)=CC(C)=O") == ("Benzene", "parent")
+        assert first_of(filled, "CCC(=O)C(C)=O") == ("Benzene", "")  # the same atoms, bound otherwise
+    finally:
+        with filled.begin() as connection:
+            connection.execute(text("UPDATE mkmed.drug SET smiles = 'c1ccccc1', formula = NULL,"
+                                    " inchikey = 'UHOVQNZJYSORNB-UHFFFAOYSA-N' WHERE name = 'Benzene'"))
 
 
 @pytest.mark.parametrize("smarts", ["c1ccccc1", "C(=O)[N;H2]", "[Na+]", "C(=O)[O;H1,-]", "[#7]", "N~C~N", "*", "[!#6;!#1]"])
