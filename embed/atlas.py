@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import Engine
 
 from embed.runs import store
 from kb.errors import UsageError
+from kb.files import replace_file
 from kb.pictures import require_format, save_figure
 from kb.query import read as query
 
@@ -59,8 +61,12 @@ def colours(engine: Engine, drug_ids: NDArray[np.int64], by: str) -> list[str]:
     raise UsageError(f"colours by {by!r}", hint="atc or bucket")
 
 
-def draw_map(engine: Engine, path: Path, *, by: str = "atc", coded_only: bool = False, seed: int = 0) -> int:
-    """The number of drugs on the map of the published run that was written to ``path`` (svg, png or pdf)."""
+def draw_map(engine: Engine, path: Path, *, by: str = "atc", coded_only: bool = False, seed: int = 0,
+             places: Path | None = None) -> int:
+    """The number of drugs on the map of the published run that was written to ``path`` (svg, png or pdf).
+
+    ``places`` is a file for where each drug lies: JSON with a list ``places`` of ``name``, ``group``, ``x`` and ``y``.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -69,9 +75,10 @@ def draw_map(engine: Engine, path: Path, *, by: str = "atc", coded_only: bool = 
     groups = colours(engine, vectors.drug_ids, by)
     keep = np.array([bool(g) or not coded_only for g in groups])
     matrix, groups = vectors.matrix[keep], [g for g, k in zip(groups, keep, strict=True) if k]
+    ids = vectors.drug_ids[keep]
     if len(matrix) < 5:
         raise UsageError(f"only {len(matrix)} drugs to draw", hint="ingest more drugs and pretrain again")
-    places = project(matrix, seed)
+    flat = project(matrix, seed)
     figure = Figure(figsize=(9, 6.4), layout="constrained")
     axes: Any = figure.subplots()
     names = sorted(set(groups) - {""})
@@ -80,7 +87,7 @@ def draw_map(engine: Engine, path: Path, *, by: str = "atc", coded_only: bool = 
         chosen = np.array([g == name for g in groups])
         if chosen.any():
             axes.scatter(
-                *places[chosen].T,
+                *flat[chosen].T,
                 s=5 if name else 3,
                 linewidths=0,
                 label=name or "no code",
@@ -91,4 +98,11 @@ def draw_map(engine: Engine, path: Path, *, by: str = "atc", coded_only: bool = 
     axes.legend(fontsize=7, markerscale=3, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_axis_off()
     save_figure(figure, path)
+    if places is not None:
+        with engine.connect() as connection:
+            known = query.drugs(connection, drug_ids=ids)
+        name = dict(zip(known.ids.tolist(), known.names, strict=True))
+        rows = [{"name": name.get(int(drug_id), ""), "group": group or "no code", "x": round(float(x), 2),
+                 "y": round(float(y), 2)} for drug_id, group, (x, y) in zip(ids, groups, flat, strict=True)]
+        replace_file(places, json.dumps({"places": rows}, ensure_ascii=False), mode=None)
     return len(matrix)

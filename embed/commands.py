@@ -519,7 +519,7 @@ def map_(
     settings = load_settings()
     engine = open_engine(settings)
     path = out or find_run_folder(engine, settings, "published") / "map.svg"
-    drawn = draw_map(engine, path, by=by, coded_only=coded_only)
+    drawn = draw_map(engine, path, by=by, coded_only=coded_only, places=None if out else path.with_suffix(".json"))
     output.say(f"drew {drawn} drugs")
     output.write(str(path))
 

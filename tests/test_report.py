@@ -1,5 +1,6 @@
 """The page: complete on a knowledge base of its own, self-contained, and in a browser at two widths."""
 
+import hashlib
 import html
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 from kb.ledger.coverage import Bucket
 from kb.settings import load_settings
 from mkmed.report import page
+from mkmed.report.charts import FOLDER, LIBRARIES, POLICY, charts, epochs_chart
 from mkmed.report.collect import Findings, collect, mean_seeds, versions
 from mkmed.report.findings import three
 from tests.browser import Visit, chromium
@@ -90,6 +92,22 @@ def test_runs_that_cannot_be_compared_stand_apart(tmp_path):
     assert mean_seeds([]) == []
 
 
+def charted():
+    """Everything, with what charts are drawn of."""
+    found = everything()
+    found.places = [{"name": "<b>Metformin", "group": "blood", "x": 0.0, "y": 0.0},
+                    *({"name": f"Drug {i}", "group": f"group {i % 14}", "x": i % 60 - 30.0, "y": i // 60 - 30.0}
+                      for i in range(3600))]
+    found.epochs = {name: [{"epoch": e, "loss": 1 / e, "recall@1": e / 9} for e in range(1, 6)] for name in ("embedding", "recommender")}
+    found.recommenders.append(recommender("popularity", 0.2))
+    return found
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    return page.write(charted(), tmp_path_factory.mktemp("live") / "report.html")
+
+
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     return page.write(everything(), tmp_path_factory.mktemp("page") / "report.html")
@@ -110,10 +128,33 @@ def test_everything_found_is_on_the_page(full):
     assert "not made yet" not in shown
 
 
-def test_nothing_is_fetched_and_nothing_is_run(full):
+def test_nothing_is_fetched_and_nothing_from_a_file_is_run(full, live):
     text = full.read_text()
     assert not re.search(r"<(script|link|iframe|img|object)\b|@import|url\(\s*['\"]?http", text, re.IGNORECASE)
     assert "&lt;b&gt;patient&lt;/b&gt;" in text, "text from a file must not become markup"
+    charted = live.read_text()
+    body, *scripts = re.split(r"<script\b", charted)
+    assert [script.partition(">")[0] for script in scripts] == [' type="application/json" id="charts"', "", "", "", ""]
+    assert not re.search(r"<(link|iframe|img|object)\b|@import|url\(\s*['\"]?http", body, re.IGNORECASE)
+    assert "connect-src" not in POLICY and "unsafe-eval" not in POLICY and POLICY in html.unescape(body)
+    assert "</b>" not in scripts[0] and "\\u003cb>Metformin" in scripts[0]
+    assert len(charted) - len(text) < 1.0 * 2**20, "what the charts cost"
+
+
+def test_the_libraries_are_those_that_were_published():
+    for name, sha256 in LIBRARIES.items():
+        assert hashlib.sha256((FOLDER / "vendor" / name).read_bytes()).hexdigest() == sha256
+        assert "BSD" in (FOLDER / "vendor" / f"{name.removesuffix('.min.js')}-LICENSE.txt").read_text() or "Redistribution" in (
+            FOLDER / "vendor" / f"{name.removesuffix('.min.js')}-LICENSE.txt").read_text()
+
+
+def test_a_chart_needs_something_to_show():
+    nothing = Findings(datetime(2026, 1, 2, tzinfo=UTC), versions())
+    assert charts(nothing) == {} and charts(everything()) == {}
+    assert set(charts(charted())) == {"map", "curves", "recommenders", "recommender curves"}
+    assert epochs_chart([{"epoch": 1, "loss": 1.0}]) is None
+    values = epochs_chart([{"epoch": 1, "loss": 1.0, "how": "fast"}, {"epoch": 2, "loss": 0.5, "temperature.text": 0.1}])["data"]["values"]
+    assert {(v["epoch"], v["metric"], v["value"]) for v in values} == {(1, "loss", 1.0), (2, "loss", 0.5), (2, "temperature.text", 0.1)}
 
 
 def test_ids_of_pictures_do_not_collide(full):
@@ -222,6 +263,54 @@ def test_axe_finds_nothing_and_nothing_is_asked_for(full, width, scheme):
         visit.page.click("nav a[href='#recommender']")
         assert visit.page.evaluate("document.querySelector('#recommender').getBoundingClientRect().top < innerHeight")
         visit.require_sound(full.as_uri())
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+def test_charts_are_drawn_and_answer_to_the_pointer(live, width, scheme):
+    with chromium() as browser:
+        visit = Visit(browser, width, scheme)
+        page_ = visit.page
+        page_.goto(live.as_uri())
+        visit.until("document.querySelectorAll('figure.live').length === 4")
+        assert page_.evaluate("[...document.querySelectorAll('.live .still')].every(e => e.getClientRects().length === 0)")
+        boxes = page_.evaluate("[...document.querySelectorAll('.chart canvas, .chart svg.marks')].map(e => e.getBoundingClientRect().height)")
+        assert len(boxes) == 4 and min(boxes) > 60
+        figure = page_.locator("figure[data-chart='map']")
+        figure.scroll_into_view_if_needed()
+        canvas = figure.locator("canvas").bounding_box()
+        for step in range(400):
+            page_.mouse.move(canvas["x"] + canvas["width"] / 2 + step % 25, canvas["y"] + 150 + step // 25)
+            if page_.evaluate("document.querySelector('#vg-tooltip-element.visible')?.textContent.includes('group')"):
+                break
+        told = page_.inner_text("#vg-tooltip-element")
+        assert "name" in told and "group" in told
+        page_.mouse.move(0, 0)
+        choice = page_.locator("figure[data-chart='curves'] select")
+        before = page_.inner_html("figure[data-chart='curves'] svg.marks")
+        choice.select_option("recall@1")
+        visit.until("before => document.querySelector(\"figure[data-chart='curves'] svg.marks\").innerHTML !== before", before)
+        visit.require_sound(live.as_uri())
+
+
+@pytest.mark.browser
+def test_without_a_script_the_still_pictures_and_all_tables_are_there(live):
+    with chromium() as browser:
+        visited = browser.new_context(java_script_enabled=False).new_page()
+        visited.goto(live.as_uri())
+        assert visited.locator(".still svg").count() == 5 and visited.locator(".still svg").first.is_visible()
+        assert visited.locator(".chart").count() == 0 and visited.locator("table").count() >= 8
+        assert not visited.locator("figure[data-chart='recommenders']").is_visible()
+
+
+@pytest.mark.browser
+def test_on_paper_the_still_pictures_are_printed(live):
+    with chromium() as browser:
+        visit = Visit(browser, 800)
+        visit.page.goto(live.as_uri())
+        visit.until("document.querySelectorAll('figure.live').length === 4")
+        visit.page.emulate_media(media="print")
+        assert visit.page.locator(".still svg").first.is_visible() and not visit.page.locator(".chart").first.is_visible()
 
 
 def test_the_three_findings_say_no_more_than_the_intervals():

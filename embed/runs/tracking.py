@@ -18,7 +18,7 @@ from kb.errors import UsageError
 from kb.settings import Settings
 
 TRACKERS = ("csv", "tensorboard", "mlflow", "wandb")
-PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
+PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow-skinny", "wandb": "wandb"}
 """What must be installed for each; CSV needs nothing."""
 
 

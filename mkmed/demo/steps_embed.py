@@ -123,14 +123,16 @@ def _show_evaluation(demo: Demo) -> None:
 
 def _mapped(demo: Demo) -> str | None:
     folder = published_folder(demo)
-    return "drawn already" if folder and (folder / "map.svg").is_file() else None
+    drawn = folder and (folder / "map.svg").is_file() and (folder / "map.json").is_file()
+    return "drawn already" if drawn else None
 
 
 def _map(demo: Demo) -> None:
     from embed.atlas import draw_map
     from embed.runs.found import find_run_folder
 
-    draw_map(demo.engine, find_run_folder(demo.engine, demo.settings, "published") / "map.svg", coded_only=True)
+    folder = find_run_folder(demo.engine, demo.settings, "published")
+    draw_map(demo.engine, folder / "map.svg", coded_only=True, places=folder / "map.json")
 
 
 def _ablated(demo: Demo) -> str | None:

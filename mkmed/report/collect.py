@@ -17,6 +17,7 @@ import numpy as np
 from sqlalchemy import Engine, text
 
 from embed.runs import store
+from embed.runs.folder import read_metrics
 from kb.errors import NotFound
 from kb.ledger.coverage import Bucket, bucket_rows, buckets
 from kb.ledger.entries import program_version
@@ -45,6 +46,10 @@ class Findings:
     evaluation: dict[str, Any] | None = None
     ablation: dict[str, Any] | None = None
     pictures: dict[str, str] = field(default_factory=dict)
+    places: list[dict[str, Any]] = field(default_factory=list)
+    """Of each drug on the map: ``name``, ``group``, ``x`` and ``y``."""
+    epochs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """The metrics by epoch of the ``embedding`` and of the ``recommender``."""
     recommenders: list[dict[str, Any]] = field(default_factory=list)
     """Of the latest run's cohort, task and split alone; a row is a recommender, over its seeds."""
     others: list[dict[str, Any]] = field(default_factory=list)
@@ -117,6 +122,8 @@ def _embedding(engine: Engine, settings: Settings, findings: Findings) -> None:
                 findings.neighbours[name] = [dict(row) for row in rows.mappings()]
     findings.embedding["config"] = _json(folder / "config.json")
     findings.evaluation = _json(folder / "evaluation.json")
+    findings.places = (_json(folder / "map.json") or {}).get("places", [])
+    findings.epochs["embedding"] = read_metrics(folder)
     findings.ablation = _json(settings.runs / "ablation" / "ablation.json")
     for name, path in {
         "curves": folder / "curves.svg",
@@ -128,6 +135,7 @@ def _embedding(engine: Engine, settings: Settings, findings: Findings) -> None:
 
 
 def _recommenders(settings: Settings, findings: Findings) -> None:
+    from recsys.experiments.run_folders import read_metrics as read_epochs
     from recsys.experiments.run_folders import runs_folder
 
     folders = sorted((p.parent for p in runs_folder(settings).glob("*/report.json")), key=lambda p: p.stat().st_mtime)
@@ -144,6 +152,7 @@ def _recommenders(settings: Settings, findings: Findings) -> None:
         curves = folder / "curves.svg"
         if config["recommender"] == "mkmed" and config["cohort"] == latest["cohort"] and curves.is_file():
             findings.pictures["recommender curves"] = curves.read_text(encoding="utf-8")
+            findings.epochs["recommender"] = read_epochs(folder)
     first = _comparable(latest, _json(folders[-1] / "report.json") or {})
     findings.recommenders = mean_seeds(list(groups.pop(first).values()))
     findings.others = [{"cohort": key[0], "task": key[1], "split": key[2], "rows": mean_seeds(list(rows.values()))}

@@ -1,4 +1,7 @@
-"""Renders the findings as one HTML file: no script, no font, no picture is fetched from anywhere."""
+"""Renders the findings as one HTML file: no script, no font, no picture is fetched from anywhere.
+
+Its tables and still pictures need no script; ``mkmed.report.charts`` puts charts to point at over some of them.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 
 from kb.files import replace_file, require_place
 from kb.ledger.coverage import draw_coverage
+from mkmed.report.charts import POLICY, charts, scripts
 from mkmed.report.collect import Findings
 from mkmed.report.findings import empty_drugs, three
 
@@ -32,9 +36,12 @@ def render(findings: Findings) -> str:
         pictures["molecule"] = Markup(inline(findings.recommendation["molecule"], "molecule"))  # noqa: S704 - by RDKit
     names = {row["code"]: row["name"] for part in ("recommended", "avoided")
              for row in (findings.recommendation or {}).get(part, ())}
-    values = {key: value for key, value in asdict(findings).items() if key not in ("pictures", "found")}
+    drawn = ("pictures", "found", "places", "epochs")
+    values = {key: value for key, value in asdict(findings).items() if key not in drawn}
+    specs = charts(findings)
     return template.render(**values, pictures=pictures, three=three(findings), empty=empty_drugs(findings),
-                           metrics=METRICS, matrix=retrieval_matrix(findings.evaluation),
+                           metrics=METRICS, matrix=retrieval_matrix(findings.evaluation), policy=POLICY, charts=specs,
+                           scripts=Markup(scripts(specs)),  # noqa: S704 - pinned libraries, and JSON without "<"
                            named=lambda code: f"{names[code]} ({code})" if names.get(code) else code)
 
 

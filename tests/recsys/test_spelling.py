@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -43,10 +43,10 @@ def test_both_spellings_print_the_same(capfd: pytest.CaptureFixture[str], databa
     assert " is spelt " not in today.err
 
 
-def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command of the program with its path."""
     if hasattr(command, "list_commands"):
-        context = click.Context(command)
+        context = typer.Context(command)
         for name in command.list_commands(context):
             yield from commands(command.get_command(context, name), (*path, name))
     else:

@@ -92,6 +92,7 @@ def test_a_space_that_is_none_is_refused(wrong: str) -> None:
                                                              "c": ("choice", "x")}
 
 
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow's own queries
 @pytest.mark.parametrize("kind", ["csv", "tensorboard", "mlflow", "wandb"])
 def test_a_tracker_is_told_every_epoch(place: Settings, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind != "csv":
