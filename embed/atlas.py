@@ -101,8 +101,8 @@ def draw_map(engine: Engine, path: Path, *, by: str = "atc", coded_only: bool = 
     if places is not None:
         with engine.connect() as connection:
             known = query.drugs(connection, drug_ids=ids)
-        name = dict(zip(known.ids.tolist(), known.names, strict=True))
-        rows = [{"name": name.get(int(drug_id), ""), "group": group or "no code", "x": round(float(x), 2),
+        called = dict(zip(known.ids.tolist(), known.names, strict=True))
+        rows = [{"name": called.get(int(drug_id), ""), "group": group or "no code", "x": round(float(x), 2),
                  "y": round(float(y), 2)} for drug_id, group, (x, y) in zip(ids, groups, flat, strict=True)]
         replace_file(places, json.dumps({"places": rows}, ensure_ascii=False), mode=None)
     return len(matrix)

@@ -7,15 +7,16 @@ platform's data directory.
 from __future__ import annotations
 
 import os
+import tomllib
 import unicodedata
+from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from kb.errors import ConfigError
 from kb.files import refuse_planted
@@ -62,10 +63,10 @@ def absolute_home(given: str | Path) -> Path:
     return home
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings of a process, validated."""
 
-    model_config = SettingsConfigDict(env_prefix="MKMED_", extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     home: Path = Field(default_factory=default_home, description="everything that mkmed writes lies below this folder")
     database_url: SecretStr | None = Field(None, description="an external PostgreSQL; unset means the embedded server")
@@ -79,18 +80,9 @@ class Settings(BaseSettings):
     )
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="processes for computed data")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The order of precedence: arguments, environment, ``config.toml``."""
-        toml = TomlConfigSettingsSource(settings_cls, default_home() / "config.toml")
-        return init_settings, env_settings, toml
+    def __init__(self, **given: Any) -> None:
+        """What is given wins over the environment, and that over ``config.toml``."""
+        super().__init__(**_stored() | _environment(type(self).model_fields) | given)
 
     @field_validator("home", mode="before")
     @classmethod
@@ -116,6 +108,21 @@ class Settings(BaseSettings):
     def cache(self) -> Path:
         """The folder of everything that can be computed again."""
         return self.home / "cache"
+
+
+def _stored() -> dict[str, Any]:
+    """What ``config.toml`` says; raises ValueError where it is not TOML."""
+    file = default_home() / "config.toml"
+    if not file.is_file():
+        return {}
+    with file.open("rb") as stream:
+        return tomllib.load(stream)
+
+
+def _environment(fields: Iterable[str]) -> dict[str, str]:
+    """The variables ``MKMED_<FIELD>`` that are set, in capitals or not, by field."""
+    found = {name.lower(): value for name, value in os.environ.items()}
+    return {field: found[f"mkmed_{field}"] for field in fields if f"mkmed_{field}" in found}
 
 
 @lru_cache(maxsize=1)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import psycopg2
-import tenacity
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError
 
 from kb.errors import ConnectionLost, DatabaseError, DatabaseUnavailable, DiskFull, MkmedError
 from kb.normalise import redact
+
+if TYPE_CHECKING:
+    import tenacity
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,6 +115,8 @@ def patiently(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> 
 
 
 def _waiting(seconds: float) -> tenacity.Retrying:
+    import tenacity  # brings asyncio's servers and tornado along, which a prompt must not wait for
+
     return tenacity.Retrying(
         stop=tenacity.stop_after_delay(seconds),
         wait=tenacity.wait_random_exponential(multiplier=0.05, max=3.0),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy import Connection, Engine, text
 
 from kb.chemistry import quiet, read_smiles
 from kb.errors import DataError, UsageError
@@ -116,7 +116,7 @@ def substructure(engine: Engine, smarts: str, k: int | None = None) -> list[dict
     return found
 
 
-def screened(connection: Connection, smarts: str, pattern: Mol, k: int | None) -> Sequence[Row[Any]]:
+def screened(connection: Connection, smarts: str, pattern: Mol, k: int | None) -> Sequence[Any]:
     """(drug id, name, SMILES) of the drugs that may have a part: those whose bits do not rule it out.
 
     Where the database has RDKit's extension, of the first ``k`` that it finds to have the part.
