@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from kb.errors import DataError
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
+    from rdkit.Chem.MolStandardize.rdMolStandardize import FragmentRemover, Uncharger
 
 MAX_SMILES_BYTES = 10_000
 MAX_HEAVY_ATOMS = 1_000
@@ -182,19 +183,17 @@ def relations_of(smiles: str) -> list[tuple[str, str]]:
 
 
 def _of_components(molecule: Mol) -> list[tuple[str, str]]:
-    from rdkit.Chem import GetMolFrags
-    from rdkit.Chem.MolStandardize import rdMolStandardize
+    from rdkit.Chem import GetMolFrags, MolToSmiles
 
     parts = GetMolFrags(molecule, asMols=True)
-    keys = [_inchikey(part) for part in parts]
-    dry = [n for n, key in enumerate(keys) if key not in (WATER, HEAVY_WATER)]
+    keys = [_keys_of_part(MolToSmiles(part)) for part in parts]
+    dry = [n for n, (key, _) in enumerate(keys) if key not in (WATER, HEAVY_WATER)]
     found: list[tuple[str, str]] = []
     if not dry:
         return found
     if len(dry) < len(parts):
         found.append(("hydrate of", _inchikey(_combine([parts[n] for n in dry]))))
-    known, uncharger = rdMolStandardize.FragmentRemover(leave_last=False), rdMolStandardize.Uncharger()
-    neutral = [_inchikey(uncharger.uncharge(parts[n])) for n in dry if known.remove(parts[n]).GetNumAtoms()]
+    neutral = [key for _, key in (keys[n] for n in dry) if key is not None]
     active = [key for key in neutral if key[:14] not in counter_ions()] or neutral
     parents = sorted(set(active))
     if len(parents) == 1 and len(active) < len(dry):
@@ -202,6 +201,25 @@ def _of_components(molecule: Mol) -> list[tuple[str, str]]:
     elif 1 < len(parents) <= MOST_PARENTS:
         found += [("mixture with", parent) for parent in parents]
     return found
+
+
+@lru_cache(maxsize=4096)
+def _keys_of_part(smiles: str) -> tuple[str, str | None]:
+    """The InChIKeys of a component and of its neutral form, None for what RDKit knows as an ion or a solvent."""
+    from rdkit.Chem import MolFromSmiles
+
+    part, (known, uncharger) = MolFromSmiles(smiles), _standardisers()
+    if part is None:
+        raise DataError(f"RDKit's own canonical SMILES does not read back: {smiles[:60]}")
+    return _inchikey(part), _inchikey(uncharger.uncharge(part)) if known.remove(part).GetNumAtoms() else None
+
+
+@cache
+def _standardisers() -> tuple[FragmentRemover, Uncharger]:
+    """MolStandardize's remover of ions and solvents, which takes milliseconds to make, and what takes charges away."""
+    from rdkit.Chem.MolStandardize import rdMolStandardize
+
+    return rdMolStandardize.FragmentRemover(leave_last=False), rdMolStandardize.Uncharger()
 
 
 COUNTER_IONS = (

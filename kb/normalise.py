@@ -47,6 +47,8 @@ def clean_json(value: Any) -> Any:
 
 def too_long(text: str, what: str) -> str | None:
     """Why a text cannot be a name, a provider or whatever else is looked for, or None when it fits an index."""
+    if 4 * len(text) <= MAX_INDEXED:  # UTF-8 has at most four bytes a character
+        return None
     size = len(text.encode("utf-8", "replace"))
     return f"{what} of {size:,} bytes: the limit is {MAX_INDEXED:,}" if size > MAX_INDEXED else None
 

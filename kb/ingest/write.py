@@ -111,7 +111,7 @@ def write_batch(
 ) -> dict[str, int]:
     """The ``drug.id`` of every drug record's key in the batch, after everything in it was written."""
     _write_documents(connection, run_id, _documents(batch))
-    ids = register_drugs(connection, run_id, source, batch.drugs)
+    ids, fresh = register_drugs(connection, run_id, source, batch.drugs)
     _take_back(connection, source, batch.anew)
     hung = _Hung(connection, source, ids, batch)
     cells = [
@@ -129,13 +129,15 @@ def write_batch(
         for row in _smallest(rows, ONE_A_RECORD)
     ]
     cells += [_outcome(o, hung) for o in batch.outcomes if hung.is_current(o)]
-    forget(connection, run_id, source, cells, refresh=replace)
+    of_fresh = {id(c): c for c in cells if c.record and c.record[0] == source and c.record[1] in fresh}
+    forget(connection, run_id, source, [c for c in cells if id(c) not in of_fresh], refresh=replace)
     _write_payloads(connection, payloads)
     _write_atc(connection, source, batch, hung, replace)
     _write_interactions(connection, source, batch, hung, replace)
     _write_indications(connection, source, batch, hung, replace)
     _write_products(connection, source, batch.products)
-    write_cells(connection, run_id, source, cells)
+    write_cells(connection, run_id, source, [c for c in cells if id(c) not in of_fresh])
+    write_cells(connection, run_id, source, of_fresh.values(), fresh=True)
     hung.settle(connection)
     crash_at("before_commit")
     return ids

@@ -108,9 +108,9 @@ def _shorten(said: dict[str, str], row: TableRow) -> list[Problem]:
              ("synonym", said.get("synonym", "").split("|"))]
     problems: list[Problem] = []
     for role, names in given:
-        refused = [reason for name in names if (reason := too_long(name, role))]
-        problems += [Problem(row.number, reason, value_only=True) for reason in refused]
-        said[role] = "|".join(name for name in names if not too_long(name, role))
+        refused = {name: reason for name in names if (reason := too_long(name, role))}
+        problems += [Problem(row.number, refused[name], value_only=True) for name in names if name in refused]
+        said[role] = "|".join(name for name in names if name not in refused)
     return problems
 
 
