@@ -7,6 +7,7 @@ canonicalise. Everything here refuses such input with DataError and a reason tha
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
@@ -29,12 +30,18 @@ _ATOM = re.compile(r"\[[^\[\]]*\]|Br|Cl|[BCNOPSFIbcnops*]")
 
 @dataclass(frozen=True, slots=True)
 class Molecule:
-    """A molecule in its standard forms; ``smiles`` is canonical and isomeric, ``formula`` in Hill order."""
+    """A molecule in its standard forms; ``smiles`` is canonical and isomeric, ``formula`` in Hill order.
+
+    ``weight`` is the average one in g/mol, ``mass`` the monoisotopic one in Da.
+    """
 
     smiles: str
     inchikey: str
     formula: str
     heavy_atoms: int
+    charge: int
+    weight: float
+    mass: float
 
 
 @cache
@@ -99,10 +106,32 @@ def check_molecule(molecule: Mol) -> Mol:
 
 def standard_forms(molecule: Mol) -> Molecule:
     """The molecule's standard forms, all of them functions of its canonical SMILES."""
-    from rdkit.Chem.rdMolDescriptors import CalcMolFormula
+    from rdkit.Chem import GetFormalCharge
+    from rdkit.Chem.rdMolDescriptors import CalcExactMolWt, CalcMolFormula, _CalcMolWt
 
     smiles, settled = _settled(molecule)
-    return Molecule(smiles, _inchikey(settled), str(CalcMolFormula(settled)), settled.GetNumHeavyAtoms())
+    return Molecule(smiles, _inchikey(settled), str(CalcMolFormula(settled)), settled.GetNumHeavyAtoms(),
+                    GetFormalCharge(settled), float(_CalcMolWt(settled)), float(CalcExactMolWt(settled)))
+
+
+PROVEN = ("heavy_atoms", "charge", "mol_weight", "exact_mass")
+"""Properties that a structure decides alone."""
+
+
+def disprove(known: Molecule, values: Mapping[str, float]) -> str | None:
+    """What of the stated properties cannot be of the molecule, or None: atoms, charge and masses are proven by it.
+
+    Large weights are rounded to whole numbers, and tables of atomic weights differ in their last digits.
+    """
+    exact = {"heavy_atoms": known.heavy_atoms, "charge": known.charge}
+    for name, right in exact.items():
+        if values.get(name, right) != right:
+            return f"{name} is {values[name]:g}, but the structure has {right:g}"
+    for name, mass, within in (("mol_weight", known.weight, 0.06 + 5e-4 * known.weight),
+                               ("exact_mass", known.mass, 0.02 + 2e-5 * known.mass)):
+        if abs(values.get(name, mass) - mass) > within:
+            return f"{name} is {values[name]:g}, but the structure has {mass:.4f}"
+    return None
 
 
 def inchikey_of(smiles: str) -> str:

@@ -53,6 +53,15 @@ def too_long(text: str, what: str) -> str | None:
     return f"{what} of {size:,} bytes: the limit is {MAX_INDEXED:,}" if size > MAX_INDEXED else None
 
 
+_NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?", re.ASCII)
+
+
+def read_number(text: str) -> float | None:
+    """The finite number that a cell of a table writes in ASCII, or None: ``1_000``, ``NaN`` and ``٧`` are none."""
+    value = float(text) if _NUMBER.fullmatch(text) else math.inf
+    return value if math.isfinite(value) else None
+
+
 # Secrets never reach a screen, a log, a traceback or the database: one redactor for all that is said or kept.
 
 MASK = "***"

@@ -41,8 +41,11 @@ REGISTRIES: tuple[str, ...] = ("unii", "drugcentral")
 SOURCE_ORDER: tuple[str, ...] = ("corpus", "pubchem", "pubchem-bulk")
 """Whose name and SMILES a drug shows when several sources have one; sources not listed come after, by name."""
 
-CONFLICT = "drugs of different structure claim the identifier"
-STRUCTURE_CONFLICT = "a substance of another UNII or DrugCentral number claims the structure"
+REASONS: dict[str, str] = {
+    "identifier": "drugs of different structure claim the identifier",
+    "structure": "a substance of another UNII or DrugCentral number claims the structure",
+}
+"""What is told of a conflict, by its kind."""
 
 Key = tuple[str, str]
 """A record: its source, and its key there."""
@@ -83,7 +86,7 @@ class Conflict:
     key: str
     identifier: str
     identities: tuple[str, ...]
-    reason: str = CONFLICT
+    kind: str = "identifier"
 
 
 def _rank(identifier: str) -> tuple[int, str]:
@@ -124,7 +127,7 @@ def resolve(claims: Iterable[Claim]) -> tuple[dict[Key, str], list[Conflict]]:
             if found:
                 conflicts.append(Conflict(claim.source, claim.key, found[0], found[1]))
     for key, structure in apart.items():
-        conflicts.append(Conflict(*key, structure, tuple(sorted({structure, identity[key]})), STRUCTURE_CONFLICT))
+        conflicts.append(Conflict(*key, structure, tuple(sorted({structure, identity[key]})), "structure"))
     return identity, conflicts
 
 
@@ -719,18 +722,18 @@ def forget_computed(connection: Connection, drugs: Sequence[int]) -> None:
 
 def log_conflicts(connection: Connection, claims: Iterable[Key], conflicts: Sequence[Conflict]) -> None:
     """Note the conflicts of the claims that were looked at; those that are settled are taken off the list."""
-    reason = drug_conflict.c.reason.in_([CONFLICT, STRUCTURE_CONFLICT])
-    known = connection.execute(select(drug_conflict.c.source, drug_conflict.c.key).where(reason))
+    resolved = drug_conflict.c.kind.in_(REASONS)
+    known = connection.execute(select(drug_conflict.c.source, drug_conflict.c.key).where(resolved))
     here = {(row.source, row.key) for row in known} & set(claims)
     if here:
         settled = among((drug_conflict.c.source, drug_conflict.c.key), here)
-        connection.execute(delete(drug_conflict).where(reason, settled))
+        connection.execute(delete(drug_conflict).where(resolved, settled))
     if conflicts:
         connection.execute(
             insert(drug_conflict).on_conflict_do_nothing(),
             [
                 {"source": c.source, "key": c.key, "identifier": c.identifier, "identities": list(c.identities),
-                 "reason": c.reason}
+                 "kind": c.kind, "reason": REASONS[c.kind]}
                 for c in conflicts
             ],
         )
