@@ -79,9 +79,9 @@ def add_row(batch: RecordBatch, row: TableRow, document: Document) -> list[Probl
         molecule, stated = None, None
     values, refused = _values(said, row.number)
     problems += refused
-    reason = disprove(molecule, values) if molecule else None
-    if reason:
-        problems.append(Problem(row.number, f"{reason}: neither is taken", value_only=True))
+    disproved = disprove(molecule, values) if molecule else None
+    if disproved:
+        problems.append(Problem(row.number, f"{disproved}: neither is taken", value_only=True))
         molecule, stated = None, None
         values = {name: value for name, value in values.items() if name not in PROVEN}
     inchikey = molecule.inchikey if molecule else stated
