@@ -45,7 +45,8 @@ from embed.training.model import build_model, embed_all
 from kb.output import emit, say
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
-REAL = 2000
+REAL = 1200
+"""Drugs of the bundled core, whose features are repeated."""
 THREADS = 2
 PARTS = ("agree", "steps", "frozen", "transe", "recsys", "command")
 
@@ -209,7 +210,7 @@ def agree(folder: Path) -> list[dict[str, Any]]:
              "of the fused": float((fused - fused2).abs().max()), "waits a step": waits, "where": " ".join(places)}]
 
 
-def frozen(texts: int = 2000, pictures: int = 2000) -> list[dict[str, Any]]:
+def frozen(texts: int = 2000, pictures: int = REAL) -> list[dict[str, Any]]:
     """Texts and pictures a second through the frozen encoders."""
     config = load_config(sets=[s for s in (os.environ.get("MKMED_BENCH_TEXT", ""),) if s])
     whole = corpus(REAL)

@@ -50,7 +50,7 @@ def ranks(a: Vectors, b: Vectors, substance: NDArray | Tensor) -> NDArray[np.int
         scores = a[rows] @ b.T
         own = scores.diagonal(start)[:, None]
         rival = substance[rows, None] != substance[None, :]
-        part = 1 + (~(scores < own) & rival).sum(axis=1)
+        part = 1 + (~(scores < own) & rival).sum(1)
         found.append(part if isinstance(part, np.ndarray) else part.cpu().numpy())
     return np.concatenate(found) if found else np.empty(0, np.int64)
 

@@ -237,8 +237,9 @@ class Dataset:
         found = [table.rows(drugs) for table in self.tables.values()]
         here, *sent = send([drugs, *(part for pair in found for part in pair)], device)
         present, = send([self.known(drugs)], device)
-        inputs = {name: (sent[2 * k], table.collate(table.items, Rows(found[k][1], sent[2 * k + 1])))
-                  for k, (name, table) in enumerate(self.tables.items())}
+        inputs: dict[str, tuple[Tensor, Inputs]] = {
+            name: (sent[2 * k], table.collate(table.items, Rows(found[k][1], sent[2 * k + 1])))
+            for k, (name, table) in enumerate(self.tables.items())}
         return Batch(here, self.group[here], present, inputs)
 
 
