@@ -154,6 +154,7 @@ def train(
                                                autocompletion=completion.cohort_names)] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="key=value; wins over the file.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
     name: Annotated[str, typer.Option(help="Your own name for the run.")] = "",
     tag: Annotated[list[str] | None, typer.Option(help="A word to find the run by; may be repeated.")] = None,
@@ -172,6 +173,7 @@ def train(
 
     chosen = [f"recommender={recommender}"] if recommender else []
     chosen += [f"cohort={cohort}"] if cohort else []
+    chosen += [f"device={device}"] if device else []
     settings, assigned = load_settings(), [*chosen, *(assign or [])]
     values = _resumed(settings, resume, config, assigned) if resume else load_recommender_config(config, assigned)
     RECOMMENDERS[values.recommender]
