@@ -88,7 +88,7 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-def settle(device: torch.device, deterministic: bool) -> None:
+def set_determinism(device: torch.device, deterministic: bool) -> None:
     """Whether sums on a card are taken in a fixed order; a CPU needs nothing for it."""
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
@@ -138,7 +138,7 @@ def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resu
     device = pick_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    settle(device, config.deterministic)
+    set_determinism(device, config.deterministic)
     distributed.join_processes(device)
     try:
         if resume is None:

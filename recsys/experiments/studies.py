@@ -483,10 +483,10 @@ def run_study(study: Study, settings: Settings, *, workers: int = 1, on: str = L
     """
     folder, jobs = folder_of(study, settings), list(study.jobs())
     missing = [job for job in jobs if not (folder / f"{job.key}.npz").exists()]
-    for number, (place, found) in enumerate(_results(study, missing, settings, workers, on), 1):
-        if isinstance(found, Failure):
-            raise DataError(f"{study.kind}, {missing[place].key}: {found.reason}")
-        _keep(folder, missing[place], found)
+    for number, (place, result) in enumerate(_results(study, missing, settings, workers, on), 1):
+        if isinstance(result, Failure):
+            raise DataError(f"{study.kind}, {missing[place].key}: {result.reason}")
+        _keep(folder, missing[place], result)
         if told is not None:
             told(number, len(missing))
     found: dict[tuple[str, str], list[Found]] = {}

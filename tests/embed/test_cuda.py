@@ -13,7 +13,7 @@ from gloo_fit import DRUGS, MODALITIES, everything
 from embed.alignment.objective import Relation
 from embed.config import GraphConfig, PretrainConfig, StructureConfig, TrainConfig
 from embed.training import kge
-from embed.training.job import settle
+from embed.training.job import set_determinism
 from embed.training.loop import Progress, TrainingJob, fit, step
 from embed.training.model import build_model, embed_all
 
@@ -66,14 +66,14 @@ def test_a_step_waits_for_the_card_once(tmp_path):
 def test_deterministic_means_the_same_bits(tmp_path):
     found = []
     try:
-        settle(CARD, True)
+        set_determinism(CARD, True)
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
             one = job(tmp_path / name, "cuda", epochs=2)
             fit(one)
             found.append(embed_all(one.model, one.data)[0])
     finally:
-        settle(CARD, False)
+        set_determinism(CARD, False)
     assert torch.equal(*found)
 
 
