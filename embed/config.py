@@ -168,7 +168,7 @@ class PretrainConfig:
     arm: str = doc("all", "all: every drug with what it has; intersection: train only on drugs that have everything")
     modalities: tuple[str, ...] = doc(ALL, "the modalities aligned to the molecule")
     device: str = doc("auto", "auto, cpu or cuda")
-    precision: str = doc("auto", "auto: bf16 on CUDA and fp32 on CPU; fp32; bf16")
+    precision: str = doc("auto", "fp32, which auto is too; bf16, for the towers of vectors on a card")
     deterministic: bool = doc(False, "the same bits from the same seed on a card too, at some cost; a CPU gives them")
     threads: int = doc(1, "CPU threads of a step: more gain little and lose much on a busy machine; 0: all")
     molecule: MoleculeConfig = field(default_factory=MoleculeConfig)

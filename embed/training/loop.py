@@ -139,7 +139,7 @@ def step(job: TrainingJob, optimizer: torch.optim.Optimizer, rows: Tensor, at: P
     device = data.group.device
     share = len(rows) // distributed.world()
     batch = data.batch(rows[distributed.rank() * share:][:share])
-    with torch.autocast(device.type, torch.bfloat16, enabled=half_precision(config, device)):
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         z = model(batch)
     z, drugs = distributed.gather(z), distributed.gather(batch.drugs)
     group = data.group[drugs]
@@ -165,11 +165,6 @@ def step(job: TrainingJob, optimizer: torch.optim.Optimizer, rows: Tensor, at: P
     at.bad_steps = 0
     optimizer.step()
     return dict(zip(terms, values, strict=True))
-
-
-def half_precision(config: PretrainConfig, device: torch.device) -> bool:
-    """Whether the towers run in bf16 on this device."""
-    return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
 
 
 @torch.no_grad()

@@ -59,7 +59,7 @@ def test_a_step_waits_for_the_card_once(tmp_path):
         torch.cuda.set_sync_debug_mode("warn")
         step(one, optimizer, torch.arange(8), Progress())
         torch.cuda.set_sync_debug_mode("default")
-    waits = [f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)]
+    waits = [f"{Path(w.filename).name}:{w.lineno}" for w in caught if "called a synchronizing" in str(w.message)]
     assert len(waits) <= 1, waits
 
 
