@@ -43,6 +43,11 @@ class Molecule:
     weight: float
     mass: float
 
+    @property
+    def proven(self) -> dict[str, float]:
+        """The values of ``PROVEN``."""
+        return dict(zip(PROVEN, (self.heavy_atoms, self.charge, self.weight, self.mass), strict=True))
+
 
 @cache
 def quiet() -> None:
@@ -116,21 +121,18 @@ def standard_forms(molecule: Mol) -> Molecule:
 
 PROVEN = ("heavy_atoms", "charge", "mol_weight", "exact_mass")
 """Properties that a structure decides alone."""
+_WITHIN = {"mol_weight": (0.06, 5e-4), "exact_mass": (0.02, 2e-5)}
 
 
-def disprove(known: Molecule, values: Mapping[str, float]) -> str | None:
-    """What of the stated properties cannot be of the molecule, or None: atoms, charge and masses are proven by it.
+def disprove(known: Mapping[str, float], values: Mapping[str, float]) -> str | None:
+    """What of the stated values is not what is known of a structure, or None; ``known`` has some of ``PROVEN``.
 
     Large weights are rounded to whole numbers, and tables of atomic weights differ in their last digits.
     """
-    exact = {"heavy_atoms": known.heavy_atoms, "charge": known.charge}
-    for name, right in exact.items():
-        if values.get(name, right) != right:
-            return f"{name} is {values[name]:g}, but the structure has {right:g}"
-    for name, mass, within in (("mol_weight", known.weight, 0.06 + 5e-4 * known.weight),
-                               ("exact_mass", known.mass, 0.02 + 2e-5 * known.mass)):
-        if abs(values.get(name, mass) - mass) > within:
-            return f"{name} is {values[name]:g}, but the structure has {mass:.4f}"
+    for name in PROVEN:
+        right, (least, share) = known.get(name), _WITHIN.get(name, (0.0, 0.0))
+        if right is not None and abs(values.get(name, right) - right) > least + share * right:
+            return f"{name} is {values[name]:g}, but the structure has {f'{right:.4f}' if least else f'{right:g}'}"
     return None
 
 

@@ -424,6 +424,16 @@ def _write_classes(connection: Connection, source: str, batch: RecordBatch) -> N
     )
 
 
+def _take_back_others(
+    connection: Connection, table: Table, source: str, place: Sequence[str], kept: Sequence[tuple[str, ...]]
+) -> None:
+    """Take back what the source said before and does not say any more: all but the rows of these places."""
+    gone = table.c.source == source
+    if kept:
+        gone &= ~among([table.c[name] for name in place], kept)
+    connection.execute(delete(table).where(gone))
+
+
 def _write_doses(connection: Connection, source: str, batch: RecordBatch) -> None:
     """Write the defined daily doses; of a ``whole`` batch all others of the source are taken back."""
     place = ("source", "code", "route", "unit", "note")
@@ -433,10 +443,7 @@ def _write_doses(connection: Connection, source: str, batch: RecordBatch) -> Non
         for record in batch.ddd
     }
     if batch.whole:
-        gone = atc_ddd.c.source == source
-        if rows:
-            gone &= ~among([atc_ddd.c[name] for name in place], list(rows))
-        connection.execute(delete(atc_ddd).where(gone))
+        _take_back_others(connection, atc_ddd, source, place, list(rows))
     if rows:
         statement = insert(atc_ddd)
         new = statement.excluded
@@ -535,10 +542,7 @@ def _write_interactions(connection: Connection, source: str, batch: RecordBatch,
             )
     place = ("a_source", "a_key", "b_source", "b_key", "provider")
     if batch.whole:
-        gone = interaction.c.source == source
-        if rows:
-            gone &= ~among([interaction.c[n] for n in place], list(rows))
-        connection.execute(delete(interaction).where(gone))
+        _take_back_others(connection, interaction, source, place, list(rows))
     if rows:
         statement, said = insert(interaction), ("severity", "description")
         old, new = interaction.c, statement.excluded

@@ -28,7 +28,7 @@ from kb.licences import LICENCES, USER, Licence, recognise_licence
 from kb.modalities import Modality
 from kb.normalise import read_number
 from kb.sources.contract import Document, IndicationRecord, Part, RecordBatch
-from kb.sources.stream import STORED, UNPACKED, Edges, Entry, Left, StreamSource, account, load_graph
+from kb.sources.stream import STORED, UNPACKED, Edges, Entry, Left, StreamSource, account, given_file, load_graph
 from kb.sources.tables.dataset import dataset_name, dataset_origin
 from kb.sources.tables.read import Problem, UserTable, drugs_by_handle, write_problems
 
@@ -66,7 +66,7 @@ class GraphSource(StreamSource):
 
     def read(self, job: Job) -> Iterator[Part]:
         """The whole graph in one transaction, unless it is loaded already."""
-        path = self._file(job)
+        path = given_file(self, job)
         document = self.document(job, path)
         table, edges, rows = UserTable(path), Edges(), 0
         self.prepare(job, edges, table)

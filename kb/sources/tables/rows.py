@@ -79,7 +79,7 @@ def add_row(batch: RecordBatch, row: TableRow, document: Document) -> list[Probl
         molecule, stated = None, None
     values, refused = _values(said, row.number)
     problems += refused
-    disproved = disprove(molecule, values) if molecule else None
+    disproved = disprove(molecule.proven, values) if molecule else None
     if disproved:
         problems.append(Problem(row.number, f"{disproved}: neither is taken", value_only=True))
         molecule, stated = None, None
