@@ -191,7 +191,11 @@ class KnowledgeBase:
             return frame(find.search_text(connection, text, k), find.TEXT_COLUMNS)
 
     def similar(self, smiles: str, k: int = 10, *, at_least: float = 0.0) -> Frame:
-        """The ``k`` drugs with the structure most like a molecule's: Tanimoto similarity of Morgan bits (radius 2)."""
+        """The drugs that a molecule is or is a form of (``relation``: identical, parent), then those most like it.
+
+        ``parent`` are its salts, hydrates, charged and stereo forms and tautomers; likeness is the Tanimoto similarity
+        of Morgan bits (radius 2), at least ``at_least`` for those without a relation.
+        """
         return frame(find.similar(self.engine, smiles, k, at_least=at_least), find.SIMILAR_COLUMNS)
 
     def substructure(self, smarts: str, k: int | None = None) -> Frame:
