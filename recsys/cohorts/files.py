@@ -77,7 +77,7 @@ def _times(arrays: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.int32], NDArr
     if "visit_time" in arrays:  # releases before 0.2
         return arrays["visit_patient"], arrays["visit_time"], arrays.get("visit_end")
     patient = np.repeat(np.arange(len(arrays["visits"]), dtype=np.int32), arrays["visits"])
-    time = arrays["time"].astype(np.int64) + (arrays["first"] if "first" in arrays else 0)
+    time = arrays["time"].astype(np.int64) + arrays.get("first", 0)
     end = arrays.get("visit_end")
     return patient, time, end if end is None or end.dtype == np.int64 else time + end.astype(np.int64)
 
@@ -97,7 +97,8 @@ def save_cohort(cohort: Cohort, settings: Settings | None = None) -> Path:
         if cohort.visits and (cohort.visit_end != UNKNOWN_TIME).all() and stays.min() >= 0:
             arrays["visit_end"] = _small(stays)
     for name, attribute in cohort.attributes.items():
-        arrays[f"attribute_{name}"] = attribute.values.astype(np.int8) if len(attribute.levels) < 127 else attribute.values
+        narrow = len(attribute.levels) < 127
+        arrays[f"attribute_{name}"] = attribute.values.astype(np.int8) if narrow else attribute.values
     with written(folder / "cohort.npz") as path, path.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # packing would take longer than reading the export
     document = {

@@ -230,7 +230,7 @@ class VisitRows:
                 "": f"CAST(CAST({self.readmission or 'false'} AS TINYINT) AS VARCHAR)"}
 
     def _early(self, one: Listing) -> list[str]:
-        """The names of ``_said`` that the facts of a listing do not tell alone, so that the engine does it row by row."""
+        """The names of ``_said`` that the facts of a listing do not tell alone: the engine does it row by row."""
         return [name for name in self._said() if not one.facts or (name and not _OF_VISIT.fullmatch(
             self.attributes[name]))]
 
