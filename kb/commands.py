@@ -54,7 +54,9 @@ def ingest(
     licence: Annotated[
         str | None, typer.Option(help="For the user's own tables: the licence (SPDX id); without one it is not open.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Write a new version of a dataset without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Write a new version of a dataset, or take much back, unasked.")
+    ] = False,
     also: Annotated[list[str] | None, typer.Option(help="Further files by role, e.g. names=entities.tsv.")] = None,
     on: Annotated[str, typer.Option(help=f"For rdkit: {ON_HELP[0].lower()}{ON_HELP[1:]}")] = "local",
     retry_failed: Annotated[bool, typer.Option(help="Try failed cells again.")] = False,

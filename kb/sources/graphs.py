@@ -64,7 +64,7 @@ class GraphSource(StreamSource):
         """What is read of other files before the rows; nothing by default."""
 
     def read(self, job: Job) -> Iterator[Part]:
-        """The whole graph in one transaction, unless it is loaded already."""
+        """The whole graph in one transaction, unless it is loaded already; raises SourceError for a file cut off."""
         path = self._file(job)
         document = self.document(job, path)
         table, edges, rows = UserTable(path), Edges(), 0
@@ -77,6 +77,9 @@ class GraphSource(StreamSource):
             reason = self.take(row, edges, document)
             if reason:
                 edges.left[reason] += 1
+        cut = next((problem for problem in table.problems if problem.cut), None)
+        if cut is not None:
+            raise SourceError(f"{path.name} ends within line {cut.row}: {cut.reason}", hint="download it again")
         if table.problems:
             edges.left["malformed"] = len(table.problems)
             rows += len(table.problems)
