@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kb import output
+from kb.diseases import with_codes
 from kb.errors import SourceError, UsageError
 from kb.graph.load import is_loaded
 from kb.graph.tables import DescribedRelation
@@ -86,7 +87,8 @@ class GraphSource(StreamSource):
         counts = {"items": rows, "taken": rows - edges.left.total()}
         counts |= {f"left out: {reason}": number for reason, number in edges.left.items()}
         ids = job.transact(lambda c: drugs_by_handle(c, [str(use.drug) for use in edges.uses]))
-        known = [replace(use, drug=ids[str(use.drug).lower()]) for use in edges.uses if str(use.drug).lower() in ids]
+        known = [with_codes(replace(use, drug=ids[str(use.drug).lower()])) for use in edges.uses
+                 if str(use.drug).lower() in ids]
         batch = RecordBatch(documents=[document], indications=known, whole=True)
 
         def then() -> None:

@@ -29,6 +29,7 @@ from sqlalchemy import Connection, delete, select
 from kb import output
 from kb.chemistry import standardise
 from kb.db.bulk import any_of
+from kb.diseases import with_codes
 from kb.errors import DataError, SourceError, UsageError
 from kb.graph.encode import CodedTriples, encode_codes
 from kb.graph.link import relink
@@ -308,11 +309,12 @@ class StreamSource(Source):
 
 def _add(batch: RecordBatch, entry: Entry) -> None:
     """Put the entry into the batch, its drug with a digest of all that the file says of it."""
-    said = (entry.drug, entry.texts, entry.atc, entry.indications)
+    indications = [with_codes(record) for record in entry.indications]
+    said = (entry.drug, entry.texts, entry.atc, indications)
     batch.drugs.append(replace(entry.drug, digest=hashlib.sha256(repr(_plain(said)).encode()).digest()))
     batch.payloads += entry.texts
     batch.atc += entry.atc
-    batch.indications += entry.indications
+    batch.indications += indications
 
 
 def _plain(value: object) -> object:
