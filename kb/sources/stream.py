@@ -488,7 +488,7 @@ def members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
     A list of contents is looked for from the end of a file, so that of the last whole archive within would be found.
     """
     found = archive.infolist()
-    if found and min(info.header_offset for info in found):
+    if found and all(info.header_offset for info in found):
         raise SourceError(f"{name} is damaged: it ends before its list of contents", hint="download it again")
     return found
 

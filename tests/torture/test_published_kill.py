@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,15 +35,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Engin
     """A home with the drugs that are known before, and its database."""
     with torture_home() as home:
         engine = open_engine(load_settings(home=home))
-        assert ingest(home, write_base(tmp_path_factory.mktemp("base"))) is not None
+        assert run(home, "ingest", *write_base(tmp_path_factory.mktemp("base"))) is not None
         yield home, engine
         engine.dispose()
 
 
-def ingest(home: Path, given: Sequence[str], seconds: float = 600) -> float | None:
-    """How many seconds the ingest took; None if it was killed after so many."""
+def run(home: Path, *given: str, seconds: float = 600) -> float | None:
+    """How many seconds ``mkmed kb …`` took; None if it was killed after so many."""
     begun = time.monotonic()
-    child = processes().Process(target=forked_command, args=(str(home), ("-q", "kb", "ingest", *given)))
+    child = processes().Process(target=forked_command, args=(str(home), ("-q", "kb", *given)))
     child.start()
     child.join(seconds)
     if child.is_alive():
@@ -77,7 +77,7 @@ def test_killed_again_and_again_it_ends_as_if_never_killed(
     chance, source = random.Random(f"{seed} {name}"), SAMPLES[name].source or name
     given = write_enlarged(name, tmp_path)
     before = release(engine)
-    length = ingest(home, given)
+    length = run(home, "ingest", *given)
     assert length is not None
     whole, kills, runs = release(engine), 0, 0
     assert whole != before
@@ -87,10 +87,30 @@ def test_killed_again_and_again_it_ends_as_if_never_killed(
         while kills < KILLS:
             runs += 1
             assert runs <= MOST, f"{kills} of {runs} runs could be killed"
-            if ingest(home, given, chance.uniform(0.1, 0.9) * length) is not None:
+            if run(home, "ingest", *given, seconds=chance.uniform(0.1, 0.9) * length) is not None:
                 break
             kills += 1
-    assert ingest(home, given) is not None
+    assert run(home, "ingest", *given) is not None
     assert release(engine) == whole, f"after {kills} kills the end is another one"
     forget(engine, source)
     say(f"\n{name}: {kills} kills in {runs} runs, the release of a run that nobody killed; that takes {length:.1f} s")
+
+
+def test_a_recipe_killed_and_gone_on_makes_the_same_knowledge_base(seed: int, tmp_path: Path) -> None:
+    """In another home than the one where nobody killed it."""
+    chance, releases, kills = random.Random(seed), [], 0
+    text = "".join(f'[[source]]\nname = "{words[1]}"\npath = "{words[3]}"\n' for words in (
+        write_enlarged("chembl", tmp_path), write_enlarged("primekg", tmp_path)))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'[[source]]\nname = "corpus"\nlimit = 500\n{text}')
+    words, length = ("build", "--recipe", str(recipe)), 0.0
+    for seconds in (0.3, 0.6, 0.9):
+        with torture_home() as home:
+            engine = open_engine(load_settings(home=home))
+            if releases:
+                kills += run(home, *words, seconds=chance.uniform(seconds - 0.2, seconds) * length) is None
+            took = run(home, *words)
+            length = length or took or 0.0
+            releases.append(release(engine))
+            engine.dispose()
+    assert kills and len(set(releases)) == 1

@@ -310,7 +310,7 @@ class ViewValue(Strict):
     """A value of a PUG View record: its texts, or the name of a table of PubChem's that it refers to."""
 
     texts: Annotated[list[Marked], Field(alias="StringWithMarkup", max_length=500)] = []
-    table: Annotated[str, Field(max_length=500)] | None = Field(None, alias="ExternalTableName")
+    table: Annotated[str | None, Field(alias="ExternalTableName", max_length=500)] = None
 
 
 class Information(Strict):
