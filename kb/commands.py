@@ -446,15 +446,24 @@ def remove(
 @app.command(epilog="Example: mkmed kb snapshot before-drkg   ·   mkmed kb snapshot")
 def snapshot(
     name: Annotated[str | None, typer.Argument(help="Its name; without one they are listed.")] = None,
+    remove: Annotated[
+        str | None, typer.Option(help="Forget the snapshot of this name, unless an embedding or a cohort cites it.")
+    ] = None,
     form: FormatOption = Format.table,
 ) -> None:
     """Freeze what is known now under a name and a release id, or list what was frozen."""
     from dataclasses import asdict
 
     from kb.db.engine import open_engine
-    from kb.query.snapshot import list_snapshots, take_snapshot
+    from kb.query.snapshot import list_snapshots, remove_snapshot, take_snapshot
+    from kb.settings import load_settings
 
-    with open_engine().begin() as connection:
+    if name is not None and remove is not None:
+        raise UsageError("snapshot takes either a name or --remove", hint="mkmed kb snapshot lists them")
+    settings = load_settings()
+    with open_engine(settings).begin() as connection:
+        if remove is not None:
+            output.say(f"snapshot {remove_snapshot(connection, remove, settings.home).name} is forgotten")
         rows = [asdict(take_snapshot(connection, name))] if name else list_snapshots(connection)
     output.emit(rows, form, columns=("name", "release", "at", "counts"))
 

@@ -197,7 +197,7 @@ class StreamSource(Source):
 
     def read(self, job: Job) -> Iterator[Part]:
         """The entries ``CHUNK`` at a time, then what the file does not have any more, then its graph."""
-        path = self._file(job)
+        path = given_file(self, job)
         self.begin(job)
         document = self.document(job, path)
         of = f"{document.sha256.hex()[:16]}:{self.parser}{self.scope()}"
@@ -298,13 +298,14 @@ class StreamSource(Source):
             upstream_version=self.version(path),
         )
 
-    def _file(self, job: Job) -> Path:
-        """The file that the user gave, or the one at ``--url``, downloaded once."""
-        if job.options.path is None and job.options.url:
-            job.counts["requests"] += 1
-            agent = f"mkmed ({job.settings.contact or 'no contact given'})"
-            return download(job.options.url, job.settings.cache / "downloads", agent=agent)
-        return self.path(job)
+
+def given_file(source: Source, job: Job) -> Path:
+    """The file that the user gave, or the one at ``--url``, downloaded once."""
+    if job.options.path is None and job.options.url:
+        job.counts["requests"] += 1
+        agent = f"mkmed ({job.settings.contact or 'no contact given'})"
+        return download(job.options.url, job.settings.cache / "downloads", agent=agent)
+    return source.path(job)
 
 
 def _add(batch: RecordBatch, entry: Entry) -> None:

@@ -96,6 +96,10 @@ class KeyQuestion:
         return cls(namespace, value)
 
 
+_OTHER_NUMBER = re.compile(r"[+\-\u2212]?\d+(\.\d*)?([eE][+-]?\d+)?")
+"""Digits with a sign, a point or an exponent, as a spreadsheet writes a CID."""
+
+
 def read_question(text: str) -> KeyQuestion:
     """The question that a line of input is: a CID, an identifier, SMILES or a name; raises DataError for nonsense.
 
@@ -111,6 +115,8 @@ def read_question(text: str) -> KeyQuestion:
         return KeyQuestion(CID, Identifier.make(CID, rest).value)
     if text.isascii() and text.isdigit():
         return KeyQuestion(CID, Identifier.make(CID, text).value)
+    if _OTHER_NUMBER.fullmatch(text):
+        raise DataError(f"{text!r} is a number, but no CID", hint=f"name:{text} asks for it as a name")
     found = recognise_identifier(text)
     if found is None:
         return _checked("smiles" if _is_smiles(text) else "name", text)
@@ -857,5 +863,6 @@ def _questions(job: Job) -> tuple[list[KeyQuestion], list[tuple[int, str]]]:
         except DataError as error:
             refused.append((number, error.message))
     if job.options.ids is not None and not questions:
-        raise UsageError("there is nothing to ask for", hint="--ids takes a file with one name or id a line")
+        first = f": line {refused[0][0]}: {refused[0][1]}" if refused else ""
+        raise UsageError(f"there is nothing to ask for{first}", hint="--ids takes a file with one name or id a line")
     return list(questions)[:job.options.limit], refused
