@@ -97,7 +97,7 @@ def contents(items: Payloads) -> list[tuple[int, str]]:
 
 def pairs_in(data: Dataset, drugs: torch.Tensor) -> int:
     """How many (molecule, other modality) pairs a batch has."""
-    present = data.present[drugs]
+    present = data.known(drugs)
     return int((present[:, :1] & present[:, 1:]).sum())
 
 

@@ -5,17 +5,25 @@ single RDKit calls without our limits, (b) by our functions in this process, (c)
 prints molecules per second, per core by CPU time too. "2 : 1 by wall" is what two processes gained in this run, and
 means something only on a quiet machine; "2 : 1 by CPU" is what they gain when each has a core of its own: twice the CPU
 time of (b) by that of (d), parent included. Writes ``benchmarks/results/featurise.json``.
+
+``python benchmarks/bench_featurise.py --job TABLE [COMPOUNDS]`` times the whole job instead, database included:
+``mkmed kb ingest --source rdkit --modality property --modality image`` of compounds of a table (as
+``bench_tabular.py`` reads it) with one worker and with two, in turns. Writes ``benchmarks/results/featurise_job.json``.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from record import report
+from bench_tabular import COLUMNS, write_part
+from ingest_child import finish, start
+from record import report, scratch_home
 
 from kb.bundle import Bundle
 from kb.compute.places import open_pool
@@ -25,6 +33,7 @@ from kb.sources.rdkit.source import TASKS
 SHARE_OF_CONFORMERS = 10
 """A conformer takes some hundred times as long as the rest, so fewer are made."""
 ROUNDS = 3
+JOBS = 2
 WARM = ["CC(=O)Oc1ccccc1C(=O)O"] * 4
 
 
@@ -127,8 +136,38 @@ def measure(modality: str, smiles: list[str]) -> dict[str, object]:
     }
 
 
+def job(path: Path, workers: int) -> tuple[dict[str, Any], float]:
+    """What the ingest of properties and pictures into a database of these compounds said, and the load before it."""
+    with scratch_home():
+        finish(start("tabular", path, {"columns": COLUMNS, "workers": 2}))
+        load = os.getloadavg()[0]
+        return finish(start("rdkit", None, {"modalities": ["property", "image"], "workers": workers})), load
+
+
+def measure_job(table: Path, count: int) -> None:
+    """One worker and two, ``JOBS`` times in turns; the best of each, by the clock and by the processor."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "some.tsv"
+        write_part(table, path, count)
+        said = [(workers, *job(path, workers)) for _ in range(JOBS) for workers in (1, 2)]
+    rows = []
+    for workers in (1, 2):
+        found = [(one["seconds"], one["cpu"], load) for w, one, load in said if w == workers]
+        seconds, _, load = min(found)
+        rows.append({"workers": workers, "compounds": count, "seconds": seconds, "compounds/s": count / seconds,
+                     "cpu s": min(used for _, used, _ in found), "load before": load})
+    ratio = rows[0]["seconds"] / rows[1]["seconds"]
+    report("featurise_job", rows, title=f"rdkit's properties and pictures; 2 : 1 by wall {ratio:.2f}",
+           ratio=ratio, all=[{"workers": w, "seconds": one["seconds"], "cpu s": one["cpu"], "load": load}
+                             for w, one, load in said])
+
+
 def main() -> None:
-    """Measure all three and write the figures down."""
+    """Measure all three, or the whole job, and write the figures down."""
+    if "--job" in sys.argv:
+        given = sys.argv[sys.argv.index("--job") + 1:]
+        measure_job(Path(given[0]), int(given[1]) if len(given) > 1 else 4000)
+        return
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 600
     core = [r["smiles"] for r in Bundle.open().rows("drugs.tsv.gz") if r["tier"] == "core"]
     chosen = core[:: max(1, len(core) // wanted)][:wanted]

@@ -97,6 +97,16 @@ def name_columns(source: Path, target: Path) -> None:
             writer.writerow(said[column] for column in COLUMNS.values())
 
 
+def write_part(source: Path, target: Path, limit: int | None) -> None:
+    """Write the first rows of a table, or all, with the names of ``COLUMNS``."""
+    if source.suffix == ".gz":
+        name_columns(source, target)
+        source = target
+    with source.open() as stream:
+        lines = list(islice(stream, limit and limit + 1))
+    target.write_text("".join(lines))
+
+
 def left(engine: Engine) -> tuple[Any, ...]:
     """What there is after an ingest."""
     with engine.connect() as connection:
@@ -132,13 +142,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = options.table
-        if path.suffix == ".gz":
-            path = Path(folder) / "all.tsv"
-            name_columns(options.table, path)
-        if options.limit:
-            whole, path = path, Path(folder) / "some.tsv"
-            with whole.open() as stream:
-                path.write_text("".join(islice(stream, options.limit + 1)))
+        if path.suffix == ".gz" or options.limit:
+            path = Path(folder) / "some.tsv"
+            write_part(options.table, path, options.limit)
         holds = conclude(path, options.release)
     sys.exit(0 if holds else 1)
 

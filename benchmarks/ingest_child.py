@@ -21,10 +21,10 @@ from kb import output
 
 
 def start(
-    source: str, path: Path, options: Mapping[str, Any] | None = None, checkout: Path | None = None
+    source: str, path: Path | None, options: Mapping[str, Any] | None = None, checkout: Path | None = None
 ) -> subprocess.Popen[str]:
-    """A process that ingests the file; ``options`` are further fields of IngestOptions."""
-    command = [sys.executable, __file__, source, str(path), json.dumps(options or {})]
+    """A process that ingests the file, if the source reads one; ``options`` are further fields of IngestOptions."""
+    command = [sys.executable, __file__, source, str(path or ""), json.dumps(options or {})]
     environment = os.environ | ({"PYTHONPATH": str(checkout)} if checkout else {})
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -55,7 +55,7 @@ def cpu_seconds(home: Path) -> float:
     return found
 
 
-def main(source: str, path: Path, options: Mapping[str, Any]) -> None:
+def main(source: str, path: Path | None, options: Mapping[str, Any]) -> None:
     """Ingest and tell."""
     from kb.db.engine import open_engine
 
@@ -77,4 +77,4 @@ def main(source: str, path: Path, options: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]) if len(sys.argv) > 3 else {})
+    main(sys.argv[1], Path(sys.argv[2]) if sys.argv[2] else None, json.loads(sys.argv[3]) if len(sys.argv) > 3 else {})

@@ -166,6 +166,46 @@ def facets() -> str:
                     [["mechanism", first["label"], pairs, share(first["share"]), share(fused["share"])], *lines])
 
 
+def device() -> str:
+    """What a card does beside two CPU threads."""
+    found, lines = [one for one in result("device")["rows"] if "device" in one], []
+
+    def add(what: str, one: dict[str, Any], unit: str, slow: dict[str, Any] | None) -> None:
+        rates = [f"{r[unit]:,}" if r else "" for r in (slow, one)]
+        lines.append([what, unit, *rates, f"{one[unit] / slow[unit]:.1f}" if slow else "",
+                      f"{one['card MiB'] / 1024:.1f}" if one.get("card MiB") else "",
+                      f"{one['utilisation %']:.0f} %" if one.get("utilisation %") else ""])
+
+    for one in found:
+        if one["device"] == "cuda" and one["what"] == "step" and one["precision"] == "fp32":
+            slow = next(r for r in found if r["device"] == "cpu" and r["what"] == "step" and r["batch"] == one["batch"])
+            add(f"training of {one['drugs']:,} drugs, {one['batch']:,} a step", one, "pairs/s", slow)
+        elif one["device"] == "cuda" and one["what"] in ("texts", "pictures", "TransE"):
+            add("TransE" if one["what"] == "TransE" else f"frozen encoder, {one['what']}", one,
+                "triples/s" if one["what"] == "TransE" else "items/s", row(found, what=one["what"], device="cpu"))
+        elif one["device"] == "cuda" and one["what"] == "recommender":
+            slow = row(found, what="recommender", device="cpu", batch=one["batch"])
+            visits = f"recommender, {one['visits']:,} visits, {one['batch']:,} patients a step"
+            lines.append([visits, "s an epoch", str(slow["s an epoch"]), str(one["s an epoch"]),
+                          f"{slow['s an epoch'] / one['s an epoch']:.1f}", "", ""])
+        elif one["device"] == "cuda" and one["what"] == "pretrain":
+            whole = f"`embed pretrain` of the bundled corpus, {one['epochs']} epochs, 256 a step"
+            lines.append([whole, "s an epoch", "", str(one["s an epoch"]), "", "", ""])
+    return markdown(["what", "", "two threads", "card", "×", "card GiB", "utilisation"], lines)
+
+
+def plan() -> str:
+    """``mkmed plan`` for 10⁸ compounds and 10⁷ patients on 64 cores."""
+    from mkmed.plan.estimate import load_rates, planned_steps
+
+    rates, cores = load_rates(), 64
+    lines = [[one.step, one.where, f"{one.n:,}", f"{one.hours:g}", f"{one.memory_gib:g} GiB", f"{one.disk_gib:g} GiB",
+              one.basis, one.driver, f"`{one.source}`"] for one in planned_steps(1e8, 1e7, cores, rates)]
+    head = f"10⁸ compounds and 10⁷ patients on {cores} cores like those of a {rates['machine']}:\n\n"
+    return head + markdown(["step", "where", "for", "hours", "memory", "disk", "how known", "what drives the cost",
+                            "rate from"], lines)
+
+
 SETS = {"eicu": "eICU", "eicu_ingredient": "eICU, ingredients", "mimic4": "MIMIC-IV",
         "mimic4_ingredient": "MIMIC-IV, ingredients", "eicu_hospitals": "eICU, other hospitals",
         "eicu_mimic4": "eICU to MIMIC-IV"}
@@ -277,9 +317,11 @@ BLOCKS = {
     "quality B": lambda: quality("B"),
     "vectors": vectors,
     "facets": facets,
+    "device": device,
+    "plan": plan,
     "neighbours": neighbours,
 }
-PAGES = ("README.md", "docs/results.md")
+PAGES = ("README.md", "docs/results.md", "docs/operations.md")
 
 
 def filled(text: str) -> str:

@@ -7,14 +7,16 @@ canonicalise. Everything here refuses such input with DataError and a reason tha
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from kb.errors import DataError
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
+    from rdkit.Chem.MolStandardize.rdMolStandardize import FragmentRemover, Uncharger
 
 MAX_SMILES_BYTES = 10_000
 MAX_HEAVY_ATOMS = 1_000
@@ -28,12 +30,23 @@ _ATOM = re.compile(r"\[[^\[\]]*\]|Br|Cl|[BCNOPSFIbcnops*]")
 
 @dataclass(frozen=True, slots=True)
 class Molecule:
-    """A molecule in its standard forms; ``smiles`` is canonical and isomeric, ``formula`` in Hill order."""
+    """A molecule in its standard forms; ``smiles`` is canonical and isomeric, ``formula`` in Hill order.
+
+    ``weight`` is the average one in g/mol, ``mass`` the monoisotopic one in Da.
+    """
 
     smiles: str
     inchikey: str
     formula: str
     heavy_atoms: int
+    charge: int
+    weight: float
+    mass: float
+
+    @property
+    def proven(self) -> dict[str, float]:
+        """The values of ``PROVEN``."""
+        return dict(zip(PROVEN, (self.heavy_atoms, self.charge, self.weight, self.mass), strict=True))
 
 
 @cache
@@ -98,10 +111,29 @@ def check_molecule(molecule: Mol) -> Mol:
 
 def standard_forms(molecule: Mol) -> Molecule:
     """The molecule's standard forms, all of them functions of its canonical SMILES."""
-    from rdkit.Chem.rdMolDescriptors import CalcMolFormula
+    from rdkit.Chem import GetFormalCharge
+    from rdkit.Chem.rdMolDescriptors import CalcExactMolWt, CalcMolFormula, _CalcMolWt
 
     smiles, settled = _settled(molecule)
-    return Molecule(smiles, _inchikey(settled), str(CalcMolFormula(settled)), settled.GetNumHeavyAtoms())
+    return Molecule(smiles, _inchikey(settled), str(CalcMolFormula(settled)), settled.GetNumHeavyAtoms(),
+                    GetFormalCharge(settled), float(_CalcMolWt(settled)), float(CalcExactMolWt(settled)))
+
+
+PROVEN = ("heavy_atoms", "charge", "mol_weight", "exact_mass")
+"""Properties that a structure decides alone."""
+_WITHIN = {"mol_weight": (0.06, 5e-4), "exact_mass": (0.02, 2e-5)}
+
+
+def disprove(known: Mapping[str, float], values: Mapping[str, float]) -> str | None:
+    """What of the stated values is not what is known of a structure, or None; ``known`` has some of ``PROVEN``.
+
+    Large weights are rounded to whole numbers, and tables of atomic weights differ in their last digits.
+    """
+    for name in PROVEN:
+        right, (least, share) = known.get(name), _WITHIN.get(name, (0.0, 0.0))
+        if right is not None and abs(values.get(name, right) - right) > least + share * right:
+            return f"{name} is {values[name]:g}, but the structure has {f'{right:.4f}' if least else f'{right:g}'}"
+    return None
 
 
 def inchikey_of(smiles: str) -> str:
@@ -182,19 +214,17 @@ def relations_of(smiles: str) -> list[tuple[str, str]]:
 
 
 def _of_components(molecule: Mol) -> list[tuple[str, str]]:
-    from rdkit.Chem import GetMolFrags
-    from rdkit.Chem.MolStandardize import rdMolStandardize
+    from rdkit.Chem import GetMolFrags, MolToSmiles
 
     parts = GetMolFrags(molecule, asMols=True)
-    keys = [_inchikey(part) for part in parts]
-    dry = [n for n, key in enumerate(keys) if key not in (WATER, HEAVY_WATER)]
+    keys = [_keys_of_part(MolToSmiles(part)) for part in parts]
+    dry = [n for n, (key, _) in enumerate(keys) if key not in (WATER, HEAVY_WATER)]
     found: list[tuple[str, str]] = []
     if not dry:
         return found
     if len(dry) < len(parts):
         found.append(("hydrate of", _inchikey(_combine([parts[n] for n in dry]))))
-    known, uncharger = rdMolStandardize.FragmentRemover(leave_last=False), rdMolStandardize.Uncharger()
-    neutral = [_inchikey(uncharger.uncharge(parts[n])) for n in dry if known.remove(parts[n]).GetNumAtoms()]
+    neutral = [key for _, key in (keys[n] for n in dry) if key is not None]
     active = [key for key in neutral if key[:14] not in counter_ions()] or neutral
     parents = sorted(set(active))
     if len(parents) == 1 and len(active) < len(dry):
@@ -202,6 +232,25 @@ def _of_components(molecule: Mol) -> list[tuple[str, str]]:
     elif 1 < len(parents) <= MOST_PARENTS:
         found += [("mixture with", parent) for parent in parents]
     return found
+
+
+@lru_cache(maxsize=4096)
+def _keys_of_part(smiles: str) -> tuple[str, str | None]:
+    """The InChIKeys of a component and of its neutral form, None for what RDKit knows as an ion or a solvent."""
+    from rdkit.Chem import MolFromSmiles
+
+    part, (known, uncharger) = MolFromSmiles(smiles), _standardisers()
+    if part is None:
+        raise DataError(f"RDKit's own canonical SMILES does not read back: {smiles[:60]}")
+    return _inchikey(part), _inchikey(uncharger.uncharge(part)) if known.remove(part).GetNumAtoms() else None
+
+
+@cache
+def _standardisers() -> tuple[FragmentRemover, Uncharger]:
+    """MolStandardize's remover of ions and solvents, which takes milliseconds to make, and what takes charges away."""
+    from rdkit.Chem.MolStandardize import rdMolStandardize
+
+    return rdMolStandardize.FragmentRemover(leave_last=False), rdMolStandardize.Uncharger()
 
 
 COUNTER_IONS = (

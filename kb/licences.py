@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 SHARES = ("open", "attribution", "share-alike", "non-commercial", "restricted", "unknown")
 """What may be done with a work, from the freest to the most restrictive."""
@@ -140,6 +140,8 @@ def most_restrictive(licences: Iterable[Licence]) -> Licence:
 
 
 _DASHES = re.compile(r"[\u2010-\u2015\u2212\u2043\ufe58\ufe63\uff0d]")
+_ELSEWHERE = re.compile(r"https?://(?!(?:[\w-]+\.)*creativecommons\.org\b)\S*creativecommons\S*", re.IGNORECASE)
+"""An address that has Creative Commons' name in it and is not theirs."""
 _CC_ELEMENTS = r"by|nc|nd|sa"
 _CC_WORD = re.compile(rf"cc(?P<zero>0|zero)?(?P<elements>(?:{_CC_ELEMENTS})*)(?:v?[1-9][\d.]*)?")
 _FOLLOWS_BY = re.compile(r"$|[^\w\s]|\s*(?:v(?:ersion)?\.?\s*)?\d|\s*(?:licen[cs]e|international|unported|igo|deed)",
@@ -149,9 +151,12 @@ _VERSION = re.compile(r"(?<![\d.])v?([1-4](?:\.[05])?)(?![\d.]*\d)")
 _NOT = re.compile(
     r"\b(?:not|never|no longer|isn't|aren't|neither|nor|without|cannot|other than)\b"
     r"(?:\W+\w+){0,6}\W+(?:public domain|cc|creative commons|licen[cs]e|mit|apache|bsd|odbl|open)", re.IGNORECASE)
+_COMMERCE = r"[ck]omm?er[czs][iy]|некоммер|非商|非営利|lucrati[fv]"
+"""Speaking of commerce in any of a dozen languages; no open licence does in its name."""
 _CLOSED_WORDS = re.compile(
-    r"all rights reserved|\bpermission|\bpropriet|\bconfidential|\bprohibit|\bforbid|\bcommercial|\brestrict(?!ions on)"
+    r"all rights reserved|\bpermission|\bpropriet|\bconfidential|\bprohibit|\bforbid|\brestrict(?!ions on)"
     r"|(?:academic|research|personal|educational|private|internal|evaluation)(?:\W+\w+){0,3}\W+only|\bonly for\b"
+    rf"|{_COMMERCE}"
     r"|\bsubscri|\bno redistribution|\bdo(?:es)? not redistribute|\bmay not\b|\bmust not\b|©|\bcopyrighted\b",
     re.IGNORECASE)
 _NAMED: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
@@ -201,7 +206,7 @@ def recognise_licence(*said: str | None) -> Licence | None:
 
 def _unified(text: str) -> str:
     """Compatibility characters, dashes and blanks in their plain form; invisible characters gone."""
-    plain = _DASHES.sub("-", unicodedata.normalize("NFKC", text.replace("\u00ad", "-")))
+    plain = _DASHES.sub("-", unicodedata.normalize("NFKC", unquote(text).replace("\u00ad", "-")))
     visible = "".join(" " if c.isspace() else c for c in plain if unicodedata.category(c) not in ("Cf", "Mn", "Cc")
                       or c.isspace())
     return re.sub(r"\s+", " ", visible)
@@ -209,6 +214,7 @@ def _unified(text: str) -> str:
 
 def _creative(text: str) -> list[Licence]:
     """The Creative Commons licences that a text states; elements count wherever they stand in it."""
+    text = _ELSEWHERE.sub(" ", text)
     words = [word for word in re.split(r"[^a-z0-9.]+", text.lower()) if word]
     short = [match for word in words if (match := _CC_WORD.fullmatch(word.strip(".")))]
     named = re.search(r"creative\s?commons", text, re.IGNORECASE)
@@ -224,8 +230,8 @@ def _creative(text: str) -> list[Licence]:
     joined = {part for word in words for part in re.findall(_CC_ELEMENTS, word)
               if re.fullmatch(rf"(?:cc)?(?:{_CC_ELEMENTS})+(?:v?[\d.]+)?", word)}
     elements |= joined - {"by"}
-    for element, spelled in (("nc", r"non\W?commercial|\bcommercial"), ("nd", r"no\W?deriv|non\W?deriv"),
-                             ("sa", r"share\W?alike")):
+    for element, spelled in (("nc", rf"{_COMMERCE}|\bn\W+c\b"), ("nd", r"no\W?deriv|non\W?deriv|\bn\W+d\b"),
+                             ("sa", r"share\W?alike|\bs\W+a\b")):
         if re.search(spelled, text, re.IGNORECASE):
             elements.add(element)
     if elements - {"by"}:

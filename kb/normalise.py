@@ -47,8 +47,19 @@ def clean_json(value: Any) -> Any:
 
 def too_long(text: str, what: str) -> str | None:
     """Why a text cannot be a name, a provider or whatever else is looked for, or None when it fits an index."""
+    if 4 * len(text) <= MAX_INDEXED:  # UTF-8 has at most four bytes a character
+        return None
     size = len(text.encode("utf-8", "replace"))
     return f"{what} of {size:,} bytes: the limit is {MAX_INDEXED:,}" if size > MAX_INDEXED else None
+
+
+_NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?", re.ASCII)
+
+
+def read_number(text: str) -> float | None:
+    """The finite number that a cell of a table writes in ASCII, or None: ``1_000``, ``NaN`` and ``٧`` are none."""
+    value = float(text) if _NUMBER.fullmatch(text) else math.inf
+    return value if math.isfinite(value) else None
 
 
 # Secrets never reach a screen, a log, a traceback or the database: one redactor for all that is said or kept.

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kb import output
+from kb.compute.places import LOCAL, ON_HELP
 from kb.errors import NotUnderstood, UsageError
 from kb.output import Format
 from recsys import completion
@@ -154,6 +155,7 @@ def train(
                                                autocompletion=completion.cohort_names)] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="key=value; wins over the file.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
     name: Annotated[str, typer.Option(help="Your own name for the run.")] = "",
     tag: Annotated[list[str] | None, typer.Option(help="A word to find the run by; may be repeated.")] = None,
@@ -172,6 +174,7 @@ def train(
 
     chosen = [f"recommender={recommender}"] if recommender else []
     chosen += [f"cohort={cohort}"] if cohort else []
+    chosen += [f"device={device}"] if device else []
     settings, assigned = load_settings(), [*chosen, *(assign or [])]
     values = _resumed(settings, resume, config, assigned) if resume else load_recommender_config(config, assigned)
     RECOMMENDERS[values.recommender]
@@ -402,6 +405,8 @@ def score(
     run: RunOption = "",
     min_coverage: Annotated[float, typer.Option(min=0, max=1, help="The share of codes that must be understood."
                                                 )] = 0.5,
+    on: Annotated[str, typer.Option("--on", help=ON_HELP)] = LOCAL,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     form: FormatOption = Format.table,
 ) -> None:
     """Write the recommendations for many patients; a line that is no patient has a row that says why, exit 3."""
@@ -409,14 +414,15 @@ def score(
 
     from kb.settings import load_settings
     from recsys.answers import score as scoring
-    from recsys.answers.recommend import RecommenderService
     from recsys.cohorts.files import load_cohort
+    from recsys.experiments.run_folders import find_folder
 
     if (cohort is None) == (source is None):
         raise UsageError("give either --cohort or --in", hint="mkmed recsys score --cohort NAME --out scores.parquet")
     settings = load_settings()
     asked = scoring.from_lines(source) if source else scoring.from_cohort(load_cohort(str(cohort), settings))
-    done = scoring.score(RecommenderService.open(settings, run), asked, out, min_coverage=min_coverage)
+    done = scoring.score(find_folder(settings, run) / "best.pt", asked, out, min_coverage=min_coverage, on=on,
+                         workers=workers)
     output.emit([{**asdict(done), "file": out}], form)
     scoring.raise_if_unscored(done)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kb import output
+from kb.compute.places import LOCAL, ON_HELP
 from kb.errors import UsageError
 from kb.output import Format
 
@@ -22,6 +23,7 @@ CohortOption = Annotated[str, typer.Option(help="A prepared cohort.")]
 SeedsOption = Annotated[int, typer.Option(min=2, help="How many splits.")]
 FirstOption = Annotated[int, typer.Option(min=0, help="The first seed; not one that choices were made on.")]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Processes; each trains one model on one thread.")]
+OnOption = Annotated[str, typer.Option("--on", help=f"{ON_HELP} A cluster must see this home and database.")]
 OutOption = Annotated[Path | None, typer.Option(help="Write table, verdicts, settings, machine and picture there.")]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="A setting of all arms, name=value.")]
@@ -41,7 +43,8 @@ def register(app: typer.Typer) -> None:
 def curve(
     cohort: CohortOption,
     sizes: Annotated[str, typer.Option(help="Training patients, e.g. 50,200,all; from 25 doubling by default.")] = "",
-    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, out: OutOption = None,
+    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, on: OnOption = LOCAL,
+    out: OutOption = None,
     settings_: SetOption = None, form: FormatOption = Format.table,
 ) -> None:
     """How much knowledge is worth with few training patients and with many; a job that is done is not done again."""
@@ -53,7 +56,7 @@ def curve(
     if not points:
         points = curve_points(round(load_cohort(cohort, load_settings()).patients * 2 / 3))
     _run(Study("curve", cohort, points, tuple(range(first_seed, first_seed + seeds)), ARMS, _settings(settings_)),
-         workers, out, form)
+         workers, on, out, form)
 
 
 def coldstart(
@@ -61,7 +64,8 @@ def coldstart(
     shots: Annotated[str, typer.Option(help="Training visits that show each hidden medication.")] = "0,1,3,10,30",
     edgeless: Annotated[str, typer.Option(help="An embedding run trained without treatment edges, for one more arm: no "
                                                "indication of a hidden drug reaches it.")] = "",
-    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, out: OutOption = None,
+    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, on: OnOption = LOCAL,
+    out: OutOption = None,
     settings_: SetOption = None, form: FormatOption = Format.table,
 ) -> None:
     """How well medications that nobody was given yet are ranked: each split hides a fifth of them."""
@@ -72,14 +76,15 @@ def coldstart(
         raise UsageError(f"{bad[0]!r} is no number of visits", hint="--shots 0,1,3,10,30")
     arms = (*COLD_ARMS, *without_treat_edges(edgeless)) if edgeless else COLD_ARMS
     _run(Study("coldstart", cohort, points, tuple(range(first_seed, first_seed + seeds)), arms,
-               _settings(settings_)), workers, out, form)
+               _settings(settings_)), workers, on, out, form)
 
 
 def transfer(
     cohort: CohortOption,
     other: Annotated[str, typer.Option(help="Test on this cohort, all of it.")] = "",
     leave: Annotated[str, typer.Option(help="Test on a sixth of the values of this attribute of visits.")] = "",
-    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, out: OutOption = None,
+    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, on: OnOption = LOCAL,
+    out: OutOption = None,
     settings_: SetOption = None, form: FormatOption = Format.table,
 ) -> None:
     """What carries over to hospitals or an export that gave no training patient."""
@@ -89,27 +94,29 @@ def transfer(
         raise UsageError("a transfer needs --other COHORT or --leave ATTRIBUTE, one of them", hint="--leave hospital")
     arms = tuple(arm for arm in ARMS if arm.name != "oracle" or not other)
     _run(Study("transfer", cohort, (other or leave,), tuple(range(first_seed, first_seed + seeds)), arms,
-               _settings(settings_), other=other), workers, out, form)
+               _settings(settings_), other=other), workers, on, out, form)
 
 
 def ablate(
     cohort: CohortOption,
     sizes: Annotated[str, typer.Option(help="Training patients, e.g. 50,200,all.")] = "all",
-    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, out: OutOption = None,
+    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, on: OnOption = LOCAL,
+    out: OutOption = None,
     settings_: SetOption = None, form: FormatOption = Format.table,
 ) -> None:
     """What each modality is worth: one to five of them, one left out, random and shuffled vectors, and an oracle."""
     from recsys.experiments.studies import ABLATE_ARMS, Study
 
     _run(Study("ablate", cohort, _sizes(sizes), tuple(range(first_seed, first_seed + seeds)), ABLATE_ARMS,
-               _settings(settings_)), workers, out, form)
+               _settings(settings_)), workers, on, out, form)
 
 
 def dial(
     follow: Annotated[str, typer.Option(help="Shares λ of prescribing that follow the knowledge base.")] = "0,0.5,1",
     patients: Annotated[int, typer.Option(min=100, help="Synthetic patients of each λ.")] = 1000,
     sizes: Annotated[str, typer.Option(help="Training patients, e.g. 50,200,all.")] = "50,200,all",
-    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, out: OutOption = None,
+    seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, on: OnOption = LOCAL,
+    out: OutOption = None,
     settings_: SetOption = None, form: FormatOption = Format.table,
 ) -> None:
     """What knowledge gains on synthetic patients whose prescriptions follow it to a share λ; at 0 it must be none."""
@@ -137,7 +144,7 @@ def dial(
             make_cohort(level, patients, facts, settings)
             study = dial_study(level, patients, _sizes(sizes), range(first_seed, first_seed + seeds),
                                _settings(settings_))
-            found = run_study(study, settings, workers=workers,
+            found = run_study(study, settings, workers=workers, on=on,
                               told=lambda done, total: bar.update(task, completed=done, total=total))
             own, said = dial_table(level, study, found), verdicts(study, found)
             if out is not None:
@@ -179,7 +186,7 @@ def _settings(assignments: list[str] | None) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _run(study: Study, workers: int, out: Path | None, form: Format) -> None:
+def _run(study: Study, workers: int, on: str, out: Path | None, form: Format) -> None:
     from kb.db.engine import open_engine
     from kb.settings import load_settings
     from recsys.experiments.studies import run_study, save_study, study_table, verdicts
@@ -188,7 +195,7 @@ def _run(study: Study, workers: int, out: Path | None, form: Format) -> None:
     open_engine(settings).dispose()  # the server is up before the workers ask for it
     with output.progress() as bar:
         task = bar.add_task(study.kind, total=None, note="")
-        found = run_study(study, settings, workers=workers,
+        found = run_study(study, settings, workers=workers, on=on,
                           told=lambda done, total: bar.update(task, completed=done, total=total))
     rows, said = study_table(study, found), verdicts(study, found)
     if out is not None:

@@ -63,6 +63,5 @@ class MixedFusion(GatedFusion):
 
 def drop_modalities(present: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:
     """The mask with each present modality hidden with probability ``rate``, and never all of a drug's modalities."""
-    drawn = torch.rand(present.shape, generator=generator).to(present.device)
-    kept = present & (drawn >= rate)
+    kept = present & (torch.rand(present.shape, generator=generator, device=present.device) >= rate)
     return torch.where(kept.any(-1, keepdim=True), kept, present)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from embed.alignment.fusion import drop_modalities
 from embed.alignment.loss import info_nce, late_fusion, relation, same_substance
 from embed.config import LossConfig
+from embed.training.data import send
 from embed.training.model import AlignmentModel
 
 LEAST_PAIRS = 2
@@ -61,52 +62,63 @@ def teacher(relations: list[Relation], drugs: Tensor, same: Tensor, loss: LossCo
                        loss.relation_temperature, loss.relation_shrink)
 
 
-def objective(model: AlignmentModel, loss: LossConfig, z: Tensor, present: Tensor, group: Tensor,
+def objective(model: AlignmentModel, loss: LossConfig, z: Tensor, known: Tensor, group: Tensor,
               target: Tensor | None, dropout: float, generator: torch.Generator) -> dict[str, Tensor]:
     """The weighted loss terms by name, each a scalar; their sum is minimised.
 
-    ``z`` (B, 1 + M, D) and ``present`` (B, 1 + M) with the anchor first, ``group`` (B,) substance numbers, ``target``
-    (B, B) the late fusion's neighbours.
+    ``z`` (B, 1 + M, D) with the anchor first, ``known`` (B, 1 + M), on the host, which vectors there are, ``group``
+    (B,) substance numbers, ``target`` (B, B) the late fusion's neighbours. Which rows take part in a term is settled on
+    the host, so that nothing waits for a card.
     """
-    same = same_substance(group)
-    terms = _alignment(model, loss, z, present, same)
-    rows = present.any(1).nonzero()[:, 0]
-    z, present, same = z[rows], present[rows], same[rows][:, rows]
-    first, second = (model.fusion(z, drop_modalities(present, dropout, generator)) for _ in range(2))
+    device, everyone = z.device, known.any(1).nonzero()[:, 0]
+    here = known[everyone]
+    pairs = _pairs(model, loss, known)
+    towers = {m: rows for m in range(len(model.names)) if loss.relation_towers and target is not None
+              and len(rows := here[:, m].nonzero()[:, 0]) > LEAST_PAIRS}
+    all_rows, *own = send([everyone, *pairs.values(), *towers.values()], device)
+    terms = _alignment(model, loss, z, group, dict(zip(pairs, own, strict=False)))
+    present, *halves = send([here, *(drop_modalities(here, dropout, generator) for _ in range(2))], device)
+    z, same = z[all_rows], same_substance(group[all_rows])
+    first, second = (model.fusion(z, half) for half in halves)
     if loss.consistency:
         terms["consistency"] = loss.consistency * info_nce(first, second, model.scales[model.names[0]](), same)
     if target is not None and loss.relation:
         scale = model.relation_scale()
-        target = target[rows][:, rows]
+        target = target[all_rows][:, all_rows]
         whole = model.fusion(z, present)
-        halves = relation(first, target, scale, same) + relation(whole, target, scale, same)
-        terms["relation"] = loss.relation * halves / 2
-        for m, name in enumerate(model.names):
-            own = present[:, m].nonzero()[:, 0]
-            if loss.relation_towers and len(own) > LEAST_PAIRS:
-                part = target[own][:, own]
-                part = part / part.sum(1, keepdim=True).clamp(min=1e-9)
-                value = relation(z[own, m], part, scale, same[own][:, own])
-                terms[f"relation.{name}"] = loss.relation_towers * value / len(model.names)
+        both = relation(first, target, scale, same) + relation(whole, target, scale, same)
+        terms["relation"] = loss.relation * both / 2
+        for m, rows in zip(towers, own[len(pairs):], strict=True):
+            part = target[rows][:, rows]
+            part = part / part.sum(1, keepdim=True).clamp(min=1e-9)
+            value = relation(z[rows, m], part, scale, same[rows][:, rows])
+            terms[f"relation.{model.names[m]}"] = loss.relation_towers * value / len(model.names)
     return terms
 
 
-def _alignment(model: AlignmentModel, loss: LossConfig, z: Tensor, present: Tensor, same: Tensor) -> dict[str, Tensor]:
+def _pairs(model: AlignmentModel, loss: LossConfig, known: Tensor) -> dict[tuple[int, int], Tensor]:
+    """The rows, on the host, that have both modalities of each pair that is aligned."""
+    found = {}
+    for a in range(len(model.names) - 1):
+        for b in range(a + 1, len(model.names)):
+            rows = (known[:, a] & known[:, b]).nonzero()[:, 0]
+            if (loss.between if a else loss.align) and len(rows) >= LEAST_PAIRS:
+                found[a, b] = rows
+    return found
+
+
+def _alignment(model: AlignmentModel, loss: LossConfig, z: Tensor, group: Tensor,
+               pairs: dict[tuple[int, int], Tensor]) -> dict[str, Tensor]:
     """InfoNCE of the anchor with each modality and, as ``between``, of every two modalities, over existing pairs."""
     terms: dict[str, Tensor] = {}
     others = len(model.names) - 1
-    pairs = others * (others - 1) // 2
-    for a in range(others):
-        for b in range(a + 1, others + 1):
-            weight, key = (loss.align / others, f"align.{model.names[b]}") if a == 0 else (
-                loss.between / pairs, "between")
-            rows = (present[:, a] & present[:, b]).nonzero()[:, 0]
-            if weight == 0 or len(rows) < LEAST_PAIRS:
-                continue
-            # A pair's temperature is the mean, in logarithms, of its modalities'; the anchor has no say in its own.
-            scale = model.scales[model.names[b]]()
-            if a:
-                scale = (scale * model.scales[model.names[a]]()).sqrt()
-            value = weight * info_nce(z[rows, a], z[rows, b], scale, same[rows][:, rows])
-            terms[key] = terms[key] + value if key in terms else value
+    for (a, b), rows in pairs.items():
+        weight, key = (loss.align / others, f"align.{model.names[b]}") if a == 0 else (
+            loss.between / (others * (others - 1) // 2), "between")
+        # A pair's temperature is the mean, in logarithms, of its modalities'; the anchor has no say in its own.
+        scale = model.scales[model.names[b]]()
+        if a:
+            scale = (scale * model.scales[model.names[a]]()).sqrt()
+        value = weight * info_nce(z[rows, a], z[rows, b], scale, same_substance(group[rows]))
+        terms[key] = terms[key] + value if key in terms else value
     return terms

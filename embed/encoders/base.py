@@ -2,7 +2,8 @@
 
 A tower is an ``nn.Module`` built from JSON-able keyword arguments (kept in ``kwargs``, so a checkpoint can rebuild it),
 with three named depths: ``fingerprint(inputs)`` (B, H) before the head, ``forward(inputs)`` (B, D), L2-normalised.
-``inputs`` is a mapping of tensors; a tower that takes plain vectors reads ``inputs["vector"]``.
+``inputs`` is a mapping of tensors; a tower that takes plain vectors reads ``inputs["vector"]``. A tower whose
+``half_precision`` is true may run in bf16; sums over atoms and geometry need fp32.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ class VectorTower(nn.Module):
 
     The linear path keeps what the frozen features already say about likeness; the MLP bends it towards the anchor.
     """
+
+    half_precision = True
 
     def __init__(self, in_width: int, width: int = 64, hidden: int = 256, dropout: float = 0.2) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ def total(x: Tensor, owner: Tensor, n: int) -> Tensor:
 
 def mean(x: Tensor, owner: Tensor, n: int) -> Tensor:
     """The mean (n, ...) of the rows of ``x`` by ``owner``; zero for an owner of none."""
-    count = torch.bincount(owner, minlength=n).clamp(min=1).to(x.dtype)
+    count = total(x.new_ones(len(x)), owner, n).clamp(min=1)
     return total(x, owner, n) / count.view(-1, *[1] * (x.dim() - 1))
 
 

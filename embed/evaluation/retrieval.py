@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Vectors = NDArray[np.floating] | Tensor
+    """Unit vectors [N, D], in memory or on a card, where they are then compared."""
 
 CHUNK = 1024
 """Queries whose similarities to all candidates are in memory at once."""
@@ -30,21 +37,22 @@ class Retrieval:
         return {**{f"recall@{k}": share for k, share in self.recall.items()}, "mrr": self.mrr}
 
 
-def ranks(a: NDArray[np.floating], b: NDArray[np.floating], substance: NDArray) -> NDArray[np.int64]:
+def ranks(a: Vectors, b: Vectors, substance: NDArray | Tensor) -> NDArray[np.int64]:
     """The rank (1 is best) of each row's partner among all rows of ``b``; ties count against it.
 
     A tie is no find: vectors that have all become one point, or are not numbers, find nothing, and half a rank for a
     tie would hide that in a small set. Rows of the same substance (salts, duplicates) are neither right nor wrong and
     are left out.
     """
-    found = np.empty(len(a), np.int64)
+    found = []
     for start in range(0, len(a), CHUNK):
         rows = slice(start, start + CHUNK)
         scores = a[rows] @ b.T
-        own = scores[np.arange(len(scores)), start + np.arange(len(scores))][:, None]
+        own = scores.diagonal(start)[:, None]
         rival = substance[rows, None] != substance[None, :]
-        found[rows] = 1 + (~(scores < own) & rival).sum(axis=1)
-    return found
+        part = 1 + (~(scores < own) & rival).sum(1)
+        found.append(part if isinstance(part, np.ndarray) else part.cpu().numpy())
+    return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 def _summary(found: NDArray[np.int64], groups: NDArray, ks: Sequence[int]) -> Retrieval:
@@ -62,12 +70,16 @@ def _summary(found: NDArray[np.int64], groups: NDArray, ks: Sequence[int]) -> Re
     )
 
 
-def retrieve(
-    a: NDArray[np.floating], b: NDArray[np.floating], substance: Sequence[int] | NDArray, ks: Sequence[int] = (1, 5, 10)
-) -> Retrieval:
-    """Retrieval of the paired unit vectors ``b`` from ``a`` [N, D]; ``substance`` [N] numbers the substances."""
-    groups = np.asarray(substance)
-    return _summary(ranks(a, b, groups), groups, ks)
+def retrieve(a: Vectors, b: Vectors, substance: Sequence[int] | NDArray | Tensor, ks: Sequence[int] = (1, 5, 10),
+             ) -> Retrieval:
+    """Retrieval of the paired unit vectors ``b`` from ``a`` [N, D]; ``substance`` [N] numbers the substances.
+
+    Of tensors ``a``, ``b`` and ``substance`` lie on one device, and are compared there.
+    """
+    if isinstance(a, np.ndarray):
+        substance = np.asarray(substance)
+    groups = substance.cpu().numpy() if hasattr(substance, "cpu") else np.asarray(substance)
+    return _summary(ranks(a, b, substance), groups, ks)  # type: ignore[arg-type]
 
 
 def retrieve_both_ways(

@@ -35,7 +35,7 @@ def neighbour_stability(engine: Engine, settings: Settings, config: PretrainConf
                         seeds: Sequence[int] = (0, 1)) -> list[dict[str, Any]]:
     """For each two seeds on one split the share of drugs, and of held-out drugs, with the same nearest neighbour."""
     prepared = prepare_training(engine, config, FeatureCache(settings.cache / "features"), pick_device(config.device))
-    there = prepared.inputs.data.present.any(1).cpu().numpy()
+    there = prepared.inputs.data.present.any(1).numpy()
     rows = np.flatnonzero(there)
     held = np.isin(rows, prepared.split.test)
     found = {}

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from embed.config import ImageConfig
 from embed.features import frozen
 from embed.features.efficientnet import EfficientNetLite0, no_gradient
 from embed.features.frozen import FrozenModel
+from kb.compute.pool import cores
 from kb.errors import DataError
 from kb.output import say
 
 BATCH = 32
+CARD_BATCH = 256
+"""Pictures at once on a card, which small batches leave idle."""
 SCRATCH = 32
 """Side of the tiny pictures of the last resort."""
 MAX_PIXELS = 4096 * 4096
@@ -45,18 +49,25 @@ def pixels(png: bytes, size: int) -> NDArray[np.uint8]:
         raise DataError(f"not a picture: {error}") from None
 
 
+def decoded(pictures: Sequence[bytes], size: int) -> list[NDArray[np.uint8]]:
+    """``pixels`` of each, on several threads: beside a card, decoding is what takes the time."""
+    with ThreadPoolExecutor(min(cores(), 16)) as pool:
+        return list(pool.map(lambda png: pixels(png, size), pictures))
+
+
 def _batched(size: int, forward: Callable[[Tensor], Tensor],
              device: torch.device) -> Callable[[Sequence[bytes]], NDArray[np.float32]]:
     half = device.type == "cuda"
+    batch = CARD_BATCH if half else BATCH
 
     def run(pictures: Sequence[bytes]) -> NDArray[np.float32]:
-        stack = np.stack([pixels(png, size) for png in pictures])
+        stack = np.stack(decoded(pictures, size) if half else [pixels(png, size) for png in pictures])
         x = torch.from_numpy(stack).to(device).float().contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             return forward(x).float().cpu().numpy()
 
     def encode(pictures: Sequence[bytes]) -> NDArray[np.float32]:
-        done = frozen.in_parallel(run, [pictures[k:k + BATCH] for k in range(0, len(pictures), BATCH)], device)
+        done = frozen.in_parallel(run, [pictures[k:k + batch] for k in range(0, len(pictures), batch)], device)
         return np.concatenate(done) if done else np.zeros((0, 0), np.float32)
 
     return encode

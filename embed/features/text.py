@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Forward = Callable[[Tensor, Tensor], Tensor]
 
 TOKENS_A_STEP = 2048
+CARD = 32
+"""How many times as much goes through a card at once."""
 HASHED = 4096
 
 
@@ -44,7 +46,8 @@ def encode_windows(tokens: Sequence[Sequence[int]], size: int, wrap: Callable[[l
 
     owner = [i for i, text in enumerate(tokens) for _ in windows(text, size)]
     pieces = [wrap(piece) for text in tokens for piece in windows(text, size)]
-    batches = _batches([len(piece) for piece in pieces])
+    times = 1 if device is None or device.type == "cpu" else CARD
+    batches = _batches([len(piece) for piece in pieces], times)
 
     def run(rows: list[int]) -> NDArray[np.float32]:
         longest = max(len(pieces[row]) for row in rows)
@@ -62,11 +65,11 @@ def encode_windows(tokens: Sequence[Sequence[int]], size: int, wrap: Callable[[l
     return unit(total)
 
 
-def _batches(lengths: list[int]) -> list[list[int]]:
-    """Row numbers in batches of like length, none with more than 64 rows or (beyond one row) 2,048 tokens."""
+def _batches(lengths: list[int], times: int = 1) -> list[list[int]]:
+    """Row numbers in batches of like length, of at most 64 rows and (beyond one row) 2,048 tokens, times ``times``."""
     out: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if out and len(out[-1]) < 64 and (len(out[-1]) + 1) * lengths[row] <= TOKENS_A_STEP:
+        if out and len(out[-1]) < 64 * times and (len(out[-1]) + 1) * lengths[row] <= TOKENS_A_STEP * times:
             out[-1].append(row)
         else:
             out.append([row])

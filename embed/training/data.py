@@ -1,9 +1,15 @@
-"""Features of all drugs as tensors on one device, and batches cut from them with no Python object per drug."""
+"""Features of all drugs as tensors on one device, and batches cut from them with no Python object per drug.
+
+What a batch holds is known on the host: its row numbers, who has what, and how many atoms that makes. So a batch is cut
+on a card without waiting for it: sizes come from the host, index arithmetic runs on the card, and the row numbers go up
+in one asynchronous copy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +21,27 @@ from embed.features.packed import Packed, ranges
 
 ITEMS = 16_384
 """Molecular graphs that are made ready at once."""
-Collate = Callable[["PackedTensors", Tensor], dict[str, Tensor]]
+Collate = Callable[["PackedTensors", "Rows"], dict[str, Tensor]]
+
+
+class Rows(NamedTuple):
+    """Row numbers (n,) on the host, where sizes are known at once, and on the device, where rows are taken."""
+
+    host: Tensor
+    here: Tensor
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+
+def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Tensors of the host, of one type, on ``device``: to a card as one pinned copy that nobody waits for."""
+    if device.type == "cpu":
+        return list(tensors)
+    shapes = [tensor.shape for tensor in tensors]
+    whole = torch.cat([tensor.flatten() for tensor in tensors])
+    there = whole.pin_memory().to(device, non_blocking=True)
+    return [part.view(shape) for part, shape in zip(there.split([s.numel() for s in shapes]), shapes, strict=True)]
 
 
 class PackedTensors:
@@ -25,21 +51,23 @@ class PackedTensors:
         self.n = packed.n
         self.columns = {k: torch.from_numpy(np.ascontiguousarray(v)).to(device) for k, v in packed.columns.items()}
         self.indptr = {k: torch.from_numpy(v).to(device) for k, v in packed.indptr.items()}
+        self.lengths = {k: torch.from_numpy(np.diff(v)) for k, v in packed.indptr.items()}
 
-    def take(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def take(self, rows: Rows) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """``(columns, counts)`` of the items at ``rows``: flat columns, and per axis how many rows each item has."""
         picked: dict[str, Tensor] = {}
         counts: dict[str, Tensor] = {}
+        here = rows.here
         for axis, pointer in self.indptr.items():
-            start, count = pointer[rows], pointer[rows + 1] - pointer[rows]
+            start, count = pointer[here], pointer[here + 1] - pointer[here]
             shift = start - (count.cumsum(0) - count)
-            total = int(count.sum())
-            picked[axis] = torch.arange(total, device=rows.device) + shift.repeat_interleave(count, output_size=total)
+            total = int(self.lengths[axis][rows.host].sum())
+            picked[axis] = torch.arange(total, device=here.device) + shift.repeat_interleave(count, output_size=total)
             counts[axis] = count
         out = {}
         for name, column in self.columns.items():
             axis, dot, _ = name.rpartition(".")
-            out[name] = column[picked[axis] if dot else rows]
+            out[name] = column[picked[axis] if dot else here]
         return out, counts
 
 
@@ -47,24 +75,24 @@ def _spread(per_item: Tensor, count: Tensor, like: Tensor) -> Tensor:
     return per_item.repeat_interleave(count, output_size=len(like))
 
 
-def collate_vectors(items: PackedTensors, rows: Tensor) -> dict[str, Tensor]:
+def collate_vectors(items: PackedTensors, rows: Rows) -> dict[str, Tensor]:
     """``vector`` (B, F)."""
-    return {"vector": items.columns["vector"][rows].float()}
+    return {"vector": items.columns["vector"][rows.here].float()}
 
 
-def collate_molecules(items: PackedTensors, rows: Tensor) -> dict[str, Tensor]:
+def collate_molecules(items: PackedTensors, rows: Rows) -> dict[str, Tensor]:
     """The inputs of ``MoleculeEncoder``: atoms, both directions of every bond, fragments and their pairs."""
     columns, counts = items.take(rows)
     atoms, edges, pieces = counts["atom"], counts["edge"], counts["fragment"]
-    item = torch.arange(len(rows), device=rows.device)
-    atom_shift, piece_shift = atoms.cumsum(0) - atoms, pieces.cumsum(0) - pieces
+    item = torch.arange(len(rows), device=rows.here.device)
+    atom_shift, edge_shift, piece_shift = (count.cumsum(0) - count for count in (atoms, edges, pieces))
     ends, pairs = columns["edge.ends"].long(), columns["pair.ends"].long()
     out = {
         "atom": columns["atom.x"],
         "molecule": _spread(item, atoms, columns["atom.x"]),
         "edges": (ends + _spread(atom_shift, edges, ends)[:, None]).T.contiguous(),
         "kinds": columns["edge.x"],
-        "kept": columns["edge.kept"].nonzero()[:, 0],
+        "kept": columns["kept.edge"].long() + _spread(edge_shift, counts["kept"], columns["kept.edge"]),
         "fragment": columns["atom.fragment"].long() + _spread(piece_shift, atoms, columns["atom.x"]),
         "fragment_molecule": _spread(item, pieces, columns["fragment.size"]),
         "fragment_pairs": (pairs + _spread(piece_shift, counts["pair"], pairs)[:, None]).T.contiguous(),
@@ -75,7 +103,7 @@ def collate_molecules(items: PackedTensors, rows: Tensor) -> dict[str, Tensor]:
     return out
 
 
-def collate_conformers(items: PackedTensors, rows: Tensor) -> dict[str, Tensor]:
+def collate_conformers(items: PackedTensors, rows: Rows) -> dict[str, Tensor]:
     """The inputs of ``StructureEncoder``."""
     columns, counts = items.take(rows)
     atoms = counts["atom"]
@@ -85,7 +113,7 @@ def collate_conformers(items: PackedTensors, rows: Tensor) -> dict[str, Tensor]:
         "node": columns["atom.x"],
         "position": columns["atom.position"].float(),
         "edges": (ends + _spread(shift, counts["edge"], ends)[:, None]).T.contiguous(),
-        "molecule": _spread(torch.arange(len(rows), device=rows.device), atoms, columns["atom.x"]),
+        "molecule": _spread(torch.arange(len(rows), device=rows.here.device), atoms, columns["atom.x"]),
         "count": torch.tensor(len(rows)),
     }
 
@@ -101,8 +129,8 @@ def both_directions(items: Packed) -> Packed:
     ragged = Packed(items.n, {name: column for name, column in items.columns.items() if "." in name}, items.indptr)
     columns = {name: column for name, column in items.columns.items() if "." not in name}
     pieces = np.maximum.reduceat(items.columns["atom.fragment"].astype(np.int64), items.indptr["atom"][:-1]) + 1
-    counts = {"atom": np.diff(items.indptr["atom"]), "edge": 2 * np.diff(items.indptr["bond"]), "fragment": pieces,
-              "pair": pieces * pieces}
+    counts = {"atom": np.diff(items.indptr["atom"]), "edge": 2 * np.diff(items.indptr["bond"]),
+              "kept": 2 * _kept_bonds(items), "fragment": pieces, "pair": pieces * pieces}
     indptr = {axis: np.concatenate([[0], np.cumsum(count)]).astype(np.int64) for axis, count in counts.items()}
     for at in range(0, items.n, ITEMS):
         part = _both_directions(ragged.take(np.arange(at, min(at + ITEMS, items.n))))
@@ -114,6 +142,14 @@ def both_directions(items: Packed) -> Packed:
     return Packed(items.n, columns, indptr)
 
 
+def _kept_bonds(items: Packed) -> NDArray[np.int64]:
+    """How many bonds of each item lie within a fragment (n,)."""
+    before = np.concatenate([[0], np.cumsum(~items.columns["bond.cut"].astype(bool))]).astype(np.int64)
+    bonds = items.indptr["bond"]
+    out: NDArray[np.int64] = before[bonds[1:]] - before[bonds[:-1]]
+    return out
+
+
 def _both_directions(items: Packed) -> Packed:
     atoms, bonds = items.indptr["atom"], items.indptr["bond"]
     ends = items.columns["bond.ends"].astype(np.int64)
@@ -121,7 +157,8 @@ def _both_directions(items: Packed) -> Packed:
     both = np.concatenate([ends, ends[:, ::-1]])
     owner = np.concatenate([item, item])
     order = np.lexsort((both[:, 0], both[:, 1], owner))
-    edge = 2 * bonds
+    edge, kept = 2 * bonds, ~np.concatenate([items.columns["bond.cut"]] * 2)[order]
+    within_fragments = np.flatnonzero(kept)
     fragment = items.columns["atom.fragment"].astype(np.int64)
     pieces = np.maximum.reduceat(fragment, atoms[:-1]) + 1 if items.n else np.empty(0, np.int64)
     start = np.concatenate([[0], np.cumsum(pieces)])
@@ -134,18 +171,20 @@ def _both_directions(items: Packed) -> Packed:
         **{name: items.columns[name] for name in ("atom.x", "atom.fragment")},
         "edge.ends": both[order].astype(np.int16),
         "edge.x": np.concatenate([items.columns["bond.x"]] * 2)[order],
-        "edge.kept": ~np.concatenate([items.columns["bond.cut"]] * 2)[order],
+        "kept.edge": (within_fragments - edge[owner[order][within_fragments]]).astype(np.int32),
         "fragment.size": np.bincount(label, minlength=int(start[-1])).astype(np.int16),
         "pair.ends": np.stack([within // np.maximum(side, 1), within % np.maximum(side, 1)], 1).astype(np.int16),
     }
     columns |= {name: column for name, column in items.columns.items() if "." not in name}
     pair = np.concatenate([[0], np.cumsum(squares)]).astype(np.int64)
-    return Packed(items.n, columns, {"atom": atoms, "edge": edge, "fragment": start.astype(np.int64), "pair": pair})
+    held = np.concatenate([[0], np.cumsum(2 * _kept_bonds(items))]).astype(np.int64)
+    return Packed(items.n, columns, {"atom": atoms, "edge": edge, "kept": held, "fragment": start.astype(np.int64),
+                                     "pair": pair})
 
 
 @dataclass
 class Table:
-    """One modality: ``position[drug]`` is its row in ``items``, or -1."""
+    """One modality: ``position[drug]``, on the host, is its row in ``items``, or -1."""
 
     items: PackedTensors
     position: Tensor
@@ -153,9 +192,16 @@ class Table:
 
     def inputs(self, drugs: Tensor) -> tuple[Tensor, Inputs]:
         """``(where, inputs)``: which of ``drugs`` (their places in the batch) have the modality, and their inputs."""
+        where, rows = self.rows(drugs)
+        device = next(iter(self.items.columns.values())).device
+        at, here = send([where, rows], device)
+        return at, self.collate(self.items, Rows(rows, here))
+
+    def rows(self, drugs: Tensor) -> tuple[Tensor, Tensor]:
+        """``(where, rows)`` on the host: the places of ``drugs`` that have the modality, and their rows in items."""
         position = self.position[drugs]
         where = (position >= 0).nonzero()[:, 0]
-        return where, self.collate(self.items, position[where])
+        return where, position[where]
 
 
 @dataclass
@@ -178,23 +224,33 @@ class Dataset:
 
     @property
     def present(self) -> Tensor:
-        """The availability mask (N, 1 + M) in the order of ``tables``."""
-        return torch.stack([table.position >= 0 for table in self.tables.values()], 1)
+        """The availability mask (N, 1 + M) in the order of ``tables``, on the host."""
+        return self.known(torch.arange(len(self.drug_ids)))
+
+    def known(self, drugs: Tensor) -> Tensor:
+        """The availability mask (B, 1 + M) of the drugs at these row numbers, on the host."""
+        return torch.stack([table.position[drugs] >= 0 for table in self.tables.values()], 1)
 
     def batch(self, drugs: Tensor) -> Batch:
-        """The batch of the drugs at these row numbers."""
-        inputs = {name: table.inputs(drugs) for name, table in self.tables.items()}
-        return Batch(drugs, self.group[drugs], self.present[drugs], inputs)
+        """The batch of the drugs at these row numbers, which lie on the host."""
+        device = self.group.device
+        found = [table.rows(drugs) for table in self.tables.values()]
+        here, *sent = send([drugs, *(part for pair in found for part in pair)], device)
+        present, = send([self.known(drugs)], device)
+        inputs: dict[str, tuple[Tensor, Inputs]] = {
+            name: (sent[2 * k], table.collate(table.items, Rows(found[k][1], sent[2 * k + 1])))
+            for k, (name, table) in enumerate(self.tables.items())}
+        return Batch(here, self.group[here], present, inputs)
 
 
 def make_table(name: str, items: Packed, position: NDArray[np.int64], device: torch.device) -> Table:
     """The table of one modality on ``device``."""
     ready = both_directions(items) if name == "molecule" else items
     collate = COLLATE.get(name, collate_vectors)
-    return Table(PackedTensors(ready, device), torch.from_numpy(position).to(device), collate)
+    return Table(PackedTensors(ready, device), torch.from_numpy(position), collate)
 
 
 def no_table(drugs: int, device: torch.device) -> Table:
     """The table of a modality that none of the drugs has."""
     nothing = PackedTensors(Packed(0, {"vector": np.zeros((0, 1), np.float32)}), device)
-    return Table(nothing, torch.full((drugs,), -1, device=device), collate_vectors)
+    return Table(nothing, torch.full((drugs,), -1), collate_vectors)

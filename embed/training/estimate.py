@@ -218,7 +218,7 @@ def _relations(config: PretrainConfig, data: Dataset, device: torch.device) -> l
         if name in data.tables:
             bits = rng.integers(0, 256, (SAMPLE, 256)).astype(np.uint8)
             matrix = bits if name == ANCHOR else rng.normal(size=(SAMPLE, 384)).astype(np.float32)
-            position = data.tables[name].position.clamp(max=SAMPLE - 1)
+            position = data.tables[name].position.clamp(max=SAMPLE - 1).to(device)
             out.append(Relation(torch.from_numpy(matrix).to(device), position, tanimoto=name == ANCHOR))
     return out
 

@@ -303,7 +303,7 @@ def _graph(shop: Workshop) -> tuple[Packed, Position] | None:
     if "transe" in g.features:
         if fitted.entities is None:
             fitted._require_open("the graph's entity vectors")
-            fitted.entities = kge.entity_vectors(triples, shop.config, shop.cache.root)
+            fitted.entities = kge.entity_vectors(triples, shop.config, shop.cache.root, shop.device)
         own, position, fitted.entities = kge.drug_vectors(fitted.entities, triples.entities, shop.corpus.linked, drugs,
                                                           shop.train)
         fitted.identify("graph.transe", fitted.entities.identity)

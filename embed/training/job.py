@@ -88,6 +88,13 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda", number)
 
 
+def set_determinism(device: torch.device, deterministic: bool) -> None:
+    """Whether sums on a card are taken in a fixed order; a CPU needs nothing for it."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
+        torch.use_deterministic_algorithms(deterministic)
+
+
 def prepare_training(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,
             begun: Artefact | None = None) -> PreparedTraining:
     """The corpus of the knowledge base with its features, computed or from the cache, and its scaffold split.
@@ -106,12 +113,12 @@ def prepare_training(engine: Engine, config: PretrainConfig, cache: FeatureCache
     else:
         split, fitted, names = begun.drugs().split(corpus, lineage), begun.fitted(), begun.run["modalities"]
     inputs = build_inputs(corpus, config, cache, device, split.train, fitted, names=names)
-    return PreparedTraining(corpus, split.among(inputs.data.present.any(1).cpu().numpy()), inputs, lineage)
+    return PreparedTraining(corpus, split.among(inputs.data.present.any(1).numpy()), inputs, lineage)
 
 
 def training_rows(prepared: PreparedTraining, config: PretrainConfig) -> NDArray[np.int64]:
     """The training drugs of the arm: all that have anything, or only those that have every modality."""
-    present = prepared.inputs.data.present.cpu().numpy()[prepared.split.train]
+    present = prepared.inputs.data.present.numpy()[prepared.split.train]
     return prepared.split.train[np.flatnonzero(present.all(1) if config.arm == "intersection" else present.any(1))]
 
 
@@ -131,6 +138,7 @@ def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resu
     device = pick_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
+    set_determinism(device, config.deterministic)
     distributed.join_processes(device)
     try:
         if resume is None:
@@ -306,7 +314,7 @@ def take_evaluation_snapshot(
     """What the run will be measured on, with the model as training began with it beside it."""
     data, corpus = prepared.inputs.data, prepared.corpus
     side = sides(prepared.split, len(corpus))
-    rows = chosen_rows(data.present.cpu().numpy(), side, labels)
+    rows = chosen_rows(data.present.numpy(), side, labels)
     z, fused, present = (part.numpy() for part in embed_all(model, data, rows))
     fresh = start_model(config, data, training_rows(prepared, config))
     untrained_z, untrained_fused, _ = (part.numpy() for part in embed_all(fresh, data, rows))
@@ -338,12 +346,13 @@ def score_held_out(model: AlignmentModel, prepared: PreparedTraining, least: int
     Of more than ``SCORED`` test drugs so many are drawn."""
     data = prepared.inputs.data
     test = np.sort(np.random.default_rng(0).permutation(prepared.split.test)[:SCORED])
-    z, _, present = (part.numpy() for part in embed_all(model, data, test))
-    group = data.group.cpu().numpy()[test]
+    vectors, _, there = embed_all(model, data, test)
+    z, present = vectors.to(data.group.device), there.numpy()
+    group = data.group[torch.from_numpy(test).to(data.group.device)]
     out = {}
     for a, first in enumerate(model.names):
         for b, second in enumerate(model.names):
-            rows = np.flatnonzero(present[:, a] & present[:, b])
+            rows = torch.from_numpy(np.flatnonzero(present[:, a] & present[:, b])).to(z.device)
             if a != b and len(rows) >= least:
                 found = retrieve(z[rows, a], z[rows, b], group[rows])
                 chance = {"drugs": found.drugs, "chance@10": found.chance[10]}

@@ -32,6 +32,7 @@ from kb.files import replace_file
 from kb.output import say
 from kb.query.read import Triples
 
+CPU = torch.device("cpu")
 EVALUATED = 1000
 """At most this many held-out triples are ranked; each costs a pass over all entities, twice."""
 
@@ -84,8 +85,9 @@ def quietly() -> Iterator[None]:
         search.setLevel(level)
 
 
-def train_entities(triples: NDArray[np.int64], entities: int, relations: int, g: GraphConfig, seed: int) -> Any:
-    """The trained PyKEEN model; raises TrainingDiverged if its loss is not finite."""
+def train_entities(triples: NDArray[np.int64], entities: int, relations: int, g: GraphConfig, seed: int,
+                   device: torch.device = CPU) -> Any:
+    """The trained PyKEEN model, on ``device``; raises TrainingDiverged if its loss is not finite."""
     from pykeen.models import model_resolver
     from pykeen.training import SLCWATrainingLoop
     from pykeen.triples import CoreTriplesFactory
@@ -94,6 +96,7 @@ def train_entities(triples: NDArray[np.int64], entities: int, relations: int, g:
     kind: Any = model_resolver.lookup(g.model)
     special = {"scoring_fct_norm": 2, "entity_constrainer": None} if kind.__name__ == "TransE" else {}
     model = kind(triples_factory=factory, embedding_dim=g.dimension, random_seed=seed, loss=g.loss, **special)
+    model = model.to(device)
     optimizer = torch.optim.Adam(model.get_grad_params(), lr=g.learning_rate, fused=True)
     loop = SLCWATrainingLoop(model=model, triples_factory=factory, optimizer=optimizer,
                              negative_sampler_kwargs={"num_negs_per_pos": g.negatives})
@@ -124,7 +127,8 @@ def link_prediction(model: Any, train: NDArray[np.int64], test: NDArray[np.int64
             "ranked": float(len(rows))}
 
 
-def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path | None) -> EntityVectors:
+def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path | None,
+                   device: torch.device = CPU) -> EntityVectors:
     """The vectors of all entities: imported if ``graph.vectors`` names a file, else trained once and cached."""
     g = config.graph
     if g.vectors:
@@ -140,7 +144,7 @@ def entity_vectors(triples: Triples, config: PretrainConfig, cache: Path | None)
         return kept
     say(f"{g.model} on {len(rows):,} triples, {g.epochs} epochs")
     train, test = hold_out(rows, g.held_out, FIT_SEED)
-    model = train_entities(train, len(triples.entities), len(triples.relations), g, FIT_SEED)
+    model = train_entities(train, len(triples.entities), len(triples.relations), g, FIT_SEED, device)
     matrix = model.entity_representations[0](indices=None).detach().cpu().numpy().astype(np.float32)
     if np.iscomplexobj(matrix) or matrix.ndim != 2:
         matrix = np.ascontiguousarray(matrix).reshape(len(matrix), -1).view(np.float32)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from embed.alignment.loss import same_substance
 from embed.alignment.objective import Relation, objective, teacher
 from embed.config import PretrainConfig, to_json
 from embed.evaluation.retrieval import retrieve
@@ -78,7 +79,8 @@ def fit(job: TrainingJob, resume: bool = False) -> Progress:
     model, config, train = job.model, job.config, job.config.train
     if len(job.train) < 2:
         raise DataError(f"only {len(job.train)} drugs to train on", hint="ingest more drugs, or use --arm all")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay,
+                                  fused=job.data.group.is_cuda)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.average))
     averaged: AlignmentModel = average.module  # type: ignore[assignment]
     at = _restore(job, optimizer, average) if resume else Progress()
@@ -129,20 +131,21 @@ def learning_rate(config: PretrainConfig, step: int, total: int) -> float:
 
 
 def step(job: TrainingJob, optimizer: torch.optim.Optimizer, rows: Tensor, at: Progress) -> dict[str, float]:
-    """The loss terms of one optimiser step on the drugs at ``rows``; a step that is not finite changes nothing."""
-    model, config = job.model, job.config
-    device = job.data.group.device
+    """The loss terms of one optimiser step on the drugs at ``rows``; a step that is not finite changes nothing.
+
+    A card is waited for once, when the step's numbers are read.
+    """
+    model, config, data = job.model, job.config, job.data
+    device = data.group.device
     share = len(rows) // distributed.world()
-    own = rows[distributed.rank() * share:][:share].to(device)
-    batch = job.data.batch(own)
-    with torch.autocast(device.type, torch.bfloat16, enabled=half_precision(config, device)):
+    batch = data.batch(rows[distributed.rank() * share:][:share])
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         z = model(batch)
-    z, present, group = (distributed.gather(part) for part in (z, batch.present, batch.group))
-    drugs = rows.to(device)
-    same = group[:, None] == group[None, :]
-    target = teacher(job.relations, drugs, same, config.loss) if job.relations else None
+    z, drugs = distributed.gather(z), distributed.gather(batch.drugs)
+    group = data.group[drugs]
+    target = teacher(job.relations, drugs, same_substance(group), config.loss) if job.relations else None
     generator = torch.Generator().manual_seed(seed_of(config.seed, at.step, 2))
-    terms = objective(model, config.loss, z, present, group, target, config.train.modality_dropout, generator)
+    terms = objective(model, config.loss, z, data.known(rows), group, target, config.train.modality_dropout, generator)
     if not terms:
         return {}
     loss = torch.stack(list(terms.values())).sum()
@@ -151,7 +154,8 @@ def step(job: TrainingJob, optimizer: torch.optim.Optimizer, rows: Tensor, at: P
     distributed.sum_gradients(model.towers.parameters(), [p for n, p in model.named_parameters()
                                                           if not n.startswith("towers.")])
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.train.clip)
-    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+    *values, whole, length = torch.stack([*(term.detach() for term in terms.values()), loss.detach(), norm]).tolist()
+    if not (math.isfinite(whole) and math.isfinite(length)):
         at.bad_steps += 1
         if at.bad_steps >= config.train.bad_steps:
             raise TrainingDiverged(
@@ -160,12 +164,7 @@ def step(job: TrainingJob, optimizer: torch.optim.Optimizer, rows: Tensor, at: P
         return {}
     at.bad_steps = 0
     optimizer.step()
-    return {name: float(value.detach()) for name, value in terms.items()}
-
-
-def half_precision(config: PretrainConfig, device: torch.device) -> bool:
-    """Whether the towers run in bf16 on this device."""
-    return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+    return dict(zip(terms, values, strict=True))
 
 
 @torch.no_grad()
@@ -178,18 +177,18 @@ def validate(model: AlignmentModel, job: TrainingJob) -> dict[str, Any]:
     data = job.data
     model.eval()
     rows = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(job.validation)[:VALIDATED]))
-    batch = data.batch(rows.to(data.group.device))
-    own = model(batch)
-    z, present, group = (part.cpu().numpy() for part in (own, batch.present, batch.group))
+    batch, known = data.batch(rows), data.known(rows)
+    z = model(batch)
     out: dict[str, Any] = {}
     found = []
     for m, name in enumerate(model.names[1:], start=1):
-        both = np.flatnonzero(present[:, 0] & present[:, m])
+        both = (known[:, 0] & known[:, m]).nonzero()[:, 0]
         out[f"temperature.{name}"] = 1.0 / float(model.scales[name]())
         if len(both) < LEAST_VALIDATION_PAIRS:
             continue
+        both = both.to(z.device)
         for a, b in ((0, m), (m, 0)):
-            scores = retrieve(z[both, a], z[both, b], group[both]).figures()
+            scores = retrieve(z[both, a], z[both, b], batch.group[both]).figures()
             found.append(scores)
             out[f"{model.names[a]}->{model.names[b]}"] = scores
     for key in ("recall@1", "recall@10", "mrr"):
@@ -198,7 +197,7 @@ def validate(model: AlignmentModel, job: TrainingJob) -> dict[str, Any]:
     # Recall alone moves in steps of one drug; the reciprocal rank tells near ties apart.
     out["score"] = (out["recall@10"] + out["mrr"]) / 2
     if job.relations and len(rows) > NEAREST + 1:
-        out[f"neighbours@{NEAREST}"] = _kept_neighbours(model, job, own, batch)
+        out[f"neighbours@{NEAREST}"] = _kept_neighbours(model, job, z, batch)
         out["score"] = (out["score"] + out[f"neighbours@{NEAREST}"]) / 2
     return out
 

@@ -38,8 +38,13 @@ class AlignmentModel(nn.Module):
         self.fusion = FUSIONS[fusion](len(towers), width)
 
     def encode(self, name: str, inputs: Inputs) -> Tensor:
-        """The unit vectors (B, D) of one modality's inputs."""
-        z: Tensor = self.towers[name](inputs)
+        """The unit vectors (B, D) of one modality's inputs; under autocast only a tower that may runs in bf16."""
+        tower = self.towers[name]
+        if getattr(tower, "half_precision", False):
+            z: Tensor = tower(inputs)
+            return z
+        with torch.autocast(self.relation_scale.log.device.type, enabled=False):
+            z = tower(inputs)
         return z
 
     def forward(self, batch: Batch) -> Tensor:
@@ -98,7 +103,7 @@ def embed_all(model: AlignmentModel, data: Dataset, rows: NDArray[np.int64] | No
     present = torch.zeros(len(wanted), len(model.names), dtype=torch.bool)
     for start in range(0, len(wanted), batch_size):
         part = slice(start, start + batch_size)
-        batch = data.batch(wanted[part].to(data.group.device))
+        batch = data.batch(wanted[part])
         own = model(batch)
         z[part] = own.cpu()
         fused[part] = (model.fusion(own, batch.present) * batch.present.any(1, keepdim=True)).cpu()

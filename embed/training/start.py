@@ -89,7 +89,7 @@ def regression(x: Matrix, y: Matrix) -> tuple[Matrix, Matrix]:
 def _raw(data: Dataset, name: str, rows: NDArray[np.int64]) -> Matrix:
     """The vectors (n, F) that the tower reads for the drugs at ``rows``; of the first item where there is none."""
     table = data.tables[name]
-    place = table.position[torch.from_numpy(rows).to(table.position.device)].clamp(min=0)
+    place = table.position[torch.from_numpy(rows)].clamp(min=0)
     found: Matrix = table.items.columns["vector"][place].float().cpu().numpy()
     return found
 
@@ -99,7 +99,7 @@ def _features(data: Dataset, name: str, rows: NDArray[np.int64]) -> tuple[Matrix
     table = data.tables.get(name)
     if table is None or "vector" not in table.items.columns or not table.items.n:
         return None
-    has = (table.position.cpu().numpy()[rows] >= 0)
+    has = (table.position.numpy()[rows] >= 0)
     if not has.any():
         return None
     return np.nan_to_num(_raw(data, name, rows)) * has[:, None], has

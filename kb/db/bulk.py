@@ -74,6 +74,13 @@ def copy_arrays(connection: Connection, table: str, columns: Sequence[str],
     return rows
 
 
+def copy_rows(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of the same columns by COPY, which knows no conflicts."""
+    if rows:
+        columns = list(rows[0])
+        copy_arrays(connection, table, columns, [[row[column] for row in rows] for column in columns])
+
+
 def copy_out(connection: Connection, query: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The answer of a query, one array per column: numbers as numpy types, vectors [N, D] float32, the rest objects.
 

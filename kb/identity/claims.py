@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ARRAY, Connection, Text, and_, cast, delete, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from kb.db.bulk import among, any_of, copy_arrays, insert_many
+from kb.db.bulk import among, any_of, copy_rows, insert_many
 from kb.normalise import tidy
 from kb.schema.identity import drug, drug_conflict, drug_merge, drug_name, drug_record, identifier
 from kb.schema.ledger import cell
@@ -41,8 +41,11 @@ REGISTRIES: tuple[str, ...] = ("unii", "drugcentral")
 SOURCE_ORDER: tuple[str, ...] = ("corpus", "pubchem", "pubchem-bulk")
 """Whose name and SMILES a drug shows when several sources have one; sources not listed come after, by name."""
 
-CONFLICT = "drugs of different structure claim the identifier"
-STRUCTURE_CONFLICT = "a substance of another UNII or DrugCentral number claims the structure"
+REASONS: dict[str, str] = {
+    "identifier": "drugs of different structure claim the identifier",
+    "structure": "a substance of another UNII or DrugCentral number claims the structure",
+}
+"""What is told of a conflict, by its kind."""
 
 Key = tuple[str, str]
 """A record: its source, and its key there."""
@@ -71,8 +74,8 @@ class Claim:
     @property
     def strong(self) -> list[str]:
         """The strong identifiers, best first."""
-        known = [i for i in (*self.identifiers, self.key) if i.partition(":")[0] in STRONG]
-        return sorted(set(known), key=_rank)
+        known = {i for i in (*self.identifiers, self.key) if i.partition(":")[0] in STRONG}
+        return sorted(known, key=_rank) if len(known) > 1 else list(known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class Conflict:
     key: str
     identifier: str
     identities: tuple[str, ...]
-    reason: str = CONFLICT
+    kind: str = "identifier"
 
 
 def _rank(identifier: str) -> tuple[int, str]:
@@ -124,12 +127,14 @@ def resolve(claims: Iterable[Claim]) -> tuple[dict[Key, str], list[Conflict]]:
             if found:
                 conflicts.append(Conflict(claim.source, claim.key, found[0], found[1]))
     for key, structure in apart.items():
-        conflicts.append(Conflict(*key, structure, tuple(sorted({structure, identity[key]})), STRUCTURE_CONFLICT))
+        conflicts.append(Conflict(*key, structure, tuple(sorted({structure, identity[key]})), "structure"))
     return identity, conflicts
 
 
 def _of_one_substance(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim]]:
     """The claims of one structure that are the first one's substance, and those of other registered substances."""
+    if len(claims) == 1:
+        return list(claims), []
     numbers = {id(claim): [{i for i in claim.strong if i.startswith(f"{registry}:")} for registry in REGISTRIES]
                for claim in claims}
     first = min(claims, key=lambda c: (*(not held for held in numbers[id(c)]), precedence(c.source, c.key)))
@@ -262,10 +267,10 @@ class Stored:
 
 def register_drugs(
     connection: Connection, run_id: uuid.UUID, source: str, records: Sequence[DrugRecord]
-) -> dict[str, int]:
-    """The ``drug.id`` of every record's key, after the records were filed and identity was resolved again."""
+) -> tuple[dict[str, int], frozenset[str]]:
+    """The ``drug.id`` of every record's key, and the keys that are new, after identity was resolved again."""
     if not records:
-        return {}
+        return {}, frozenset()
     connection.execute(select(func.pg_advisory_xact_lock(IDENTITY_LOCK)))
     unique = {record.key: record for record in records}
     stored = stored_records(connection, [(source, key) for key in unique])
@@ -284,7 +289,8 @@ def register_drugs(
     identities, conflicts = resolve(claims.values())
     ids = settle(connection, run_id, claims, identities, stored, unique, source)
     log_conflicts(connection, claims, conflicts)
-    return {key: ids[identities[source, key]] for key in unique}
+    fresh = frozenset(key for key in unique if (source, key) not in stored)
+    return {key: ids[identities[source, key]] for key in unique}, fresh
 
 
 def stored_records(connection: Connection, keys: Iterable[Key]) -> dict[Key, Stored]:
@@ -441,7 +447,7 @@ def _make_drugs(
                 "inchikey": shown.inchikey, "formula": shown.formula, "run_id": run_id,
             })
     if portraits:
-        _copy(connection, drug.fullname, portraits)  # nobody else makes drugs while the lock is held
+        copy_rows(connection, drug.fullname, portraits)  # nobody else makes drugs while the lock is held
         made = select(drug.c.identity, drug.c.id).where(any_of(drug.c.identity, [p["identity"] for p in portraits]))
         new = {row.identity: row.id for row in connection.execute(made)}
         return ids | new, set(new.values())
@@ -510,16 +516,10 @@ def _insert(
     if not records:
         return
     rows = _rows(source, records, claims, identities, ids)
-    _copy(connection, "mkmed.drug_record", rows)
+    copy_rows(connection, "mkmed.drug_record", rows)
     names, identifiers = _hung(source, records, {row["key"]: row["drug_id"] for row in rows})
-    _copy(connection, "mkmed.drug_name", names)
-    _copy(connection, "mkmed.identifier", identifiers)
-
-
-def _copy(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        columns = list(rows[0])
-        copy_arrays(connection, table, columns, [[row[column] for row in rows] for column in columns])
+    copy_rows(connection, "mkmed.drug_name", names)
+    copy_rows(connection, "mkmed.identifier", identifiers)
 
 
 def _replace(
@@ -722,18 +722,18 @@ def forget_computed(connection: Connection, drugs: Sequence[int]) -> None:
 
 def log_conflicts(connection: Connection, claims: Iterable[Key], conflicts: Sequence[Conflict]) -> None:
     """Note the conflicts of the claims that were looked at; those that are settled are taken off the list."""
-    reason = drug_conflict.c.reason.in_([CONFLICT, STRUCTURE_CONFLICT])
-    known = connection.execute(select(drug_conflict.c.source, drug_conflict.c.key).where(reason))
+    resolved = drug_conflict.c.kind.in_(REASONS)
+    known = connection.execute(select(drug_conflict.c.source, drug_conflict.c.key).where(resolved))
     here = {(row.source, row.key) for row in known} & set(claims)
     if here:
         settled = among((drug_conflict.c.source, drug_conflict.c.key), here)
-        connection.execute(delete(drug_conflict).where(reason, settled))
+        connection.execute(delete(drug_conflict).where(resolved, settled))
     if conflicts:
         connection.execute(
             insert(drug_conflict).on_conflict_do_nothing(),
             [
                 {"source": c.source, "key": c.key, "identifier": c.identifier, "identities": list(c.identities),
-                 "reason": c.reason}
+                 "kind": c.kind, "reason": REASONS[c.kind]}
                 for c in conflicts
             ],
         )

@@ -211,7 +211,8 @@ def ingest(engine: Engine, settings: Settings, source: str | Source, options: In
     if failed:
         raise Incomplete(
             f"{failed} cells or look-ups failed{why}; everything else is committed",
-            hint=f"mkmed kb ingest --source {name} --retry-failed",
+            hint=f"mkmed kb ingest --source {name} --retry-failed" if "retry_failed" in job.source.options
+            else "mend the file, and run the same command again",
         )
     return Summary(job.run_id, name, seconds, dict(job.counts))
 

@@ -111,7 +111,7 @@ def write_batch(
 ) -> dict[str, int]:
     """The ``drug.id`` of every drug record's key in the batch, after everything in it was written."""
     _write_documents(connection, run_id, _documents(batch))
-    ids = register_drugs(connection, run_id, source, batch.drugs)
+    ids, fresh = register_drugs(connection, run_id, source, batch.drugs)
     _take_back(connection, source, batch.anew)
     hung = _Hung(connection, source, ids, batch)
     cells = [
@@ -129,13 +129,15 @@ def write_batch(
         for row in _smallest(rows, ONE_A_RECORD)
     ]
     cells += [_outcome(o, hung) for o in batch.outcomes if hung.is_current(o)]
-    forget(connection, run_id, source, cells, refresh=replace)
+    of_fresh = {id(c): c for c in cells if c.record and c.record[0] == source and c.record[1] in fresh}
+    forget(connection, run_id, source, [c for c in cells if id(c) not in of_fresh], refresh=replace)
     _write_payloads(connection, payloads)
     _write_atc(connection, source, batch, hung, replace)
     _write_interactions(connection, source, batch, hung, replace)
     _write_indications(connection, source, batch, hung, replace)
     _write_products(connection, source, batch.products)
-    write_cells(connection, run_id, source, cells)
+    write_cells(connection, run_id, source, [c for c in cells if id(c) not in of_fresh])
+    write_cells(connection, run_id, source, of_fresh.values(), fresh=True)
     hung.settle(connection)
     crash_at("before_commit")
     return ids
@@ -422,6 +424,16 @@ def _write_classes(connection: Connection, source: str, batch: RecordBatch) -> N
     )
 
 
+def _take_back_others(
+    connection: Connection, table: Table, source: str, place: Sequence[str], kept: Sequence[tuple[str, ...]]
+) -> None:
+    """Take back what the source said before and does not say any more: all but the rows of these places."""
+    gone = table.c.source == source
+    if kept:
+        gone &= ~among([table.c[name] for name in place], kept)
+    connection.execute(delete(table).where(gone))
+
+
 def _write_doses(connection: Connection, source: str, batch: RecordBatch) -> None:
     """Write the defined daily doses; of a ``whole`` batch all others of the source are taken back."""
     place = ("source", "code", "route", "unit", "note")
@@ -431,10 +443,7 @@ def _write_doses(connection: Connection, source: str, batch: RecordBatch) -> Non
         for record in batch.ddd
     }
     if batch.whole:
-        gone = atc_ddd.c.source == source
-        if rows:
-            gone &= ~among([atc_ddd.c[name] for name in place], list(rows))
-        connection.execute(delete(atc_ddd).where(gone))
+        _take_back_others(connection, atc_ddd, source, place, list(rows))
     if rows:
         statement = insert(atc_ddd)
         new = statement.excluded
@@ -533,10 +542,7 @@ def _write_interactions(connection: Connection, source: str, batch: RecordBatch,
             )
     place = ("a_source", "a_key", "b_source", "b_key", "provider")
     if batch.whole:
-        gone = interaction.c.source == source
-        if rows:
-            gone &= ~among([interaction.c[n] for n in place], list(rows))
-        connection.execute(delete(interaction).where(gone))
+        _take_back_others(connection, interaction, source, place, list(rows))
     if rows:
         statement, said = insert(interaction), ("severity", "description")
         old, new = interaction.c, statement.excluded

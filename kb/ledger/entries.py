@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, case, func, lit
 from sqlalchemy.dialects.postgresql import insert
 
 from kb import log
-from kb.db.bulk import insert_many
+from kb.db.bulk import copy_rows, insert_many
 from kb.errors import NotFound
 from kb.identity.claims import leading_records
 from kb.modalities import State
@@ -221,12 +221,14 @@ def open_cells(
         connection.execute(text(_OPEN), columns | fixed)
 
 
-def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: Iterable[CellWrite]) -> int:
+def write_cells(
+    connection: Connection, run_id: uuid.UUID, source: str, writes: Iterable[CellWrite], *, fresh: bool = False
+) -> int:
     """The number of cells written or left as they were.
 
-    Knowledge only grows: present beats absent and withheld, which beat rejected, which beats failed,
-    which beats unknown. Of two
-    artifacts for one cell the smaller id is kept, as ``kb.ingest.write`` does with the data.
+    Knowledge only grows: present beats absent and withheld, which beat rejected, which beats failed, which beats
+    unknown. Of two artifacts for one cell the smaller id is kept, as ``kb.ingest.write`` does with the data. ``fresh``
+    says that all hang on records that this transaction made, so that none is there yet.
     """
     best: dict[tuple[int, str, str, str], CellWrite] = {}
     for write in writes:
@@ -250,7 +252,9 @@ def write_cells(connection: Connection, run_id: uuid.UUID, source: str, writes: 
         }
         for _, w in sorted(best.items())
     ]
-    if rows:
+    if rows and fresh:
+        copy_rows(connection, cell.fullname, rows)
+    elif rows:
         _upsert_cells(connection, rows)
     return len(rows)
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text
@@ -131,6 +132,46 @@ def cite(connection: Connection) -> dict[str, str | None] | None:
 def list_snapshots(connection: Connection) -> list[dict[str, Any]]:
     """Every snapshot, oldest first."""
     return [dict(row) for row in connection.execute(select(snapshot).order_by(snapshot.c.at)).mappings()]
+
+
+CITING = ("cohorts/*/cohort.json", "runs/*/*/run.json")
+"""Where below a home lies what cites a release: documents with ``knowledge``, at their top or in ``provenance``."""
+_CITING_RUNS = """
+SELECT 'embedding run ' || left(run_id::text, 8) FROM mkmed.embedding_run
+WHERE metrics #>> '{knowledge,release}' = :release ORDER BY created_at
+"""
+
+
+def cited_by(connection: Connection, release: str, home: Path) -> list[str]:
+    """What cites a release: embedding runs in the database, and cohorts and runs below the home."""
+    found = list(connection.scalars(text(_CITING_RUNS), {"release": release}))
+    for pattern in CITING:
+        for path in sorted(home.glob(pattern)):
+            try:
+                said = json.loads(path.read_text())
+                knowledge = said.get("knowledge") or said.get("provenance", {}).get("knowledge") or {}
+                cited = knowledge.get("release")
+            except (OSError, ValueError, AttributeError):  # what cannot be read cannot be shown to cite nothing
+                cited = release
+            if cited == release:
+                found.append(str(path.parent.relative_to(home)))
+    return found
+
+
+def remove_snapshot(connection: Connection, name: str, home: Path) -> Snapshot:
+    """The snapshot that was removed; raises NotFound, or UsageError for one whose release something cites.
+
+    The facts and their history stay, whatever is removed.
+    """
+    connection.execute(select(func.pg_advisory_xact_lock(IDENTITY_LOCK)))
+    found = read_snapshot(connection, name)
+    citing = cited_by(connection, found.release, home)
+    if citing:
+        more = f" and {len(citing) - 3} more" if len(citing) > 3 else ""
+        raise UsageError(f"snapshot {name} is kept: {', '.join(citing[:3])}{more} cite its release {found.release}",
+                         hint="what was made from it could not be compared with today's facts any more")
+    connection.execute(snapshot.delete().where(snapshot.c.name == name))
+    return found
 
 
 _CHANGES = """

@@ -35,6 +35,7 @@ from kb.schema.base import (
 
 KINDS = ("small molecule", "biologic", "unknown")
 NAME_KINDS = ("preferred", "synonym", "brand", "iupac")
+CONFLICTS = ("identifier", "structure", "release")
 RELATIONS = ("salt of", "hydrate of", "isotope of", "mixture with", "stereo-unspecified of")
 
 drug = Table(
@@ -165,6 +166,8 @@ drug_conflict = Table(
     Column("identities", JSONB, nullable=False),
     moment("at"),
     Column("reason", Text, nullable=False, server_default="drugs of different structure claim the identifier"),
+    Column("kind", Text, nullable=False, comment="what is in conflict; release: what an older mkmed got wrong"),
+    one_of("kind", CONFLICTS, "kind"),
 )
 
 substance_relation = Table(

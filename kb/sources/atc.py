@@ -9,13 +9,12 @@ bundled codes come by way of PharmGKB, without doses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from typing import ClassVar
 
 from kb.bundle import Bundle
 from kb.errors import DataError, UsageError
 from kb.licences import BY_SA, USER, Licence
-from kb.normalise import Identifier
+from kb.normalise import Identifier, read_number
 from kb.sources.contract import AtcClassRecord, AtcRecord, DddRecord, Document, RecordBatch
 from kb.sources.tables.columns import TableSource
 from kb.sources.tables.read import UserTable
@@ -91,11 +90,10 @@ MISSING = ("NA", "NULL")
 
 def _dose(code: str, said: Mapping[str, str], document: Document) -> DddRecord | str:
     """The defined daily dose of a row, or why it is none."""
-    try:
-        value = float(said["ddd"].replace(",", "."))
-    except ValueError:
+    value = read_number(said["ddd"].replace(",", "."))
+    if value is None:
         return f"the dose {said['ddd']!r} is no number"
-    if not isfinite(value) or value <= 0:
+    if value <= 0:
         return f"the dose {said['ddd']!r} is none"
     if not said["unit"]:
         return f"the dose {said['ddd']!r} has no unit"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kb import output
+from kb.diseases import with_codes
 from kb.errors import SourceError, UsageError
 from kb.graph.load import is_loaded
 from kb.graph.tables import DescribedRelation
@@ -26,8 +27,9 @@ from kb.ingest.engine import register_source
 from kb.inputs import Capped, open_plain, require_regular
 from kb.licences import LICENCES, USER, Licence, recognise_licence
 from kb.modalities import Modality
+from kb.normalise import read_number
 from kb.sources.contract import Document, IndicationRecord, Part, RecordBatch
-from kb.sources.stream import STORED, UNPACKED, Edges, Entry, Left, StreamSource, account, load_graph
+from kb.sources.stream import STORED, UNPACKED, Edges, Entry, Left, StreamSource, account, given_file, load_graph
 from kb.sources.tables.dataset import dataset_name, dataset_origin
 from kb.sources.tables.read import Problem, UserTable, drugs_by_handle, write_problems
 
@@ -64,8 +66,8 @@ class GraphSource(StreamSource):
         """What is read of other files before the rows; nothing by default."""
 
     def read(self, job: Job) -> Iterator[Part]:
-        """The whole graph in one transaction, unless it is loaded already."""
-        path = self._file(job)
+        """The whole graph in one transaction, unless it is loaded already; raises SourceError for a file cut off."""
+        path = given_file(self, job)
         document = self.document(job, path)
         table, edges, rows = UserTable(path), Edges(), 0
         self.prepare(job, edges, table)
@@ -77,13 +79,17 @@ class GraphSource(StreamSource):
             reason = self.take(row, edges, document)
             if reason:
                 edges.left[reason] += 1
+        cut = next((problem for problem in table.problems if problem.cut), None)
+        if cut is not None:
+            raise SourceError(f"{path.name} ends within line {cut.row}: {cut.reason}", hint="download it again")
         if table.problems:
             edges.left["malformed"] = len(table.problems)
             rows += len(table.problems)
         counts = {"items": rows, "taken": rows - edges.left.total()}
         counts |= {f"left out: {reason}": number for reason, number in edges.left.items()}
         ids = job.transact(lambda c: drugs_by_handle(c, [str(use.drug) for use in edges.uses]))
-        known = [replace(use, drug=ids[str(use.drug).lower()]) for use in edges.uses if str(use.drug).lower() in ids]
+        known = [with_codes(replace(use, drug=ids[str(use.drug).lower()])) for use in edges.uses
+                 if str(use.drug).lower() in ids]
         batch = RecordBatch(documents=[document], indications=known, whole=True)
 
         def then() -> None:
@@ -178,7 +184,7 @@ class Hetionet(GraphSource):
         name = f"Hetionet::{metaedge}::{kinds[0]}:{kinds[1]}"
         note = None
         if row.get("evidence") or row.get("reference") or row.get("score") or row.get("properties"):
-            note = EdgeNote(_number(row["score"]), row["evidence"] or None, row["reference"] or None,
+            note = EdgeNote(read_number(row["score"]), row["evidence"] or None, row["reference"] or None,
                             json.loads(row["properties"] or "{}"))
         edges.add(head, DescribedRelation(name, str(kinds[0]), str(kinds[1]), provider, licence), tail, note)
         if metaedge in HETIONET_USES:
@@ -352,7 +358,7 @@ class UserGraph(GraphSource):
         head_type, tail_type = (end.partition("::")[0] for end in (head, tail))
         name = f"{provider}::{said['relation'].removeprefix('biolink:')}::{head_type}:{tail_type}"
         relation = DescribedRelation(name, head_type, tail_type, provider, USER.id)
-        score, rest = _number(said["score"]), set(row) - set(self._columns.values())
+        score, rest = read_number(said["score"]), set(row) - set(self._columns.values())
         properties = {key: row[key] for key in sorted(rest) if row[key]}
         if said["score"] and score is None:
             properties["score"] = said["score"]
@@ -373,13 +379,6 @@ def _category(text: str) -> str:
     """An entity type for a category: the first of several, without its prefix."""
     name = text.split("|")[0].split(",")[0].strip().removeprefix("biolink:")
     return CATEGORIES.get(name) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) or "Thing"
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _also(job: Job, role: str) -> Path | None:

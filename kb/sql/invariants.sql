@@ -136,7 +136,7 @@ SELECT d.identity, r.source, r.key, r.inchikey AS states, 'a record of another s
 FROM mkmed.drug_record r JOIN mkmed.drug d ON d.id = r.drug_id
 WHERE r.inchikey IS NOT NULL AND r.inchikey IS DISTINCT FROM d.inchikey AND NOT EXISTS (
     SELECT FROM mkmed.drug_conflict c WHERE c.source = r.source AND c.key = r.key AND c.identifier = 'inchikey:' || r.inchikey
-    AND c.reason LIKE '%claims the structure')  -- taken without it, and listed
+    AND c.kind = 'structure')  -- taken without it, and listed
 UNION ALL
 SELECT d.identity, NULL, NULL, d.inchikey, 'identity and InChIKey differ' FROM mkmed.drug d
 WHERE d.inchikey IS NOT NULL AND d.identity <> 'inchikey:' || d.inchikey OR d.inchikey IS NULL AND d.identity LIKE 'inchikey:%'

@@ -47,8 +47,11 @@ SELECT source, width, height, media_type, licence_id, url, retrieved_at, sha256 
 WHERE drug_id = :id ORDER BY source;
 
 -- atc
-SELECT code, class_name AS name, source, licence_id, url, retrieved_at, sha256 FROM mkmed.atc
-WHERE drug_id = :id ORDER BY code, source;
+SELECT code, class_name AS name, source, (
+    SELECT max(o.upstream_version) FROM mkmed.documents o
+    WHERE o.source = a.source AND o.url = a.url AND o.retrieved_at = a.retrieved_at) AS version,
+    licence_id, url, retrieved_at, sha256
+FROM mkmed.atc a WHERE drug_id = :id ORDER BY code, source;
 
 -- indications
 SELECT kind, disease, disease_ids, icd10, phase, evidence, provider, source, licence_id, url, retrieved_at, sha256

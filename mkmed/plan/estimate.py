@@ -97,8 +97,9 @@ def _drugs(n: int, cores: int, rates: Mapping[str, Any]) -> Iterator[PlanRow]:
     grown = stored * max(1.0, math.log(max(stored, 2)) / math.log(max(rate["index"]["at"], 2)))
     yield _row("vectors and HNSW index", "the server", stored, rate["index"], 1, stored * (row + 300) / GIB + 1,
                KINDS * stored * (row + 400) / GIB, "memory: the index must fit maintenance_work_mem", grown)
-    yield _row("train the alignment", "one machine, or cards", trained, rate["train"], cores, trained * 20_000 / GIB, 0,
-               "cores or cards; features fit in memory", trained * EPOCHS)
+    for where, own in (("one core", rate["train"]), ("one card", rate["train card"])):
+        yield _row("train the alignment", where, trained, own, 1, trained * 20_000 / GIB, 0,
+                   "features fit in memory", trained * EPOCHS)
 
 
 def _patients(n: int, rates: Mapping[str, Any]) -> Iterator[PlanRow]:

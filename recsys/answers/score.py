@@ -6,8 +6,9 @@ A line that is no patient costs itself: its row says why. Rows of one patient st
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embed.runs.checkpoint import MANIFEST
+from kb.compute.places import LOCAL, open_pool
+from kb.compute.pool import Failure, PoolTask
 from kb.errors import DataError, Incomplete
 from kb.files import written
 from recsys.answers.patient import LARGEST, Patient, Visit, parse_patient
 from recsys.answers.recommend import RecommenderService
 from recsys.cohorts.cohort import KINDS, Cohort
+from recsys.experiments.checkpoint import load_recommender
 from recsys.formats.scan import Bounds, open_bytes
 
 BATCH = 256
 """Patients that are scored in one pass."""
+WALL = 3600.0
+"""Seconds for a batch."""
 SCHEMA = pa.schema([
     ("patient", pa.string()), ("status", pa.string()), ("error", pa.string()), ("coverage", pa.float32()),
     ("rank", pa.int32()), ("medication", pa.string()), ("name", pa.string()), ("probability", pa.float32()),
@@ -44,6 +51,11 @@ class Scored:
     refused: int = 0
     failed: int = 0
     rows: int = 0
+
+    def add(self, other: Scored) -> None:
+        """Count what another part had, too."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
 def from_lines(path: Path) -> Iterator[Asked]:
@@ -89,15 +101,51 @@ def from_cohort(cohort: Cohort) -> Iterator[Asked]:
         yield str(int(cohort.visit_patient[rows[0]])), Patient((*visits, last)), ""
 
 
-def score(service: RecommenderService, asked: Iterator[Asked], target: Path, *, min_coverage: float = 0.5) -> Scored:
-    """Write the answers for all patients, whole or not at all, and say how many there were of which kind."""
+def score(model: Path, asked: Iterator[Asked], target: Path, *, min_coverage: float = 0.5, on: str = LOCAL,
+          workers: int = 1) -> Scored:
+    """Write a model's answers for all patients, whole or not at all, and say how many there were of which kind.
+
+    ``model`` is a run's file; it and the digests beside it are sent to where the patients are scored, ``on`` this
+    machine or a Ray cluster.
+    """
     done = Scored()
     with written(target) as place, pq.ParquetWriter(place, SCHEMA, compression="zstd") as writer:
-        while batch := list(islice(asked, BATCH)):
-            rows = list(_rows(service, batch, min_coverage, done))
-            done.rows += len(rows)
+        for part in _parts(model, iter(lambda: list(islice(asked, BATCH)), []), min_coverage, on, workers):
+            if isinstance(part, Failure):
+                raise DataError(f"some of the patients were not scored: {part.reason}")
+            rows, own = part
+            done.add(own)
             writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
     return done
+
+
+def _parts(model: Path, batches: Iterator[list[Asked]], min_coverage: float, on: str, workers: int) -> Iterator[Any]:
+    """(rows, counts) or Failure of each batch, in their order."""
+    files = {path.name: path.read_bytes() for path in (model, model.with_name(MANIFEST))}
+    if on == LOCAL and workers == 1:
+        yield from map(scorer(files, model.name, min_coverage), batches)
+        return
+    arguments = {"files": files, "name": model.name, "min_coverage": min_coverage}
+    task = PoolTask(f"{__name__}:scorer", arguments, wall=WALL, memory=None)
+    with open_pool(on, task, workers) as pool:
+        yield from pool.ordered(batches, share=1)
+
+
+def scorer(files: Mapping[str, bytes], name: str, min_coverage: float,
+           ) -> Callable[[Sequence[Asked]], tuple[list[dict[str, Any]], Scored]]:
+    """The function that answers for a batch of patients, with the model ``name`` of these files in memory."""
+    with tempfile.TemporaryDirectory(prefix="mkmed-model-") as folder:
+        for one, data in files.items():
+            (Path(folder) / one).write_bytes(data)
+        service = RecommenderService(load_recommender(Path(folder) / name))
+
+    def work(batch: Sequence[Asked]) -> tuple[list[dict[str, Any]], Scored]:
+        own = Scored()
+        rows = list(_rows(service, batch, min_coverage, own))
+        own.rows = len(rows)
+        return rows, own
+
+    return work
 
 
 def _rows(service: RecommenderService, batch: Sequence[Asked], min_coverage: float,

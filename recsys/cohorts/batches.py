@@ -9,7 +9,7 @@ Letters: P patients, N visits in all, T steps, K medications.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,6 +40,10 @@ class Bag(NamedTuple):
     values: torch.Tensor
     offsets: torch.Tensor
 
+    def to(self, device: torch.device) -> Bag:
+        """The same on ``device``."""
+        return Bag(self.values.to(device), self.offsets.to(device))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -61,6 +65,13 @@ class Batch:
     """float32[N, K]: the medications of this visit; never an input to a recommender."""
     scored: torch.Tensor
     """bool[N]: the visits that count in the loss."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on ``device``; ``rows`` stays, it says where the batch came from."""
+        if self.target.device == device:
+            return self
+        names = ("diagnosis", "procedure", "recent", "share", "past", "target", "scored")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     @cached_property
     def padded_rows(self) -> torch.Tensor:

@@ -72,6 +72,8 @@ class Config:
     """Whether medication vectors stay as published; false makes them weights that start there."""
     encoder: bool = False
     """With ``frozen=false``, what learns is not the vectors but the embedding run's molecule encoder and fusion."""
+    device: str = "auto"
+    """``cpu``, ``cuda``, or ``auto``: a card, where there is one, for a network that learns from 100,000 visits on."""
     patience: int = 0
     """Epochs without a better validation Jaccard until training stops; 0 never stops early."""
     decide: str = "threshold"
@@ -109,7 +111,7 @@ def _convert(name: str, value: Any) -> Any:
 
 def _check(config: Config) -> Config:
     choices = {"mode": ("auto", "pairs", "network", "reference"), "titles": ("on", "shuffled", "off"),
-               "decide": ("threshold", "expected"),
+               "decide": ("threshold", "expected"), "device": ("auto", "cpu", "cuda"),
                "vectors": ("published", "random", "shuffled", "learned")}
     for name, allowed in choices.items():
         of_a_run = name == "vectors" and config.vectors.startswith(RUN) and len(config.vectors) > len(RUN)

@@ -24,6 +24,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from kb.compute.places import LOCAL, open_pool
+from kb.compute.pool import Failure, PoolTask
 from kb.errors import DataError, UsageError
 from kb.output import plain
 from kb.pictures import save_figure
@@ -47,6 +49,7 @@ from recsys.registry import recommender_of
 SHOWN = ("jaccard", "prauc")
 ORACLE = "oracle"
 NULL = "null"
+JOB_SECONDS = 24 * 3600.0
 TRUTH = "truth.npz"
 """A generator's own links, beside its cohort."""
 
@@ -471,16 +474,19 @@ def folder_of(study: Study, settings: Settings) -> Path:
     return folder
 
 
-def run_study(study: Study, settings: Settings, *, workers: int = 1,
+def run_study(study: Study, settings: Settings, *, workers: int = 1, on: str = LOCAL,
               told: Callable[[int, int], None] | None = None) -> dict[tuple[str, str], list[Found]]:
-    """(point, arm) → what each seed found; jobs that an earlier call finished are read, not done."""
-    from joblib import Parallel, delayed
+    """(point, arm) → what each seed found; jobs that an earlier call finished are read, not done.
 
+    Jobs are done ``on`` this machine's processes or a Ray cluster whose nodes see the same home and database. Raises
+    DataError for a job that failed; those that were done stay.
+    """
     folder, jobs = folder_of(study, settings), list(study.jobs())
     missing = [job for job in jobs if not (folder / f"{job.key}.npz").exists()]
-    done = Parallel(n_jobs=workers, return_as="generator_unordered")(
-        delayed(_do_and_keep)(study, job, settings, folder) for job in missing)
-    for number, _ in enumerate(done, 1):
+    for number, (place, result) in enumerate(_results(study, missing, settings, workers, on), 1):
+        if isinstance(result, Failure):
+            raise DataError(f"{study.kind}, {missing[place].key}: {result.reason}")
+        _keep(folder, missing[place], result)
         if told is not None:
             told(number, len(missing))
     found: dict[tuple[str, str], list[Found]] = {}
@@ -490,12 +496,31 @@ def run_study(study: Study, settings: Settings, *, workers: int = 1,
     return found
 
 
-def _do_and_keep(study: Study, job: StudyJob, settings: Settings, folder: Path) -> None:
+def _results(study: Study, jobs: Sequence[StudyJob], settings: Settings, workers: int,
+             on: str) -> Iterator[tuple[int, Any]]:
+    """(number, what it found or Failure) of each job, as they end."""
+    if on == LOCAL and workers == 1:
+        yield from enumerate(map(job_runner(study, settings), jobs))
+    elif jobs:
+        task = PoolTask(f"{__name__}:job_runner", {"study": study, "settings": settings}, wall=JOB_SECONDS, memory=None)
+        with open_pool(on, task, workers) as pool:
+            yield from pool.map(jobs, share=1)
+
+
+def job_runner(study: Study, settings: Settings) -> Callable[[StudyJob], Found]:
+    """The function that does one job of the study, on one thread."""
     from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        units, sums, counts = do(study, job, settings)
+    def run(job: StudyJob) -> Found:
+        torch.set_num_threads(1)
+        with threadpool_limits(1):
+            return do(study, job, settings)
+
+    return run
+
+
+def _keep(folder: Path, job: StudyJob, found: Found) -> None:
+    units, sums, counts = found
     unfinished = folder / f".{job.key}.tmp.npz"
     np.savez_compressed(unfinished, units=units, sums=sums, counts=counts)
     unfinished.replace(folder / f"{job.key}.npz")

@@ -15,6 +15,7 @@ from kb.errors import TrainingDiverged
 from recsys.cohorts.batches import Histories
 from recsys.experiments.config import Config
 from recsys.experiments.decode import tune_threshold
+from recsys.experiments.device import training_device
 from recsys.experiments.losses import DdiControl, accuracy_loss, expected_ddi_rate, pair_penalty
 from recsys.knowledge.table import Knowledge
 from recsys.recommenders.predict import predict
@@ -31,12 +32,15 @@ def fit_network(network: Network, train: Histories, validation: Histories, confi
                 log: Log | None = None, folder: Path | None = None, resume: bool = False) -> dict[str, Any]:
     """Train the network in place, leave the best validation epoch's weights in it, and return that epoch's row.
 
-    Every epoch draws from a generator seeded with (seed, epoch), so a resumed run equals an uninterrupted one.
+    Every epoch draws from a generator seeded with (seed, epoch), so a resumed run equals an uninterrupted one. It
+    trains on the device that ``config.device`` says, and is on the CPU again when it ends.
     Raises TrainingDiverged after BAD_STEPS steps in a row with a loss that is not finite.
     """
+    device = training_device(config.device, train.visits, network.on_card, config.recommender)
+    network.to(device)
     optimizer = torch.optim.AdamW(_groups(network, config), lr=config.learning_rate, fused=True)
     control = DdiControl(config.ddi_target, config.kappa, memory=0.0 if config.mode == "reference" else 0.9)
-    matrix = torch.from_numpy(knowledge.interactions.matrix.astype(np.float32))
+    matrix = torch.from_numpy(knowledge.interactions.matrix.astype(np.float32)).to(device)
     best: dict[str, Any] = {"jaccard": -1.0}
     first = 0
     if folder is not None and resume:
@@ -47,7 +51,8 @@ def fit_network(network: Network, train: Histories, validation: Histories, confi
         if config.patience and epoch - best.get("epoch", epoch) >= config.patience:
             break
         begun = time.process_time()
-        row = _epoch(network, optimizer, train, config, control, matrix, epoch)
+        with device:  # what a layer makes on its way is made there too
+            row = _epoch(network, optimizer, train, config, control, matrix, epoch)
         row["seconds"] = time.process_time() - begun
         threshold, jaccard = _validate(network, validation)
         row |= {"epoch": epoch + 1, "jaccard": jaccard, "threshold": threshold, "ddi_rate": control.rate}
@@ -61,7 +66,7 @@ def fit_network(network: Network, train: Histories, validation: Histories, confi
             save_training(folder, network, optimizer, best, epoch + 1, control.rate)
     if "state" in best:
         network.load_state_dict(best["state"])
-    network.eval()
+    network.cpu().eval()
     return {name: value for name, value in best.items() if name != "state"}
 
 
@@ -91,7 +96,7 @@ def _epoch(network: Network, optimizer: torch.optim.Optimizer, train: Histories,
     for batch, rate in zip(batches, _rates(config, steps, epoch), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss, accuracy, beta = _loss(network, batch, config, control, matrix)
+        loss, accuracy, beta = _loss(network, batch.to(matrix.device), config, control, matrix)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = clip_gradients(parameters, config.clip)

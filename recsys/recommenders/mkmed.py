@@ -25,6 +25,7 @@ class ReferenceNetwork(Network):
 
     def __init__(self, sizes: Sizes, knowledge: Knowledge, config: Config) -> None:
         super().__init__()
+        self.on_card = not config.encoder
         dim = config.dim
         self.diagnosis = CodeBag(sizes.diagnosis, dim)
         self.procedure = CodeBag(sizes.procedure, dim)
@@ -50,6 +51,7 @@ class PairingNetwork(Network):
 
     def __init__(self, sizes: Sizes, knowledge: Knowledge, config: Config) -> None:
         super().__init__()
+        self.on_card = not config.encoder
         dim, width = config.dim, sizes.medication
         self.diagnosis = CodeBag(sizes.diagnosis, dim, config.code_dropout)
         self.procedure = CodeBag(sizes.procedure, dim, config.code_dropout)

@@ -22,6 +22,9 @@ from recsys.recommenders.predict import predict
 class Network(nn.Module):
     """A module that turns a batch into logits [N, K]."""
 
+    on_card = False
+    """Whether all that it reads moves with ``.to(device)``, so that it can train on a card."""
+
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits [N, K]."""
         raise NotImplementedError

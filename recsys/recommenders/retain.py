@@ -38,6 +38,8 @@ def reversed_prefixes(batch: Batch) -> tuple[torch.Tensor, tuple[int, ...]]:
 class RetainNetwork(Network):
     """Σ over earlier visits of α · (β ⊙ visit), then a linear head; α from one GRU, β from the other."""
 
+    on_card = True
+
     def __init__(self, sizes: Sizes, config: Config) -> None:
         super().__init__()
         dim = config.dim

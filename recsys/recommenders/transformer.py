@@ -25,6 +25,8 @@ POSITIONS = 64
 class TransformerNetwork(Network):
     """Causal self-attention over visits, then a linear head."""
 
+    on_card = True
+
     def __init__(self, sizes: Sizes, config: Config) -> None:
         super().__init__()
         dim = config.dim

@@ -29,10 +29,10 @@ DRUGS = 20
 MODALITIES = ("image", "text", "structure", "property", "graph")
 
 
-def everything() -> Dataset:
+def everything(device: str = "cpu") -> Dataset:
     """Twenty drugs with a molecule; each modality is missing for some."""
-    rng, cpu = np.random.default_rng(3), torch.device("cpu")
-    tables = {"molecule": make_table("molecule", molecules(DRUGS), np.arange(DRUGS), cpu)}
+    rng, place_of = np.random.default_rng(3), torch.device(device)
+    tables = {"molecule": make_table("molecule", molecules(DRUGS), np.arange(DRUGS), place_of)}
     cause = rng.normal(size=(DRUGS, 12))
     for name in MODALITIES:
         place = np.arange(DRUGS)
@@ -50,8 +50,8 @@ def everything() -> Dataset:
             values = cause @ rng.normal(size=(12, 10)) + 0.1 * rng.normal(size=(DRUGS, 10))
             items = vectors(values.astype(np.float32))
             place[rng.random(DRUGS) < 0.3] = -1
-        tables[name] = make_table(name, items, place, cpu)
-    return Dataset(np.arange(DRUGS), tables, torch.arange(DRUGS))
+        tables[name] = make_table(name, items, place, place_of)
+    return Dataset(np.arange(DRUGS), tables, torch.arange(DRUGS, device=place_of))
 
 
 def stop(metrics: dict) -> None:

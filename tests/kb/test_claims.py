@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from kb.ledger.verify import verify
 from kb.normalise import Identifier
 from kb.query.drug import describe, find_drug, find_drugs
 from kb.query.export import ExportFormat, export
-from kb.query.snapshot import diff, take_snapshot
+from kb.query.snapshot import cite, diff, list_snapshots, remove_snapshot, take_snapshot
 from kb.settings import Settings
 from kb.sources.contract import DrugRecord, IngestOptions, Name, PropertyRecord, RecordBatch, TextRecord
 
@@ -198,6 +199,22 @@ def test_a_conflict_is_shown_and_goes_when_it_is_settled(fresh_database: Engine)
         sound(connection)
 
 
+def test_a_parted_record_is_known_by_its_kind_whatever_the_reason_says(fresh_database: Engine) -> None:
+    other = DrugRecord("s:1", "Metformin of another number", document("parted"), "small molecule", "CN(C)C(=N)N=C(N)N",
+                       METFORMIN, identifiers=(Identifier("unii", "0000000000"),))
+    own = DrugRecord("s:0", "Metformin", document("own"), "small molecule", "CN(C)C(=N)N=C(N)N", METFORMIN,
+                     identifiers=(Identifier("unii", "9100L32L2N"),))
+    with fresh_database.begin() as connection:
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[own, other]))
+        (conflict,) = list_conflicts(connection)
+        assert (conflict["kind"], conflict["identifier"]) == ("structure", f"inchikey:{METFORMIN}")
+        sound(connection)
+        connection.execute(text("UPDATE mkmed.drug_conflict SET reason = 'said otherwise'"))
+        sound(connection)
+        connection.execute(text("UPDATE mkmed.drug_conflict SET kind = 'identifier'"))
+        assert [check.number for check in verify(connection) if check.broken] == ["I8c"]
+
+
 def test_names_and_identifiers_are_taken_back_with_their_record(fresh_database: Engine) -> None:
     with fresh_database.begin() as connection:
         write_batch(connection, begin(connection), "hand", RecordBatch(drugs=[metformin()]))
@@ -344,6 +361,37 @@ def test_a_dataset_is_removed_at_one_stroke_and_its_history_stays(related: Engin
         assert take_snapshot(connection, "again").release == one.release, "the same facts are the same release"
 
 
+@pytest.mark.parametrize("citing", ["cohorts/mine/cohort.json", "runs/pretrain/first/run.json", "unreadable", "embedding run"])
+def test_a_snapshot_that_something_cites_is_kept(citing: str, fresh_database: Engine, tmp_path: Path) -> None:
+    read(fresh_database, table(tmp_path / "a.csv", row(1, "aspirin")))
+    with fresh_database.begin() as connection:
+        taken = take_snapshot(connection, "one")
+        knowledge = {"knowledge": cite(connection)}
+        assert knowledge["knowledge"] == {"release": taken.release, "snapshot": "one"}
+        if citing == "embedding run":
+            run_id = begin(connection)
+            connection.execute(text("INSERT INTO mkmed.embedding_run (run_id, width, precision, modalities, drugs, state, metrics)"
+                                    " VALUES (:run, 8, 'vector', '{text}', 0, 'complete', :metrics)"),
+                               {"run": run_id, "metrics": json.dumps(knowledge)})
+            told = f"embedding run {str(run_id)[:8]}"
+        else:
+            path = tmp_path / ("cohorts/mine/cohort.json" if citing == "unreadable" else citing)
+            path.parent.mkdir(parents=True)
+            said = {"provenance": knowledge} if path.name == "cohort.json" else knowledge
+            path.write_text("{" if citing == "unreadable" else json.dumps(said))
+            told = str(path.parent.relative_to(tmp_path))
+        with pytest.raises(UsageError, match=f"{told} cite its release {taken.release}"):
+            remove_snapshot(connection, "one", tmp_path)
+        assert list_snapshots(connection)[0]["name"] == "one"
+        connection.execute(text("UPDATE mkmed.embedding_run SET metrics = '{}'"))
+        if citing != "embedding run":
+            path.write_text(json.dumps({"knowledge": {"release": "another", "snapshot": None}, "provenance": {}}))
+        assert remove_snapshot(connection, "one", tmp_path) == taken
+        assert list_snapshots(connection) == []
+        with pytest.raises(NotFound):
+            remove_snapshot(connection, "one", tmp_path)
+
+
 def test_what_another_source_said_stays_when_a_record_it_hung_on_goes(fresh_database: Engine, tmp_path: Path) -> None:
     read(fresh_database, table(tmp_path / "a.csv", row(1, "aspirin")))
     read(fresh_database, table(tmp_path / "b.csv", row(1, "aspirin"), row(2, "caffeine")))
@@ -358,6 +406,31 @@ def test_what_another_source_said_stays_when_a_record_it_hung_on_goes(fresh_data
     assert fetch(fresh_database, "SELECT count(*) FROM mkmed.drug") == [(0,)]
     with fresh_database.connect() as connection:
         sound(connection)
+
+
+@pytest.mark.parametrize("written", ["1_80.16", "NaN", "inf", "-1e999", "٧", "١٨٠", "0x10", "1e29", "-180.16", "0", "True", "1,80"])
+def test_a_number_of_a_table_is_one_that_the_property_can_have(written: str, fresh_database: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(f"name\tweight\tatoms\nsomething\t{written}\t2.5\nother\t 18.02 \t1\n")
+    columns = {"name": "name", "property.mol_weight": "weight", "property.heavy_atoms": "atoms"}
+    assert run(fresh_database, "tabular", path=path, columns=columns).counts["rejected_rows"] == 2
+    assert fetch(fresh_database, "SELECT values FROM mkmed.property_set") == [({"mol_weight": 18.02, "heavy_atoms": 1},)]
+
+
+@pytest.mark.parametrize(("role", "value"), [("mol_weight", "194.19"), ("exact_mass", "194.0804"), ("heavy_atoms", "14"), ("charge", "1")])
+def test_a_row_whose_structure_is_that_of_the_next_row_is_not_believed(
+    role: str, value: str, fresh_database: Engine, tmp_path: Path
+) -> None:
+    """The numbers are caffeine's, the structure is aspirin's; name and key are kept, and the other row is whole."""
+    path = tmp_path / "shifted.csv"
+    path.write_text(f"key,name,smiles,stated,xlogp\n1,caffeine,{SMILES['aspirin']},{value},-0.1\n2,ibuprofen,{SMILES['ibuprofen']},,3.5\n")
+    columns = {n: n for n in ("key", "name", "smiles")} | {f"property.{role}": "stated", "property.xlogp": "xlogp"}
+    assert run(fresh_database, "tabular", path=path, columns=columns).counts["rejected_rows"] == 1
+    assert fetch(fresh_database, "SELECT name, smiles IS NULL, inchikey IS NULL FROM mkmed.drug ORDER BY name") == [
+        ("caffeine", True, True), ("ibuprofen", False, False)]
+    assert fetch(fresh_database, "SELECT values FROM mkmed.property_set ORDER BY record_key") == [({"xlogp": -0.1},), ({"xlogp": 3.5},)]
+    ((reason,),) = fetch(fresh_database, "SELECT last_error FROM mkmed.lookup WHERE state = 'rejected'")
+    assert "but the structure has" in reason and "neither is taken" in reason
 
 
 def test_polymers_without_an_inchikey_keep_their_names_and_never_merge(fresh_database: Engine, tmp_path: Path) -> None:

@@ -104,7 +104,10 @@ NOT_OPEN = (
     "MIT Press", "published by MIT", "Massachusetts Institute of Technology", "the Apache tribe", "BSD", "GPL", "odbl 7",
     "\u0421\u0421 \u0412\u0423 4.0", "https://example.org/by/4.0/", "https://creativecommons.org/", "NC", "Non-Commercial",
     "research use only", "CC BY NC", "CC-BY-ND 4.0", "creativecommons.org/licenses/by-nd/4.0", "Elsevier user license",
-    "https://creativecommons.org.evil.example/terms", "xCC0x", "CC00", "PCC BY 4", "http://[", "\x00CC\x00",
+    "https://creativecommons.org.evil.example/terms", "https://example.org/creativecommons.org/licenses/by/4.0/",
+    "CC BY N C", "CC BY N.D. 4.0", "CC BY 4.0, nicht kommerziell", "CC BY 4.0 sin fines comerciales", "CC BY, niet-commercieel",
+    "CC BY 4.0 (użytek niekomercyjny)", "CC BY 4.0 некоммерческое", "CC BY 4.0 非営利", "CC BY 4.0 à but non lucratif",
+    "https://creativecommons.org/licenses/by%2Dnc/4.0/", "xCC0x", "CC00", "PCC BY 4", "http://[", "\x00CC\x00",
 )
 
 

@@ -63,11 +63,23 @@ def test_facts_are_kept_and_what_was_merged_wrongly_is_told(released: Engine) ->
     assert ("aspirin",) not in rows(released, MERGED) and ("caffeine",) in rows(released, MERGED)
     assert rows(released, "SELECT fact.content FROM mkmed.text fact JOIN mkmed.drug_name n USING (drug_id)"
                           " WHERE n.name = 'aspirin' AND n.source = 'tabular/painkillers'") == [("Aspirin is an NSAID.",)]
-    assert rows(released, "SELECT source, key FROM mkmed.drug_conflict WHERE reason LIKE 'release 0.1.0 took%'") == [
-        ("tabular/painkillers", "user.painkillers:1")]
+    assert rows(released, "SELECT source, key, kind FROM mkmed.drug_conflict WHERE reason LIKE 'release 0.1.0 took%'") == [
+        ("tabular/painkillers", "user.painkillers:1", "release")]
     assert rows(released, "SELECT dataset FROM mkmed.source WHERE dataset IS NOT NULL ORDER BY 1") == [
         ("mine",), ("painkillers",), ("stimulants",)]
     assert len(rows(released, "SELECT FROM mkmed.find_drugs('user:x1')")) == 1
+
+
+def test_a_conflict_of_before_its_kind_was_a_column_is_told_its_kind(released: Engine) -> None:
+    migrate.upgrade(released, "0023")
+    with released.begin() as connection:
+        for key, reason in (("s", "a substance of another UNII or DrugCentral number claims the structure"),
+                            ("i", "drugs of different structure claim the identifier")):
+            connection.execute(text("INSERT INTO mkmed.drug_conflict (source, key, identifier, identities, reason)"
+                                    " VALUES ('x', :key, 'unii:X', '[]', :reason)"), {"key": key, "reason": reason})
+    migrate.upgrade(released)
+    assert rows(released, "SELECT key, kind FROM mkmed.drug_conflict WHERE source = 'x' ORDER BY 1") == [
+        ("i", "identifier"), ("s", "structure")]
 
 
 def test_the_way_down_and_up_again_keeps_the_facts(released: Engine) -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kb.identity.claims import STRUCTURE_CONFLICT, Claim, portray, resolve
+from kb.identity.claims import Claim, portray, resolve
 
 KEYS = ["AAAAAAAAAAAAAA-AAAAAAAAAA-N", "BBBBBBBBBBBBBB-BBBBBBBBBB-N"]
 identifiers = st.frozensets(
@@ -36,7 +36,7 @@ def test_repeating_does_not_matter(found):
 @given(claim_sets)
 def test_two_structures_are_never_one_drug(found):
     identities, conflicts = resolve(found)
-    apart = {(c.source, c.key) for c in conflicts if c.reason == STRUCTURE_CONFLICT}
+    apart = {(c.source, c.key) for c in conflicts if c.kind == "structure"}
     for claim in found:
         if claim.inchikey and (claim.source, claim.key) not in apart:
             assert identities[claim.source, claim.key] == f"inchikey:{claim.inchikey}"
@@ -68,8 +68,8 @@ def test_a_structure_drawn_for_two_registered_substances_makes_no_drug_of_them()
         ("corpus", "drugbank:DB01109"): f"inchikey:{KEYS[0]}", ("pubchem", "pubchem.compound:772"): f"inchikey:{KEYS[0]}",
         ("corpus", "drugbank:DB01225"): "drugbank:DB01225", ("names", "drugbank:DB01225"): "drugbank:DB01225",
     }
-    assert [(c.key, c.identifier, c.reason) for c in conflicts] == [
-        ("drugbank:DB01225", f"inchikey:{KEYS[0]}", STRUCTURE_CONFLICT)]
+    assert [(c.key, c.identifier, c.kind) for c in conflicts] == [
+        ("drugbank:DB01225", f"inchikey:{KEYS[0]}", "structure")]
     shown = portray("drugbank:DB01225", [enoxaparin, brand])
     assert (shown.name, shown.smiles, shown.inchikey, shown.formula) == ("Enoxaparin", None, None, None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kb.identity.claims import STRUCTURE_CONFLICT, Claim, resolve
+from kb.identity.claims import Claim, resolve
 from kb.ingest.engine import ingest
 from kb.settings import Settings
 from kb.sources.contract import IngestOptions
@@ -61,7 +61,7 @@ def test_no_drug_of_the_corpus_is_two_registered_substances():
                 numbers.setdefault((identities["corpus", claim.key], "unii"), set()).add(one)
     assert [key for key, held in numbers.items() if len(held) > 1] == []
     name = {row["key"]: row["name"] for row in drugs()}
-    assert {name[c.key] for c in conflicts if c.reason == STRUCTURE_CONFLICT} == {
+    assert {name[c.key] for c in conflicts if c.kind == "structure"} == {
         "Tocofersolan", "Neomycin", "Enoxaparin", "Synthetic camphor", "Benzododecinium", "Dihydroergocryptine", "sotorasib"}
 
 

@@ -18,13 +18,13 @@ from kb.graph.encode import CodedTriples
 from kb.graph.link import FormCount, count_forms, relink
 from kb.graph.load import GraphCounts, is_loaded, load_triples
 from kb.graph.tables import DescribedRelation
-from kb.http.download import download
 from kb.inputs import is_gzip, sha256_of
 from kb.licences import LICENCES, Licence
 from kb.modalities import Modality
 from kb.sources.contract import Document, Part, Plan, RecordBatch, Source
 from kb.sources.drkg import contract as drkg_contract
 from kb.sources.drkg.read import UNKNOWN_LICENCE, describe_relations, read_triples
+from kb.sources.stream import given_file
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -79,7 +79,7 @@ class Drkg(Source):
     def read(self, job: Job) -> Iterator[Part]:
         """The file in one transaction, or nothing but links of drugs that came since when it is loaded."""
         job.expect(STAGES)
-        path = self._file(job)
+        path = given_file(self, job)
         with ThreadPoolExecutor(1) as pool:
             hashing = pool.submit(sha256_of, path)
             # A first load reads the file while it is hashed; later ones look first whether they are needed.
@@ -93,14 +93,6 @@ class Drkg(Source):
         output.say(f"{path.name} is loaded already; {links.changes:,} links and cells changed")
         job.counts["rows"] += links.changes
         job.advance(STAGES - 1)
-
-    def _file(self, job: Job) -> Path:
-        """The file that the user gave, or the one at ``--url``, downloaded once."""
-        if job.options.path is None and job.options.url:
-            job.counts["requests"] += 1
-            agent = f"mkmed ({job.settings.contact or 'no contact given'})"
-            return download(job.options.url, job.settings.cache / "downloads", agent=agent)
-        return self.path(job)
 
     def _checked(self, job: Job, path: Path) -> Checked:
         """The triples, their relations, and the contract's checks; a download that fails them is thrown away."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from kb.chemistry import quiet, read_smiles, standard_forms, standardise
+from kb.chemistry import Molecule, disprove, quiet, read_smiles, standard_forms, standardise
 from kb.errors import DataError
 from kb.licences import (
     BY,
@@ -189,22 +189,20 @@ def prove(compound: Compound, *, readable: bool = False) -> Compound:
         raise ContentError(f"InChIKey {compound.inchikey} is not that of the SMILES, {known.inchikey}")
     if compound.formula and composition(compound.formula) != composition(known.formula):
         raise ContentError(f"formula {compound.formula} is not that of the SMILES, {known.formula}")
-    _check_by_structure(compound, molecule)
+    _check_by_structure(compound, molecule, known)
     return replace(compound, smiles=known.smiles, inchikey=known.inchikey, formula=compound.formula or known.formula)
 
 
-def _check_by_structure(compound: Compound, molecule: Mol) -> None:
+def _check_by_structure(compound: Compound, molecule: Mol, known: Molecule) -> None:
     from rdkit import Chem
-    from rdkit.Chem.Descriptors import ExactMolWt, MolWt  # type: ignore[attr-defined]
 
     hydrogens = sum(a.GetTotalNumHs(includeNeighbors=False) + (a.GetAtomicNum() == 1) for a in molecule.GetAtoms())
     heavy = molecule.GetNumHeavyAtoms()
-    exact: dict[str, float] = {"heavy_atoms": heavy, "charge": Chem.GetFormalCharge(molecule)}
     most: dict[str, float] = {
         "rotatable_bonds": count_rotatable(molecule), "hbond_donors": hydrogens, "hbond_acceptors": heavy,
         "stereo_centers": heavy, "tpsa": 70.0 * heavy,
     }
-    _check(compound, exact, most, {"mol_weight": MolWt(molecule), "exact_mass": ExactMolWt(molecule)})
+    _check(compound, known.proven, most)
     units = len(Chem.GetMolFrags(molecule))
     if compound.values and compound.units != units:
         raise ContentError(f"{compound.units} covalent units, but the SMILES has {units}")
@@ -220,24 +218,19 @@ def _check_by_formula(compound: Compound) -> None:
     most: dict[str, float] = {"rotatable_bonds": 2 * heavy, "hbond_donors": atoms["H"], "hbond_acceptors": heavy,
                               "stereo_centers": heavy, "tpsa": 70.0 * heavy}
     weighed = all(table.GetAtomicNumber(symbol) <= HEAVIEST for symbol in atoms)
-    _check(compound, {"heavy_atoms": heavy, "charge": charge}, most, {"mol_weight": weight} if weighed else {})
+    known: dict[str, float] = {"heavy_atoms": heavy, "charge": charge} | ({"mol_weight": weight} if weighed else {})
+    _check(compound, known, most)
 
 
-def _check(compound: Compound, exact: Mapping[str, float], most: Mapping[str, float], masses: Mapping[str, float]
-           ) -> None:
-    """Raise ContentError for a count that is another, or larger than it can be, and for a mass that is another."""
+def _check(compound: Compound, known: Mapping[str, float], most: Mapping[str, float]) -> None:
+    """Raise ContentError for a count or mass that is another than the known one, or larger than it can be."""
     values = compound.values
-    for name, right in exact.items():
-        if values.get(name, right) != right:
-            raise ContentError(f"{name} is {values[name]:g}, but the structure has {right:g}")
+    disproved = disprove(known, values)
+    if disproved:
+        raise ContentError(disproved)
     for name, limit in most.items():
         if values.get(name, 0) > limit:
             raise ContentError(f"{name} is {values[name]:g}, but the structure has at most {limit:g}")
-    for name, right in masses.items():
-        # Large weights are rounded to whole numbers, and tables of atomic weights differ in their last digits.
-        within = 0.06 + 5e-4 * right if name == "mol_weight" else 0.02 + 2e-5 * right
-        if abs(values.get(name, right) - right) > within:
-            raise ContentError(f"{name} is {values[name]:g}, but the structure has {right:.4f}")
 
 
 def check_conformer(record: Molfile, smiles: str | None, formula: str) -> int:

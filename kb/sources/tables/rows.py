@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kb.chemistry import Molecule
+from kb.chemistry import PROVEN, Molecule, disprove
 from kb.errors import DataError
-from kb.normalise import Identifier, too_long
+from kb.normalise import Identifier, read_number, too_long
+from kb.properties import out_of_range
 from kb.sources.contract import (
     AtcRecord,
     ConformerRecord,
@@ -77,6 +77,13 @@ def add_row(batch: RecordBatch, row: TableRow, document: Document) -> list[Probl
         reason = f"the structure is {molecule.inchikey}, but its InChIKey is said to be {stated}: neither is taken"
         problems.append(Problem(row.number, reason, value_only=True))
         molecule, stated = None, None
+    values, refused = _values(said, row.number)
+    problems += refused
+    disproved = disprove(molecule.proven, values) if molecule else None
+    if disproved:
+        problems.append(Problem(row.number, f"{disproved}: neither is taken", value_only=True))
+        molecule, stated = None, None
+        values = {name: value for name, value in values.items() if name not in PROVEN}
     inchikey = molecule.inchikey if molecule else stated
     kept = tuple(i for i in identifiers if i.namespace != "inchikey")
     problems += _shorten(said, row)
@@ -99,7 +106,7 @@ def add_row(batch: RecordBatch, row: TableRow, document: Document) -> list[Probl
             digest=row.digest,
         )
     )
-    return problems + _payloads(batch, row, molecule, document)
+    return problems + _payloads(batch, row, molecule, values, document)
 
 
 def _shorten(said: dict[str, str], row: TableRow) -> list[Problem]:
@@ -108,9 +115,9 @@ def _shorten(said: dict[str, str], row: TableRow) -> list[Problem]:
              ("synonym", said.get("synonym", "").split("|"))]
     problems: list[Problem] = []
     for role, names in given:
-        refused = [reason for name in names if (reason := too_long(name, role))]
-        problems += [Problem(row.number, reason, value_only=True) for reason in refused]
-        said[role] = "|".join(name for name in names if not too_long(name, role))
+        refused = {name: reason for name in names if (reason := too_long(name, role))}
+        problems += [Problem(row.number, refused[name], value_only=True) for name in names if name in refused]
+        said[role] = "|".join(name for name in names if name not in refused)
     return problems
 
 
@@ -132,19 +139,28 @@ def _identifiers(said: Mapping[str, str], number: int, key: str) -> tuple[list[I
     return found, problems
 
 
-def _payloads(batch: RecordBatch, row: TableRow, molecule: Molecule | None, document: Document) -> list[Problem]:
+def _values(said: Mapping[str, str], number: int) -> tuple[dict[str, float], list[Problem]]:
+    """The row's properties; what is no number, or none that the property can have, is a problem of its own."""
+    values: dict[str, float] = {}
+    problems: list[Problem] = []
+    for role, text in said.items():
+        if role.startswith("property.") and text:
+            name, value = role.removeprefix("property."), read_number(text)
+            reason = f"{role}: {text[:40]!r} is not a number" if value is None else out_of_range(name, value)
+            if value is None or reason:
+                problems.append(Problem(number, str(reason), value_only=True))
+            else:
+                values[name] = value
+    return values, problems
+
+
+def _payloads(
+    batch: RecordBatch, row: TableRow, molecule: Molecule | None, values: Mapping[str, float], document: Document
+) -> list[Problem]:
     problems: list[Problem] = []
     said, key = row.said, row.key
     if said.get("text"):
         batch.payloads.append(TextRecord(key, document, document.url, said["text"], document.licence))
-    values: dict[str, float] = {}
-    for role, value in said.items():
-        if role.startswith("property.") and value:
-            number = _number(value)
-            if number is None:
-                problems.append(Problem(row.number, f"{role}: {value[:40]!r} is not a number", value_only=True))
-            else:
-                values[role.removeprefix("property.")] = number
     if values:
         batch.payloads.append(PropertyRecord(key, document, values))
     for code in said.get("atc", "").split("|"):
@@ -158,14 +174,6 @@ def _payloads(batch: RecordBatch, row: TableRow, molecule: Molecule | None, docu
         heavy = molecule.heavy_atoms
         batch.payloads.append(ConformerRecord(key, document, block, heavy, "as given in the user's file"))
     return problems
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _has_depth(block: str) -> bool:

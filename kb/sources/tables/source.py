@@ -8,6 +8,7 @@ has three dimensions.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 PARSER = "tabular/2"
 CHUNK = 2000
+SHARE = 64
+"""Structures that a process reads at a time, some 50 ms."""
 TOLD = 20
 """Of what is wrong in a chunk, so many are told as they come; all of it is stored."""
 PLAIN = ("key", "name", "synonym", "smiles", "inchikey", "text", "atc")
@@ -160,9 +163,10 @@ def _batches(
     pool: Pool, table: UserTable, rows: Iterator[TableRow], document: Document, changed: frozenset[str]
 ) -> Iterator[tuple[RecordBatch, list[Problem]]]:
     """What each ``CHUNK`` of rows becomes, and what was wrong in it."""
-    while chunk := list(islice(rows, CHUNK)):
+    read = _with_structures(pool, rows)
+    while chunk := list(islice(read, CHUNK)):
         batch = RecordBatch(documents=[document], anew=changed & {row.key for row in chunk})
-        for row in _structures(pool, chunk):
+        for row in chunk:
             table.problems += add_row(batch, row, document)
         problems, table.problems = table.problems, []
         yield batch, problems
@@ -208,12 +212,21 @@ def read_rows(
         yield TableRow(number, own, row_digest(said, PARSER, document.licence), said, cells)
 
 
-def _structures(pool: Pool, rows: Sequence[TableRow]) -> Iterator[TableRow]:
-    """The rows with what their SMILES or connection table was read as."""
-    asked = [(row.said.get("smiles", ""), row.cells.get(MOLBLOCK, "")) for row in rows]
-    todo = [n for n, (smiles, block) in enumerate(asked) if smiles.strip() or block]
-    results = {todo[i]: result for i, result in pool.map([asked[n] for n in todo])}
-    for n, row in enumerate(rows):
-        result = results.get(n)
+def _with_structures(pool: Pool, rows: Iterator[TableRow]) -> Iterator[TableRow]:
+    """The rows with what their SMILES or connection table was read as, in their order; the pool never waits for one."""
+    waiting: deque[tuple[TableRow, bool]] = deque()
+
+    def asked() -> Iterator[tuple[str, str]]:
+        for row in rows:
+            smiles, block = row.said.get("smiles", ""), row.cells.get(MOLBLOCK, "")
+            waiting.append((row, bool(smiles or block)))
+            if smiles or block:
+                yield smiles, block
+
+    for result in pool.ordered(asked(), SHARE):
+        while not waiting[0][1]:
+            yield waiting.popleft()[0]
+        row, _ = waiting.popleft()
         failed = result.reason if isinstance(result, Failure) else None
         yield replace(row, molecule=None if failed else result, failed=failed)
+    yield from (row for row, _ in waiting)
