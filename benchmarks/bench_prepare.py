@@ -177,6 +177,7 @@ def main() -> None:
     parser.add_argument("--mimic", type=int, default=20_000_000)
     parser.add_argument("--omop", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--readers", nargs="+", choices=list(READERS), default=list(READERS))
     chosen = parser.parse_args()
     path = Path(__file__).parent / "results" / "prepare.json"
     path.parent.mkdir(exist_ok=True)
@@ -187,7 +188,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
             write(Path(folder), size)
             mib = sum(file.stat().st_size for file in Path(folder).iterdir()) / 2**20
-            found = {reader: measured(reader, form, Path(folder)) for reader in READERS}
+            found = {reader: measured(reader, form, Path(folder)) for reader in chosen.readers}
         base = found["DuckDB read_csv"]
         for reader, got in found.items():
             results.append({

@@ -60,6 +60,7 @@ def main() -> None:
     given = parser.parse_args()
     rows = asked(given.medications)
     with open_engine().connect() as connection:
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
         lexicon = read_lexicon(connection)
         coded = {lexicon.base(drug) for drug, _ in read.atc(connection)}
         said = read.indications(connection)

@@ -44,8 +44,8 @@ def ingest(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes or requests at once.")] = None,
     modality: Annotated[list[str] | None, typer.Option(help="Only these modalities; may be repeated.")] = None,
     heading: Annotated[
-        list[str] | None, typer.Option(help="For pubchem: texts also of mechanism, indication, pharmacology or atc;"
-                                            " may be repeated, a request a drug each.")
+        list[str] | None, typer.Option(help="For pubchem: texts also of mechanism, indication, pharmacology, atc"
+                                            " or targets; may be repeated, a request a drug each (targets two).")
     ] = None,
     column: Annotated[list[str] | None, typer.Option(help="For tabular: role=column, e.g. smiles=SMILES.")] = None,
     dataset: Annotated[
@@ -54,7 +54,9 @@ def ingest(
     licence: Annotated[
         str | None, typer.Option(help="For the user's own tables: the licence (SPDX id); without one it is not open.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Write a new version of a dataset without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Write a new version of a dataset, or take much back, unasked.")
+    ] = False,
     also: Annotated[list[str] | None, typer.Option(help="Further files by role, e.g. names=entities.tsv.")] = None,
     on: Annotated[str, typer.Option(help=f"For rdkit: {ON_HELP[0].lower()}{ON_HELP[1:]}")] = "local",
     retry_failed: Annotated[bool, typer.Option(help="Try failed cells again.")] = False,
@@ -133,7 +135,7 @@ def build(
 @app.command(epilog="Example: mkmed kb check --source pubchem --live")
 def check(
     source: Annotated[str, typer.Option("--source", "-s", help="The source to check; pubchem.")] = "pubchem",
-    live: Annotated[bool, typer.Option("--live", help="Ask the service itself, ten requests.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Ask the service itself, twelve requests.")] = False,
     form: FormatOption = Format.table,
 ) -> None:
     """Compare what a service answers with what the parser believes; exit 1 where they differ. Nothing is written."""

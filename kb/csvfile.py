@@ -47,6 +47,7 @@ class CsvFile:
         self._stream, self._delimiter = stream, delimiter
         self._ahead: deque[str | None] = deque()
         self._line, self._again = 1, 0
+        self._open = False
         csv.field_size_limit(MAX_LINE)
         first = next(self._rows(0), None)
         self.header = _header(first, name, delimiter)
@@ -54,6 +55,10 @@ class CsvFile:
     def rows(self) -> Iterator[CsvRow]:
         """The rows below the header; empty lines are passed over."""
         return self._rows(len(self.header))
+
+    def is_cut(self) -> bool:
+        """Whether the last line was read and has no end: where it is no row, the file was cut off within it."""
+        return self._open and not self._ahead
 
     def _rows(self, width: int) -> Iterator[CsvRow]:
         while True:
@@ -100,6 +105,7 @@ class CsvFile:
     def _read(self) -> str | None:
         line = self._stream.readline(MAX_LINE + 1)
         if len(line) <= MAX_LINE:
+            self._open = bool(line) and not line.endswith(("\n", "\r"))
             return line
         while line and not line.endswith(("\n", "\r")):
             line = self._stream.readline(MAX_LINE)

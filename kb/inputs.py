@@ -131,13 +131,23 @@ class Capped(io.RawIOBase):
 
 @contextmanager
 def open_plain(path: Path, limit: int | None = None, what: str = "--path") -> Iterator[io.BufferedReader]:
-    """The bytes of a regular file, gunzipped where its content is gzip, capped at ``limit`` bytes (``limit_of``)."""
+    """The bytes of a regular file, gunzipped where its content is gzip, capped at ``limit`` bytes (``limit_of``).
+
+    A byte order mark of UTF-8, as editors of Windows write it, is left out.
+    """
     with open_regular(path, what) as raw:
         packed = raw.read(2) == GZIP
         raw.seek(0)
         inner = gzip.GzipFile(fileobj=raw) if packed else raw
         size = limit_of(path) if limit is None else limit
-        yield io.BufferedReader(Capped(inner, size, path.name), 1 << 20)  # type: ignore[arg-type]
+        yield without_mark(io.BufferedReader(Capped(inner, size, path.name), 1 << 20))  # type: ignore[arg-type]
+
+
+def without_mark(stream: io.BufferedReader) -> io.BufferedReader:
+    """The stream, behind a byte order mark of UTF-8 where it begins with one."""
+    if stream.peek(3).startswith(codecs.BOM_UTF8):
+        stream.read(3)
+    return stream
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """PyHealth's readers and mkmed's on PyHealth's own test inputs: what each keeps of every table.
 
 Run: ``python benchmarks/peers/pyhealth_readers.py CHECKOUT PYTHON``, where CHECKOUT is a clone of
-github.com/sunlabuiuc/PyHealth and PYTHON an interpreter that has what its readers need (polars, dask, litdata). Its
-FHIR and MEDS inputs are written by its own test fixtures. Imaging and language packages, which its package imports and
-its readers do not use, are stood in for by empty modules. Results: ``benchmarks/results/pyhealth_readers.json``.
+github.com/sunlabuiuc/PyHealth and PYTHON an interpreter with PyHealth installed (``pip install pyhealth==2.1.0``,
+Python 3.12), or with what the checkout's readers need (polars, dask, litdata). Its FHIR and MEDS inputs are written by
+its own test fixtures. Imaging and language packages that its package imports, its readers do not use and PYTHON lacks
+are stood in for by empty modules. Results: ``benchmarks/results/pyhealth_readers.json``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Empty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module):
         pass
 
-sys.meta_path.insert(0, Empty())
+sys.meta_path.append(Empty())  # for what is not installed
 
 if sys.version_info < (3, 12):  # whose cached properties hold a lock that its threads of dask wait for without end
     class Unlocked(functools.cached_property):
@@ -48,14 +49,14 @@ if sys.version_info < (3, 12):  # whose cached properties hold a lock that its t
             return instance.__dict__[self.attrname]
     functools.cached_property = Unlocked
 checkout, form, root, cache = sys.argv[1:]
-sys.path[:0] = [checkout, checkout + "/tests/core"]
+sys.path.insert(0, checkout + "/tests/core")
+sys.path.append(checkout)  # an installed release comes first
 
 if __name__ == "__main__":
     if form == "fhir-fixture":
         import test_fhir_ndjson_fixtures as fixtures
         fixtures.write_two_class_ndjson(Path(root))
     elif form == "meds-fixture":
-        sys.path.insert(0, checkout)
         import test_meds
         test_meds.write_synthetic_meds(Path(root))
     else:
@@ -78,7 +79,13 @@ if __name__ == "__main__":
             data = MIMIC4FHIR(root=root, cache_dir=cache, num_workers=1, glob_pattern="**/*.ndjson")
         events = data.global_event_df.collect()
         counts = dict(events.group_by("event_type").len().iter_rows())
-        print("\\nCOUNTS" + json.dumps({"patients": len(data.unique_patient_ids), **counts}))
+        from importlib import metadata
+        try:
+            version = metadata.version("pyhealth")
+        except metadata.PackageNotFoundError:
+            version = "of the checkout"
+        print("\\nCOUNTS" + json.dumps({"version": version, "python": sys.version.split()[0],
+                                      "patients": len(data.unique_patient_ids), **counts}))
 """
 
 INPUTS = {

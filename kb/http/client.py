@@ -339,6 +339,8 @@ class Request:
     form: Mapping[str, str] | None = None
     cap: int = 32 * 2**20
     """The most decoded bytes that the answer may have."""
+    beside: bool = False
+    """Whether the path lies beside the last part of the base URL, and not below it."""
 
     @property
     def method(self) -> str:
@@ -467,7 +469,7 @@ class Transport:
         At most two redirects are followed, and only within the origin and to the same question: an answer to another
         path or query would be taken for what was asked.
         """
-        url = self._base + request.path
+        url = (self._base.rpartition("/")[0] if request.beside else self._base) + request.path
         params: Mapping[str, str] | None = request.params
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._exchange(request, url, params)

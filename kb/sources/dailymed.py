@@ -19,7 +19,7 @@ from kb.errors import SourceError, UsageError
 from kb.inputs import Capped, open_plain, open_regular
 from kb.licences import LICENCES, Licence
 from kb.sources.labels import Contained, Label, LabelProduct, LabelSource, is_unii
-from kb.sources.stream import Left, is_zip
+from kb.sources.stream import Left, is_zip, members
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -82,7 +82,7 @@ def _zipped(raw: io.BufferedReader | io.BytesIO, name: str, *, depth: int = 0) -
     """The labels of an archive and of the archives in it; of one that is damaged within another, its bytes."""
     try:
         with zipfile.ZipFile(raw) as archive:
-            for member in archive.infolist():
+            for member in members(archive, name):
                 inner = f"{name}: {member.filename}"
                 lower = member.filename.lower()
                 if lower.endswith(".xml") or (lower.endswith(".zip") and not depth):

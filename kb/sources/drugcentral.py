@@ -34,6 +34,8 @@ SPACES = {"DRUGBANK_ID": "drugbank", "CHEBI": "chebi", "ChEMBL_ID": "chembl", "U
 KINDS = {"indication": "indication", "contraindication": "contraindication", "off-label use": "off-label",
          "symptomatic treatment": "symptomatic"}
 LONGEST = 1 << 22
+COMPLETE = "-- PostgreSQL database dump complete"
+"""The last words of a dump, behind which a table may be missing."""
 UNPACKED = 1 << 35
 _COPY = re.compile(r"COPY (?:public\.)?\"?(\w+)\"? \(([^)]*)\) FROM stdin;")
 _ESCAPE = re.compile(r"\\(.)")
@@ -100,17 +102,21 @@ def _entry(number: str, rows: dict[str, list[Row]], document: Document) -> Entry
 def read_dump(path: Path) -> Iterator[tuple[int, str, Row | None]]:
     """(line, table, row) of the tables in ``TABLES``; None for a line that has not the block's columns.
 
-    Raises SourceError for a block that lacks a column or does not end.
+    Raises SourceError for a block that lacks a column or does not end, and for a dump that ends before all tables.
     """
     table, columns = "", [""]
     wanted: tuple[str, ...] = ()
     with open_plain(path, limit=UNPACKED) as stream:
+        seen: set[str] = set()
         for place, raw in enumerate(read_lines(stream, LONGEST), 1):
-            line = raw.decode("utf-8", "replace").rstrip("\n") if raw is not None else ""
+            line = raw.decode("utf-8", "replace").rstrip("\r\n") if raw is not None else ""
             if not table:
+                if line == COMPLETE:
+                    return
                 begins = _COPY.match(line) if line.startswith("COPY ") else None
                 if begins and begins[1] in TABLES:
                     table, wanted = begins[1], TABLES[begins[1]]
+                    seen.add(table)
                     columns = [name.strip().strip('"') for name in begins[2].split(",")]
                     missing = [name for name in wanted if name not in columns]
                     if missing:
@@ -127,6 +133,10 @@ def read_dump(path: Path) -> Iterator[tuple[int, str, Row | None]]:
                 yield place, table, {name: _plain(row[name]) for name in wanted}
     if table:
         raise SourceError(f"{path.name} ends within the table {table}", hint="download it again")
+    missing = sorted(TABLES.keys() - seen)
+    if missing:
+        raise SourceError(f"{path.name} ends without the end of a dump, and before the table {missing[0]}",
+                          hint="download it again")
 
 
 def _plain(cell: str) -> str:

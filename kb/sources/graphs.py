@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kb import output
+from kb.diseases import with_codes
 from kb.errors import SourceError, UsageError
 from kb.graph.load import is_loaded
 from kb.graph.tables import DescribedRelation
@@ -65,7 +66,7 @@ class GraphSource(StreamSource):
         """What is read of other files before the rows; nothing by default."""
 
     def read(self, job: Job) -> Iterator[Part]:
-        """The whole graph in one transaction, unless it is loaded already."""
+        """The whole graph in one transaction, unless it is loaded already; raises SourceError for a file cut off."""
         path = given_file(self, job)
         document = self.document(job, path)
         table, edges, rows = UserTable(path), Edges(), 0
@@ -78,13 +79,17 @@ class GraphSource(StreamSource):
             reason = self.take(row, edges, document)
             if reason:
                 edges.left[reason] += 1
+        cut = next((problem for problem in table.problems if problem.cut), None)
+        if cut is not None:
+            raise SourceError(f"{path.name} ends within line {cut.row}: {cut.reason}", hint="download it again")
         if table.problems:
             edges.left["malformed"] = len(table.problems)
             rows += len(table.problems)
         counts = {"items": rows, "taken": rows - edges.left.total()}
         counts |= {f"left out: {reason}": number for reason, number in edges.left.items()}
         ids = job.transact(lambda c: drugs_by_handle(c, [str(use.drug) for use in edges.uses]))
-        known = [replace(use, drug=ids[str(use.drug).lower()]) for use in edges.uses if str(use.drug).lower() in ids]
+        known = [with_codes(replace(use, drug=ids[str(use.drug).lower()])) for use in edges.uses
+                 if str(use.drug).lower() in ids]
         batch = RecordBatch(documents=[document], indications=known, whole=True)
 
         def then() -> None:

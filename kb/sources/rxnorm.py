@@ -324,14 +324,21 @@ def _member(folder: Path, name: str) -> Path:
 
 
 def _rows(path: Path, name: str, release: Release) -> Iterator[tuple[int, list[str]]]:
-    """(line, fields) of a file; a line with another number of fields is a fault."""
+    """(line, fields) of a file; a line with another number of fields is a fault, an empty one is none.
+
+    Raises SourceError for a file that ends within a line.
+    """
     with _opened(path, name) as stream:
         for place, line in enumerate(read_lines(stream, LONGEST), 1):
             try:
                 row = line.decode("utf-8").rstrip("\r\n").split("|") if line is not None else []
             except UnicodeDecodeError:
                 row = []
+            if row == [""]:
+                continue
             if len(row) not in (WIDTH[name], WIDTH[name] + 1):
+                if line is not None and not line.endswith(b"\n"):
+                    raise SourceError(f"{name}.RRF ends within line {place}", hint="download it again")
                 release.faults.append((place, f"{name} line {place}: {len(row)} fields, expected {WIDTH[name]}"))
             else:
                 yield place, row

@@ -29,7 +29,8 @@ from sqlalchemy import Connection, delete, select
 from kb import output
 from kb.chemistry import standardise
 from kb.db.bulk import any_of
-from kb.errors import DataError, SourceError
+from kb.diseases import with_codes
+from kb.errors import DataError, SourceError, UsageError
 from kb.graph.encode import CodedTriples, encode_codes
 from kb.graph.link import relink
 from kb.graph.load import Statements, is_loaded, load_triples
@@ -37,7 +38,7 @@ from kb.graph.tables import DescribedRelation
 from kb.graph.words import EdgeNote, Triple
 from kb.http.download import download
 from kb.ingest.retract import retract_records
-from kb.inputs import Capped, open_regular, sha256_of
+from kb.inputs import Capped, open_regular, sha256_of, without_mark
 from kb.normalise import Identifier, tidy
 from kb.schema.identity import drug_record
 from kb.schema.products import product, product_part
@@ -63,6 +64,8 @@ CHUNK = 1000
 """Entries that one transaction writes."""
 STORED = 1000
 """Faults of a file that are stored; all are counted."""
+MANY, SHARE = 100, 10
+"""More drugs than so many, and than every tenth that a source has said, are taken back only after a question."""
 UNPACKED = 64 << 30
 """Bytes that a member of an archive may unpack to at most."""
 RATIO = 100
@@ -155,7 +158,7 @@ class StreamSource(Source):
     """A source that reads one published file (or folder) entry by entry."""
 
     origin = "fetched"
-    options = frozenset({"path", "url", "limit", "refresh_days"})
+    options = frozenset({"path", "url", "limit", "refresh_days", "yes"})
     parser: ClassVar[str]
     media_type: ClassVar[str] = "application/octet-stream"
     bytes_an_item: ClassVar[int] = 200
@@ -246,6 +249,8 @@ class StreamSource(Source):
             yield Part(batch, mark, also=_writes(job, self.name, document, problems), size=len(chunk))
         job.counts.update(counts)
         whole = job.options.limit is None
+        if whole:
+            self._require_consent(job, path.name, keys)
 
         def finish(connection: Connection, _: Mapping[str, int]) -> None:
             if whole:
@@ -257,6 +262,21 @@ class StreamSource(Source):
 
         yield Part(RecordBatch(documents=[document]), f"{of}:end", also=finish, size=0)
         output.say(account(path.name, counts))
+
+    def _require_consent(self, job: Job, file: str, keys: set[str]) -> None:
+        """Raise UsageError for a file that lacks much of what the source has said so far, unless the user wants that.
+
+        It may be cut off at the end of a line, or be one part of several.
+        """
+        query = select(drug_record.c.key).where(drug_record.c.source == self.name)
+        held = job.transact(lambda c: set(c.scalars(query)))
+        gone = len(held - keys)
+        if job.options.yes or gone <= max(MANY, len(held) // SHARE):
+            return
+        output.say(f"{file} does not have {gone:,} of the {len(held):,} drugs that {self.name} has said so far")
+        if not output.confirm("Take them back?"):
+            raise UsageError(f"{file} lacks {gone:,} of {len(held):,} drugs of {self.name}: is it whole, or a part?",
+                             hint="give the folder of all parts; --yes takes back what the file does not have")
 
     def document(self, job: Job, path: Path) -> Document:
         """The file as a document under the source's own licence; of a folder the hash is over those of its files."""
@@ -290,11 +310,12 @@ def given_file(source: Source, job: Job) -> Path:
 
 def _add(batch: RecordBatch, entry: Entry) -> None:
     """Put the entry into the batch, its drug with a digest of all that the file says of it."""
-    said = (entry.drug, entry.texts, entry.atc, entry.indications)
+    indications = [with_codes(record) for record in entry.indications]
+    said = (entry.drug, entry.texts, entry.atc, indications)
     batch.drugs.append(replace(entry.drug, digest=hashlib.sha256(repr(_plain(said)).encode()).digest()))
     batch.payloads += entry.texts
     batch.atc += entry.atc
-    batch.indications += entry.indications
+    batch.indications += indications
 
 
 def _plain(value: object) -> object:
@@ -451,14 +472,26 @@ def open_in_zip(path: Path, suffix: str) -> Iterator[io.BufferedReader]:
     with open_regular(path, "--path") as raw:
         try:
             with zipfile.ZipFile(raw) as archive:
-                names = [name for name in archive.namelist() if name.lower().endswith(suffix.lower())]
+                names = [info.filename for info in members(archive, path.name)]
+                names = [name for name in names if name.lower().endswith(suffix.lower())]
                 if not names:
                     raise SourceError(f"{path.name} holds no file …{suffix}", hint="is it the right archive?")
                 limit = min(UNPACKED, max(1 << 26, RATIO * archive.getinfo(names[0]).compress_size))
                 with archive.open(names[0]) as inner:
-                    yield io.BufferedReader(Capped(inner, limit, names[0]), 1 << 20)  # type: ignore[arg-type]
+                    yield without_mark(io.BufferedReader(Capped(inner, limit, names[0]), 1 << 20))  # type: ignore[arg-type]
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise SourceError(f"{path.name} is damaged: {error}", hint="download it again") from None
+
+
+def members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
+    """What is in the archive; raises SourceError for one that was cut off behind an archive within it.
+
+    A list of contents is looked for from the end of a file, so that of the last whole archive within would be found.
+    """
+    found = archive.infolist()
+    if found and all(info.header_offset for info in found):
+        raise SourceError(f"{name} is damaged: it ends before its list of contents", hint="download it again")
+    return found
 
 
 def is_zip(path: Path) -> bool:

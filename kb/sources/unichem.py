@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from sqlalchemy import select
 
 from kb.csvfile import open_csv
-from kb.errors import UsageError
+from kb.errors import SourceError, UsageError
 from kb.inputs import require_regular
 from kb.licences import CC0, Licence
 from kb.schema.identity import drug
@@ -40,7 +40,7 @@ class UniChem(StreamSource):
     title = "UniChem"
     url = "https://www.ebi.ac.uk/unichem/"
     licences: ClassVar[tuple[Licence, ...]] = (CC0,)
-    options = frozenset({"path", "also", "refresh_days"})
+    options = frozenset({"path", "also", "refresh_days", "yes"})
     parser = "unichem/1"
     media_type = "text/tab-separated-values"
 
@@ -92,11 +92,13 @@ class UniChem(StreamSource):
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[list[str] | None]:
-    """The cells of the columns, row by row; None for a malformed row."""
+    """The cells of the columns, row by row; None for a malformed row. Raises SourceError for a file that is cut off."""
     with open_csv(path, "\t") as table:
         missing = [name for name in columns if name not in table.header]
         if missing:
             raise UsageError(f"{path.name} has no column {missing[0]}", hint=f"it has: {', '.join(table.header)}")
         places = [table.header.index(name) for name in columns]
         for row in table.rows():
+            if row.reason and table.is_cut():
+                raise SourceError(f"{path.name} ends within line {row.line}", hint="download it again")
             yield None if row.reason else [row.cells[place] for place in places]

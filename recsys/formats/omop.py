@@ -244,7 +244,9 @@ LISTED = Listing(
     " coalesce(said(s.discharged_to_source_value), said(s.discharge_to_source_value),"
     f" {_cases('s.discharged_to_concept_id', {})}, {_cases('s.discharge_to_concept_id', {})}) AS discharged,"
     " coalesce(said(s.admitted_from_source_value), said(s.admitting_source_value)) AS admitted",
-    ("visit_occurrence_id", "person_id"))
+    ("visit_occurrence_id", "person_id"),
+    ("visit_concept_id", "discharged_to_source_value", "discharge_to_source_value", "discharged_to_concept_id",
+     "discharge_to_concept_id", "admitted_from_source_value", "admitting_source_value"))
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ _BLANK = np.iinfo(np.int64).min
 AGE_AT_START = "age_band((v.start - p.birth) / 31556952)"
 """SQL of the age at the start of a visit, of patients with ``birth`` (seconds)."""
 _PERSONAL = re.compile(r"p\.\w+")
+_OF_VISIT = re.compile(r"v\.\w+")
 _FAULTS = ("", "no visit or patient identifier", "no admission time")
 
 
@@ -177,13 +178,16 @@ class Listing:
     """Rows of visits with ``id``, ``patient``, ``start``, ``stop`` (seconds) and columns of attributes.
 
     They are what ``select`` makes of the rows ``s`` of a table of the export, or where it is empty the rows of a
-    temporary table. ``cells`` names the columns that ``id`` and ``patient`` are, but for blanks and ``.0``.
+    temporary table. ``cells`` names the columns that ``id`` and ``patient`` are, but for blanks and ``.0``. ``facts``
+    names those that the columns of attributes are made of, and they of nothing else: what is said of a visit is then
+    worked out once for each distinct row of them.
     """
 
     table: str
     wanted: Mapping[str, bool] = field(default_factory=dict)
     select: str = ""
     cells: tuple[str, str] | None = None
+    facts: tuple[str, ...] = ()
 
 
 class TextIdentifiers(Exception):
@@ -191,7 +195,7 @@ class TextIdentifiers(Exception):
 
 
 _FAULT = "CASE WHEN v.id = '' OR v.patient = '' THEN 1 WHEN v.start IS NULL THEN 2 ELSE 0 END"
-_COLUMNS = ("id", "patient", "start", "stop", "counts", "row")
+_COLUMNS = ("id", "patient", "start", "stop", "row")
 
 
 class VisitRows:
@@ -212,7 +216,7 @@ class VisitRows:
         self._personal = [name for name, sql in attributes.items() if _PERSONAL.fullmatch(sql)]
         self._aged = [name for name, sql in attributes.items() if sql == AGE_AT_START]
         self._visitly = [name for name in attributes if name not in (*self._personal, *self._aged)]
-        self._distinct = Distinct()
+        self._texts: list[tuple[str | None, ...]] = []
         self._found: dict[str, list[NDArray[Any]]] = {name: [] for name in _COLUMNS}
         self._faults = np.zeros(len(_FAULTS), np.int64)
         self._join = (f"LEFT JOIN {numbered[0]} n ON n.id = v.id LEFT JOIN {numbered[1]} q ON q.id = v.patient"
@@ -220,37 +224,57 @@ class VisitRows:
         if any("p." in attributes[name] for name in self._visitly):
             self._join += f" LEFT JOIN {people.sql} p ON p.id = v.patient"
 
+    def _said(self) -> dict[str, str]:
+        """SQL of what is said of a visit, by name: the texts of its attributes, and whether it counts (1 or 0)."""
+        return {**{name: f"CAST({self.attributes[name]} AS VARCHAR)" for name in self._visitly},
+                "": f"CAST(CAST({self.readmission or 'false'} AS TINYINT) AS VARCHAR)"}
+
+    def _early(self, one: Listing) -> list[str]:
+        """The names of ``_said`` that the facts of a listing do not tell alone: the engine does it row by row."""
+        return [name for name in self._said() if not one.facts or (name and not _OF_VISIT.fullmatch(
+            self.attributes[name]))]
+
     def _query(self, one: Listing) -> Callable[[str], str]:
         """The query that gives what ``_take`` wants of a listing, from the SQL of its table."""
-        texts = [f"CAST({self.attributes[name]} AS VARCHAR)" for name in self._visitly]
-        lateral = ""
+        source = "{}"
         if self.numbered:
             number, blank = ("n.number::BIGINT", "q.number::BIGINT"), "v.id = '' OR v.patient = ''"
         elif one.cells:
             number, blank = ("v.id_number", "v.patient_number"), "v.blank"
             first, second = (f"s.{cell}" for cell in one.cells)
-            lateral = (f", number_of({first}) AS id_number, number_of({second}) AS patient_number,"
-                       f" CASE WHEN number_of({first}) IS NOT NULL AND number_of({second}) IS NOT NULL THEN false ELSE"
-                       f" whole({first}) = '' OR whole({second}) = '' END AS blank")
+            source = (f"(SELECT s.*, number_of({first}) AS id_number, number_of({second}) AS patient_number"
+                      " FROM {} s)")
         else:
             number, blank = ("plain_number(v.id)", "plain_number(v.patient)"), "v.id = '' OR v.patient = ''"
+        cells = [f"v.{name}" for name in self._facts(one)] + [self._said()[name] for name in self._early(one)]
         columns = (*number, "v.start::BIGINT", f"coalesce(v.stop::BIGINT, {UNKNOWN_TIME})",
                    f"CAST(CASE WHEN {blank} THEN 1 WHEN v.start IS NULL THEN 2 ELSE 0 END AS TINYINT)",
-                   f"CAST({self.readmission or 'false'} AS TINYINT)", f"hash({', '.join(texts) or '0'})", *texts)
+                   f"hash({', '.join(cells) or '0'})", *cells)
         select = ", ".join(f"{sql} AS c{i}" for i, sql in enumerate(columns))
-        rows = f"(SELECT {one.select}{lateral} FROM ({{}}) s)" if one.select else "{}"
-        return lambda sql: f"SELECT {select} FROM {rows.replace('{}', sql)} v {self._join}"
+        if one.select:
+            beside = "".join(f", s.{name}" for name in self._facts(one))
+            if one.cells and not self.numbered:
+                beside += (", s.id_number, s.patient_number, CASE WHEN s.id_number IS NOT NULL AND s.patient_number IS"
+                           f" NOT NULL THEN false ELSE whole({first}) = '' OR whole({second}) = '' END AS blank")
+            source = f"(SELECT {one.select}{beside} FROM {source.replace('{}', '({})')} s)"
+        return lambda sql: f"SELECT {select} FROM {source.replace('{}', sql)} v {self._join}"
+
+    def _facts(self, one: Listing) -> list[str]:
+        """The facts of a listing that some part of its table has."""
+        there = self.export.somewhere(one.table) if one.facts else set()
+        return [name for name in one.facts if name in there]
 
     def take(self, one: Listing) -> None:
         """Take the rows of a listing; raises TextIdentifiers unless its identifiers are numbers, or numbered."""
-        query = self._query(one)
+        query, distinct = self._query(one), Distinct()
         batches = (self.export.rows(one.table, one.wanted, query) if one.select
                    else self.export.batches(query(one.table)))
         with closing(batches):
             for batch in batches:
-                self._take(batch)
+                self._take(batch, distinct, len(self._texts))
+        self._texts += self._told(one, distinct.rows) if one.facts else distinct.rows
 
-    def _take(self, batch: Any) -> None:
+    def _take(self, batch: Any, distinct: Distinct, before: int) -> None:
         fault = batch.column(4).to_numpy()
         if fault.any():
             self._faults += np.bincount(fault, minlength=len(_FAULTS))
@@ -259,8 +283,25 @@ class VisitRows:
             raise TextIdentifiers
         for i, name in enumerate(("id", "patient", "start", "stop")):
             self._found[name].append(batch.column(i).to_numpy())
-        self._found["counts"].append(batch.column(5).to_numpy().view(np.bool_))
-        self._found["row"].append(self._distinct.numbers(batch.column(6).to_numpy(), batch.columns[7:]))
+        row = distinct.numbers(batch.column(5).to_numpy(), batch.columns[6:])
+        self._found["row"].append(row + np.int32(before) if before else row)
+
+    def _told(self, one: Listing, rows: Sequence[tuple[str, ...]]) -> list[tuple[str | None, ...]]:
+        """What is said of visits with these facts, in the order of the rows."""
+        facts, early = self._facts(one), self._early(one)
+        place = {name: i for i, name in enumerate(early, start=len(facts))}
+        absent = [name for name in one.wanted if name not in facts]
+        loaded = self.export.load((*facts, "place", *absent),
+                                  ((*row[:len(facts)], str(i), *[""] * len(absent)) for i, row in enumerate(rows)))
+        late = [f"{sql} AS t{i}" for i, (name, sql) in enumerate(self._said().items()) if name not in place]
+        found = self.export.fetch(f"SELECT {', '.join((*late, 'v.place'))} FROM (SELECT {one.select}, s.place FROM"
+                                  f" {loaded} s) v ORDER BY CAST(v.place AS INT)")
+        self.export.drop(loaded)
+        told: list[tuple[str | None, ...]] = []
+        for row, texts in zip(rows, found, strict=True):
+            rest = iter(texts)
+            told.append(tuple(row[place[name]] if name in place else next(rest) for name in self._said()))
+        return told
 
     def _array(self, name: str, kind: type[np.generic]) -> NDArray[Any]:
         """A column; its parts are let go."""
@@ -315,17 +356,16 @@ class VisitRows:
         for reason, count in zip(_FAULTS[1:], self._faults[1:].tolist(), strict=True):
             ledger.lose(table, reason, count)
         keys, patient, start, stop = (self._array(name, np.int64) for name in ("id", "patient", "start", "stop"))
-        counts, row = self._array("counts", np.bool_), self._array("row", np.int32)
+        row = self._array("row", np.int32)
         self._found = {}
         if (keys[1:] <= keys[:-1]).any():
             order = np.argsort(keys, kind="stable")
             again = np.append(False, keys[order[1:]] == keys[order[:-1]])
             if again.any():
                 last = np.where(stop == UNKNOWN_TIME, np.iinfo(np.int64).max, stop)
-                order = np.lexsort((_text_ranks(self._distinct.rows)[row], last, patient, start, keys))[~again]
+                order = np.lexsort((_text_ranks(self._texts)[row], last, patient, start, keys))[~again]
                 ledger.lose(table, "visit listed again", int(again.sum()))
-            keys, patient, start, stop, counts, row = (
-                column[order] for column in (keys, patient, start, stop, counts, row))
+            keys, patient, start, stop, row = (column[order] for column in (keys, patient, start, stop, row))
         persons = _sorted(np.concatenate((_sorted(known), _sorted(patient))))
         if self.numbered:
             persons = np.arange(self.export.count(f"SELECT count(*) FROM {self.numbered[1]}"), dtype=np.int64)
@@ -341,9 +381,10 @@ class VisitRows:
                 places[listed] = fact_of
                 found = _attribute(self.export, table, name, facts.rows, self._personal.index(name), places[patients])
             else:
-                found = _attribute(self.export, table, name, self._distinct.rows, self._visitly.index(name), row)
+                found = _attribute(self.export, table, name, self._texts, self._visitly.index(name), row)
             if found.levels:
                 attributes[name] = found
+        counts = np.asarray([texts[-1] == "1" for texts in self._texts], np.bool_)[row]
         if self.readmission and (found := _readmitted(patients, start, stop, counts, attributes.get(DIED))).levels:
             attributes[READMITTED] = found
         return Visits(self.export, table, len(persons), patients, start, stop, attributes,
@@ -390,7 +431,7 @@ def _numbered(export: Export, staged: str, people: People) -> tuple[str, str]:
     return named, persons
 
 
-def _text_ranks(rows: Sequence[tuple[str, ...]]) -> Int64:
+def _text_ranks(rows: Sequence[tuple[str | None, ...]]) -> Int64:
     """The place of each row in the order of their texts."""
     order = sorted(range(len(rows)), key=lambda i: tuple(text or "" for text in rows[i]))
     found = np.empty(len(rows), np.int64)
@@ -399,7 +440,7 @@ def _text_ranks(rows: Sequence[tuple[str, ...]]) -> Int64:
 
 
 def _attribute(
-    export: Export, table: str, name: str, rows: Sequence[tuple[str, ...]], column: int, row: Int32
+    export: Export, table: str, name: str, rows: Sequence[tuple[str | None, ...]], column: int, row: Int32
 ) -> Attribute:
     """A column of distinct rows as an attribute of visits with these rows, of which a negative one is none.
 

@@ -148,7 +148,7 @@ class _Survey:
         is_break = array == 10
         breaks = int(np.count_nonzero(is_break))
         self._check_lengths(data, size)
-        returns = data.count(b"\r", 0, size)
+        returns = data.count(b"\r", 0, size) if data.find(b"\r", 0, size) >= 0 else 0
         self.returns += returns
         self.ends += data.count(b"\r\n", 0, size) if returns else 0
         self.lines += breaks + (not is_break[-1])

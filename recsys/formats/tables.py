@@ -51,8 +51,8 @@ MACROS = (
     "CREATE TEMP MACRO number_of(x) AS CASE WHEN CAST(TRY_CAST(x AS BIGINT) AS VARCHAR) = x THEN TRY_CAST(x AS BIGINT)"
     " ELSE plain_number(whole(x)) END",
     # Seconds since 1970 of a date or time (ISO 8601); NULL where it is none. Without an offset it is taken as UTC.
-    "CREATE TEMP MACRO moment(x) AS CASE WHEN length(x) = 10 THEN CAST(TRY_CAST(x AS DATE) - DATE '1970-01-01' AS"
-    " BIGINT) * 86400 WHEN length(x) <= 19 THEN CAST(floor(epoch(TRY_CAST(x AS TIMESTAMP))) AS"
+    "CREATE TEMP MACRO moment(x) AS CASE WHEN strlen(x) = 10 THEN CAST(TRY_CAST(x AS DATE) - DATE '1970-01-01' AS"
+    " BIGINT) * 86400 WHEN strlen(x) <= 19 THEN CAST(floor(epoch(TRY_CAST(x AS TIMESTAMP))) AS"
     " BIGINT) ELSE CAST(floor(epoch(TRY_CAST(x AS TIMESTAMPTZ))) AS BIGINT) END",
 )
 

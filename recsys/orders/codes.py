@@ -13,7 +13,7 @@ from kb.normalise import normalise_ndc, tidy
 SYSTEMS: dict[str, re.Pattern[str]] = {
     "ICD9CM": re.compile(r"\d{3,5}|V\d{2,4}|E\d{3,4}", re.ASCII),
     "ICD9PROC": re.compile(r"\d{2,4}", re.ASCII),
-    "ICD10CM": re.compile(r"[A-Z]\d[0-9AB]([0-9A-LXZ][0-9A-Z]{0,3})?", re.ASCII),
+    "ICD10CM": re.compile(r"([A-Z]\d|QA)[0-9AB]([0-9A-LXZ]([0-9A-LXYZ]([0-9A-LXZ][0-9A-Z]?)?)?)?", re.ASCII),
     "ICD10PCS": re.compile(r"[0-9A-HJ-NP-Z]{7}", re.ASCII),
     "SNOMED": re.compile(r"\d{4,18}", re.ASCII),
     "ATC": re.compile(r"[A-Z](\d\d([A-Z]([A-Z](\d\d)?)?)?)?", re.ASCII),

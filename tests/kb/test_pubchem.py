@@ -22,6 +22,7 @@ from kb.ledger.verify import verify
 from kb.sources.contract import Document, IngestOptions
 from kb.sources.pubchem.source import PubChem
 from tests.standin import catalogue
+from tests.standin.faults import Reply
 from tests.standin.quick import FAST, NO_LIMITS, settings_in
 from tests.standin.server import StandIn
 
@@ -364,5 +365,38 @@ def test_further_headings_come_with_their_own_sources_and_licences(fresh_databas
             assert connection.scalar(text("SELECT count(*) FROM mkmed.atc")) == 0
         asked = standin.requests
         assert run("mechanism").get("rows", 0) == 0 and standin.requests == asked
-        with pytest.raises(UsageError, match="no heading targets"):
-            run("targets")
+        with pytest.raises(UsageError, match="no heading toxicity"):
+            run("toxicity")
+
+
+def test_targets_come_by_source_each_under_its_licence(fresh_database: Engine, tmp_path: Path) -> None:
+    """What PUG View quotes is told with its licence; a source that no reference names is closed."""
+    with StandIn(NO_LIMITS) as standin:
+        options: dict[str, Any] = {"ids": ("2244", "4091"), "modalities": ("text",), "headings": ("targets",)}
+        settings = settings_in(tmp_path, pubchem_url=standin.url, contact="tests@example.org")
+        expected = plan(fresh_database, settings, "pubchem", IngestOptions(**options)).requests
+        run(fresh_database, standin, tmp_path, **options)
+        assert standin.requests <= expected
+    said = rows(fresh_database, "SELECT provider, licence_id, content FROM mkmed.texts WHERE heading = 'Chemical-Target Interactions'"
+                                " ORDER BY 1")
+    assert said == [
+        ("A source that no reference names", "LicenseRef-unstated", "AKR1C1"),
+        ("DrugBank", "CC-BY-NC-4.0", "Albumin (ALB, P02768, Homo sapiens (human)): binder\n"
+                                     "Prostaglandin G/H synthase 1 (PTGS1, P23219, Homo sapiens (human)): inhibitor"),
+        ("NCI Thesaurus (NCIt)", "CC-BY-4.0", "COX-2 (PTGS2): IC50 (nM) 2.4e+3")]
+    assert sound(fresh_database)
+
+
+def test_a_table_of_another_compound_is_not_taken(fresh_database: Engine, tmp_path: Path) -> None:
+    """The service was seen to pass over the CID that it was asked for; the drug's texts are asked for again later."""
+    def change(endpoint: str, cids: list[int], reply: Reply) -> Reply:
+        return replace(reply, body=reply.body.replace(b'"2244"', b'"5291"')) if endpoint == "targets" else reply
+
+    with StandIn(NO_LIMITS) as standin:
+        standin.change = change
+        run(fresh_database, standin, tmp_path, ids=("2244",), modalities=("text",), headings=("targets",))
+    states = rows(fresh_database, "SELECT state, last_error FROM cell WHERE modality = 'text'")
+    assert states == [("rejected", "the answer cannot be used: the table of targets is that of CID 5291, which was not asked for")]
+    with StandIn(NO_LIMITS) as standin:
+        run(fresh_database, standin, tmp_path, ids=("2244",), modalities=("text",), headings=("targets",), retry_failed=True)
+    assert rows(fresh_database, "SELECT count(*) FROM mkmed.texts WHERE heading = 'Chemical-Target Interactions'") == [(3,)]

@@ -35,6 +35,7 @@ ENDPOINTS: dict[str, Callable[[Asker], Any]] = {
     "synonyms": lambda a: a.lists([2244, 4091], "synonyms", "Synonym"),
     "xrefs": lambda a: a.lists([2244, 4091], "xrefs/RN", "RN"), "3d": lambda a: a.conformers(STRUCTURES),
     "3d alone": lambda a: a.conformers({2244: STRUCTURES[2244]}), "image": lambda a: a.image(2244), "view": lambda a: a.view(2244),
+    "quoted": lambda a: a.quoted(2244), "targets": lambda a: a.targets(2244),
     "parent": lambda a: a.parent(14219), "name": lambda a: a.find("name", "aspirin"),
     "smiles": lambda a: a.find("smiles", "CC(=O)OC1=CC=CC=C1C(=O)O"), "drugbank": lambda a: a.find("drugbank", "DB00945"),
 }

@@ -350,3 +350,14 @@ def test_the_same_words_of_two_providers_are_read_once_and_shown_twice(fresh_dat
         finish_run(connection, run_id, "complete")
         assert [found.provider for found in texts(connection)] == ["A"]
         assert column(connection, "SELECT provider FROM mkmed.texts ORDER BY 1") == ["A", "B"]
+
+
+def test_a_disease_known_by_its_id_has_its_codes(fresh_database: Engine, tmp_path: Path) -> None:
+    """Of MeSH and UMLS ids, whichever publisher names them; a code that a source states is kept, an unknown id has none."""
+    run(fresh_database, "chembl", path=published.write_chembl(tmp_path / "chembl_36.db"))
+    run(fresh_database, "drugcentral", path=published.write_text(tmp_path / "dump.sql", published.DRUGCENTRAL))
+    with fresh_database.begin() as connection:
+        told = {(row.disease, tuple(row.icd10), row.icd10_by) for row in connection.execute(text(
+            "SELECT disease, icd10, icd10_by FROM mkmed.indications"))}
+    assert {("Gout", ("M10", "M1A"), "an equal id"), ("obstructive sleep apnea", (), None)} <= told
+    assert all(bool(codes) == bool(by) for _, codes, by in told)

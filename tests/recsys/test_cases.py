@@ -1,6 +1,8 @@
 """Exports as people met them: each small input of ``tests/data/cases`` is read right, or refused for its reason."""
 
 import csv
+import gzip
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from recsys.formats.contract import DUPLICATE, KEPT, Limits
 from recsys.formats.fhir import code_of, medication_key, reference, seconds
 from recsys.formats.meds import recognise
 from recsys.formats.written import order_key
-from recsys.orders.codes import icd_of_either_version
+from recsys.orders.codes import icd_of_either_version, prefixed
 from recsys.orders.medications import MedicationMap, OrderLabels, map_orders
 from recsys.orders.order import Order
 
@@ -317,6 +319,14 @@ def test_icd_fields_of_either_version():
     assert given["E849.0"] == ("ICD9CM:E8490",) and given["U07.1"] == ("ICD10CM:U071",)
 
 
+def test_every_listed_code_of_icd_10_has_its_form_and_the_suffixes_of_a_survey_have_not():
+    packed = files("recsys.knowledge").joinpath("data", "codes.tsv.gz").read_bytes()
+    listed = [line.split("\t")[0] for line in gzip.decompress(packed).decode().splitlines()]
+    codes = [code for code in listed if code.startswith("ICD10CM:") and "-" not in code]
+    assert len(codes) > 90_000 and [code for code in codes if prefixed(*code.split(":")) != code] == []
+    assert [prefixed("ICD10CM", text) for text in ("I21.P", "D75.9P", "E78.0P", "T86.9P", "E11.2P")] == [None] * 5
+
+
 @pytest.mark.parametrize("name", ["UNK", "Bag", "?", "55", "", "0", "nan"])
 def test_what_is_no_drug_name(name):
     assert order_key(names=(name,)) == ""
@@ -346,8 +356,9 @@ def test_nhanes_sentinels_are_missing_and_its_own_suffixes_no_codes():
     recorded = FORMATS["nhanes"].read(root, {}, Limits())
     with (root / "medications.csv").open() as file:
         rows = list(csv.DictReader(file))
-    own = sum(row[f"RXDRSC{i}"].endswith(".P") for row in rows for i in (1, 2, 3))
-    assert own and losses(recorded, "reasons")["not a code of its system"] >= own
+    own = sum(row[f"RXDRSC{i}"].endswith("P") for row in rows for i in (1, 2, 3))
+    assert own > sum(row[f"RXDRSC{i}"].endswith(".P") for row in rows for i in (1, 2, 3)) > 0
+    assert losses(recorded, "reasons")["not a code of its system"] >= own
     assert losses(recorded, "medications")["no drug name"] == sum(
         row["RXDDRUG"] in ("", "55555", "77777", "99999") for row in rows)
     assert any(";" in name for name in recorded.pairs["medication"].names)

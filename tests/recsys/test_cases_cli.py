@@ -12,6 +12,7 @@ from test_patient import home  # noqa: F401
 
 import cli
 from recsys.cohorts.files import load_cohort, save_cohort
+from tests.bundled_drugs import drugs, resolver
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
 VISITS = Path(__file__).parents[1] / "data" / "visits"
@@ -115,3 +116,58 @@ def test_a_matrix_of_another_vocabulary_is_refused_and_one_of_the_cohort_is_chec
     path.write_text(",ATC:Z99Z,ATC:Z99Y\nATC:Z99Z,0,1\nATC:Z99Y,1,0\n")
     assert cli.run(ask) == 1
     assert "another vocabulary" in capsys.readouterr().err
+
+
+NAMES = {  # E29, E35-E37: what is written, and the ingredients that it must have; none where it is no drug, or unknown
+    "adalimumab-atto": {"adalimumab"}, "insulin glargine-yfgn": {"insulin glargine"}, "*NF* dapagliflozin": {"dapagliflozin"},
+    "OxycoDONE (Immediate Release)": {"oxycodone"}, "UNK": set(), "Bag": set(), "Taxol": {"paclitaxel"},
+    "Temodar": {"temozolomide"}, "Cytoxan": {"cyclophosphamide"}, "5FU": {"fluorouracil"}, "5-FU": {"fluorouracil"},
+    "VP-16": {"etoposide"}, "CPT-11": {"irinotecan"}, "PACILTAXEL": set(), "TYLENOL": {"acetaminophen"},
+    "Premarin": {"conjugated estrogens"}, "ACETAMINOPHEN; HYDROCODONE": {"acetaminophen", "hydrocodone"},
+    "Dyazide": {"hydrochlorothiazide", "triamterene"}, "acetylsalicylic acid": {"acetylsalicylic acid"},
+    "carboplatin/taxol": {"carboplatin", "paclitaxel"}, "Humalog Mix 25": {"insulin lispro"}, "Advil": {"ibuprofen"},
+    "acetaminophen & hydrocodone": {"acetaminophen", "hydrocodone"}, "99999": set(), "55555": set(),
+}
+
+
+def cohort_of_command(form, root, folder, monkeypatch, capsys, *more):
+    """The cohort that the command makes with the bundled corpus' names and ATC codes."""
+    from kb.settings import Settings
+
+    monkeypatch.setattr("recsys.orders.medications.read_resolver", lambda connection, own_map, keep_vehicles: resolver(own_map))
+    code = cli.run(["recsys", "prepare", "--format", form, "--root", str(root), "--min-visits", "1", "--require", "diagnosis",
+                    "--name", "made", *more])
+    assert code == 0, capsys.readouterr().err
+    return load_cohort("made", Settings(home=folder))
+
+
+def test_every_name_of_the_cases_has_its_ingredients_by_the_command(base, tmp_path, monkeypatch, capsys):
+    with (CASES / "codes" / "names.tsv").open() as file:
+        assert {row["given"] for row in csv.DictReader(file, delimiter="\t")} <= set(NAMES)
+    root = tmp_path / "export"
+    root.mkdir()
+    for table, head, cell in (("admissions", "subject_id,hadm_id,admittime", "{0},{0},2130-01-{0:02} 10:00:00"),
+                              ("diagnoses_icd", "hadm_id,icd9_code", "{0},4019"), ("procedures_icd", "hadm_id,icd9_code", "{0},66"),
+                              ("prescriptions", "hadm_id,drug,ndc", '{0},"{1}",0')):
+        lines = [cell.format(i, name) for i, name in enumerate(NAMES, start=1)]
+        (root / f"{table}.csv").write_text("\n".join([head, *lines]) + "\n")
+    made = cohort_of_command("mimic3", root, tmp_path / "home", monkeypatch, capsys, "--level", "ingredient")
+    word = {f"DRUG:{row['key']}": row["name"].lower() for row in drugs()}
+    codes = made.vocabularies["medication"].codes
+    found = [{word[codes[i]] for i in made.codes["medication"].row(visit)} for visit in range(made.visits)]
+    assert dict(zip(NAMES, found, strict=True)) == NAMES
+
+
+def test_diagnoses_that_lost_zeros_and_suffixes_of_a_survey_by_the_command(base, tmp_path, monkeypatch, capsys):
+    data = CASES.parent
+    made = cohort_of_command("diabetes130", data / "ehr_diabetes130", tmp_path / "home", monkeypatch, capsys)  # E33
+    codes = made.vocabularies["diagnosis"].codes
+    assert {"ICD9CM:008", "ICD9CM:038", "ICD9CM:041"} <= set(codes)
+    assert all(code.startswith("ICD9CM:") and len(code) >= len("ICD9CM:038") for code in codes)
+    made = cohort_of_command("nhanes", data / "ehr_nhanes1314", tmp_path / "home", monkeypatch, capsys, "--level", "ingredient")
+    codes = made.vocabularies["diagnosis"].codes  # E34
+    assert codes and not [code for code in codes if code.endswith("P")]
+    lost = {(loss.table, loss.reason): loss.rows for loss in made.accounting}
+    with (data / "ehr_nhanes1314" / "medications.csv").open() as file:
+        sentinels = sum(row["RXDDRUG"] in ("", "55555", "77777", "99999") for row in csv.DictReader(file))
+    assert lost["medications", "no drug name"] == sentinels and lost["reasons", "not a code of its system"] > 0

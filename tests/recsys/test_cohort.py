@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from kb.errors import DataError, NotFound, UsageError
 from kb.settings import load_settings
-from recsys.cohorts.cohort import KINDS, Cohort, Loss, Ragged, Split, Vocabulary, encode
+from recsys.cohorts.cohort import KINDS, UNKNOWN_TIME, Attribute, Cohort, Loss, Ragged, Split, Vocabulary, encode
 from recsys.cohorts.files import cohorts_folder, list_cohorts, load_cohort, save_cohort
 
 rows = st.lists(st.sets(st.integers(0, 30), max_size=6).map(sorted), max_size=12)
@@ -116,6 +117,32 @@ def test_a_cohort_comes_back_as_it_was_saved(small, home):
     assert list_cohorts(home) == ["small"] and folder.parent == cohorts_folder(home)
     assert sorted(path.name for path in folder.iterdir()) == ["cohort.json", "cohort.npz"]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("stay", [0, 255, 256, 1 << 32, 1 << 40, -1, None])
+@pytest.mark.parametrize("first", [-10**10, 0, 10**11])
+def test_times_and_stays_come_back_however_wide_they_are(small, home, stay, first):
+    time = small.visit_time * (10**6 if first else 1) + first
+    end = np.full(small.visits, UNKNOWN_TIME) if stay is None else time + stay
+    end[0] = time[0]
+    levels = tuple(f"{i:03}" for i in range(200))
+    marks = Attribute(levels, (np.arange(small.visits) * 40 % 201 - 1).astype(np.int16))
+    made = replace(small, visit_time=time, visit_end=end, attributes={"mark": marks, "few": Attribute(("no", "yes"), marks.values % 3 - 1)})
+    save_cohort(made, home)
+    loaded = load_cohort("small", home)
+    assert loaded.fingerprint == made.fingerprint
+    assert np.array_equal(loaded.visit_end, end) and loaded.visit_end.dtype == loaded.visit_time.dtype == np.int64
+    assert {table.values.dtype.name for table in loaded.codes.values()} == {"int32"}
+    assert all(attribute.values.dtype == np.int16 for attribute in loaded.attributes.values())
+
+
+def test_a_cohort_of_release_0_1_is_read(small, home):
+    folder = save_cohort(small, home)
+    arrays = {"visit_patient": small.visit_patient, "visit_time": small.visit_time}
+    for kind in KINDS:
+        arrays |= {f"{kind}_indptr": small.codes[kind].indptr, f"{kind}_values": small.codes[kind].values}
+    np.savez(folder / "cohort.npz", **arrays)
+    assert load_cohort("small", home).fingerprint == small.fingerprint
 
 
 def test_an_altered_cohort_is_noticed(small, home):

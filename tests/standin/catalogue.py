@@ -120,6 +120,16 @@ _PHARMACOLOGY: dict[int, dict[str, list[tuple[str, str]]]] = {2244: {
     "ATC Code": [("N02BA01 - Acetylsalicylic acid", "WHO Anatomical Therapeutic Chemical (ATC) Classification"),
                  ("B01AC06", "WHO Anatomical Therapeutic Chemical (ATC) Classification")]}}
 """What PUG View has of a compound under headings of pharmacology."""
+TARGETS: dict[int, list[dict[str, Any]]] = {2244: [
+    {"cid": "2244", "dsn": "DrugBank", "protname": "Prostaglandin G/H synthase 1", "srctargetname": "Prostaglandin G/H synthase 1",
+     "genename": "PTGS1", "protacxn": "P23219", "taxname": "Homo sapiens (human)", "action": "Inhibitor", "actname": "", "actvalue": ""},
+    {"cid": "2244", "dsn": "DrugBank", "protname": "Albumin", "srctargetname": "Albumin", "genename": "ALB", "protacxn": "P02768",
+     "taxname": "Homo sapiens (human)", "action": "Binder", "actname": "", "actvalue": ""},
+    {"cid": "2244", "dsn": "NCI Thesaurus (NCIt)", "protname": "", "srctargetname": "COX-2", "genename": "PTGS2", "protacxn": "",
+     "taxname": "", "action": "", "actname": "IC50 (nM)", "actvalue": "2.4e+3"},
+    {"cid": "2244", "dsn": "A source that no reference names", "protname": "AKR1C1", "srctargetname": "", "genename": "AKR1C1",
+     "protacxn": "", "taxname": "", "action": "", "actname": "", "actvalue": ""}]}
+"""Rows of the table of targets as the service gives them: all values are texts."""
 
 
 @lru_cache(maxsize=4)
@@ -155,6 +165,13 @@ def view(cid: int, heading: str) -> dict[str, Any] | None:
         listed = [{"ReferenceNumber": i, "Value": {"StringWithMarkup": [{"String": t}]}} for i, (t, _) in enumerate(said, 1)]
         inner = [{"TOCHeading": heading, "Description": "", "Information": listed}]
         sections = [{"TOCHeading": "Pharmacology and Biochemistry", "Section": inner}]
+    elif heading == "Chemical-Target Interactions" and cid in TARGETS:
+        title, quoted = compounds()[cid]["title"], ("DrugBank", "NCI Thesaurus (NCIt)")
+        references = [{"ReferenceNumber": i, "SourceName": p, "SourceID": f"{p}:{cid}", "Name": title, "URL": f"https://example.org/t{i}",
+                       "ANID": 3000 + i, **_LICENCES[p]} for i, p in enumerate(quoted, 1)]
+        listed = [{"ReferenceNumber": i, "Value": {"ExternalTableName": "consolidatedcompoundtarget"}} for i in (1, 2)]
+        inner = [{"TOCHeading": heading, "Description": "", "Information": listed}]
+        sections = [{"TOCHeading": "Interactions and Pathways", "Section": inner}]
     else:
         return None
     if not sections:

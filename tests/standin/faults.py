@@ -50,6 +50,8 @@ def _renumber(value: Any, old: set[int], new: int) -> Any:
         return {k: _renumber(v, old, new) for k, v in value.items()}
     if isinstance(value, list):
         return [_renumber(v, old, new) for v in value]
+    if isinstance(value, str) and value.isdigit() and int(value) in old:
+        return str(new)
     return new if isinstance(value, int) and value in old else value
 
 

@@ -175,6 +175,11 @@ def route(target: str, form: dict[str, str]) -> tuple[str, list[int], Reply]:
     parts = urlsplit(target)
     query = dict(parse_qsl(parts.query))
     path = [unquote(p) for p in parts.path.removeprefix("/rest/").split("/")]
+    if parts.path == "/sdq/sdqagent.cgi":
+        asked = json.loads(query["query"])
+        cids = _numbers(asked["where"]["ands"][0]["cid"])
+        listed = [{name: row[name] for name in asked["download"]} for row in catalogue.TARGETS.get(cids[0], [])]
+        return "targets", cids, Reply(200, "application/json", json.dumps(listed, indent=1).encode())
     if path[:3] == ["pug_view", "data", "compound"] and len(path) == 5:
         cids = _numbers(path[3])
         document = catalogue.view(cids[0], query.get("heading", "")) if cids else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import shutil
@@ -10,13 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PRELOAD = ["cli", "kb.commands", "kb.ingest.engine", "kb.db.engine", "kb.db.migrate", "alembic.command", "kb.sources.pubchem.source",
+           "rdkit.Chem", "tests.standin.quick"]
 
 
 @contextmanager
@@ -62,6 +65,27 @@ def spawn(code: str, home: Path, **environment: str) -> subprocess.Popen[bytes]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MKMED_")}
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True,
                             env=clean | {"MKMED_HOME": str(home)} | environment)
+
+
+def processes() -> multiprocessing.context.ForkServerContext:
+    """Processes that start at once: a server with everything imported forks them."""
+    os.environ["PYTHONPATH"] = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+def forked_command(home: str, arguments: Sequence[str]) -> None:
+    """What such a process runs: the real command in a home, its words in ``ingest.log`` there."""
+    os.setsid()
+    log = os.open(f"{home}/ingest.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ |= {"MKMED_HOME": home, "MKMED_WORKERS": "1"}
+    from cli import main
+
+    sys.argv = ["mkmed", *arguments]
+    main()
 
 
 def run_command(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:

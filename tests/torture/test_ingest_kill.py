@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness import ROOT, torture_home
+from harness import processes, torture_home
 from sqlalchemy import Engine, text
 
 from kb.ingest.crash import POINTS
@@ -32,8 +32,6 @@ KILLS_AMONG_OTHERS = 20
 LATENCY = 0.01
 ENDPOINTS = {"image": "png", "text": "view", "property": "property"}
 QUICK = replace(FAST, per_second=1000, blocks=10**6, attempts=6, deadline=20.0, connect=10.0)
-PRELOAD = ["cli", "kb.commands", "kb.ingest.engine", "kb.db.engine", "kb.db.migrate", "alembic.command", "kb.sources.pubchem.source",
-           "rdkit.Chem", "tests.standin.quick"]
 
 
 def command(home: str, url: str, ids: str, crash_at: str, *options: str) -> None:
@@ -92,20 +90,12 @@ def workplace() -> Iterator[tuple[Engine, Path, Path]]:
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
-    os.environ["PYTHONPATH"] = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
     with torture_home() as home:
         ids = home / "ids.txt"
         ids.write_text("\n".join(["aspirin", "DB00331", *map(str, catalogue.compounds())]) + "\n")
         engine = open_engine(load_settings(home=home))
         yield engine, home, ids
         engine.dispose()
-
-
-def processes() -> multiprocessing.context.ForkServerContext:
-    """Processes that start at once: a server with everything imported forks them."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    return context
 
 
 def test_killed_two_hundred_times(seed: int) -> None:

@@ -16,7 +16,7 @@ from kb.http.client import HttpAnswer, Request, Transport
 from kb.licences import NCBI
 from kb.modalities import State
 from kb.sources.contract import Document
-from kb.sources.pubchem import parse
+from kb.sources.pubchem import parse, targets
 from kb.sources.pubchem.parse import DESCRIPTION, Structure, load_json, read_png
 from kb.sources.pubchem.proof import BodyError, ContentError
 
@@ -52,11 +52,14 @@ class Kind(StrEnum):
     sdf = "sdf"
     png = "png"
     view = "view"
+    quoted = "quoted"
+    targets = "targets"
 
 
 CAPS = {
     Kind.properties: 4 << 20, Kind.information: 32 << 20, Kind.identifiers: 4 << 20, Kind.records: 4 << 20,
     Kind.sdf: 16 << 20, Kind.png: 2 << 20, Kind.view: 16 << 20,
+    Kind.quoted: 16 << 20, Kind.targets: 16 << 20,
 }
 """The most decoded bytes that an answer of a kind may have."""
 
@@ -112,7 +115,7 @@ BUSY_PAUSE = 0.0
 def classify(status: int, headers: Mapping[str, str], body: bytes, expected: Expected) -> Judgement:
     """The meaning of an answer; never raises, whatever the bytes."""
     if fault := parse_fault(body):
-        return _judge_fault(status, fault, "PUGVIEW" if expected.kind is Kind.view else "PUGREST")
+        return _judge_fault(status, fault, "PUGVIEW" if expected.kind in (Kind.view, Kind.quoted) else "PUGREST")
     if status in (429, 503):
         return Judgement(Verdict.retry, f"HTTP {status}", busy=True)
     if status != 200:
@@ -202,6 +205,8 @@ _READERS: dict[Kind, Callable[[bytes, Expected], Any]] = {
     Kind.sdf: _sdf,
     Kind.png: lambda body, _: read_png(body),
     Kind.view: lambda body, expected: parse.parse_view(body, expected.cids, expected.tags or None),
+    Kind.quoted: lambda body, expected: targets.parse_quoted(body, expected.cids),
+    Kind.targets: lambda body, expected: targets.parse_targets(body, expected.cids),
 }
 
 
@@ -356,6 +361,16 @@ class Asker:
         """The PUG View record of one CID below one heading."""
         request = Request(f"/pug_view/data/compound/{cid}/JSON", {"heading": heading}, cap=CAPS[Kind.view])
         return self._ask(request, Expected(Kind.view, frozenset({cid}), (heading,)))
+
+    def quoted(self, cid: int) -> Reply:
+        """Whom PUG View quotes for the targets of one CID; absent where it knows of no targets."""
+        request = Request(f"/pug_view/data/compound/{cid}/JSON", {"heading": targets.HEADING}, cap=CAPS[Kind.quoted])
+        return self._ask(request, Expected(Kind.quoted, frozenset({cid})))
+
+    def targets(self, cid: int) -> Reply:
+        """The rows of PubChem's table of targets that are about one CID."""
+        request = Request("/sdq/sdqagent.cgi", targets.question(cid), cap=CAPS[Kind.targets], beside=True)
+        return self._ask(request, Expected(Kind.targets, frozenset({cid})))
 
     def parent(self, cid: int) -> Reply:
         """The parent compound of a salt or mixture, as a list of CIDs."""

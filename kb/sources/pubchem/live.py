@@ -1,4 +1,4 @@
-"""A check of the parser against the service itself: ten requests whose answers are known, and what is made of them.
+"""A check of the parser against the service itself: eleven questions whose answers are known, and what is made of them.
 
 Nothing is written. What fails says which answer has another shape, or another content, than the parser believes.
 """
@@ -47,6 +47,7 @@ def _questions(ask: Asker) -> list[tuple[str, Callable[[], str]]]:
         ("synonyms", lambda: _aspirin(ask.lists([ASPIRIN], "synonyms", "Synonym").found())),
         ("the picture", lambda: _present(ask.image(ASPIRIN))),
         ("descriptions with their sources", lambda: _present(ask.view(ASPIRIN))),
+        ("targets with their sources", lambda: _present(ask.quoted(ASPIRIN)) or _present(ask.targets(ASPIRIN))),
         ("the 3D conformer", lambda: "" if ASPIRIN in ask.conformers({ASPIRIN: Structure(ASPIRIN_SMILES)}).found()
          else "no conformer"),
         ("the parent of a salt", lambda: _is_in(METFORMIN, ask.parent(HYDROCHLORIDE))),

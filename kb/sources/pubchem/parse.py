@@ -303,9 +303,10 @@ class Marked(Strict):
 
 
 class ViewValue(Strict):
-    """A value of a PUG View record; only texts are used."""
+    """A value of a PUG View record: its texts, or the name of a table of PubChem's that it refers to."""
 
     texts: Annotated[list[Marked], Field(alias="StringWithMarkup", max_length=500)] = []
+    table: Annotated[str | None, Field(alias="ExternalTableName", max_length=500)] = None
 
 
 class Information(Strict):
@@ -340,6 +341,13 @@ class View(Strict):
     cid: Cid = Field(alias="RecordNumber")
     sections: Annotated[list[Section], Field(alias="Section", min_length=1, max_length=100)]
     references: Annotated[list[ViewReference], Field(alias="Reference", min_length=1, max_length=20_000)]
+
+    def walk(self) -> Iterator[Section]:
+        """Every section, before those in it."""
+        waiting = list(reversed(self.sections))
+        while waiting:
+            yield (section := waiting.pop())
+            waiting += reversed(section.sections)
 
     @model_validator(mode="after")
     def _references_are_numbered(self) -> View:
@@ -396,7 +404,7 @@ MAX_PASSAGES, MAX_TEXT = 2_000, 2 << 20
 """Texts in one document, and their characters together."""
 DESCRIPTION = "Record Description"
 HEADINGS = {"mechanism": "Mechanism of Action", "indication": "Drug Indication", "pharmacology": "Pharmacodynamics",
-            "atc": "ATC Code"}
+            "atc": "ATC Code", "targets": "Chemical-Target Interactions"}
 """Further headings of PUG View that may be asked for, each with its own sources and licences."""
 
 
@@ -592,7 +600,7 @@ def parse_view(body: bytes, asked: frozenset[int], headings: tuple[str, ...] | N
         raise ContentError("the record is of a compound that was not asked for")
     references = {reference.number: reference for reference in record.references}
     found: dict[tuple[str, str, str], Passage] = {}
-    for heading, information in _walk(record.sections):
+    for heading, information in ((s.heading, i) for s in record.walk() for i in s.information):
         contents = [content for marked in information.value.texts if (content := clean(marked.String).strip())]
         if not contents or (headings is not None and heading not in headings):
             continue
@@ -615,14 +623,6 @@ def parse_view(body: bytes, asked: frozenset[int], headings: tuple[str, ...] | N
 
 def _said(text: str | None) -> str | None:
     return tidy(text or "") or None
-
-
-def _walk(sections: list[Section]) -> Iterator[tuple[str, Information]]:
-    """Every piece of information with the heading it stands under."""
-    for section in sections:
-        for information in section.information:
-            yield section.heading, information
-        yield from _walk(section.sections)
 
 
 def parse_conformers(body: bytes, structures: Mapping[int, Structure]) -> ParsedCompounds[Conformer]:

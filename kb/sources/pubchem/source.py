@@ -60,6 +60,7 @@ from kb.sources.pubchem.proof import (
     record_of,
     three_d_rule,
 )
+from kb.sources.pubchem.targets import told
 
 if TYPE_CHECKING:
     from kb.http.pace import Policy
@@ -596,7 +597,7 @@ class Cells:
 
     def _text(self, drug: int, facts: Facts) -> RecordBatch:
         """The description, and what stands under the further headings that were asked for."""
-        wanted = [HEADINGS[name] for name in self.job.options.headings or ()]
+        wanted = [HEADINGS[name] for name in self.job.options.headings or () if name != "targets"]
         replies = [(heading, self._view(facts.cid, heading)) for heading in (DESCRIPTION, *wanted)]
         batch = RecordBatch()
         for heading, reply in replies:
@@ -613,9 +614,24 @@ class Cells:
                            is_note=p.content.startswith("See also:"))
                 for p in reply.value.passages
             ]
+        if "targets" in (self.job.options.headings or ()):
+            batch.payloads += self._targets(drug, facts.cid)
         if not batch.payloads:
             batch.outcomes += _absent(drug, Modality.text, replies[0][1]).outcomes
         return batch
+
+    def _targets(self, drug: int, cid: int) -> list[TextRecord]:
+        """A text of its targets for each source that PubChem quotes, under that source's licence."""
+        try:
+            quoted = self.asker.quoted(cid)
+            table = self.asker.targets(cid) if quoted.present else quoted
+        except RejectedError as refusal:  # as of views
+            raise TransportError(refusal.message) from refusal
+        if not table.present:
+            return []
+        document = replace(table.document, licence=quoted.value.licence.id)
+        return [TextRecord(drug, document, provider, content, licence.id, HEADINGS["targets"], page)
+                for provider, content, licence, page in told(table.value, quoted.value)]
 
     def _view(self, cid: int, heading: str) -> Reply:
         try:
@@ -755,7 +771,8 @@ class PubChem(Source):
         for modality, count in counts.items():
             alone = ceil(count * ALONE * 2)
             requests += ceil(count / BATCH) + alone if modality is Modality.structure else count
-            requests += count * len(job.options.headings or ()) if modality is Modality.text else 0
+            headings = job.options.headings or ()
+            requests += count * (len(headings) + headings.count("targets")) if modality is Modality.text else 0
         volume = len(due) * IDENTITY_BYTES + sum(BYTES[m] * count for m, count in counts.items())
         rate = (self.policy or policy_for(job.settings.pubchem_url, job.settings)).per_second
         notes = tuple(f"line {number}: {reason}" for number, reason in refused[:10])

@@ -75,7 +75,7 @@ class UserTable:
         with open_csv(self.path, self._delimiter()) as table:
             for row in table.rows():
                 if row.reason:
-                    self.problems.append(Problem(row.line, row.reason))
+                    self.problems.append(Problem(row.line, row.reason, cut=table.is_cut()))
                 else:
                     yield row.line, dict(zip(table.header, row.cells, strict=True))
 
