@@ -95,7 +95,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 def pool_seconds(function: str, smiles: list[str], count: int, share: int, wall: float) -> tuple[float, float]:
     """Wall seconds of a pool that is already running and warm, and CPU seconds of its children and of this process."""
-    with open_pool("local", PoolTask(f"{Path(__file__).stem}:with_cpu", wall=wall), count) as pool:
+    with open_pool("local", PoolTask(f"{Path(__file__).stem}:with_cpu", seconds=wall), count) as pool:
         dict(pool.map([(function, s) for s in WARM * count], 1))
         found: dict[int, tuple[float, object]] = {}
         seconds, used = timed(lambda: found.update(pool.map([(function, s) for s in smiles], share)))

@@ -51,7 +51,7 @@ def derive(smiles: Sequence[str], texts: Sequence[Sequence[str]] | None = None,
 
 def _computed(name: str, smiles: Sequence[str]) -> list[Any]:
     """The derivative of each molecule, or None where there is none."""
-    task = PoolTask(f"kb.sources.rdkit.compute:{_FUNCTIONS[name]}", wall=1.5 * EMBED_SECONDS)
+    task = PoolTask(f"kb.sources.rdkit.compute:{_FUNCTIONS[name]}", seconds=1.5 * EMBED_SECONDS)
     out: list[Any] = [None] * len(smiles)
     if len(smiles) <= FEW:
         results = list(run_here(task, smiles))

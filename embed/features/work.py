@@ -46,7 +46,7 @@ def molecule_chunks(function: str, settings: Mapping[str, Any], content: Callabl
                 done, items = featurise_chunk((function, dict(settings), list(content(asked))))
                 yield asked, [asked[i] for i in done], items
             return
-        with open_pool(LOCAL, PoolTask("embed.features.work:featurise_chunk", wall=SECONDS), workers) as pool:
+        with open_pool(LOCAL, PoolTask("embed.features.work:featurise_chunk", seconds=SECONDS), workers) as pool:
             yield from _together(pool, function, dict(settings), content, indices)
 
     return run

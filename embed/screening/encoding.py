@@ -164,7 +164,7 @@ def encode_folder(run: Artefact, source: Path, target: Path, columns: CompoundCo
         for left in (target / PARTS).glob(".*"):  # what a killed process had not finished
             left.unlink()
         order: list[str] = []
-        task = PoolTask(f"{__name__}:part_encoder", wall=WALL, memory=None, gpus=0.0, arguments={
+        task = PoolTask(f"{__name__}:part_encoder", seconds=WALL, memory=None, gpus=0.0, arguments={
             "run": str(run.folder) if on == LOCAL else run_files(run, kind), "one": replace(one, folder=Path())})
         due = _due(one, row_runs(files, columns, rows_a_part), order)
         sizes = {path.name: path.stat().st_size for path in files}

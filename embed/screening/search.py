@@ -138,7 +138,7 @@ def _each_part(one: ScreeningSet, question: Scores, k: int, on: str,
             torch.set_num_threads(own)
         return
     whole = ScreeningSet(**{**vars(one), "folder": one.folder.resolve()})
-    task = PoolTask(f"{__name__}:part_scorer", {"one": whole, "question": question, "k": k}, wall=600.0)
+    task = PoolTask(f"{__name__}:part_scorer", {"one": whole, "question": question, "k": k}, seconds=600.0)
     with open_pool(on, task, workers) as pool:
         for place, found in pool.map(one.parts, share=1):
             if isinstance(found, Failure):

@@ -15,7 +15,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any
 
-from kb.compute.pool import LostShare, Pool, PoolTask, attempt, die_with_parent, limit_memory
+import psutil
+
+from kb.compute.pool import STUCK, LostShare, Pool, PoolTask, attempt, die_with_parent, limit_memory
 from kb.errors import ConfigError
 
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -53,6 +55,13 @@ class _Process:
     def send(self, items: list[Any]) -> Results:
         return self._executor.submit(_do, items)
 
+    def now(self) -> tuple[float, float]:
+        """(seconds by the clock, seconds of CPU that the process has used); it has begun."""
+        with suppress(psutil.NoSuchProcess, ConfigError, BrokenProcessPool):
+            times = psutil.Process(self.begun.result()).cpu_times()
+            return time.monotonic(), float(times.user + times.system)
+        return time.monotonic(), 0.0
+
     def kill(self) -> None:
         """End the process, whatever it is at."""
         for process in list((self._executor._processes or {}).values()):  # its kill_workers comes with Python 3.14
@@ -67,7 +76,7 @@ class LocalPool(Pool):
     def __init__(self, task: PoolTask, workers: int) -> None:
         self.workers, self._task = workers, task
         self._idle = [_Process(task) for _ in range(workers)]
-        self._busy: dict[Results, tuple[_Process, float | None]] = {}
+        self._busy: dict[Results, tuple[_Process, tuple[float, float] | None]] = {}
 
     def room(self) -> int:
         """How many more shares can be sent now: one for each idle process."""
@@ -77,7 +86,7 @@ class LocalPool(Pool):
         """Start a share on an idle process."""
         process = self._idle.pop(0)
         share = process.send(items)
-        self._busy[share] = process, time.monotonic() if process.begun.done() else None
+        self._busy[share] = process, process.now() if process.begun.done() else None
         return share
 
     def ready(self, sent: Sequence[Results]) -> list[Results]:
@@ -85,12 +94,15 @@ class LocalPool(Pool):
         done = wait(sent, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done
         for share, (process, began) in self._busy.items():
             if began is None and process.begun.done():
-                self._busy[share] = process, time.monotonic()
+                self._busy[share] = process, process.now()
         return [share for share in sent if share in done or self._late(share)]
 
     def _late(self, share: Results) -> bool:
-        _, began = self._busy[share]
-        return began is not None and not share.done() and time.monotonic() - began > self._task.wall
+        process, began = self._busy[share]
+        if began is None or share.done():
+            return False
+        passed, used = (now - then for now, then in zip(process.now(), began, strict=True))
+        return used > self._task.seconds or passed > STUCK * self._task.seconds
 
     def results(self, share: Results) -> list[Any]:
         """The results of a share that is ready; the process of one that is lost or late is replaced."""
@@ -98,7 +110,7 @@ class LocalPool(Pool):
         process, _ = self._busy.pop(share)
         try:
             if late:
-                raise LostShare(f"took longer than {self._task.wall:g} s", late=True)
+                raise LostShare(f"took longer than {self._task.seconds:g} s", late=True)
             if process.begun.done():
                 process.begun.result()  # raises what kept it from beginning
             found = share.result()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from kb.compute.pool import LostShare, Pool, PoolTask, attempt, die_with_parent
+from kb.compute.pool import STUCK, LostShare, Pool, PoolTask, attempt, die_with_parent
 from kb.errors import ConfigError
 from kb.output import say
 
@@ -61,7 +61,7 @@ class RayPool(Pool):
         cards = have.get("GPU", 0.0) if task.gpus else 0.0
         most = int(cards / task.gpus) if cards else int(have.get("CPU", 1))
         self.workers = max(1, workers or most)
-        self._task, self._wall = ray.put(task), task.wall
+        self._task, self._seconds = ray.put(task), STUCK * task.seconds
         # Tried again by ``Pool.map``, which knows what is at fault; a node's loss is no reason to wait here.
         self._remote = ray.remote(num_cpus=1, num_gpus=task.gpus if cards else 0, max_restarts=0)(PoolActor)
         self._starting: dict[Any, Any] = {}
@@ -125,17 +125,17 @@ class RayPool(Pool):
             more, _ = self._ray.wait(open_, num_returns=len(open_), timeout=0) if open_ else ([], [])
             done = [*done, *more]
         now = time.monotonic()
-        return [*done, *(share for share in sent if share not in done and now - self._busy[share][1] > self._wall)]
+        return [*done, *(share for share in sent if share not in done and now - self._busy[share][1] > self._seconds)]
 
     def results(self, share: Any) -> list[Any]:
         """The results of a share that is ready; the actor of one that is lost or late is replaced."""
         actor, began = self._busy.pop(share)
         try:
-            found: list[Any] = self._ray.get(share, timeout=0.0 if time.monotonic() - began > self._wall else None)
+            found: list[Any] = self._ray.get(share, timeout=0.0 if time.monotonic() - began > self._seconds else None)
         except self._ray.exceptions.GetTimeoutError:
             self._ray.kill(actor)
             self._start()
-            raise LostShare(f"took longer than {self._wall:g} s", late=True) from None
+            raise LostShare(f"took longer than {self._seconds:g} s", late=True) from None
         except (self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError,
                 self._ray.exceptions.NodeDiedError, self._ray.exceptions.WorkerCrashedError):
             self._ray.kill(actor)  # where only the result was lost, it would go on holding its CPU

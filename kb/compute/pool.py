@@ -28,6 +28,10 @@ DEATHS = 3
 """So often a single item's process may die before the item has no result."""
 
 
+STUCK = 6.0
+"""How many times a share's seconds may pass by the clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an item has no result; ``refused`` says that the input broke a rule, so that trying again is of no use."""
@@ -41,13 +45,14 @@ class PoolTask:
     """What is done to each item: the function "module:name", which every process imports.
 
     With ``arguments`` it is a maker: called with them once in a process, it returns the function, which may hold an
-    encoder. ``wall`` is in seconds a share, ``memory`` in bytes that a local process may grow by (None: no limit), and
-    ``gpus`` the cards that a process of a cluster with cards takes.
+    encoder. ``seconds`` of CPU are what a share may take, and ``STUCK`` times as long by the clock: on a busy machine
+    nothing is given up that only waits for its turn. ``memory`` is in bytes that a local process may grow by (None: no
+    limit), and ``gpus`` the cards that a process of a cluster with cards takes.
     """
 
     function: str
     arguments: Mapping[str, Any] | None = None
-    wall: float = 10.0
+    seconds: float = 10.0
     memory: int | None = 2 << 30
     gpus: float = 0.0
 

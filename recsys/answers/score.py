@@ -126,7 +126,7 @@ def _parts(model: Path, batches: Iterator[list[Asked]], min_coverage: float, on:
         yield from map(scorer(files, model.name, min_coverage), batches)
         return
     arguments = {"files": files, "name": model.name, "min_coverage": min_coverage}
-    task = PoolTask(f"{__name__}:scorer", arguments, wall=WALL, memory=None)
+    task = PoolTask(f"{__name__}:scorer", arguments, seconds=WALL, memory=None)
     with open_pool(on, task, workers) as pool:
         yield from pool.ordered(batches, share=1)
 

@@ -502,7 +502,8 @@ def _results(study: Study, jobs: Sequence[StudyJob], settings: Settings, workers
     if on == LOCAL and workers == 1:
         yield from enumerate(map(job_runner(study, settings), jobs))
     elif jobs:
-        task = PoolTask(f"{__name__}:job_runner", {"study": study, "settings": settings}, wall=JOB_SECONDS, memory=None)
+        arguments = {"study": study, "settings": settings}
+        task = PoolTask(f"{__name__}:job_runner", arguments, seconds=JOB_SECONDS, memory=None)
         with open_pool(on, task, workers) as pool:
             yield from pool.map(jobs, share=1)
 

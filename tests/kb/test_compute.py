@@ -47,6 +47,9 @@ def work(item: str | int | float) -> object:
         raise ValueError("no")
     if item == "interrupted":
         os.kill(os.getpid(), signal.SIGINT)
+    if item == "busy":
+        while True:
+            pass
     if isinstance(item, float):
         time.sleep(item)
     return item
@@ -86,7 +89,7 @@ def test_every_item_once_and_in_order(on: str) -> None:
 
 def test_the_bad_item_alone_has_no_result(on: str) -> None:
     items = ["a", "dies", "b", "refused", "c", "wrong", "d"]
-    with open_pool(on, task(wall=30), 2) as pool:
+    with open_pool(on, task(seconds=30), 2) as pool:
         found = dict(pool.map(items, share=4))
     assert {n: r for n, r in found.items() if not isinstance(r, Failure)} == {0: "a", 2: "b", 4: "c", 6: "d"}
     assert "died" in found[1].reason and not found[1].refused
@@ -95,12 +98,20 @@ def test_the_bad_item_alone_has_no_result(on: str) -> None:
 
 
 def test_what_takes_too_long_is_killed_alone(on: str) -> None:
-    with open_pool(on, task(wall=1.5), 2) as pool:
+    with open_pool(on, task(seconds=1.5), 2) as pool:
         began = time.monotonic()
         found = dict(pool.map([0.0, 0.01, 600.0, 0.02, 0.0], share=5))
     assert time.monotonic() - began < 60
     assert {n: r for n, r in found.items() if n != 2} == {0: 0.0, 1: 0.01, 3: 0.02, 4: 0.0}
     assert found[2] == Failure("took longer than 1.5 s")
+
+
+def test_local_processes_are_judged_by_the_work_they_do() -> None:
+    with open_pool("local", task(seconds=1.5), 2) as pool:
+        began = time.monotonic()
+        found = dict(pool.map([3.0, "busy"], share=1))
+    assert found == {0: 3.0, 1: Failure("took longer than 1.5 s")}, "what waits for its turn has not worked"
+    assert time.monotonic() - began < 30
 
 
 def test_a_maker_is_called_once_in_a_process(on: str) -> None:
@@ -137,7 +148,7 @@ def test_a_maker_that_fails_is_an_error_and_not_a_wait(on: str) -> None:
 
 
 def test_ctrl_c_does_not_reach_local_processes() -> None:
-    with open_pool("local", task(wall=20), 1) as pool:
+    with open_pool("local", task(seconds=20), 1) as pool:
         assert dict(pool.map(["interrupted", "b"], 1)) == {0: "interrupted", 1: "b"}
 
 

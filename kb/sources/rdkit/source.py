@@ -98,7 +98,7 @@ class RdkitSource(Source):
         for modality, ids in due.items():
             if ids:
                 task = TASKS[modality]
-                with _pool(job, PoolTask(task.function, wall=task.wall)) as pool:
+                with _pool(job, PoolTask(task.function, seconds=task.wall)) as pool:
                     for start in range(0, len(ids), task.batch):
                         yield self._fill(job, modality, pool, ids[start : start + task.batch])
         if job.options.modalities is None and job.options.ids is None:
