@@ -4,7 +4,8 @@ Run: ``python benchmarks/peers/pyhealth_readers.py CHECKOUT PYTHON``, where CHEC
 github.com/sunlabuiuc/PyHealth and PYTHON an interpreter with PyHealth installed (``pip install pyhealth==2.1.0``,
 Python 3.12), or with what the checkout's readers need (polars, dask, litdata). Its FHIR and MEDS inputs are written by
 its own test fixtures. Imaging and language packages that its package imports, its readers do not use and PYTHON lacks
-are stood in for by empty modules. Results: ``benchmarks/results/pyhealth_readers.json``.
+are stood in for by empty modules. An input that PyHealth has not read after LIMIT seconds is recorded so; each input's
+result is written when it is there, to ``benchmarks/results/pyhealth_readers.json``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -88,6 +90,8 @@ if __name__ == "__main__":
                                       "patients": len(data.unique_patient_ids), **counts}))
 """
 
+LIMIT = 300.0
+"""Seconds that PyHealth may take for one input."""
 INPUTS = {
     "mimic4": "test-resources/core/mimic4demo", "omop": "test-resources/omop", "eicu": "test-resources/core/eicudemo",
     "fhir": "", "meds": "",
@@ -112,19 +116,24 @@ def ours(form: str, root: Path) -> dict[str, object]:
 
 
 def theirs(python: str, checkout: Path, form: str, root: Path, cache: Path) -> dict[str, object]:
-    """PyHealth's patients and events by table, or the last line of its error."""
+    """PyHealth's patients and events by table, the last line of its error, or that it did not end."""
     script = cache / "theirs.py"
     script.write_text(THEIRS)
-    answer = subprocess.run([python, str(script), str(checkout), form, str(root), str(cache)], capture_output=True,
-                            text=True, cwd=cache, timeout=600)
+    begun = time.monotonic()
+    try:
+        answer = subprocess.run([python, str(script), str(checkout), form, str(root), str(cache)], capture_output=True,
+                                text=True, cwd=cache, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return {"refused": f"did not finish in {LIMIT:g} s"}
     line = next((line for line in answer.stdout.splitlines() if line.startswith("COUNTS")), "")
     if line:
-        return dict(json.loads(line.removeprefix("COUNTS")))
+        return {**json.loads(line.removeprefix("COUNTS")), "seconds": round(time.monotonic() - begun, 1)}
     return {"refused": (answer.stderr.strip().splitlines() or [""])[-1]} if answer.returncode else {}
 
 
 def main() -> None:
     checkout, python = Path(sys.argv[1]).resolve(), sys.argv[2]
+    path = Path(__file__).resolve().parents[1] / "results" / "pyhealth_readers.json"
     results: list[dict[str, object]] = []
     for form, folder in INPUTS.items():
         with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as made:
@@ -134,8 +143,7 @@ def main() -> None:
                 continue
             results += [{"input": form, "reader": "PyHealth", **theirs(python, checkout, form, root, Path(name))},
                         {"input": form, "reader": "mkmed", **ours(form, root)}]
-    path = Path(__file__).resolve().parents[1] / "results" / "pyhealth_readers.json"
-    path.write_text(json.dumps(results, indent=1) + "\n")
+            path.write_text(json.dumps(results, indent=1) + "\n")
     emit([{"input": row["input"], "reader": row["reader"], "found": json.dumps(
         {key: value for key, value in row.items() if key not in ("input", "reader")})} for row in results])
 

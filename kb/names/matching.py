@@ -166,7 +166,11 @@ def _stands_alone(row: Sequence[Word], at: int, meaning: Meaning, content: int, 
         following = row[at + 1] if at + 1 < len(row) else None
         if following is not None and following.before == "" and word.text in ("sodium", "potassium"):
             return False  # potassium clavulanate
-    return meaning.how == "shorthand" or len(word.text) >= SHORTEST or content <= 1
+    if meaning.how == "shorthand" or len(word.text) >= SHORTEST:
+        return True
+    if len(word.text) < SHORTEST - 1:  # the "co" of co-codamol and the "ac" of ac-dc are no carbon monoxide, no actinium
+        return all(other is word or not other.text.isalpha() or other.text in FORMS or other.text in SALTS for other in row)
+    return content <= 1
 
 
 def _absorbed(word: Word, parts: Sequence[NamedPart], after_name: bool, lexicon: Lexicon) -> bool:

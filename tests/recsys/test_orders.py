@@ -94,6 +94,16 @@ def test_an_ingredient_has_one_class(labelled, text, route, classes):
     assert len(labels.labels) <= max(len(names(labelled["3"].resolver.resolve(order(text, route=route)))), 1)
 
 
+@pytest.mark.parametrize(("text", "found"), [  # a symbol beside another word is a part of its name, no drug
+    ("co-amoxiclav 500/125 tablet", {"amoxicillin", "clavulanic acid"}), ("Co-Codamol 30/500", {"codeine", "acetaminophen"}),
+    ("co-careldopa", {"levodopa", "carbidopa"}), ("co-strange", set()), ("CO Q-10", set()), ("ac-dc", set()),
+    ("carbon monoxide", {"carbon monoxide"}), ("K phos", {"monopotassium phosphate"}),
+    ("calcium carbonate-vitamin D3", {"calcium carbonate", "cholecalciferol"}),
+])
+def test_a_short_name_is_a_drug_only_alone(known, text, found):
+    assert set(names(known.resolve(order(text)))) == found
+
+
 def test_the_class_of_an_order_is_the_one_that_was_given_it_by_hand(labelled):
     with (LISTS / "classes.tsv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
