@@ -32,7 +32,7 @@ from recsys.formats.contract import (
 )
 from recsys.formats.rows import AGE_AT_START, People, Visits, distinct_pairs, read_visits, recorded
 from recsys.formats.tables import Export, open_export
-from recsys.formats.written import order_key
+from recsys.formats.written import order_key, said
 from recsys.orders.codes import DIAGNOSIS, MEDICATION, PROCEDURE, icd, prefixed, system_of
 
 TABLE, ADMISSIONS = "events", "admissions"
@@ -56,7 +56,7 @@ def recognise(code: str, kind: str = "") -> tuple[str, str] | str:
     """
     mark = "//" if "//" in code else "/"
     system, _, rest = code.partition(mark)
-    parts = rest.split("//")
+    parts = rest.split(mark)
     name = system.strip().upper()
     if name in _IN or name in _OUT:
         return ("admission" if name in _IN else "discharge"), rest
@@ -64,13 +64,14 @@ def recognise(code: str, kind: str = "") -> tuple[str, str] | str:
         found = icd(parts[2], parts[1], procedure=name == "PROCEDURE")
         return (name.lower(), found) if found else NOT_A_CODE
     if (name == "MEDICATION" and parts[0] == "START" and len(parts) >= 2) or name == "MIMIC_IV_DRUG":
-        key = order_key(names=(parts[1] if name == "MEDICATION" else rest,))
+        text = rest if name == "MIMIC_IV_DRUG" else parts[1] if mark == "//" else rest.partition(mark)[2]
+        key = order_key(names=(text,))
         return (MEDICATION, key) if key else NO_NAME
     if name in _DOMAINS and not kind and len(parts) >= 2 and system_of(parts[0]):
         return recognise(rest, _DOMAINS[name])
     known = system_of(name, kind or DIAGNOSIS) or ""
     if known == "DRUG":  # as mkmed writes a drug without another code
-        return (MEDICATION, order_key(code=f"DRUG:{rest}")) if rest else NO_NAME
+        return (MEDICATION, order_key(code=f"DRUG:{rest}")) if said(rest) else NO_NAME
     if known in _KINDS:
         found = prefixed(known, rest)
         return (kind or _KINDS[known], found) if found else NOT_A_CODE

@@ -241,7 +241,9 @@ def test_meds_times_as_texts_are_refused_with_what_to_do():
     ("PROCEDURE//SNOMED//80146002", ("procedure", "SNOMED:80146002")), ("CPT4/99213", ("procedure", "CPT:99213")),
     ("MEDICATION//RxNorm//1191", ("medication", "RXCUI:1191")), ("LOINC/2345-7", "another kind of event"),
     ("MEDICATION//START//", "no drug name"), ("NDC//0", "not a code of its system"), ("", "another kind of event"),
-    ("MIMIC_IV_Admission/URGENT", ("admission", "URGENT")), ("/", "another kind of event"),
+    ("MIMIC_IV_Admission/URGENT", ("admission", "URGENT")), ("/", "another kind of event"), ("DRUG//UNK", "no drug name"),
+    ("Drug/RxNorm/6809", ("medication", "RXCUI:6809")), ("DIAGNOSIS/ICD/10/I50.9", ("diagnosis", "ICD10CM:I509")),
+    ("MEDICATION/START/ace/hydrocodone", ("medication", "NAME:ace/hydrocodone")),
 ])
 def test_meds_codes_of_any_vocabulary(code, expected):
     assert recognise(code) == expected
