@@ -14,7 +14,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -119,7 +118,6 @@ def theirs(python: str, checkout: Path, form: str, root: Path, cache: Path) -> d
     """PyHealth's patients and events by table, the last line of its error, or that it did not end."""
     script = cache / "theirs.py"
     script.write_text(THEIRS)
-    begun = time.monotonic()
     try:
         answer = subprocess.run([python, str(script), str(checkout), form, str(root), str(cache)], capture_output=True,
                                 text=True, cwd=cache, timeout=LIMIT)
@@ -127,7 +125,7 @@ def theirs(python: str, checkout: Path, form: str, root: Path, cache: Path) -> d
         return {"refused": f"did not finish in {LIMIT:g} s"}
     line = next((line for line in answer.stdout.splitlines() if line.startswith("COUNTS")), "")
     if line:
-        return {**json.loads(line.removeprefix("COUNTS")), "seconds": round(time.monotonic() - begun, 1)}
+        return dict(json.loads(line.removeprefix("COUNTS")))
     return {"refused": (answer.stderr.strip().splitlines() or [""])[-1]} if answer.returncode else {}
 
 
@@ -137,12 +135,13 @@ def main() -> None:
     results: list[dict[str, object]] = []
     for form, folder in INPUTS.items():
         with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as made:
-            root = checkout / folder if folder else Path(made)
-            if not folder and (failed := theirs(python, checkout, f"{form}-fixture", root, Path(name))):
-                results.append({"input": form, "reader": "PyHealth", **failed})
-                continue
-            results += [{"input": form, "reader": "PyHealth", **theirs(python, checkout, form, root, Path(name))},
-                        {"input": form, "reader": "mkmed", **ours(form, root)}]
+            root = checkout / folder if folder else Path(made) / form
+            root.mkdir(exist_ok=True)
+            failed = {} if folder else theirs(python, checkout, f"{form}-fixture", root, Path(name))
+            results.append({"input": form, "reader": "PyHealth",
+                            **(failed or theirs(python, checkout, form, root, Path(name)))})
+            if not failed:
+                results.append({"input": form, "reader": "mkmed", **ours(form, root)})
             path.write_text(json.dumps(results, indent=1) + "\n")
     emit([{"input": row["input"], "reader": row["reader"], "found": json.dumps(
         {key: value for key, value in row.items() if key not in ("input", "reader")})} for row in results])

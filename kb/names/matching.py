@@ -168,9 +168,10 @@ def _stands_alone(row: Sequence[Word], at: int, meaning: Meaning, content: int, 
             return False  # potassium clavulanate
     if meaning.how == "shorthand" or len(word.text) >= SHORTEST:
         return True
-    if len(word.text) < SHORTEST - 1:  # the "co" of co-codamol and the "ac" of ac-dc are no carbon monoxide, no actinium
-        return all(other is word or not other.text.isalpha() or other.text in FORMS or other.text in SALTS for other in row)
-    return content <= 1
+    if len(word.text) == SHORTEST - 1:
+        return content <= 1
+    # A symbol: the "co" of co-codamol is no carbon monoxide, the "ac" of ac-dc no actinium.
+    return all(other is word or not other.text.isalpha() or other.text in FORMS or other.text in SALTS for other in row)
 
 
 def _absorbed(word: Word, parts: Sequence[NamedPart], after_name: bool, lexicon: Lexicon) -> bool:
