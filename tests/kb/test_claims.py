@@ -490,3 +490,21 @@ def test_a_table_is_closed_until_its_licence_is_stated(fresh_database: Engine, t
         sound(connection)
     with pytest.raises(UsageError, match="--licence is for a table of your own"):
         run(fresh_database, "interactions", licence="CC0-1.0")
+
+
+def test_a_parted_drug_lists_nothing_of_the_structure_s_drug(fresh_database: Engine) -> None:
+    """A source drew metformin for two substances: CID and CAS number are the first one's; each keeps its own number."""
+    shared = ("pubchem.compound:4091", "cas:657-24-9")
+    records = [DrugRecord(f"drugbank:DB0000{i}", name, document(name), smiles="CN(C)C(=N)N=C(N)N", inchikey=METFORMIN,
+                          identifiers=tuple(map(Identifier.parse, (f"drugbank:DB0000{i}", number, *shared))))
+               for i, (name, number) in enumerate([("metformin", "unii:9100L32L2N"), ("another", "unii:786Z46389E")], 1)]
+    with fresh_database.begin() as connection:
+        write_batch(connection, begin(connection), "hand", RecordBatch(drugs=records))
+    with fresh_database.connect() as connection:
+        sound(connection)
+        listed = {name: {f"{row['namespace']}:{row['value']}" for row in describe(connection, name)[1]["identifiers"]}
+                  for name in ("metformin", "another")}
+        assert listed == {"metformin": {"drugbank:DB00001", "unii:9100L32L2N", *shared},
+                          "another": {"drugbank:DB00002", "unii:786Z46389E"}}
+        for identifier in shared:
+            assert find_drug(connection, identifier) == find_drug(connection, "metformin")
