@@ -10,7 +10,7 @@ MADE   := $(VENV)/.made
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install test lint docs demo bench torture fuzz declared clean
+.PHONY: help venv install test slow lint docs demo bench torture fuzz declared clean
 
 help: ## Show what can be made.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -36,7 +36,10 @@ $(READY): pyproject.toml constraints.txt | $(MADE)
 	@touch $@
 
 test: $(READY) ## Run the tests on a PostgreSQL of their own.
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -ra
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -ra -m "not slow"
+
+slow: $(READY) ## Run the tests that take longest: trainings on several processes, the whole default corpus.
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -ra -m slow
 
 lint: $(READY) ## Check style and types.
 	@$(BIN)/python -m ruff check .

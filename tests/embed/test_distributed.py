@@ -69,10 +69,11 @@ def test_a_training_of_four_processes_over_all_modalities_equals_that_of_one(tmp
 
 
 @pytest.mark.slow
-def test_several_processes_stop_early_and_resume_as_one_does(tmp_path):
-    whole = train(tmp_path / "whole", 1, 60, patience=2)
-    assert 3 <= whole["progress"]["epoch"] < 60, "it stopped early"
-    stopped = train(tmp_path / "stopped", 2, 60, patience=2)
+def test_several_processes_stop_early_as_one_does(tmp_path):
+    whole = train(tmp_path / "whole", 1, 60, patience=1)
+    # Early: Adam magnifies rounding, and after a dozen epochs two trainings of one seed have come apart.
+    assert 2 <= whole["progress"]["epoch"] < 10, "it stopped early"
+    stopped = train(tmp_path / "stopped", 2, 60, patience=1)
     assert_alike(stopped, whole)
 
 

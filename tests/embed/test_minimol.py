@@ -40,6 +40,7 @@ def per_molecule(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
     return total
 
 
+@pytest.mark.slow
 def test_network_inputs_equal_the_packages():
     mols = [minimol.canonical_order(text) for text in SMILES]
     made = minimol.inputs(mols)
@@ -60,6 +61,7 @@ def test_network_inputs_equal_the_packages():
 
 
 @pytest.mark.skipif(not minimol.available(), reason=f"the encoder is not installed: {minimol.INSTALL}")
+@pytest.mark.slow
 def test_fingerprints_equal_the_packages_whatever_the_order_of_atoms():
     done, items = minimol.minimol_vectors(SMILES)
     assert done == list(range(500))

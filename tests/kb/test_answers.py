@@ -70,7 +70,7 @@ def test_no_lie_is_believed(name: str, lie: str) -> None:
 ])
 @pytest.mark.parametrize("kind", Kind)
 def test_the_fault_decides_not_the_status(code: str, expected: Verdict, kind: Kind) -> None:
-    asked, other = ("PUGVIEW", "PUGREST") if kind is Kind.view else ("PUGREST", "PUGVIEW")
+    asked, other = ("PUGVIEW", "PUGREST") if kind in (Kind.view, Kind.quoted) else ("PUGREST", "PUGVIEW")
     assert verdict(fault_body(f"{asked}.{code}", "m", 404), Expected(kind)) is expected
     for family in (other, "OTHER", ""):
         assert verdict(fault_body(f"{family}.{code}", "m", 404), Expected(kind)) is Verdict.retry

@@ -112,6 +112,7 @@ def ranking(score: np.ndarray, truth: np.ndarray) -> float:
     return float((score[truth > 0][:, None] > score[truth == 0][None, :]).mean())
 
 
+@pytest.mark.slow
 def test_a_medication_nobody_was_given_is_ranked_by_knowledge_and_not_by_shuffled_knowledge() -> None:
     encoded = make_encoded(patients=150, rates=(5, 2, 5))
     knowledge = replace(make_knowledge(encoded, unknown=0), evidence=planted(encoded))
@@ -137,6 +138,7 @@ def closed(visits: Histories, medications: np.ndarray, until: int = 0) -> Histor
     return replace(visits, medication=Ragged.from_pairs(rows[keep], values[keep], visits.visits), available=available)
 
 
+@pytest.mark.slow
 def test_a_medication_that_could_not_be_ordered_is_ranked_and_its_visits_teach() -> None:
     encoded = make_encoded(patients=400, rates=(5, 2, 6))
     knowledge = replace(make_knowledge(encoded, unknown=0), evidence=planted(encoded, strength=0.4))
