@@ -98,9 +98,22 @@ def test_an_ingredient_has_one_class(labelled, text, route, classes):
     ("co-amoxiclav 500/125 tablet", {"amoxicillin", "clavulanic acid"}), ("Co-Codamol 30/500", {"codeine", "acetaminophen"}),
     ("co-careldopa", {"levodopa", "carbidopa"}), ("co-strange", set()), ("CO Q-10", set()), ("ac-dc", set()),
     ("carbon monoxide", {"carbon monoxide"}), ("K phos", {"monopotassium phosphate"}),
+    ("enoxaparin 40 mg/0.4 ml sub-q syringe .4 ml syringe", {"enoxaparin"}),  # Q is not L-glutamine, R not arginine
+    ("nitroglycerin 50 mg in d5w 250 ml r", {"nitroglycerin"}),
     ("calcium carbonate-vitamin D3", {"calcium carbonate", "cholecalciferol"}),
 ])
 def test_a_short_name_is_a_drug_only_alone(known, text, found):
+    assert set(names(known.resolve(order(text)))) == found
+
+
+@pytest.mark.parametrize(("text", "found"), [  # brands whose first word is the brand of one part
+    ("Synjardy 5-500", {"empagliflozin", "metformin"}), ("Soliqua", {"insulin glargine", "lixisenatide"}),
+    ("Cipro HC otic", {"ciprofloxacin", "hydrocortisone"}), ("Talwin NX", {"pentazocine", "naloxone"}),
+    ("Climara Pro patch", {"estradiol", "levonorgestrel"}), ("Juluca", {"dolutegravir", "rilpivirine"}),
+    ("Soma compound", {"carisoprodol", "acetylsalicylic acid"}), ("Tekturna HCT", {"aliskiren", "hydrochlorothiazide"}),
+    ("Exforge HCT", {"amlodipine", "valsartan", "hydrochlorothiazide"}), ("banana bag", {"thiamine", "folic acid", "magnesium sulfate"}),
+])
+def test_a_brand_of_a_combination_has_all_its_parts(known, text, found):
     assert set(names(known.resolve(order(text)))) == found
 
 
