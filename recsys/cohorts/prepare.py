@@ -84,6 +84,8 @@ def prepare(
                          hint=f"it has {', '.join(known)}" if known else "it has none")
     if min_visits < 1 or set(requires or ()) - set(KINDS):
         raise UsageError("min-visits is 1 or more, and a visit can require: " + ", ".join(KINDS))
+    if own_map and connection is not None:  # before an export is read for an hour
+        read_map(connection, level, own_map=own_map).resolver.check_map()
     limits = Limits(memory, spill=None if dry_run or form == "synthetic" else private_cohorts_folder(settings))
     recorded = reader.read((root or Path()).expanduser(), options or {}, limits)
     checks = check_counts(reader.published, recorded.ledger.rows)
@@ -128,8 +130,9 @@ def unmapped(
     """What of an export's orders names no drug; with ``everything`` vehicles and what is no drug as well."""
     if root is None:
         raise UsageError(f"format {form!r} needs the folder of the export", hint="--root ~/mimic-iii")
-    recorded = FORMATS[form].read(root.expanduser(), options or {}, Limits(memory, spill=None))
     medications = read_map(connection, INGREDIENT, own_map=own_map)
+    medications.resolver.check_map()
+    recorded = FORMATS[form].read(root.expanduser(), options or {}, Limits(memory, spill=None))
     mapped = map_orders(recorded.pairs["medication"], medications)
     lost = [item for item in mapped.unmapped if everything or item[1] not in EXPECTED]
     listed = shown_unmapped(replace(mapped, unmapped=lost), recorded, medications.resolver, limit)

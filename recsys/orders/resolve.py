@@ -26,6 +26,7 @@ from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from kb.errors import DataError
 from kb.names.lexicon import Lexicon, Meaning, make_lexicon, read_lexicon
 from kb.names.matching import DILUENTS, Reading, understand
 from kb.names.words import canonical_name, without_salt
@@ -239,6 +240,18 @@ class Resolver:
         lacking = any(meaning is None or not meaning.drugs for meaning in meanings)
         return replace(empty, ingredients=self._ingredients(drugs, "map"), reason="" if drugs else NO_DRUG,
                        remarks=(LACKING,) if lacking else ())
+
+    def check_map(self) -> None:
+        """Raise DataError for a row of the user's map that names no class and not one drug of the knowledge base."""
+        for order, means in self.own_map.rows.items():
+            if not isinstance(means, str) or means.lower() == "none" or _CLASS.fullmatch(means):
+                continue
+            coded, word = means.upper().startswith("ATC:"), canonical_name(means)
+            if coded or not self._mapped(means, Resolved()).ingredients:
+                near = [] if coded else difflib.get_close_matches(word, self._by_start.get(word[:2], ()), n=3)
+                raise DataError(f"the map says that {order!r} is {means!r}, which names no drug and no class",
+                                hint=f"did you mean {' or '.join(near)}?" if near else
+                                "name a drug as mkmed kb search finds it, ATC:B05BA02, or none")
 
     def meant(self, means: str) -> Meant:
         """What a map says, without its words: ``none``, an ATC class, or the base drugs that it names."""

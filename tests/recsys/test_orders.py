@@ -225,6 +225,14 @@ def test_the_user_s_own_map_wins(tmp_path):
         parse_map("order,means\naspirin,\n", "x.csv")
 
 
+@pytest.mark.parametrize(("means", "hint"), [("asprin", "aspirin"), ("ATC:heart", "mkmed kb search"), ("xyzzy + plugh", "none")])
+def test_a_row_of_the_map_that_names_nothing_is_refused(means, hint):
+    with pytest.raises(DataError, match="names no drug and no class") as wrong:
+        resolver(OwnMap({"house mix": means})).check_map()
+    assert hint in wrong.value.hint
+    resolver(OwnMap({"a": "aspirin + xyzzy", "b": "ATC:B01A", "c": "none", "d": "Warfarin"})).check_map()
+
+
 def test_mapping_keeps_rows_and_says_which_ingredient_was_under_which_label(known):
     keys = [order("aspirin 81 mg").key, order("plavix").key, order("unobtainium").key, order("percocet").key]
     pairs = CodePairs("rx", np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 3]), np.ones(5, np.int64), keys)
