@@ -53,7 +53,7 @@ SMALLER = [
 ]
 ELSEWHERE = [
     # (what stands on the page, who runs it)
-    (r"^make (PYTHON=\S+ )?(demo|docs|test|install|lint|torture|bench|fuzz|declared)", "make: continuous integration; the targets are checked here"),
+    (r"^make (PYTHON=\S+ )?(demo|docs|test|slow|install|lint|torture|bench|fuzz|declared)", "make: continuous integration; the targets are checked here"),
     (r"^torchrun ", "several devices: two processes in tests/embed/test_distributed.py"),
     (r"^pip |^PIP_EXTRA", "needs a package index: tests/test_install.py builds the wheel and installs it"),
     (r"^python benchmarks/", "minutes to hours: `make bench`; the options are checked here"),
