@@ -73,7 +73,7 @@ def objective(model: AlignmentModel, loss: LossConfig, z: Tensor, known: Tensor,
     device, everyone = z.device, known.any(1).nonzero()[:, 0]
     here = known[everyone]
     pairs = _pairs(model, loss, known)
-    towers = {m: rows for m in range(len(model.names)) if loss.relation_towers and target is not None
+    towers = {m: rows for m in range(len(model.names)) if loss.relation and loss.relation_towers and target is not None
               and len(rows := here[:, m].nonzero()[:, 0]) > LEAST_PAIRS}
     all_rows, *own = send([everyone, *pairs.values(), *towers.values()], device)
     terms = _alignment(model, loss, z, group, dict(zip(pairs, own, strict=False)))

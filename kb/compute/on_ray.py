@@ -61,7 +61,7 @@ class RayPool(Pool):
         cards = have.get("GPU", 0.0) if task.gpus else 0.0
         most = int(cards / task.gpus) if cards else int(have.get("CPU", 1))
         self.workers = max(1, workers or most)
-        self._task, self._seconds = ray.put(task), STUCK * task.seconds
+        self._task, self._seconds = ray.put(task), task.seconds
         # Tried again by ``Pool.map``, which knows what is at fault; a node's loss is no reason to wait here.
         self._remote = ray.remote(num_cpus=1, num_gpus=task.gpus if cards else 0, max_restarts=0)(PoolActor)
         self._starting: dict[Any, Any] = {}
@@ -125,13 +125,15 @@ class RayPool(Pool):
             more, _ = self._ray.wait(open_, num_returns=len(open_), timeout=0) if open_ else ([], [])
             done = [*done, *more]
         now = time.monotonic()
-        return [*done, *(share for share in sent if share not in done and now - self._busy[share][1] > self._seconds)]
+        late = STUCK * self._seconds
+        return [*done, *(share for share in sent if share not in done and now - self._busy[share][1] > late)]
 
     def results(self, share: Any) -> list[Any]:
         """The results of a share that is ready; the actor of one that is lost or late is replaced."""
         actor, began = self._busy.pop(share)
         try:
-            found: list[Any] = self._ray.get(share, timeout=0.0 if time.monotonic() - began > self._seconds else None)
+            late = time.monotonic() - began > STUCK * self._seconds
+            found: list[Any] = self._ray.get(share, timeout=0.0 if late else None)
         except self._ray.exceptions.GetTimeoutError:
             self._ray.kill(actor)
             self._start()
