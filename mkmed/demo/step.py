@@ -57,6 +57,10 @@ class Demo:
     """What the report shows of the invented patient, once there is a recommender."""
 
 
+def _nothing(demo: Demo) -> None:
+    """Not done yet, and nothing to show."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A part of the demo. ``done`` says in words what is already there, or None; ``show`` prints the result."""
@@ -64,5 +68,7 @@ class Stage:
     title: str
     command: str
     work: Callable[[Demo], None]
-    done: Callable[[Demo], str | None] = lambda demo: None
-    show: Callable[[Demo], None] = lambda demo: None
+    done: Callable[[Demo], str | None] = _nothing
+    show: Callable[[Demo], None] = _nothing
+    after: str = ""
+    """The title of the step after which another process may begin this one; what it prints, it prints in ``show``."""
