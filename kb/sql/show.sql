@@ -19,7 +19,9 @@ FROM mkmed.identifiers WHERE drug_id = :id GROUP BY namespace, value ORDER BY na
 SELECT CASE drug_id WHEN :id THEN relation ELSE 'has ' || split_part(relation, ' ', 1) END AS relation,
        CASE drug_id WHEN :id THEN coalesce(other_name, other_inchikey) ELSE name END AS substance,
        CASE drug_id WHEN :id THEN other_id ELSE drug_id END AS drug_id
-FROM mkmed.substance_relations WHERE :id IN (drug_id, other_id) ORDER BY 1, 2 LIMIT 40;
+FROM (SELECT * FROM mkmed.substance_relations WHERE drug_id = :id
+      UNION SELECT * FROM mkmed.substance_relations WHERE other_id = :id) one  -- two looks by index, where OR reads all
+ORDER BY 1, 2 LIMIT 40;
 
 -- availability
 SELECT modality, source, origin, state, coalesce(evidence, last_error, '') AS because, url, updated_at
@@ -60,7 +62,8 @@ FROM mkmed.indications WHERE drug_id = :id ORDER BY kind, disease, provider LIMI
 -- interactions
 SELECT CASE drug_a WHEN :id THEN name_b ELSE name_a END AS with_drug, severity, provider, source, licence_id, url,
        retrieved_at, sha256
-FROM mkmed.interactions WHERE :id IN (drug_a, drug_b) ORDER BY severity, 1 LIMIT 40;
+FROM (SELECT * FROM mkmed.interactions WHERE drug_a = :id UNION ALL SELECT * FROM mkmed.interactions WHERE drug_b = :id) one
+ORDER BY severity, 1 LIMIT 40;
 
 -- graph
 SELECT relation, count(*) AS triples, (array_agg(DISTINCT other))[1:4] AS examples, provider, licence_id, source, url,

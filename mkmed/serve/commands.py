@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Annotated
 
@@ -51,6 +52,8 @@ def serve(
     bring_up_to_date(open_engine(settings))  # what answers may not write
     answers = Answers(open_reading(settings, open_only=open_only, seconds=min(seconds, 60.0)), settings, run)
     log.in_run(answers.warm())
+    gc.collect()
+    gc.freeze()  # what is loaded stays: no request waits while the collector walks over it
     limits = RequestLimits(body=int(megabytes * 2**20), seconds=seconds, token=token,
                     hosts=() if token else ("localhost", "127.0.0.1", "[::1]"))
     application = create_app(answers, limits=limits, research_only=research_only)

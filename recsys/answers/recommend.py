@@ -197,6 +197,7 @@ class RecommenderService:
         self._levels = {code.lower(): number for number, code in enumerate(codes) if code.startswith(heads)}
         self._read_before: dict[tuple[str, str], tuple[int, ...]] = {}
         self._read_as: dict[str, str] = {}
+        self._ingredients: dict[str, tuple[str, ...]] = {}
         self._below: dict[str, dict[str, list[int]]] = {}
         self._modalities = _modalities_used(trained.recommender)
         self._interacting = [frozenset(np.flatnonzero(row).tolist()) for row in self.knowledge.interactions.matrix]
@@ -391,6 +392,15 @@ class RecommenderService:
 
     def ingredients(self, text: str) -> tuple[str, ...]:
         """The keys of the ingredients of a medication as written; all those of a class."""
+        found = self._ingredients.get(text)
+        if found is None:
+            found = self._find_ingredients(text)
+            if len(self._ingredients) >= REMEMBERED:
+                self._ingredients.clear()
+            self._ingredients[text] = found
+        return found
+
+    def _find_ingredients(self, text: str) -> tuple[str, ...]:
         known, vocabulary = self.knowledge.ingredients, self.vocabularies["medication"]
         if text not in vocabulary and normalised(text, "medication") not in vocabulary and self.orders is not None:
             resolved = self.orders.resolver.resolve(order_of(text))

@@ -15,6 +15,8 @@ from kb.query import find
 from tests.databases import roles_lock
 from tests.few_drugs import DRUGS, fill
 
+MEANT = text("SELECT w.wanted, d.* FROM unnest(CAST(:wanted AS text[])) w (wanted), mkmed.find_drugs(w.wanted) d ORDER BY 1, 2")
+
 
 @pytest.fixture(scope="module")
 def filled(database: Engine) -> Engine:
@@ -147,12 +149,18 @@ def test_a_reader_searches_and_writes_nothing(filled: Engine) -> None:
         create_roles(filled)
         try:
             with filled.connect() as connection:
+                asked = {"wanted": [*DRUGS, *(f"{name} hydrate 50%" for name in DRUGS), "nothing",
+                                    *connection.scalars(text("SELECT inchikey FROM mkmed.drugs WHERE inchikey IS NOT NULL"))]}
+                by_tables = connection.execute(MEANT, asked).all()
+                assert {row.wanted for row in by_tables} == {*asked["wanted"]} - {"nothing"}
                 connection.execute(text("SET ROLE mkmed_reader"))
+                assert connection.execute(MEANT, asked).all() == by_tables
                 assert not connection.scalar(find.MAY_WRITE)
                 assert names(find.search_text(connection, "glucose"))
                 assert connection.scalar(text("SELECT count(*) FROM mkmed.similar_structures('aspirin', 3)")) == 3
                 connection.execute(text("RESET ROLE; GRANT mkmed_nc TO mkmed_reader; SET ROLE mkmed_reader"))
                 assert connection.scalar(text("SELECT mkmed.may_read_closed()"))
+                assert connection.execute(MEANT, asked).all() == by_tables
                 assert names(find.search_text(connection, "glucose"))
                 assert connection.scalar(text("SELECT count(*) FROM mkmed.similar_structures('aspirin', 3)")) == 3
         finally:
