@@ -33,13 +33,17 @@ from kb.errors import DataError
 from kb.output import emit, say
 from kb.settings import Settings, load_settings
 from mkmed.demo.paths import data_path
+from recsys.cohorts.batches import Histories
 from recsys.cohorts.cohort import Cohort
 from recsys.cohorts.prepare import prepare
+from recsys.cohorts.tasks import split_cohort
 from recsys.experiments.bootstrap import NAMES, PatientSums, intervals, paired_difference
-from recsys.experiments.config import from_json
-from recsys.experiments.evaluate import evaluate
-from recsys.experiments.runs import Data, fit_recommender, load_data
+from recsys.experiments.config import Config, from_json
+from recsys.experiments.evaluate import Choices, evaluate
+from recsys.experiments.modes import choose_mode
+from recsys.experiments.runs import fit_recommender, load_data
 from recsys.knowledge.gather import cohort_interactions
+from recsys.recommenders.contract import Recommender
 
 FOLDERS = {"mimic3": "ehr_mimic3_demo", "mimic4": "ehr_mimic4_demo", "meds": "ehr_mimic4_demo_meds",
            "eicu": "ehr_eicu_demo", "omop": "ehr_omop_gibleed", "synthea": "ehr_synthea"}
@@ -83,12 +87,19 @@ def accounted(cohort: Cohort) -> dict[str, int]:
     return {"rows": by["kept"] + by["lost"], "kept": by["kept"], "lost": by["lost"]}
 
 
-def trained(name: str, seed: int, data: Data) -> PatientSums:
-    """The per-patient sums of one recommender on one split, by the rule at the DDI target."""
-    cohort = data.encoded.cohort.name
-    config = from_json({"recommender": name, "seed": seed, "cohort": cohort, **LEAST.get(cohort, {})})
+def trained(name: str, seed: int, cohort: Cohort, engine: Engine, settings: Settings) -> tuple[str, PatientSums]:
+    """The mode, and the per-patient sums of one recommender on one split, by the rule at the DDI target."""
+    config = from_json({"recommender": name, "seed": seed, "cohort": cohort.name, **LEAST.get(cohort.name, {})})
+
+    def fit(own: Config) -> tuple[Recommender, Choices, Histories]:
+        data = load_data(own, settings, engine)
+        fitted = fit_recommender(own, data)
+        return fitted.recommender, fitted.choices, data.validation
+
+    config = choose_mode(config, cohort, fit).config
+    data = load_data(config, settings, engine)
     fitted = fit_recommender(config, data)
-    return evaluate(fitted.recommender, data.train, data.test, fitted.choices).sums
+    return config.mode, evaluate(fitted.recommender, data.train, data.test, fitted.choices).sums
 
 
 def measure(form: str, root: Path, seeds: int, engine: Engine,
@@ -99,13 +110,21 @@ def measure(form: str, root: Path, seeds: int, engine: Engine,
                          settings=settings).cohort
     say(f"{form}: {cohort.fingerprint}")
     emit([vars(loss) for loss in cohort.accounting], title=f"{form}: rows in, and where they went")
+    modes: Counter[str] = Counter()
     pooled = {name: Pooled.none(cohort.patients) for name in RECOMMENDERS}
     for seed in range(seeds):
-        data = load_data(from_json({"cohort": form, "seed": seed, **LEAST.get(form, {})}), settings, engine)
+        asked = from_json({"cohort": form, "seed": seed, **LEAST.get(form, {})})
+        test = split_cohort(cohort, asked.split, seed).test
         for name in RECOMMENDERS:
-            pooled[name].add(data.encoded.split.test, trained(name, seed, data))
+            mode, sums = trained(name, seed, cohort, engine, settings)
+            pooled[name].add(test, sums)
+            if name == "mkmed":
+                say(f"{form}, split {seed}: mode {mode}")
+                modes[mode] += 1
     pairs = [{"data": form, **row} for row in cohort_interactions(engine, cohort).rows()]
-    return rows(form, cohort, seeds, {name: one.tested() for name, one in pooled.items()}), pairs
+    found = rows(form, cohort, seeds, {name: one.tested() for name, one in pooled.items()})
+    found[0]["mode"] = ", ".join(f"{mode} {count}" for mode, count in modes.most_common())
+    return found, pairs
 
 
 def rows(form: str, cohort: Cohort, seeds: int, tested: dict[str, PatientSums]) -> list[dict[str, Any]]:

@@ -165,13 +165,14 @@ def conclude(path: Path, release: Path | None) -> bool:
         {"what": "floor: RDKit standard forms in two processes + COPY", "seconds": base, "ratio": 1.0,
          "rows/s": count / base},
         {"what": "ingest", "seconds": whole["seconds"], "ratio": whole["seconds"] / base,
-         "rows/s": count / whole["seconds"], "cpu s": whole["cpu"], "peak MiB": whole["mib"]},
+         "rows/s": count / whole["seconds"], "cpu s": whole["cpu"], "load": whole["load"], "peak MiB": whole["mib"]},
         {"what": "again after SIGKILL half-way", "seconds": again["seconds"], "ratio": again["seconds"] / base},
     ]
     if release is not None:
         old = released(path, release)
         rows.append({"what": f"ingest by {release.name}", "seconds": old["seconds"], "ratio": old["seconds"] / base,
-                     "rows/s": old["counts"]["drugs"] / old["seconds"], "cpu s": old["cpu"], "peak MiB": old["mib"]})
+                     "rows/s": old["counts"]["drugs"] / old["seconds"], "cpu s": old["cpu"], "load": old["load"],
+                     "peak MiB": old["mib"]})
     same, resumed = found == wanted, again["counts"]["drugs"] < count
     holds = whole["seconds"] <= LIMIT * base and same and resumed
     report("tabular", rows, title=f"{count:,} rows", floors=[floor_before, floor_after], same=same, resumed=resumed,

@@ -1,8 +1,8 @@
 """One ingest in a process of its own, so that its memory is its own: ``python ingest_child.py SOURCE FILE [OPTIONS]``.
 
-Prints seconds, processor seconds (those of its children and of the embedded server too), MiB at the peak and before the
-ingest (the libraries), and what the run counted, as JSON. ``start`` takes the checkout whose code is to run, of release
-0.1.0 too.
+Prints seconds, processor seconds (those of its children and of the embedded server too), the machine's load before it,
+MiB at the peak and before the ingest (the libraries), and what the run counted, as JSON. ``start`` takes the checkout
+whose code is to run, of release 0.1.0 too.
 """
 
 from __future__ import annotations
@@ -68,11 +68,13 @@ def main(source: str, path: Path | None, options: Mapping[str, Any]) -> None:
 
     settings = load_settings()
     engine = open_engine(settings)
+    load = os.getloadavg()[0]
     before, begun, cpu = peak_mib(), time.perf_counter(), cpu_seconds(settings.home)
     summary = ingest(engine, settings, source, IngestOptions(path=path, **options))
     seconds = time.perf_counter() - begun
     cpu = cpu_seconds(settings.home) - cpu
-    said = {"seconds": seconds, "cpu": cpu, "mib": peak_mib(), "mib_before": before, "counts": summary.counts}
+    said = {"seconds": seconds, "cpu": cpu, "load": load, "mib": peak_mib(), "mib_before": before,
+            "counts": summary.counts}
     output.write(json.dumps(said))
 
 

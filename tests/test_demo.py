@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kb.errors import Busy, NotFound
+from kb.errors import Busy, MkmedError, NotFound
 from kb.settings import load_settings
-from mkmed.demo import paths, pipeline, steps_embed, steps_kb, steps_recsys
+from mkmed.demo import aside, paths, pipeline, steps_embed, steps_kb, steps_recsys
 from mkmed.demo.clearing import clear
 from mkmed.demo.paths import patient_path
 from mkmed.demo.pipeline import demo_settings, steps
@@ -129,3 +129,48 @@ def test_a_missing_file_is_named():
     with pytest.raises(NotFound, match="nothing"):
         steps_kb.bundled("nothing.csv")
     assert isinstance(steps_kb.bundled("MANIFEST.json"), Path)
+
+
+def _slow(demo):
+    import time
+
+    (demo.settings.home / "begun").write_text("x")
+    time.sleep(600)
+
+
+def _refused(demo):
+    raise NotFound("no such thing", hint="make one")
+
+
+def _died(demo):
+    import os
+
+    os._exit(9)
+
+
+def test_a_step_beside_the_others_is_waited_for_and_tells_its_error(demo):
+    with aside.open_aside() as early:
+        for title, work, error in (("refused", _refused, "no such thing"), ("died", _died, "died")):
+            step = Stage(title, "mkmed x", work)
+            early.begin(demo, step)
+            with pytest.raises(MkmedError, match=error):
+                early.finish(step)
+
+
+def test_nothing_outlives_the_demo(demo):
+    import time
+
+    with aside.open_aside() as early:
+        early.begin(demo, Stage("slow", "mkmed x", _slow))
+        process = early.begun["slow"][0]
+        until = time.monotonic() + 120
+        while not (demo.settings.home / "begun").exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        assert process.is_alive()
+    assert not process.is_alive()
+
+
+def test_the_ablation_runs_beside_what_follows_the_pretraining():
+    titles = [step.title for step in steps()]
+    (step,) = [step for step in steps() if step.after]
+    assert step.title == "ablation" and titles.index(step.after) + 1 < titles.index("ablation")

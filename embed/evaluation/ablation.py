@@ -30,7 +30,7 @@ from embed.evaluation.columns import MASKED, PLAIN, column_config
 from embed.evaluation.intervals import over_seeds
 from embed.evaluation.kept import KeptTrainings, corpus_digest
 from embed.evaluation.labels import EvaluationLabels, coded, read_labels
-from embed.evaluation.rivals import concatenation
+from embed.evaluation.rivals import concatenation, substructures
 from embed.evaluation.training import trained
 from embed.features.cache import FeatureCache
 from embed.registry import ANCHOR
@@ -42,6 +42,7 @@ from embed.training.job import PreparedTraining, prepare_training, training_rows
 from embed.training.model import embed_all
 from embed.training.split import sides, split_corpus
 from embed.transfer import molecules
+from embed.transfer.head import TransferHead
 from kb.errors import UsageError
 from kb.files import replace_file
 from kb.output import plain
@@ -85,8 +86,16 @@ def restrict(prepared: PreparedTraining, config: PretrainConfig) -> PreparedTrai
     return PreparedTraining(prepared.corpus, prepared.split, Inputs(data, relations, inputs.fitted, raw))
 
 
+@dataclasses.dataclass
+class Shared:
+    """What the arms of one split have in common, from the first that needed it."""
+
+    molecules: NDArray[np.float32] | None = None
+    head: TransferHead | None = None
+
+
 def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: EvaluationLabels,
-              cache: FeatureCache) -> dict[str, float]:
+              cache: FeatureCache, shared: Shared) -> dict[str, float]:
     """The metrics of one training, in a folder that is thrown away."""
     model, at = trained(prepared, config)
     z, fused, present = (part.numpy() for part in embed_all(model, prepared.inputs.data))
@@ -94,7 +103,9 @@ def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: Evalua
     pool = np.flatnonzero(labels.core & present[:, 0] & coded(labels.codes))
     asked = np.union1d(pool, prepared.split.train)
     raw = prepared.inputs.raw_of(asked)
-    whole = concatenation(raw, np.flatnonzero(side[asked] == 0))[np.searchsorted(asked, pool)] if raw else None
+    if shared.molecules is None:
+        shared.molecules = substructures(raw, np.flatnonzero(side[asked] == 0))
+    whole = concatenation(raw, shared.molecules)[np.searchsorted(asked, pool)] if raw else None
 
     def accuracy(similarity: NDArray[np.floating] | None, rows: NDArray[np.int64] = pool, level: int = 3) -> float:
         if similarity is None:
@@ -103,7 +114,7 @@ def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: Evalua
                               [prepared.corpus.blocks[int(i)] for i in rows], queries=side[rows] == 2)
         return found.accuracy[level]
 
-    rows, wide, bits = _from_structure(prepared, config, fused, side, cache, pool)
+    rows, wide, bits = _from_structure(prepared, config, fused, side, cache, pool, shared)
     return {
         "molecule level 3": accuracy(cosine(z[pool, 0])),
         "predicted level 3": accuracy(None if wide is None else cosine(wide), rows),
@@ -118,7 +129,7 @@ def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: Evalua
 
 
 def _from_structure(prepared: PreparedTraining, config: PretrainConfig, fused: NDArray[np.float32],
-                    side: NDArray[np.int8], cache: FeatureCache, pool: NDArray[np.int64],
+                    side: NDArray[np.int8], cache: FeatureCache, pool: NDArray[np.int64], shared: Shared,
                     ) -> tuple[NDArray[np.int64], NDArray[np.float32] | None, NDArray[np.float32]]:
     """``(rows, predicted, bits)`` of the drugs of ``pool`` that every featuriser can read.
 
@@ -126,7 +137,9 @@ def _from_structure(prepared: PreparedTraining, config: PretrainConfig, fused: N
     """
     smiles = [prepared.corpus.smiles[int(i)] or "" for i in pool]
     narrow = dataclasses.replace(config.transfer, width=min(config.transfer.width, config.width))
-    head = take_head(prepared.corpus, prepared.inputs, fused, side, dataclasses.replace(config, transfer=narrow), cache)
+    narrowed = dataclasses.replace(config, transfer=narrow)
+    head = take_head(prepared.corpus, prepared.inputs, fused, side, narrowed, cache, shared.head)
+    shared.head = head or shared.head
     read, found = molecules.read(smiles, cache, bits=BITS, network=head is not None and head.network)
     bits = np.asarray((found.counts > 0).todense(), np.float32)
     return pool[read], None if head is None else head.foretell(found).wide, bits
@@ -186,10 +199,10 @@ def ablate(
 
 
 class LazyTraining:
-    """The inputs of all modalities, made when the first training asks for them."""
+    """The inputs of all modalities, made when the first training asks for them, and what its arms share."""
 
     def __init__(self, engine: Engine, config: PretrainConfig, cache: FeatureCache) -> None:
-        self.engine, self.config, self.cache = engine, config, cache
+        self.engine, self.config, self.cache, self.shared = engine, config, cache, Shared()
 
     @functools.cached_property
     def training(self) -> PreparedTraining:
@@ -198,7 +211,7 @@ class LazyTraining:
 
 
 def _measured_arm(whole: LazyTraining, config: PretrainConfig, labels: EvaluationLabels) -> dict[str, float]:
-    return train_arm(restrict(whole.training, config), config, labels, whole.cache)
+    return train_arm(restrict(whole.training, config), config, labels, whole.cache, whole.shared)
 
 
 def _write(folder: Path, name: str, results: Mapping[Arm, Sequence[dict[str, float]]], subsets: str) -> dict[str, Any]:

@@ -111,17 +111,17 @@ def indication_auroc(
     from sklearn.metrics import roc_auc_score
 
     unit = None if matrix is None else matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
-    known = set(map(tuple, pairs.tolist()))
-    asked = np.array(sorted({int(row) for row, _ in known if held_out[row]}), np.int64)
+    known = np.unique(pairs[:, ::-1], axis=0)  # by indication
+    asked = np.unique(known[held_out[known[:, 1]], 1])
     scores, truth = [], []
-    for indication in np.unique(pairs[:, 1]).tolist():
-        train = np.array([row for row, i in known if i == indication and not held_out[row]], np.int64)
+    for having in np.split(known[:, 1], np.flatnonzero(np.diff(known[:, 0])) + 1):
+        train = having[~held_out[having]]
         if len(train) < least or not len(asked):
             continue
         likeness = (np.full(len(asked), float(len(train))) if unit is None
                     else np.sort(unit[asked] @ unit[train].T, axis=1)[:, -3:].mean(axis=1))
         scores.append(likeness)
-        truth.append(np.array([(row, indication) in known for row in asked.tolist()]))
+        truth.append(np.isin(asked, having))
     if not truth or not np.concatenate(truth).any():
         return PairScore(float("nan"), 0, 0)
     labels = np.concatenate(truth)

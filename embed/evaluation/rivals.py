@@ -1,8 +1,8 @@
 """What the trained vectors must beat: the same raw features, put together without any training.
 
-``concatenation`` lays circular substructures (their singular vectors), texts and graph neighbourhoods side by side,
-each to length 1; ``reduced`` keeps as many principal components of it as the run's vectors have numbers; ``teacher`` is
-the weighted mean of standardised similarities that the run's loss follows.
+``concatenation`` lays circular substructures (their singular vectors, of the training drugs), texts and graph
+neighbourhoods side by side, each to length 1; ``reduced`` keeps as many principal components of it as the run's vectors
+have numbers; ``teacher`` is the weighted mean of standardised similarities that the run's loss follows.
 """
 
 from __future__ import annotations
@@ -17,24 +17,30 @@ from embed.features.reduce import unit
 from embed.registry import ANCHOR
 
 COMPONENTS = 256
-PARTS = (ANCHOR, "text", "graph")
+PARTS = ("text", "graph")
 
 
-def concatenation(raw: Raw, train: NDArray[np.int64], without: tuple[str, ...] = ()) -> NDArray[np.float32]:
-    """The untrained concatenation [N, F]; zero where a part is missing; singular vectors are of the training drugs."""
+def substructures(raw: Raw, train: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """The molecules' part of the concatenation [N, F], or None where no drug has a structure."""
     from sklearn.utils.extmath import randomized_svd
 
-    parts = []
+    if ANCHOR not in raw:
+        return None
+    matrix, known = raw[ANCHOR]
+    rows = unit(unpacked(matrix))
+    fit = rows[train[known[train]]]
+    _, _, right = randomized_svd(fit, min(COMPONENTS, *fit.shape), random_state=0)
+    return np.asarray(unit(rows @ right.T) * known[:, None], np.float32)
+
+
+def concatenation(raw: Raw, molecules: NDArray[np.float32] | None,
+                  without: tuple[str, ...] = ()) -> NDArray[np.float32]:
+    """The untrained concatenation [N, F] with ``molecules`` from ``substructures``; zero where a part is missing."""
+    parts = [] if molecules is None else [molecules]
     for name in PARTS:
-        if name not in raw or name in without:
-            continue
-        matrix, known = raw[name]
-        rows = unit(unpacked(matrix)) if name == ANCHOR else unit(np.nan_to_num(matrix.astype(np.float32)))
-        if name == ANCHOR:
-            fit = rows[train[known[train]]]
-            _, _, right = randomized_svd(fit, min(COMPONENTS, *fit.shape), random_state=0)
-            rows = unit(rows @ right.T)
-        parts.append(rows * known[:, None])
+        if name in raw and name not in without:
+            matrix, known = raw[name]
+            parts.append(unit(np.nan_to_num(matrix.astype(np.float32))) * known[:, None])
     return np.concatenate(parts, 1) if parts else np.zeros((len(next(iter(raw.values()))[1]), 1), np.float32)
 
 

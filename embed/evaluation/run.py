@@ -21,7 +21,7 @@ from embed.evaluation.intervals import paired
 from embed.evaluation.labels import coded
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
 from embed.evaluation.retrieval import retrieve_both_ways
-from embed.evaluation.rivals import concatenation, reduced, teacher_similarity
+from embed.evaluation.rivals import concatenation, reduced, substructures, teacher_similarity
 from embed.evaluation.snapshot import EvaluationData
 from embed.registry import ANCHOR
 from embed.runs.artefact import Artefact
@@ -37,14 +37,15 @@ def read_evaluation_snapshot(run: Artefact) -> EvaluationData:
 def evaluate_run(run: Artefact) -> dict[str, Any]:
     """All figures of a run, also written to ``evaluation.json`` in its folder."""
     kept = read_evaluation_snapshot(run)
+    rivals = Rivals(kept, run.config().loss)
     report = {
         "run": str(run.run_id),
         "seed": run.config().seed,
         "drugs": {name: int((kept.side == k).sum()) for k, name in enumerate(("train", "validation", "test"))},
         "retrieval": retrieval_rows(kept),
-        "classes": class_rows(kept, run.config().loss),
-        "interactions": interaction_rows(kept),
-        "indications": indication_rows(kept),
+        "classes": class_rows(kept, rivals),
+        "interactions": interaction_rows(kept, rivals),
+        "indications": indication_rows(kept, rivals),
     }
     replace_file(run.folder / "evaluation.json", json.dumps(plain(report), indent=1), mode=None)
     return report
@@ -76,7 +77,7 @@ def retrieval_rows(kept: EvaluationData, least: int = 20) -> list[dict[str, Any]
     return rows
 
 
-def class_rows(kept: EvaluationData, loss: LossConfig) -> list[dict[str, Any]]:
+def class_rows(kept: EvaluationData, rivals: Rivals) -> list[dict[str, Any]]:
     """1-NN accuracy on ATC levels 1-3: core drugs, held-out core drugs, and drugs without SMILES."""
     labels, held, bare = kept.labels, kept.held, kept.bare
     has_code = coded(labels.codes)
@@ -98,7 +99,7 @@ def class_rows(kept: EvaluationData, loss: LossConfig) -> list[dict[str, Any]]:
         codes, blocks = [labels.codes[i] for i in pool], [str(kept.group[i]) for i in pool]
         ours = nearest_class(cosine(kept.fused[pool]), codes, blocks, queries=asked, candidates=among)
         for name, similarity in (*baselines(kept.raw, kept.property_names, kept.properties, pool),
-                                 *rival_similarities(kept, loss, pool)):
+                                 *rivals.similarities(pool)):
             if "without SMILES" in title and ("ECFP4" in name or "properties" in name or "pictures" in name):
                 continue
             found = nearest_class(similarity, codes, blocks, queries=asked, candidates=among)
@@ -108,16 +109,27 @@ def class_rows(kept: EvaluationData, loss: LossConfig) -> list[dict[str, Any]]:
     return rows
 
 
-def rival_similarities(kept: EvaluationData, loss: LossConfig,
-                       pool: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.floating]]]:
-    """Name and similarity matrix of what puts the same raw features together without training."""
-    train, whole = np.flatnonzero(kept.side == 0), concatenation(kept.raw, np.flatnonzero(kept.side == 0))
-    width = kept.fused.shape[1]
-    yield f"untrained concatenation, {whole.shape[1]} numbers", cosine(whole[pool])
-    yield f"its {width} principal components", cosine(reduced(whole, train, width)[pool])
-    taught = teacher_similarity(kept.raw, loss, pool)
-    if taught is not None:
-        yield "the teacher of the loss, untrained", taught
+class Rivals:
+    """What puts the same raw features together without training, fitted once on the training drugs."""
+
+    def __init__(self, kept: EvaluationData, loss: LossConfig) -> None:
+        train = np.flatnonzero(kept.side == 0)
+        self.kept, self.loss, self.width = kept, loss, kept.fused.shape[1]
+        self.molecules = substructures(kept.raw, train)
+        self.whole = concatenation(kept.raw, self.molecules)
+        self.components = reduced(self.whole, train, self.width)
+
+    def without(self, *parts: str) -> NDArray[np.float32]:
+        """The concatenation without some of its parts."""
+        return concatenation(self.kept.raw, None if ANCHOR in parts else self.molecules, parts)
+
+    def similarities(self, pool: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.floating]]]:
+        """Name and similarity matrix of each over the drugs at ``pool``."""
+        yield f"untrained concatenation, {self.whole.shape[1]} numbers", cosine(self.whole[pool])
+        yield f"its {self.width} principal components", cosine(self.components[pool])
+        taught = teacher_similarity(self.kept.raw, self.loss, pool)
+        if taught is not None:
+            yield "the teacher of the loss, untrained", taught
 
 
 def _class_row(name: str, title: str, found: ClassAccuracy) -> dict[str, Any]:
@@ -130,15 +142,13 @@ def _class_row(name: str, title: str, found: ClassAccuracy) -> dict[str, Any]:
     }
 
 
-def interaction_rows(kept: EvaluationData) -> list[dict[str, Any]]:
+def interaction_rows(kept: EvaluationData, rivals: Rivals) -> list[dict[str, Any]]:
     """AUROC of interactions of held-out drugs; ``matched`` has negatives of the same partners as the positives."""
-    train = np.flatnonzero(kept.side == 0)
-    whole = concatenation(kept.raw, train)
     rows = []
     for name, matrix in (
         ("mkmed, fused", kept.fused),
         ("untrained, fused", kept.untrained_fused),
-        (f"{kept.fused.shape[1]} principal components, untrained", reduced(whole, train, kept.fused.shape[1])),
+        (f"{kept.fused.shape[1]} principal components, untrained", rivals.components),
         ("how many interactions the drugs have", None),
     ):
         plain_, matched = (interaction_auroc(matrix, kept.labels.interactions, kept.held, matched=m)
@@ -148,18 +158,17 @@ def interaction_rows(kept: EvaluationData) -> list[dict[str, Any]]:
     return rows
 
 
-def indication_rows(kept: EvaluationData) -> list[dict[str, Any]]:
+def indication_rows(kept: EvaluationData, rivals: Rivals) -> list[dict[str, Any]]:
     """AUROC of indications of held-out drugs, from vectors fused without the graph, whose edges say the answer.
 
     ``matched`` is the mean AUROC within one indication, so that being a common one says nothing.
     """
-    train = np.flatnonzero(kept.side == 0)
     rows = []
     for name, fused in (
         ("mkmed, fused without graph", kept.without_graph),
         ("untrained, fused without graph", kept.untrained_without_graph),
-        ("untrained concatenation without graph", concatenation(kept.raw, train, ("graph",))),
-        ("texts alone, untrained", concatenation(kept.raw, train, ("graph", ANCHOR))),
+        ("untrained concatenation without graph", rivals.without("graph")),
+        ("texts alone, untrained", rivals.without("graph", ANCHOR)),
         ("how many drugs have the indication", None),
     ):
         score = indication_auroc(fused, kept.labels.indications, kept.held)

@@ -22,7 +22,7 @@ from embed.evaluation.columns import COLUMNS, PLAIN, column_config
 from embed.evaluation.intervals import over_seeds
 from embed.evaluation.kept import KeptTrainings, corpus_digest
 from embed.evaluation.labels import EvaluationLabels, read_labels
-from embed.evaluation.run import class_rows, indication_rows, interaction_rows, retrieval_rows
+from embed.evaluation.run import Rivals, class_rows, indication_rows, interaction_rows, retrieval_rows
 from embed.evaluation.snapshot import EvaluationData
 from embed.evaluation.training import trained
 from embed.features.cache import FeatureCache
@@ -83,10 +83,11 @@ def _trained_and_measured(engine: Engine, config: PretrainConfig, cache: Feature
 
 
 def _measured(kept: EvaluationData, config: PretrainConfig, column: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"classes": class_rows(kept, config.loss), "indications": indication_rows(kept)}
+    rivals = Rivals(kept, config.loss)
+    found: dict[str, Any] = {"classes": class_rows(kept, rivals), "indications": indication_rows(kept, rivals)}
     # Neither knows anything of texts' words or treatments that plain does not tell.
     return found if column != PLAIN else {**found, "retrieval": retrieval_rows(kept),
-                                          "interactions": interaction_rows(kept)}
+                                          "interactions": interaction_rows(kept, rivals)}
 
 
 def _ours(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

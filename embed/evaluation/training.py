@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from embed.allocator import keep_freed_memory
 from embed.config import PretrainConfig
 from embed.runs import checkpoint
 from embed.training.job import PreparedTraining, training_rows
@@ -19,6 +20,7 @@ def trained(prepared: PreparedTraining, config: PretrainConfig) -> tuple[Alignme
     """The model of the best validation epoch, and where the training ended."""
     if config.threads:
         torch.set_num_threads(config.threads)
+    keep_freed_memory()
     rows = training_rows(prepared, config)
     model = start_model(config, prepared.inputs.data, rows)
     with tempfile.TemporaryDirectory(prefix="mkmed-study-") as folder:

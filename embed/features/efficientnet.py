@@ -25,11 +25,19 @@ class SameConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """The feature map, of size ceil(input / stride)."""
-        pads: list[int] = []
-        for size, kernel, stride in zip(x.shape[-2:], self.kernel_size, self.stride, strict=True):
-            need = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            pads = [need // 2, need - need // 2, *pads]
-        return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        need = [max((-(-size // stride) - 1) * stride + kernel - size, 0)
+                for size, kernel, stride in zip(x.shape[-2:], self.kernel_size, self.stride, strict=True)]
+        if any(one % 2 for one in need):
+            (top, left), (height, width) = [one // 2 for one in need], need
+            x, even = F.pad(x, [left, width - left, top, height - top]), [0, 0]
+        else:  # without a copy
+            even = [one // 2 for one in need]
+        return F.conv2d(x, self.weight, self.bias, self.stride, even, self.dilation, self.groups)
+
+
+def _relu6_(x: Tensor) -> Tensor:
+    """In place: in inference nothing needs the input again, and memory is what a convolution waits for."""
+    return x.clamp_(0, 6) if not torch.is_grad_enabled() else F.relu6(x)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -54,8 +62,8 @@ class Block(nn.Module):
         """The block's output, with the input added where the shapes allow."""
         y = x
         if self._expand_conv is not None and self._bn0 is not None:
-            y = F.relu6(self._bn0(self._expand_conv(y)))
-        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+            y = _relu6_(self._bn0(self._expand_conv(y)))
+        y = _relu6_(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
         return x + y if self.skip else y
 
@@ -88,10 +96,10 @@ class EfficientNetLite0(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """The pooled features; ``pixels`` are 0..255 and are normalised here."""
         mean, spread = (pixels.new_tensor(v)[:, None, None] * 255 for v in (MEAN, SPREAD))
-        x = F.relu6(self._bn0(self._conv_stem((pixels - mean) / spread)))
+        x = _relu6_(self._bn0(self._conv_stem((pixels - mean) / spread)))
         for block in self._blocks:
             x = block(x)
-        return F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
+        return _relu6_(self._bn1(self._conv_head(x))).mean((2, 3))
 
     def load_published(self, weights: Mapping[str, Tensor]) -> EfficientNetLite0:
         """The network with the published weights (their classifier is left out), folded, in evaluation mode."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.allocator import keep_freed_memory
 from embed.features.cache import version_of
 from kb.errors import NotFound
 
@@ -76,6 +77,7 @@ def in_parallel(work: Callable[[Item], NDArray[np.float32]], items: Sequence[Ite
 
     if device is not None and device.type != "cpu":
         return [work(item) for item in items]
+    keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

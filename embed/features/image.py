@@ -24,7 +24,8 @@ from kb.compute.pool import cores
 from kb.errors import DataError
 from kb.output import say
 
-BATCH = 32
+BATCH = 8
+"""Pictures at once on a CPU: what a layer makes of more no longer fits its caches."""
 CARD_BATCH = 256
 """Pictures at once on a card, which small batches leave idle."""
 SCRATCH = 32

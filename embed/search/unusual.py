@@ -83,18 +83,17 @@ def share_nearer(near: NDArray[np.float32], own: float) -> float:
     return round(100.0 * (1.0 - float(np.searchsorted(near, own, side="right")) / len(near)), 1)
 
 
-_COUNT = np.array([bin(k).count("1") for k in range(256)], np.uint8)
-
-
 def sizes(bits: NDArray[np.uint8]) -> NDArray[np.int32]:
     """How many bits are set in each row [n] of packed bits."""
-    return _COUNT[bits].sum(1, dtype=np.int32)
+    return np.bitwise_count(bits).sum(1, dtype=np.int32)
 
 
 def tanimoto(a: NDArray[np.uint8], b: NDArray[np.uint8], shrink: float = 0.0) -> NDArray[np.float32]:
     """The Tanimoto similarities [n, m] of packed bit vectors, with ``shrink`` bits added to each union."""
     size_a, size_b = sizes(a), sizes(b)
-    both = np.stack([_COUNT[row & b].sum(1, dtype=np.int32) for row in a])
+    wide = np.uint64 if a.shape[1] % 8 == 0 else np.uint8
+    words, others = (np.ascontiguousarray(bits).view(wide) for bits in (a, b))
+    both = np.stack([np.bitwise_count(row & others).sum(1, dtype=np.int32) for row in words])
     union = np.maximum(size_a[:, None] + size_b[None, :] - both, 1) + np.float32(shrink)
     out: NDArray[np.float32] = (both / union).astype(np.float32)
     return out

@@ -47,8 +47,11 @@ def chosen_encoder(config: TransferConfig, *, tell: bool = False) -> dict[str, A
 
 
 def take_head(corpus: Corpus, inputs: Inputs, fused: NDArray[np.float32], side: NDArray[np.int8],
-              config: PretrainConfig, cache: FeatureCache) -> TransferHead | None:
-    """The head of a run whose drugs have these ``fused`` vectors [N, D] and sides of the split [N]; None without."""
+              config: PretrainConfig, cache: FeatureCache, like: TransferHead | None = None) -> TransferHead | None:
+    """The head of a run whose drugs have these ``fused`` vectors [N, D] and sides of the split [N]; None without.
+
+    ``like`` is one that was fitted before on the same drugs, see ``embed.transfer.fit.fit_head``.
+    """
     t = config.transfer
     encoder = chosen_encoder(t)
     rows = np.array([row for row, text in enumerate(corpus.smiles) if text], np.int64)
@@ -69,7 +72,7 @@ def take_head(corpus: Corpus, inputs: Inputs, fused: NDArray[np.float32], side: 
                               {block for block in corpus.blocks if block}, held_out, cache)
         drugs, truths = with_pairs(drugs, truths, pairs, inputs, config, cache)
     return fit_head(drugs, truths, width=t.width, encoder=encoder, seed=config.seed, penalty=t.penalty or None,
-                    compared=t.landmarks)
+                    compared=t.landmarks, like=like)
 
 
 def with_pairs(drugs: TransferDrugs, truths: dict[str, Truth], pairs: list[Pair], inputs: Inputs,

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 
+from embed.allocator import keep_freed_memory
 from embed.config import GraphConfig, PretrainConfig, to_json
 from embed.evaluation.labels import EvaluationLabels, read_labels
 from embed.evaluation.retrieval import retrieve
@@ -138,6 +139,7 @@ def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resu
     device = pick_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
+    keep_freed_memory()
     set_determinism(device, config.deterministic)
     distributed.join_processes(device)
     try:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.linalg.lapack import dpotri
+from scipy.sparse import csr_array
 from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.extmath import randomized_svd
 
@@ -72,10 +74,12 @@ def solve(kernel: Matrix, truth: Matrix, rows: NDArray[np.int64], landmarks: NDA
     place = np.searchsorted(landmarks, rows).clip(max=len(landmarks) - 1)
     if (landmarks[place] == rows).all():
         inner = kernel[np.ix_(rows, place)].astype(np.float64)
-        inverse = np.linalg.inv(inner + penalty * np.eye(len(rows)))
-        found = inverse @ centred
-        alpha[place], shift[place] = found, penalty - 1 / np.diag(inverse)
-        left_out = truth[rows] - found / np.diag(inverse)[:, None]
+        factor = cho_factor(inner + penalty * np.eye(len(rows)), lower=True, overwrite_a=True)
+        found = cho_solve(factor, centred)
+        inverse, _ = dpotri(factor[0], lower=1, overwrite_c=1)
+        own = np.diag(inverse)
+        alpha[place], shift[place] = found, penalty - 1 / own
+        left_out = truth[rows] - found / own[:, None]
         return Ridge(alpha, mean, shift, left_out.astype(np.float32))
     inner = kernel[landmarks].astype(np.float64)
     outer = kernel[rows].astype(np.float64)
@@ -85,12 +89,14 @@ def solve(kernel: Matrix, truth: Matrix, rows: NDArray[np.int64], landmarks: NDA
 
 
 def fit_head(drugs: TransferDrugs, truths: Mapping[str, Truth], *, width: int, encoder: dict[str, Any] | None,
-             seed: int = 0, penalty: float | None = None, compared: int = MOST) -> TransferHead | None:
+             seed: int = 0, penalty: float | None = None, compared: int = MOST,
+             like: TransferHead | None = None) -> TransferHead | None:
     """The head of a run, or None where no kind of vector has ``LEAST`` training drugs with a structure.
 
     ``truths`` maps a kind to ``(vectors (N, D), known (N,))``. Without ``penalty`` the one is taken under which
     validation drugs are found best. Molecules are compared with at most ``compared`` training drugs; of more, as many
-    are drawn, those first of which a text or a place in the graph is known.
+    are drawn, those first of which a text or a place in the graph is known. What a head that is ``like`` this one has
+    found of the same molecules is taken from it.
     """
     train = np.flatnonzero(drugs.side == 0)
     usable = {name: (unit(matrix), known) for name, (matrix, known) in truths.items()
@@ -120,7 +126,7 @@ def fit_head(drugs: TransferDrugs, truths: Mapping[str, Truth], *, width: int, e
     notes = {"penalty": chosen, "validation recall@10": scores, "training drugs": int((~drugs.others[train]).sum()),
              "other molecules": int(drugs.others[train].sum())}
     return _with_wide(kernel, targets, [name for name in TELLING if name in usable], drugs, train[~drugs.others[train]],
-                      width, names, encoder, notes)
+                      width, names, encoder, notes, like)
 
 
 def _training(truth: Truth, drugs: TransferDrugs) -> tuple[Matrix, NDArray[np.int64]]:
@@ -161,10 +167,11 @@ def _target(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: TransferDrugs
 
 def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], drugs: TransferDrugs,
                train: NDArray[np.int64], width: int, names: list[str], encoder: dict[str, Any] | None,
-               notes: dict[str, Any]) -> TransferHead:
+               notes: dict[str, Any], like: TransferHead | None) -> TransferHead:
     """The head with its wide vector, fitted on what the training drugs look like when each is left out."""
     some = train[:MOST]
-    tanimoto = _tanimoto_components(kernel)
+    same = like is not None and same_counts(like.kernel.landmarks.counts, kernel.landmarks.counts)
+    tanimoto = like.wide.tanimoto if like is not None and same else _tanimoto_components(kernel)
     parts = ["tanimoto", *(["network"] if kernel.network is not None else []), *telling]
     draft = TransferHead(kernel, targets, Wide(tanimoto, [], {}, {}, NONE[0], NONE), names, encoder,
                          notes)
@@ -191,12 +198,18 @@ def _left_out(head: TransferHead, molecules: Molecules) -> dict[str, Matrix]:
             for name, t in head.targets.items()}
 
 
+def same_counts(a: csr_array, b: csr_array) -> bool:
+    """Whether two matrices are equal, row for row."""
+    return a.shape == b.shape and a.nnz == b.nnz and all(
+        bool((x == y).all()) for x, y in ((a.indptr, b.indptr), (a.indices, b.indices), (a.data, b.data)))
+
+
 def _tanimoto_components(kernel: Kernel) -> Matrix:
     """(m, r): from Tanimoto similarities to the landmarks to coordinates whose products are these similarities."""
     own = bit_tanimoto(kernel.landmarks.counts, kernel.landmarks.counts)
     first = max(0, len(own) - TANIMOTO_COMPONENTS)
-    values, basis = eigh(own.astype(np.float64), subset_by_index=(first, len(own) - 1))
-    order = np.flatnonzero(values > 1e-6)[::-1]
+    values, basis = eigh(own, subset_by_index=(first, len(own) - 1))
+    order = np.flatnonzero(values > 1e-6 * len(own))[::-1]
     out: Matrix = (basis[:, order] / np.sqrt(values[order])).astype(np.float32)
     return out
 

@@ -17,11 +17,12 @@ from typing import Any
 
 import psutil
 
-from kb.compute.pool import STUCK, LostShare, Pool, PoolTask, attempt, die_with_parent, limit_memory
+from kb.compute.pool import DEATHS, STUCK, LostShare, Pool, PoolTask, attempt, die_with_parent, limit_memory
 from kb.errors import ConfigError
 
 _CONTEXT = multiprocessing.get_context("spawn")
 POLL_SECONDS = 0.25
+GUARD = "below `if __name__ == '__main__':` a script is safe from every process's import of it; or memory is short"
 _open: list[Callable[[Any], Any]] = []
 """In a worker process: the task's function."""
 
@@ -62,6 +63,10 @@ class _Process:
             return time.monotonic(), float(times.user + times.system)
         return time.monotonic(), 0.0
 
+    def is_stillborn(self) -> bool:
+        """Whether the process died before it had begun."""
+        return self.begun.done() and isinstance(self.begun.exception(), BrokenProcessPool)
+
     def kill(self) -> None:
         """End the process, whatever it is at."""
         for process in list((self._executor._processes or {}).values()):  # its kill_workers comes with Python 3.14
@@ -75,6 +80,7 @@ class LocalPool(Pool):
 
     def __init__(self, task: PoolTask, workers: int) -> None:
         self.workers, self._task = workers, task
+        self._stillborn = 0
         self._idle = [_Process(task) for _ in range(workers)]
         self._busy: dict[Results, tuple[_Process, tuple[float, float] | None]] = {}
 
@@ -116,6 +122,9 @@ class LocalPool(Pool):
             found = share.result()
         except (LostShare, BrokenProcessPool) as error:
             process.kill()
+            self._stillborn = self._stillborn + 1 if process.is_stillborn() else 0
+            if self._stillborn == DEATHS:
+                raise ConfigError("processes die before they begin", hint=GUARD) from None
             self._idle.append(_Process(self._task))
             if isinstance(error, LostShare):
                 raise

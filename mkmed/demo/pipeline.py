@@ -10,16 +10,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kb import output
 from kb.errors import Busy
 from kb.settings import Settings
-from mkmed.demo import steps_embed, steps_kb, steps_recsys, steps_report
+from mkmed.demo import aside, steps_embed, steps_kb, steps_recsys, steps_report
 from mkmed.demo.step import Demo, Extent, Stage
-
-if TYPE_CHECKING:
-    pass
 
 FOLDER = "demo"
 THREADS = 2
@@ -32,7 +28,7 @@ def demo_settings(settings: Settings) -> Settings:
 
 def steps() -> Sequence[Stage]:
     """All steps in their order."""
-    return [*steps_kb.STEPS, *steps_embed.STEPS, *steps_recsys.STEPS, *steps_report.STEPS]
+    return [*steps_kb.STEPS, *steps_embed.STEPS, *steps_recsys.STEPS, steps_embed.ABLATION, *steps_report.STEPS]
 
 
 def run_demo(settings: Settings, scale: Extent) -> Path:
@@ -45,9 +41,12 @@ def run_demo(settings: Settings, scale: Extent) -> Path:
     demo = Demo(settings, scale, open_engine(settings))
     demo.seconds.append({"step": "database", "seconds": time.perf_counter() - begun, "": "ready"})
     todo = steps()
-    with _alone(settings.home):
+    with _alone(settings.home), aside.open_aside() as early:
         for number, step in enumerate(todo, 1):
-            _run(demo, step, f"[{number}/{len(todo)}]")
+            _run(demo, step, f"[{number}/{len(todo)}]", early)
+            for later in todo[number:]:
+                if later.after == step.title and not later.done(demo):
+                    early.begin(demo, later)
     demo.engine.dispose()
     total = time.perf_counter() - begun
     rows = [*demo.seconds, {"step": "total", "seconds": total, "": ""}]
@@ -79,16 +78,19 @@ def _few_threads() -> None:
     torch.set_num_threads(min(THREADS, torch.get_num_threads()))
 
 
-def _run(demo: Demo, step: Stage, number: str) -> None:
-    """Do or skip one step, and show its result."""
-    found = step.done(demo)
+def _run(demo: Demo, step: Stage, number: str, early: aside.Aside | None = None) -> None:
+    """Do or skip one step, or wait for what was begun early, and show its result."""
+    ahead = early is not None and step.title in early.begun
+    found = None if ahead else step.done(demo)
     output.say(f"\n{number} {step.title}" + (f": {found}, skipped" if found else f"\n      {step.command}"))
     begun = time.perf_counter()
-    if not found:
+    note = "was done already" if found else "done"
+    if early is not None and ahead:
+        note = f"done, {early.finish(step):.1f} s beside the others"
+    elif not found:
         step.work(demo)
     spent = time.perf_counter() - begun
     step.show(demo)
     if not found:
         output.say(f"      {spent:.1f} s")
-    demo.seconds.append({"step": step.title, "seconds": time.perf_counter() - begun,
-                         "": "was done already" if found else "done"})
+    demo.seconds.append({"step": step.title, "seconds": time.perf_counter() - begun, "": note})

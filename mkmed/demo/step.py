@@ -36,7 +36,8 @@ BIOLOGICS = ("insulin human", "insulin lispro", "insulin glargine", "insulin asp
              "insulin glulisine", "filgrastim", "pegfilgrastim", "adalimumab", "infliximab", "trastuzumab")
 DESCRIBED = 4333
 """Drugs of which the corpus has more than names, identifiers and a structure; they come first in it."""
-FULL = Extent("full", DESCRIBED, (), None, ("train.epochs=15", "transfer.encoder=none"), ("mimic3", "mimic4", "eicu"),
+FULL = Extent("full", DESCRIBED, (), None, ("train.epochs=12", "image.size=160", "transfer.encoder=none"),
+              ("mimic3", "mimic4", "eicu"),
              ("popularity", "repeat_last", "logistic", "logistic_history", "mkmed"), 25,
              ablation=("train.epochs=2",))
 QUICK = Extent("quick", 1200, BIOLOGICS, 300,
@@ -57,6 +58,10 @@ class Demo:
     """What the report shows of the invented patient, once there is a recommender."""
 
 
+def _nothing(demo: Demo) -> None:
+    """Not done yet, and nothing to show."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A part of the demo. ``done`` says in words what is already there, or None; ``show`` prints the result."""
@@ -64,5 +69,7 @@ class Stage:
     title: str
     command: str
     work: Callable[[Demo], None]
-    done: Callable[[Demo], str | None] = lambda demo: None
-    show: Callable[[Demo], None] = lambda demo: None
+    done: Callable[[Demo], str | None] = _nothing
+    show: Callable[[Demo], None] = _nothing
+    after: str = ""
+    """The title of the step after which another process may begin this one; what it prints, it prints in ``show``."""

@@ -57,13 +57,11 @@ def _finished(demo: Demo) -> dict[str, Path]:
     """The newest finished run folder of each wanted recommender, on the cohort and vectors as they are now."""
     from embed.runs.store import published_run
     from recsys.cohorts.files import load_cohort
-    from recsys.experiments.config import settled
     from recsys.experiments.run_folders import find_finished
 
     cohort, vectors = load_cohort(TRAINED_ON, demo.settings), str(published_run(demo.engine))
-    configs = {name: settled(recommender_config(demo, name), cohort) for name in demo.scale.recommenders}
-    found = {name: find_finished(demo.settings, config, str(cohort.fingerprint), vectors)
-             for name, config in configs.items()}
+    found = {name: find_finished(demo.settings, recommender_config(demo, name), str(cohort.fingerprint), vectors)
+             for name in demo.scale.recommenders}
     return {name: folder for name, folder in found.items() if folder is not None}
 
 

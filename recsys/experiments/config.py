@@ -15,7 +15,7 @@ from recsys.cohorts.cohort import LEAST, Cohort
 RUN = "run:"
 """What ``vectors`` begins with where it names an embedding run by its id or the beginning of it."""
 SMALL = 7500
-"""Visits up to which mkmed's closed form is better than its network and takes seconds."""
+"""Visits up to which mkmed's closed form is compared with its network; both take seconds there."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Config:
     """A name in recsys.registry.RECOMMENDERS."""
     mode: str = "auto"
     """Recommender mkmed only: ``pairs`` (closed form), ``network``, or ``reference``, the published model as its code
-    has it; ``auto`` is pairs for a cohort of at most 7,500 visits and the network for a larger one."""
+    has it; ``auto`` is the network for a cohort of more than 7,500 visits, and for a smaller one what does better on
+    its validation patients (``recsys.experiments.modes``)."""
     cohort: str = "synthetic"
     """The name of a prepared cohort."""
     task: str = "stay"
@@ -157,9 +158,15 @@ def from_json(values: Mapping[str, Any], base: Config | None = None) -> Config:
     return _check(replace(base or Config(), **converted))
 
 
-def settled(config: Config, cohort: Cohort) -> Config:
-    """The configuration with mkmed's mode decided by the size of the cohort, where it is ``auto``."""
+def contenders(config: Config, cohort: Cohort) -> tuple[str, ...]:
+    """The modes that ``auto`` may become on this cohort, the plainest first; none where nothing is left open."""
     if config.recommender != "mkmed" or config.mode != "auto":
-        return config
+        return ()
     learns_drugs = config.encoder or not config.frozen
-    return replace(config, mode="network" if learns_drugs or cohort.visits > SMALL else "pairs")
+    return ("network",) if learns_drugs or cohort.visits > SMALL else ("pairs", "network")
+
+
+def settled(config: Config, cohort: Cohort) -> Config:
+    """The configuration with a mode: where ``auto`` leaves one open and nothing is compared, the plainest."""
+    modes = contenders(config, cohort)
+    return replace(config, mode=modes[0]) if modes else config

@@ -20,7 +20,7 @@ from kb.errors import NotFound
 from kb.settings import Settings
 from recsys.cohorts.files import list_cohorts, load_cohort
 from recsys.experiments.bootstrap import paired_difference, together
-from recsys.experiments.config import Config, load_recommender_config, settled
+from recsys.experiments.config import Config, load_recommender_config
 from recsys.experiments.run_folders import find_finished, read_sums
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def finished(settings: Settings, engine: Engine | None, wanted: Wanted) -> Path 
 
     vectors = str(published_run(engine)) if engine is not None and wanted.config.vectors == "published" else None
     cohort = load_cohort(wanted.config.cohort, settings)
-    return find_finished(settings, settled(wanted.config, cohort), str(cohort.fingerprint), vectors)
+    return find_finished(settings, wanted.config, str(cohort.fingerprint), vectors)
 
 
 def train_missing(settings: Settings, engine: Engine | None, wanted: Sequence[Wanted], jobs: int = 1

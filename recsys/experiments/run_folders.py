@@ -122,14 +122,15 @@ def read_report(settings: Settings, wanted: str = "") -> dict[str, Any]:
 
 
 def find_finished(settings: Settings, config: Config, cohort: str, vectors: str | None = None) -> Path | None:
-    """The newest finished run with exactly this configuration, on the cohort with this fingerprint.
+    """The newest finished run with, or asked for with, exactly this configuration, on the cohort with this fingerprint.
 
     ``vectors``, where given, is the embedding run whose vectors it must have read.
     """
     wanted = config.as_json()
     for path in sorted(runs_folder(settings).glob("*/report.json"), key=lambda p: -p.stat().st_mtime):
         report = json.loads(path.read_text())
-        if report["config"] == wanted and report["cohort"] == cohort and vectors in (None, report["vectors"]):
+        same = wanted in (report["config"], report.get("asked")) and report["cohort"] == cohort
+        if same and vectors in (None, report["vectors"]):
             return path.parent
     return None
 

@@ -24,7 +24,7 @@ import torch
 from embed.runs.folder import pretrain_folder
 from kb import log as logfile
 from kb.errors import ConfigError, DataError
-from kb.files import hold
+from kb.files import hold, replace_file
 from kb.ledger.entries import finish_run, program_version, reopen_run, start_run
 from kb.output import plain
 from kb.settings import Settings
@@ -36,6 +36,7 @@ from recsys.experiments.checkpoint import Trained, save_recommender
 from recsys.experiments.config import RUN, Config, settled
 from recsys.experiments.drift import fit_drift
 from recsys.experiments.evaluate import Choices, Evaluation, choose_rule, evaluate
+from recsys.experiments.modes import choose_mode
 from recsys.experiments.predictions import predictions_path, write_predictions
 from recsys.experiments.run_folders import (
     find_folder,
@@ -260,11 +261,31 @@ def _ordered(data: Data) -> dict[str, Any]:
             "rate": found.rate}
 
 
+def _chosen(config: Config, settings: Settings, engine: Engine | None, folder: Path) -> tuple[Config, dict[str, Any]]:
+    """The configuration with its mode, kept in the folder, and what was asked for and how it was chosen.
+
+    A run that is resumed has chosen already.
+    """
+    kept = folder / "choice.json"
+    if not kept.exists():
+        asked = config.as_json()
+
+        def fit(own: Config) -> tuple[Recommender, Choices, Histories]:
+            data = load_data(own, settings, engine)
+            fitted = fit_recommender(own, data)
+            return fitted.recommender, fitted.choices, data.validation
+
+        choice = choose_mode(config, load_cohort(config.cohort, settings), fit)
+        config = choice.config
+        replace_file(kept, json.dumps(plain({"asked": asked, "choice": choice.validation}), indent=1).encode())
+    (folder / "config.json").write_text(json.dumps(config.as_json(), indent=1))
+    return config, json.loads(kept.read_text())
+
+
 def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path, log: Log | None, *,
          resume: bool) -> dict[str, Any]:
     (folder / "env.json").write_text(json.dumps(environment(), indent=1))
-    config = settled(config, load_cohort(config.cohort, settings))
-    (folder / "config.json").write_text(json.dumps(config.as_json(), indent=1))
+    config, asked = _chosen(config, settings, engine, folder)
     data = load_data(config, settings, engine)
     if resume:
         forget_unsaved_epochs(folder)
@@ -281,7 +302,7 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
     result = evaluate(fitted.recommender, data.train, data.test, fitted.choices, subgroups=subgroups(data.encoded))
     rows = read_metrics(folder)
     report = {**result.report, "recommender": config.recommender, "mode": config.mode, "run": folder.name,
-              "config": config.as_json(), "cohort": str(data.encoded.cohort.fingerprint),
+              "config": config.as_json(), **asked, "cohort": str(data.encoded.cohort.fingerprint),
               "split": data.encoded.split.rule, "rare": data.encoded.rare,
               "unknown": {kind: shown(count) for kind, count in data.encoded.unknown_of("test").items()},
               "vectors": data.knowledge.vectors_run, "learned_vectors": int((~data.knowledge.known).sum()),

@@ -11,7 +11,7 @@ from embed.evaluation.classes import cosine, nearest_class, shared_classes, tani
 from embed.evaluation.intervals import over_seeds, paired
 from embed.evaluation.pairs import indication_auroc, interaction_auroc
 from embed.evaluation.retrieval import ranks, retrieve, retrieve_both_ways
-from embed.evaluation.rivals import concatenation, reduced, teacher_similarity
+from embed.evaluation.rivals import concatenation, reduced, substructures, teacher_similarity
 
 
 def test_several_codes_share_a_class_when_any_does():
@@ -150,11 +150,12 @@ def raw_features(n=60):
 
 def test_rivals_use_what_is_there_and_nothing_else():
     raw, train = raw_features(), np.arange(10, 60)
-    whole = concatenation(raw, train)
+    molecules = substructures(raw, train)
+    whole = concatenation(raw, molecules)
     assert whole.shape == (60, 50 + 12)
     assert not whole[:5, :50].any() and not whole[7, 50:].any() and whole[30].any()
     np.testing.assert_allclose(np.linalg.norm(whole[30, 50:]), 1, rtol=1e-5)
-    assert concatenation(raw, train, ("molecule",)).shape == (60, 12)
+    assert concatenation(raw, None).shape == (60, 12)
     assert reduced(whole, train, 8).shape == (60, 8)
     rows = np.arange(60)
     taught = teacher_similarity(raw, LossConfig(relation_shrink=0.0, relation_of=("text",), relation_weights=(1.0,)), rows)

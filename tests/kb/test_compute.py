@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from kb.compute.ahead import ahead
 from kb.compute.places import open_pool
 from kb.compute.pool import Failure, PoolTask, run_here
 from kb.errors import ConfigError, DataError, UsageError
@@ -173,6 +177,46 @@ def test_processes_end_with_the_pool_even_when_it_is_left_early(tmp_path: Path) 
     while any(Path(f"/proc/{process}").exists() for process in processes) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(Path(f"/proc/{process}").exists() for process in processes)
+
+
+def test_a_script_without_a_guard_ends_with_the_reason(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text("from kb.compute.places import open_pool\nfrom kb.compute.pool import PoolTask\n"
+                      "with open_pool('local', PoolTask('operator:neg'), 1) as pool:\n    print(list(pool.map(range(999), 1)))\n")
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode and "ConfigError: processes die before they begin" in ended.stderr.splitlines()[-1]
+
+
+def test_the_next_is_made_while_one_is_used() -> None:
+    made: list[int] = []
+    left = Event()
+
+    def items() -> Iterator[int]:
+        for number in range(1, 100):
+            made.append(number)
+            yield number
+
+    with closing(ahead(items(), left)) as coming:
+        assert next(coming) == 1
+        deadline = time.monotonic() + 20
+        while made != [1, 2] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert made == [1, 2] and not left.is_set(), "one ahead, and no more"
+        assert [next(coming) for _ in range(5)] == [2, 3, 4, 5, 6]
+    assert left.is_set() and len(made) <= 8
+
+
+def test_what_the_next_fails_with_is_told_in_its_turn() -> None:
+    coming = ahead(run_of(2, "no more"))
+    assert [next(coming), next(coming)] == [1, 2]
+    with pytest.raises(DataError, match="no more"):
+        next(coming)
+
+
+def run_of(count: int, reason: str) -> Iterator[int]:
+    yield from range(1, count + 1)
+    raise DataError(reason)
 
 
 def test_no_such_place() -> None:

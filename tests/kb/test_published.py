@@ -98,6 +98,8 @@ def test_chembl_takes_what_is_clinical_and_says_what_was_wrong(fresh_database: E
         assert {(r.phase, tuple(r.disease_ids)) for r in gout} == {(4.0, ("mesh:D006073", "efo:0004274"))}
         active = connection.execute(text("SELECT score, evidence FROM mkmed.edges WHERE relation LIKE '%active_at%'")).all()
         assert [tuple(r) for r in active] == [(8.5, "mean pChEMBL of 2 measurements")]
+        told = connection.execute(text("SELECT DISTINCT name, target_label, action FROM mkmed.drug_targets ORDER BY 1, 2, 3")).all()
+        assert ("ALLOPURINOL", "Xanthine dehydrogenase", "inhibits") in [tuple(r) for r in told]
         version = column(connection, "SELECT DISTINCT upstream_version FROM mkmed.documents WHERE source = 'chembl'")
         assert version == ["ChEMBL_36"]
     run(fresh_database, "chembl", path=published.write_chembl(path, gout="Podagra"))
@@ -124,6 +126,8 @@ def test_primekg_gives_contraindications_and_one_edge_for_both_directions(fresh_
     assert counts["left out: that are an edge the other way round"] == 2
     assert counts["left out: with an unknown type of node"] == 1 and counts["indications"] == 3
     with fresh_database.begin() as connection:
+        assert [tuple(row) for row in connection.execute(text("SELECT name, target_label, action FROM mkmed.drug_targets"))] == [
+            ("DB00437", "XDH", "binds")]
         uses = connection.execute(text("SELECT name, kind, disease, disease_ids, licence_id FROM mkmed.indications ORDER BY 1")).all()
         assert [tuple(row) for row in uses] == [
             ("DB00437", "indication", "gout", ["mondo:5393"], "CC-BY-SA-4.0"),

@@ -8,12 +8,15 @@ conformers under ``rdkit``, interactions and ATC under their own sources; so fet
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
 from kb.bundle import Bundle
+from kb.compute.ahead import ahead
 from kb.graph.link import relink
 from kb.graph.load import encode_rows, is_loaded, load_triples
 from kb.graph.tables import DescribedRelation
@@ -28,7 +31,6 @@ from kb.sources.interactions import InteractionSource
 from kb.sources.rdkit.source import RdkitSource
 
 if TYPE_CHECKING:
-    
     from kb.ingest.engine import Job
 
 CHUNK = 3000
@@ -64,9 +66,15 @@ class CorpusSource(Source):
         """Drugs first, then what is said about them; steps that an earlier run finished are passed over."""
         bundle = Bundle.open(job.options.path)
         job.expect(int(bundle.manifest["drugs.tsv.gz"]["rows"]) + len(rows.STEPS) + 3)
-        yield from self._drugs(job, bundle)
+        with closing(ahead(self._drugs(job, bundle))) as drugs:
+            yield from drugs
         if job.refresh and job.options.ids is None and job.options.limit is None:
             yield Part(RecordBatch(), also=self._forget(job, bundle), size=0)
+        with closing(ahead(chain(self._steps(job, bundle), self._graph(job, bundle)))) as parts:
+            yield from parts
+
+    def _steps(self, job: Job, bundle: Bundle) -> Iterator[Part]:
+        """What is said about the drugs that are known, file by file."""
         ids, drawn = job.transact(rows.drug_ids), job.transact(rows.drawn_ids)
         for file, source, make in STEPS:
             mark = _mark(job, bundle, file)
@@ -74,7 +82,6 @@ class CorpusSource(Source):
                 job.advance()
             else:
                 yield Part(make(bundle, drawn if file in rows.OF_STRUCTURES else ids), mark, source)
-        yield from self._graph(job, bundle)
 
     def _drugs(self, job: Job, bundle: Bundle) -> Iterator[Part]:
         """The drugs that were not written yet; the file is ordered, so that a limit keeps the best-described ones."""

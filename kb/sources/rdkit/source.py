@@ -7,15 +7,20 @@ goes on where it was, and what failed can be tried again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from itertools import islice, takewhile
+from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import Connection, exists, select, text
 
+from kb.compute.ahead import ahead
 from kb.compute.places import LOCAL, open_pool
 from kb.compute.pool import Failure, Pool, PoolTask
 from kb.errors import UsageError
@@ -97,10 +102,7 @@ class RdkitSource(Source):
         job.expect(sum(map(len, due.values())))
         for modality, ids in due.items():
             if ids:
-                task = TASKS[modality]
-                with _pool(job, PoolTask(task.function, seconds=task.wall)) as pool:
-                    for start in range(0, len(ids), task.batch):
-                        yield self._fill(job, modality, pool, ids[start : start + task.batch])
+                yield from self._fill(job, modality, ids)
         if job.options.modalities is None and job.options.ids is None:
             yield from self._relate(job)
 
@@ -119,27 +121,50 @@ class RdkitSource(Source):
                 ]
                 yield Part(RecordBatch(), also=partial(_write_relations, found=found), size=0, note="relations")
 
-    def _fill(self, job: Job, modality: Modality, pool: Pool, ids: Sequence[int]) -> Part:
-        """What is computed of those of the drugs that no other process has claimed."""
+    def _fill(self, job: Job, modality: Modality, ids: Sequence[int]) -> Iterator[Part]:
+        """What is computed of the drugs that no other process has claimed, while the part before it is written."""
+        task, left = TASKS[modality], Event()
+        with (
+            _pool(job, PoolTask(task.function, seconds=task.wall)) as pool,
+            closing(ahead(self._computed(job, modality, pool, ids, left), left)) as batches,
+        ):
+            for batch in batches:
+                yield Part(batch, size=len(batch.payloads) + len(batch.outcomes), note=modality)
 
-        def claim(connection: Connection) -> list[tuple[int, str]]:
-            claimed = claim_cells(
-                connection,
-                job.run_id,
-                self.name,
-                modality,
-                len(ids),
-                retry_failed=job.options.retry_failed,
-                refresh_days=job.options.refresh_days,
-                since=job.started_at,
-                drug_ids=ids,
-            )
-            query = select(drug.c.id, drug.c.smiles).where(drug.c.id.in_(claimed)).order_by(drug.c.id)
-            return [(drug_id, smiles) for drug_id, smiles in connection.execute(query) if smiles]
+    def _computed(
+        self, job: Job, modality: Modality, pool: Pool, ids: Sequence[int], left: Event
+    ) -> Iterator[RecordBatch]:
+        """The batches of a modality, until ``left``; the pool never waits for one to be full."""
+        task = TASKS[modality]
+        claimed: deque[tuple[int, str]] = deque()
 
-        pairs = job.transact(claim)
-        batch = compute(pool, modality, pairs) if pairs else RecordBatch()
-        return Part(batch, size=len(ids), note=modality)
+        def asked() -> Iterator[str]:
+            for start in range(0, len(ids), task.batch):
+                part = ids[start : start + task.batch]
+                pairs = job.transact(partial(self._claim, job=job, modality=modality, ids=part))
+                job.advance(len(part) - len(pairs))
+                claimed.extend(pairs)
+                yield from (smiles for _, smiles in pairs)
+
+        results = takewhile(lambda _: not left.is_set(), pool.ordered(asked(), task.share))
+        while chunk := list(islice(results, task.batch)):
+            yield make_batch(modality, [(*claimed.popleft(), result) for result in chunk])
+
+    def _claim(self, connection: Connection, job: Job, modality: Modality, ids: Sequence[int]) -> list[tuple[int, str]]:
+        """Those of the drugs that no other process has claimed, with their SMILES."""
+        claimed = claim_cells(
+            connection,
+            job.run_id,
+            self.name,
+            modality,
+            len(ids),
+            retry_failed=job.options.retry_failed,
+            refresh_days=job.options.refresh_days,
+            since=job.started_at,
+            drug_ids=ids,
+        )
+        query = select(drug.c.id, drug.c.smiles).where(drug.c.id.in_(claimed)).order_by(drug.c.id)
+        return [(drug_id, smiles) for drug_id, smiles in connection.execute(query) if smiles]
 
 
 def _write_relations(
@@ -148,12 +173,10 @@ def _write_relations(
     write_substance_relations(connection, found)
 
 
-def compute(pool: Pool, modality: Modality, drugs: Sequence[tuple[int, str]]) -> RecordBatch:
-    """The records and outcomes for (drug id, SMILES) pairs, in their order."""
+def make_batch(modality: Modality, computed: Iterable[tuple[int, str, Any]]) -> RecordBatch:
+    """The records and outcomes for (drug id, SMILES, result or Failure), in their order."""
     batch = RecordBatch()
-    results = dict(pool.map((smiles for _, smiles in drugs), TASKS[modality].share))
-    for number, (drug_id, smiles) in enumerate(drugs):
-        result = results[number]
+    for drug_id, smiles, result in computed:
         if isinstance(result, Failure):
             state = State.rejected if result.refused else State.failed
             batch.outcomes.append(Outcome(drug_id, modality, state, error=result.reason, computed_from=smiles))

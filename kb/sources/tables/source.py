@@ -9,16 +9,16 @@ has three dimensions.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sqlalchemy import Connection
 
 from kb import output
+from kb.compute.ahead import ahead
 from kb.compute.places import open_pool
 from kb.compute.pool import Failure, Pool, PoolTask
 from kb.errors import DataError, UsageError
@@ -108,7 +108,7 @@ class Tabular(Source):
         count = min(job.options.workers or job.settings.workers, 4)
         with (
             open_pool("local", PoolTask("kb.chemistry:read_structure"), count) as pool,
-            closing(_ahead(_batches(pool, table, rows, document, frozenset(change.changed)))) as batches,
+            closing(ahead(_batches(pool, table, rows, document, frozenset(change.changed)))) as batches,
         ):
             for batch, problems in batches:
                 cut = cut or any(problem.cut for problem in problems)
@@ -145,18 +145,6 @@ class Tabular(Source):
             job.counts["rejected_rows"] += len(problems)
 
         return Part(batch, source=source, also=also, then=then, size=len(batch.drugs))
-
-
-T = TypeVar("T")
-
-
-def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
-    """The items, each made while the one before it is used; never more than two are in memory."""
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = maker.submit(next, items, None)
-            yield item
 
 
 def _batches(
