@@ -29,7 +29,7 @@ def main() -> None:
     try:
         run()
     except SystemExit as left:
-        _Ending.code = left.code if isinstance(left.code, int) else 1
+        _Ending.code = left.code if isinstance(left.code, int) else int(left.code is not None)
         raise
     _Ending.code = 0
 

@@ -27,7 +27,7 @@ PROGRAM = """
 
 @pytest.mark.parametrize(("ends", "code", "said"), [
     ("sys.exit(0)", 0, ""), ("sys.exit(3)", 3, ""), ("raise RuntimeError('unforeseen')", 1, "RuntimeError: unforeseen"),
-    ("sys.exit('no number')", 1, "no number"), ("pass", 0, "")])
+    ("sys.exit('no number')", 1, "no number"), ("sys.exit()", 0, ""), ("pass", 0, "")])
 def test_the_code_and_what_was_written_are_kept(ends: str, code: int, said: str) -> None:
     done = subprocess.run([sys.executable, "-c", dedent(PROGRAM).replace("{ends}", ends)], capture_output=True, text=True,
                           check=False)

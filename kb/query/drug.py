@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, text
+from sqlalchemy import Connection, text
 
 from kb.errors import Ambiguous, NotFound
 from kb.names.tables import generic_of
@@ -119,19 +119,9 @@ def describe(connection: Connection, wanted: str) -> tuple[dict[str, Any], Mappi
         .mappings()
         .one()
     )
-    sections = {name: [dict(row) for row in _prepared(connection, f"mkmed_show_{name}", sql, drug_id).mappings()]
+    sections = {name: [dict(row) for row in connection.execute(text(sql), {"id": drug_id}).mappings()]
                 for name, sql in _sections()}
     return dict(head), sections
-
-
-def _prepared(connection: Connection, name: str, sql: str, drug_id: int) -> CursorResult[Any]:
-    """The answer of a query about the drug ``:id``, planned once a session: that takes longer than asking."""
-    known: set[str] = connection.info.setdefault("prepared", set())
-    if name not in known:
-        connection.exec_driver_sql(f"PREPARE {name} (bigint) AS {sql.replace(':id', '$1')}",
-                                   execution_options={"no_parameters": True})
-        known.add(name)
-    return connection.exec_driver_sql(f"EXECUTE {name} ({drug_id:d})")
 
 
 def search(connection: Connection, wanted: str, limit: int = 20) -> list[dict[str, Any]]:
