@@ -306,7 +306,47 @@ def open_demo_pairs() -> str:
                     [[name, *(held.get((form, name), "") for form in there)] for name in names])
 
 
+def install() -> str:
+    """What an installation takes: the core and everything whole, an extra by what it adds."""
+    rows = result("install")["rows"]
+    names = {"core": "core (`requirements-core.txt`)", "all": "everything but the extras"}
+    return markdown(["installed", "MiB"], [[names.get(r["installed"], f"extra `{r['installed']}`"),
+                                            f"{r['MiB']:,}" if r["installed"] in names else f"+{r['more than all']}"]
+                                           for r in rows])
+
+
+def prompt() -> str:
+    """CPU seconds of commands at the prompt."""
+    rows = result("prompt")["rows"]
+    return markdown(["process", "CPU s"], [[f"`mkmed {r['process']}`" if r["mark"] else r["process"],
+                                            f"{r['CPU s']:.2f}"] for r in rows])
+
+
+def serve() -> str:
+    """The service under load, and CDS Hooks one call after the other."""
+    one = result("serve")["rows"][0]
+    return markdown(["", ""], [
+        ["requests, clients, lost", f"{one['requests']:,}, {one['clients']}, {one['lost']}"],
+        ["requests a second", f"{one['per second']:.0f}"],
+        ["p50, p95 with all clients, ms", f"{one['p50 ms']:,.0f}, {one['p95 ms']:,.0f}"],
+        ["memory after 2,000 requests and at the end, MiB",
+         f"{one['memory MiB after 2,000']}, {one['memory MiB at the end']}"],
+        ["CDS Hooks p50, p95, and the service's CPU, ms",
+         f"{one['CDS Hooks p50 ms']:.0f}, {one['CDS Hooks p95 ms']:.0f}, {one['CDS Hooks CPU ms']:.0f}"]])
+
+
+def explorer() -> str:
+    """The explorer on many drugs, in Chromium."""
+    names = ("usable s", "names offered s", "card s", "map drawn s")
+    return markdown(["pixels", "drugs", *names], [
+        [f"{r['pixels']}", f"{r['drugs']:,}", *(f"{r[n]:.2f}" for n in names)] for r in result("explorer")["rows"]])
+
+
 BLOCKS = {
+    "install": install,
+    "prompt": prompt,
+    "serve": serve,
+    "explorer": explorer,
     "knowledge": knowledge,
     "open demos": open_demos,
     "open demo pairs": open_demo_pairs,
@@ -321,7 +361,7 @@ BLOCKS = {
     "plan": plan,
     "neighbours": neighbours,
 }
-PAGES = ("README.md", "docs/results.md", "docs/operations.md")
+PAGES = ("README.md", "docs/results.md", "docs/operations.md", "docs/install.md", "docs/serve.md")
 
 
 def filled(text: str) -> str:

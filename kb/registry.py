@@ -75,7 +75,7 @@ class Registry(Generic[T]):
     def add(self, name: str, plugin: T) -> None:
         """Have ``plugin`` known under ``name`` in this process; raises UsageError for a name that is taken."""
         if name in self:
-            raise UsageError(f"there is a {self.noun} {name!r} already", hint="give the plug-in another name")
+            raise UsageError(f"the {self.noun} {name!r} is there already", hint="give the plug-in another name")
         self._added[name] = plugin
 
     def _plugins(self) -> dict[str, EntryPoint]:

@@ -119,10 +119,8 @@ def describe(connection: Connection, wanted: str) -> tuple[dict[str, Any], Mappi
         .mappings()
         .one()
     )
-    sections = {
-        name: [dict(row) for row in connection.execute(text(sql), {"id": drug_id}).mappings()]
-        for name, sql in _sections()
-    }
+    sections = {name: [dict(row) for row in connection.execute(text(sql), {"id": drug_id}).mappings()]
+                for name, sql in _sections()}
     return dict(head), sections
 
 
