@@ -49,7 +49,8 @@ def main() -> None:
     for _ in range(ROUNDS):
         for name, words in runs.items():
             taken[name].append(seconds(words))
-    report("prompt", [{"process": name, "CPU s": round(min(all_), 2), "mark": marks.get(name)} for name, all_ in
+    report("prompt", [{"process": name.replace("--visit", "--visit …"),
+                       "CPU s": round(min(all_), 2), "mark": marks.get(name)} for name, all_ in
                       taken.items()], load=[round(one, 1) for one in os.getloadavg()])
 
 

@@ -88,5 +88,6 @@ def test_every_public_view_and_function_is_documented(filled):
         ).all()
     internal = {"nearest", "candidates", "modality_names", "retire", "artifact_id", "drop_triple_keys",
                 "build_triple_keys", "attach_vector_tables", "drop_vector_tables", "index_vector_table", "make_vector_tables",
+                "settled_identifier",
                 *(name for name in views if name.startswith("readable_"))}
     assert [name for name in {*views, *functions} - internal if f"mkmed.{name}" not in page and name not in page] == []

@@ -251,7 +251,8 @@ def test_readers_have_no_table_and_every_view_is_meant_for_them_or_not(readers: 
         connection.rollback()
     assert [name for name, (kind, granted) in found.items() if granted and kind != "v"] == []
     assert sorted(n for n, (kind, granted) in found.items() if kind == "v" and not granted) == [
-        "readable_artifact", "readable_cell", "readable_drug", "readable_label", "readable_licence", "readable_provenance"]
+        "readable_artifact", "readable_cell", "readable_drug", "readable_label", "readable_licence", "readable_provenance",
+        "settled_identifier"]
 
 
 def test_roles_of_the_first_release_lose_their_tables_with_the_upgrade(readers: tuple[Engine, str, str]) -> None:
