@@ -33,17 +33,14 @@ from kb.errors import DataError
 from kb.output import emit, say
 from kb.settings import Settings, load_settings
 from mkmed.demo.paths import data_path
-from recsys.cohorts.batches import Histories
 from recsys.cohorts.cohort import Cohort
 from recsys.cohorts.prepare import prepare
 from recsys.cohorts.tasks import split_cohort
 from recsys.experiments.bootstrap import NAMES, PatientSums, intervals, paired_difference
-from recsys.experiments.config import Config, from_json
-from recsys.experiments.evaluate import Choices, evaluate
-from recsys.experiments.modes import choose_mode
-from recsys.experiments.runs import fit_recommender, load_data
+from recsys.experiments.config import from_json
+from recsys.experiments.evaluate import evaluate
+from recsys.experiments.runs import fit_recommender, load_data, with_mode
 from recsys.knowledge.gather import cohort_interactions
-from recsys.recommenders.contract import Recommender
 
 FOLDERS = {"mimic3": "ehr_mimic3_demo", "mimic4": "ehr_mimic4_demo", "meds": "ehr_mimic4_demo_meds",
            "eicu": "ehr_eicu_demo", "omop": "ehr_omop_gibleed", "synthea": "ehr_synthea"}
@@ -90,13 +87,7 @@ def accounted(cohort: Cohort) -> dict[str, int]:
 def trained(name: str, seed: int, cohort: Cohort, engine: Engine, settings: Settings) -> tuple[str, PatientSums]:
     """The mode, and the per-patient sums of one recommender on one split, by the rule at the DDI target."""
     config = from_json({"recommender": name, "seed": seed, "cohort": cohort.name, **LEAST.get(cohort.name, {})})
-
-    def fit(own: Config) -> tuple[Recommender, Choices, Histories]:
-        data = load_data(own, settings, engine)
-        fitted = fit_recommender(own, data)
-        return fitted.recommender, fitted.choices, data.validation
-
-    config = choose_mode(config, cohort, fit).config
+    config = with_mode(config, settings, engine).config
     data = load_data(config, settings, engine)
     fitted = fit_recommender(config, data)
     return config.mode, evaluate(fitted.recommender, data.train, data.test, fitted.choices).sums

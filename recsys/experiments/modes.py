@@ -12,18 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from kb.errors import DataError
-from recsys.cohorts.batches import Histories
 from recsys.cohorts.cohort import Cohort
-from recsys.experiments.bootstrap import PatientSums, paired_difference, patient_sums
+from recsys.experiments.bootstrap import PatientSums, paired_difference
 from recsys.experiments.config import Config, contenders
-from recsys.experiments.decode import select
-from recsys.experiments.evaluate import Choices
-from recsys.experiments.metrics import visit_metrics
-from recsys.recommenders.contract import Recommender
 
-Fit = Callable[[Config], tuple[Recommender, Choices, Histories]]
-"""A recommender as configured, what was chosen for it, and the validation patients as it reads them."""
+Validate = Callable[[Config], PatientSums]
+"""Fits a recommender as configured: the sums of its validation patients."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +28,14 @@ class ModeChoice:
     validation: dict[str, Any] | None = None
 
 
-def choose_mode(config: Config, cohort: Cohort, fit: Fit) -> ModeChoice:
+def choose_mode(config: Config, cohort: Cohort, validate: Validate) -> ModeChoice:
     """The closed form, unless the validation patients' Jaccard is better by the network (95 % interval above 0)."""
     modes = contenders(config, cohort)
     if len(modes) < 2:
         return ModeChoice(replace(config, mode=modes[0]) if modes else config)
-    sums = {mode: _validation(*fit(replace(config, mode=mode))) for mode in modes}
+    sums = {mode: validate(replace(config, mode=mode)) for mode in modes}
     first, second = modes
     gap = paired_difference(sums[second], sums[first], draws=config.resamples)["jaccard"]
     jaccard = {mode: float(found.means(np.ones((1, len(found.visits))))[0][0]) for mode, found in sums.items()}
     return ModeChoice(replace(config, mode=second if gap["low"] > 0 else first),
                       {"jaccard": jaccard, f"{second} minus {first}": gap, "patients": len(sums[first].visits)})
-
-
-def _validation(recommender: Recommender, choices: Choices, validation: Histories) -> PatientSums:
-    keep = validation.scored
-    if not keep.any():
-        raise DataError("no validation visit is scored by this task", hint="take --task stay or a larger cohort")
-    knowledge = recommender.knowledge
-    probability, target = recommender.predict_proba(validation)[keep], validation.target(np.flatnonzero(keep))
-    chosen = select(probability, choices.safe, knowledge.interactions.matrix)
-    table = visit_metrics(probability, chosen, target, knowledge.interactions.matrix, validation.unseen[keep],
-                          knowledge.interactions.by_drug)
-    return patient_sums(table, validation.patient_of[keep])

@@ -32,11 +32,12 @@ from recsys.cohorts.batches import Histories, Sizes, histories, input_vocabulari
 from recsys.cohorts.cohort import Cohort, Encoded, Split, encode, shown
 from recsys.cohorts.files import load_cohort
 from recsys.cohorts.tasks import TASKS, split_cohort
+from recsys.experiments.bootstrap import PatientSums
 from recsys.experiments.checkpoint import Trained, save_recommender
 from recsys.experiments.config import RUN, Config, settled
 from recsys.experiments.drift import fit_drift
 from recsys.experiments.evaluate import Choices, Evaluation, choose_rule, evaluate
-from recsys.experiments.modes import choose_mode
+from recsys.experiments.modes import ModeChoice, choose_mode
 from recsys.experiments.predictions import predictions_path, write_predictions
 from recsys.experiments.run_folders import (
     find_folder,
@@ -261,6 +262,17 @@ def _ordered(data: Data) -> dict[str, Any]:
             "rate": found.rate}
 
 
+def with_mode(config: Config, settings: Settings, engine: Engine | None) -> ModeChoice:
+    """The configuration with a mode: where ``auto`` leaves it open, after fitting each on the cohort."""
+
+    def validate(own: Config) -> PatientSums:
+        data = load_data(own, settings, engine)
+        fitted = fit_recommender(own, data)
+        return evaluate(fitted.recommender, data.train, data.validation, fitted.choices).sums
+
+    return choose_mode(config, load_cohort(config.cohort, settings), validate)
+
+
 def _chosen(config: Config, settings: Settings, engine: Engine | None, folder: Path) -> tuple[Config, dict[str, Any]]:
     """The configuration with its mode, kept in the folder, and what was asked for and how it was chosen.
 
@@ -269,13 +281,7 @@ def _chosen(config: Config, settings: Settings, engine: Engine | None, folder: P
     kept = folder / "choice.json"
     if not kept.exists():
         asked = config.as_json()
-
-        def fit(own: Config) -> tuple[Recommender, Choices, Histories]:
-            data = load_data(own, settings, engine)
-            fitted = fit_recommender(own, data)
-            return fitted.recommender, fitted.choices, data.validation
-
-        choice = choose_mode(config, load_cohort(config.cohort, settings), fit)
+        choice = with_mode(config, settings, engine)
         config = choice.config
         replace_file(kept, json.dumps(plain({"asked": asked, "choice": choice.validation}), indent=1).encode())
     (folder / "config.json").write_text(json.dumps(config.as_json(), indent=1))

@@ -14,7 +14,7 @@ from recsys.cohorts.cohort import encode
 from recsys.cohorts.files import load_cohort, save_cohort
 from recsys.cohorts.tasks import TASKS, patient_split
 from recsys.experiments.config import Config, contenders, from_json, settled
-from recsys.experiments.evaluate import choose_rule
+from recsys.experiments.evaluate import choose_rule, evaluate
 from recsys.experiments.modes import choose_mode
 from recsys.experiments.run_folders import find_finished, read_run_config
 from recsys.experiments.runs import train_run
@@ -38,7 +38,9 @@ class Says:
 
     def predict_proba(self, asked: Histories) -> np.ndarray:
         truth = asked.target(np.arange(asked.visits)).astype(np.float32)
-        drawn = np.random.default_rng(int(self.noise * 100)).random(truth.shape, dtype=np.float32)
+        rng = np.random.default_rng(int(self.noise * 100))
+        drawn = rng.random(truth.shape, dtype=np.float32)
+        truth = np.where(rng.random(truth.shape) < 0.02, 1 - truth, truth)  # nobody is right about everything
         return np.clip(0.05 + 0.9 * ((1 - self.noise) * truth + self.noise * drawn), 0.01, 0.99)
 
 
@@ -54,7 +56,7 @@ def test_the_validation_patients_decide(settings: Settings, pairs: float, networ
     def fit(config: Config):
         asked.append(config.mode)
         model = Says(config, noise[config.mode], names)
-        return model, choose_rule(model, validation), validation
+        return evaluate(model, validation, validation, choose_rule(model, validation)).sums
 
     choice = choose_mode(from_json({"resamples": 100, "ddi_target": 0}), cohort, fit)
     assert asked == ["pairs", "network"] and choice.config.mode == taken
