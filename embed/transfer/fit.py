@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.linalg.lapack import dpotri
-from scipy.sparse import csr_array
 from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.extmath import randomized_svd
 
@@ -170,7 +169,8 @@ def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], d
                notes: dict[str, Any], like: TransferHead | None) -> TransferHead:
     """The head with its wide vector, fitted on what the training drugs look like when each is left out."""
     some = train[:MOST]
-    same = like is not None and same_counts(like.kernel.landmarks.counts, kernel.landmarks.counts)
+    counts, former = kernel.landmarks.counts, None if like is None else like.kernel.landmarks.counts
+    same = former is not None and former.shape == counts.shape and not (former != counts).nnz
     tanimoto = like.wide.tanimoto if like is not None and same else _tanimoto_components(kernel)
     parts = ["tanimoto", *(["network"] if kernel.network is not None else []), *telling]
     draft = TransferHead(kernel, targets, Wide(tanimoto, [], {}, {}, NONE[0], NONE), names, encoder,
@@ -196,12 +196,6 @@ def _left_out(head: TransferHead, molecules: Molecules) -> dict[str, Matrix]:
     own = similarity.argmax(1)
     return {name: (similarity @ t.alpha + t.mean + t.alpha[own] * t.shift[own, None]).astype(np.float32)
             for name, t in head.targets.items()}
-
-
-def same_counts(a: csr_array, b: csr_array) -> bool:
-    """Whether two matrices are equal, row for row."""
-    return a.shape == b.shape and a.nnz == b.nnz and all(
-        bool((x == y).all()) for x, y in ((a.indptr, b.indptr), (a.indices, b.indices), (a.data, b.data)))
 
 
 def _tanimoto_components(kernel: Kernel) -> Matrix:
