@@ -87,9 +87,13 @@ def accounted(cohort: Cohort) -> dict[str, int]:
 def trained(name: str, seed: int, cohort: Cohort, engine: Engine, settings: Settings) -> tuple[str, PatientSums]:
     """The mode, and the per-patient sums of one recommender on one split, by the rule at the DDI target."""
     config = from_json({"recommender": name, "seed": seed, "cohort": cohort.name, **LEAST.get(cohort.name, {})})
-    config = with_mode(config, settings, engine).config
-    data = load_data(config, settings, engine)
-    fitted = fit_recommender(config, data)
+    choice, fits = with_mode(config, settings, engine)
+    config = choice.config
+    if config.mode in fits:
+        data, fitted = fits[config.mode]
+    else:
+        data = load_data(config, settings, engine)
+        fitted = fit_recommender(config, data)
     return config.mode, evaluate(fitted.recommender, data.train, data.test, fitted.choices).sums
 
 

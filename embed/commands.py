@@ -464,7 +464,8 @@ def ablate(
     set_: SetOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of every arm, each with its own split.")] = 5,
     subsets: Annotated[
-        str, typer.Option(help="cumulative: add one modality after the other; all: every combination.")
+        str, typer.Option(help="cumulative: add one modality after the other; ends: the first, and all of them;"
+                          " all: every combination.")
     ] = "cumulative",
     columns: ColumnsOption = "plain,class words masked",
     paper: Annotated[bool, typer.Option(help="The published variant instead of our defaults, as many steps.")] = False,

@@ -19,12 +19,14 @@ from kb.sources.contract import Document
 MEDIA_TYPES = {".tsv.gz": "text/tab-separated-values+gzip", ".sdf.gz": "chemical/x-mdl-sdfile+gzip"}
 
 
+CORPUS = Path(__file__).resolve().parent.parent / "mkmed" / "demo" / "data"
+
+
 def bundle_path() -> Path:
     """The folder of the bundled corpus; raises NotFound when this installation came without it."""
-    found = Path(__file__).resolve().parent.parent / "mkmed" / "demo" / "data"
-    if not (found / "MANIFEST.json").is_file():
-        raise NotFound(f"the bundled corpus is not in {found}", hint="install mkmed from its checkout or its wheel")
-    return found
+    if not (CORPUS / "MANIFEST.json").is_file():
+        raise NotFound(f"the bundled corpus is not in {CORPUS}", hint="install mkmed from its checkout or its wheel")
+    return CORPUS
 
 
 @dataclass(frozen=True, slots=True)

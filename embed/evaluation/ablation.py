@@ -64,12 +64,14 @@ UNTRAINED = {"molecule level 3": "ECFP4 level 3", "predicted level 3": "ECFP4 le
 def arms(modalities: Sequence[str], subsets: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(arm, modalities) of every training: 1..5 modalities on all drugs, and all five on the intersection.
 
-    ``cumulative`` adds modalities in the given order; ``all`` trains every combination of every size.
+    ``cumulative`` adds modalities in the given order; ``ends`` trains the first and all; ``all`` trains every
+    combination of every size.
     """
-    if subsets not in ("cumulative", "all"):
-        raise UsageError(f"subsets is {subsets!r}", hint="cumulative or all")
-    for size in range(1, len(modalities) + 1):
-        for chosen in [tuple(modalities[:size])] if subsets == "cumulative" else combinations(modalities, size):
+    if subsets not in ("cumulative", "ends", "all"):
+        raise UsageError(f"subsets is {subsets!r}", hint="cumulative, ends or all")
+    sizes = range(1, len(modalities) + 1)
+    for size in dict.fromkeys((1, len(modalities))) if subsets == "ends" else sizes:
+        for chosen in combinations(modalities, size) if subsets == "all" else [tuple(modalities[:size])]:
             yield "all", tuple(chosen)
     yield "intersection", tuple(modalities)
 

@@ -3,7 +3,8 @@
 The key is (sha256 of the input, encoder, version). One folder per encoder and version holds immutable Arrow files, each
 named by its own digest, written under a temporary name, flushed and renamed: a killed process leaves either a whole
 file or none, several processes may write at once, and a flipped byte is found when the file is read. Reading copies
-record batch by record batch into arrays of the final size; few rows are read through a memory map.
+record batch by record batch into arrays of the final size; few rows are read through a memory map. What the bundled
+corpus brings along (its texts, already read by the default encoder) lies beside it in the same layout.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embed.features.packed import Packed, concat, joined
+from kb.bundle import CORPUS
 from kb.errors import DataError
 from kb.output import say
 
+BUNDLED = CORPUS / "features"
+"""Features that came with the bundled corpus: read, never written."""
 TOLD = 1000
 """More missing features than this are announced: it will take a while."""
 PART = 4096
@@ -111,10 +115,14 @@ class Features:
 
 
 class FeatureCache:
-    """Features by input digest; what is missing is computed and kept. Without a root nothing is kept."""
+    """Features by input digest; what is missing is computed and kept. Without a root all is computed, nothing kept."""
 
     def __init__(self, root: Path | None) -> None:
         self.root = root
+
+    def _folders(self, encoder: str, version: str) -> list[Path]:
+        """Where features of this encoder and version may lie; only the first folder is written to."""
+        return [] if self.root is None else [place / encoder / version for place in (self.root, BUNDLED)]
 
     def get(self, encoder: str, version: str, keys: Sequence[bytes], compute: Compute,
             *, shard: int = 512) -> tuple[NDArray[np.int64], Packed | None]:
@@ -137,14 +145,14 @@ class FeatureCache:
         own = table[first]
         if self.root is None:
             return _fresh(first, back, produce)
-        folder = self.root / encoder / version
-        files, file, row, empty = _look_up(folder, own)
+        folders = self._folders(encoder, version)
+        files, file, row, empty = _look_up(folders, own)
         todo = np.flatnonzero((file < 0) & ~empty)
         if len(todo):
             if len(todo) > TOLD:
                 say(f"{encoder}: computing {len(todo):,} of {len(own):,} features")
-            self._compute(folder, own, first, todo, produce)
-            files, file, row, empty = _look_up(folder, own)
+            self._compute(folders[0], own, first, todo, produce)
+            files, file, row, empty = _look_up(folders, own)
         found = np.flatnonzero(file >= 0)
         order = found[np.lexsort((row[found], file[found]))]
         number = np.full(len(own), -1, np.int64)
@@ -155,7 +163,7 @@ class FeatureCache:
         """Which of ``keys`` are in the cache, with a feature or known to have none."""
         if self.root is None or not keys:
             return np.zeros(len(keys), bool)
-        _, file, _, empty = _look_up(self.root / encoder / version, _key_table(keys))
+        _, file, _, empty = _look_up(self._folders(encoder, version), _key_table(keys))
         return (file >= 0) | empty
 
     def _compute(self, folder: Path, own: NDArray[np.uint8], first: NDArray[np.int64], todo: NDArray[np.int64],
@@ -205,12 +213,12 @@ def _fresh(first: NDArray[np.int64], back: NDArray[np.int64], produce: Chunks) -
     return Features(row[back], concat(parts) if parts else None)
 
 
-def _look_up(folder: Path, own: NDArray[np.uint8],
+def _look_up(folders: Sequence[Path], own: NDArray[np.uint8],
              ) -> tuple[list[Path], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """``(files, file, row, empty)``: where each key lies (file -1: nowhere), and which are known to have no feature."""
     files: list[Path] = []
     file, row = np.full(len(own), -1, np.int64), np.zeros(len(own), np.int64)
-    for path in sorted(folder.glob("*.arrow")):
+    for path in (path for folder in folders for path in sorted(folder.glob("*.arrow"))):
         stored = _keys_of(path)
         if stored is None:
             continue
@@ -218,7 +226,7 @@ def _look_up(folder: Path, own: NDArray[np.uint8],
         file[found], row[found] = len(files), at
         files.append(path)
     empty = np.zeros(len(own), bool)
-    for path in folder.glob("*.none"):
+    for path in (path for folder in folders for path in folder.glob("*.none")):
         if _intact(path):
             found, _ = _match(_key_table([path.read_bytes()]), own)
             empty[found] = True
@@ -241,7 +249,7 @@ _SOUND: set[tuple[Path, int, int]] = set()
 
 
 def _intact(path: Path) -> bool:
-    """Whether a file's digest is the one in its name; a damaged one is removed, and said to be."""
+    """Whether a file's digest is the one in its name; a damaged one is said to be, and removed unless it is bundled."""
     try:
         facts = path.stat()
         mark = (path, facts.st_size, facts.st_mtime_ns)
@@ -254,8 +262,11 @@ def _intact(path: Path) -> bool:
     if digest == path.stem:
         _SOUND.add(mark)
         return True
-    say(f"feature file {path} is damaged; it is removed and its features are computed again")
-    path.unlink(missing_ok=True)
+    ours = not path.is_relative_to(BUNDLED)
+    fate = "removed" if ours else "not used"
+    say(f"feature file {path} is damaged; it is {fate} and its features are computed again")
+    if ours:
+        path.unlink(missing_ok=True)
     return False
 
 

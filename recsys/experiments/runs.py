@@ -262,37 +262,44 @@ def _ordered(data: Data) -> dict[str, Any]:
             "rate": found.rate}
 
 
-def with_mode(config: Config, settings: Settings, engine: Engine | None) -> ModeChoice:
+Fits = dict[str, tuple[Data, FittedRecommender]]
+"""By mode, what was fitted to choose one, and the data it was fitted on."""
+
+
+def with_mode(config: Config, settings: Settings, engine: Engine | None) -> tuple[ModeChoice, Fits]:
     """The configuration with a mode: where ``auto`` leaves it open, after fitting each on the cohort."""
+    fits: Fits = {}
 
     def validate(own: Config) -> PatientSums:
         data = load_data(own, settings, engine)
         fitted = fit_recommender(own, data)
+        fits[own.mode] = data, fitted
         return evaluate(fitted.recommender, data.train, data.validation, fitted.choices).sums
 
-    return choose_mode(config, load_cohort(config.cohort, settings), validate)
+    return choose_mode(config, load_cohort(config.cohort, settings), validate), fits
 
 
-def _chosen(config: Config, settings: Settings, engine: Engine | None, folder: Path) -> tuple[Config, dict[str, Any]]:
-    """The configuration with its mode, kept in the folder, and what was asked for and how it was chosen.
+def _chosen(config: Config, settings: Settings, engine: Engine | None, folder: Path,
+            ) -> tuple[Config, dict[str, Any], tuple[Data, FittedRecommender] | None]:
+    """The configuration with its mode, kept in the folder; what was asked for and how it was chosen; and the fit.
 
-    A run that is resumed has chosen already.
+    A run that is resumed has chosen already, and a mode that was not in question is not fitted yet.
     """
-    kept = folder / "choice.json"
+    kept, fits = folder / "choice.json", Fits()
     if not kept.exists():
         asked = config.as_json()
-        choice = with_mode(config, settings, engine)
+        choice, fits = with_mode(config, settings, engine)
         config = choice.config
         replace_file(kept, json.dumps(plain({"asked": asked, "choice": choice.validation}), indent=1).encode())
     (folder / "config.json").write_text(json.dumps(config.as_json(), indent=1))
-    return config, json.loads(kept.read_text())
+    return config, json.loads(kept.read_text()), fits.get(config.mode)
 
 
 def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path, log: Log | None, *,
          resume: bool) -> dict[str, Any]:
     (folder / "env.json").write_text(json.dumps(environment(), indent=1))
-    config, asked = _chosen(config, settings, engine, folder)
-    data = load_data(config, settings, engine)
+    config, asked, found = _chosen(config, settings, engine, folder)
+    data = found[0] if found else load_data(config, settings, engine)
     if resume:
         forget_unsaved_epochs(folder)
     with (folder / "metrics.jsonl").open("a" if resume else "w") as stream:
@@ -304,7 +311,12 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
             if log is not None:
                 log(row)
 
-        fitted = fit_recommender(config, data, log=note, folder=folder, resume=resume)
+        if found is None:
+            fitted = fit_recommender(config, data, log=note, folder=folder, resume=resume)
+        else:
+            fitted = found[1]
+            for row in fitted.rows:
+                note(row)
     result = evaluate(fitted.recommender, data.train, data.test, fitted.choices, subgroups=subgroups(data.encoded))
     rows = read_metrics(folder)
     report = {**result.report, "recommender": config.recommender, "mode": config.mode, "run": folder.name,
