@@ -224,6 +224,21 @@ def test_a_conformer_has_a_possible_geometry() -> None:
     assert "hydrogens" in geometry(bald)
 
 
+@pytest.mark.parametrize("cid", [4075, 5430], ids=["mesalazine", "thiabendazole"])
+def test_a_planar_molecule_pressed_flat_at_an_angle_is_refused(cid: int) -> None:
+    lines = catalogue.conformers()[cid].split("\n")
+    structure = Structure(catalogue.compounds()[cid]["smiles"], "")
+    assert parse_conformers("\n".join(lines).encode(), {cid: structure}).values
+    for n in range(4, 4 + int(lines[3][:3])):
+        lines[n] = lines[n][:20] + "    0.0000" + lines[n][30:]
+    assert "bonds" in parse_conformers("\n".join(lines).encode(), {cid: structure}).refused[cid]
+
+
+def test_no_true_conformer_is_refused_for_its_geometry() -> None:
+    for cid, text in catalogue.conformers().items():
+        assert parse_conformers(text.encode(), {cid: Structure(catalogue.compounds()[cid]["smiles"], "")}).values, cid
+
+
 class Desynchronised(socketserver.BaseRequestHandler):
     """Answers every question, and a little later once more without being asked, on the same connection."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import random
 import struct
 import zlib
@@ -163,6 +164,14 @@ def head(chance: random.Random, reply: Reply, cids: list[int]) -> Reply:
     ])
 
 
+def _lies_flat(lines: list[str], atoms: int, bonds: int) -> bool:
+    """Whether a record without its third coordinates has the same bonds within 0.06 Å: it is a conformer still."""
+    places = [[float(lines[4 + n][k : k + 10]) for k in (0, 10, 20)] for n in range(atoms)]
+    pairs = [(int(line[:3]) - 1, int(line[3:6]) - 1) for line in lines[4 + atoms : 4 + atoms + bonds]]
+    changes = [math.dist(places[a], places[b]) - math.dist(places[a][:2], places[b][:2]) for a, b in pairs]
+    return math.sqrt(sum(change**2 for change in changes) / max(len(changes), 1)) < 0.06
+
+
 def _edit_sdf(chance: random.Random, text: str) -> str:
     """One record of an SD file with something in it that cannot be."""
     parts = text.split("$$$$\n")[:-1]
@@ -172,10 +181,10 @@ def _edit_sdf(chance: random.Random, text: str) -> str:
     bonds = int(lines[3][3:6])
     rows = range(4, 4 + atoms)
     kind = chance.randrange(12)
-    if kind == 0:  # all atoms in one place
+    if kind == 0 or (kind == 1 and _lies_flat(lines, atoms, bonds)):  # all atoms in one place
         for n in rows:
             lines[n] = "    0.0000    0.0000    0.0000" + lines[n][30:]
-    elif kind == 1:  # flat
+    elif kind == 1:  # pressed flat
         for n in rows:
             lines[n] = lines[n][:20] + "    0.0000" + lines[n][30:]
         if not any("3D" in line for line in lines[:2]):
