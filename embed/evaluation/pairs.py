@@ -125,7 +125,19 @@ def indication_auroc(
     if not truth or not np.concatenate(truth).any():
         return PairScore(float("nan"), 0, 0)
     labels = np.concatenate(truth)
-    within = [roc_auc_score(own, score) for own, score in zip(truth, scores, strict=True)
-              if own.any() and not own.all()]
+    within = aurocs(np.array(truth), np.array(scores))
     return PairScore(float(roc_auc_score(labels, np.concatenate(scores))), int(labels.sum()), int((~labels).sum()),
-                     float(np.mean(within)) if within else float("nan"))
+                     float(np.nanmean(within)) if np.isfinite(within).any() else float("nan"))
+
+
+def aurocs(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The AUROC of each row (Q, N), by ranks; nan for a row whose truth is all one.
+
+    scikit-learn's function takes one row at a time, and longer to check it than to rank it.
+    """
+    from scipy.stats import rankdata
+
+    positives = truth.sum(1)
+    total = (rankdata(scores, axis=1) * truth).sum(1) - positives * (positives + 1) / 2
+    pairs = positives * (truth.shape[1] - positives)
+    return np.divide(total, pairs, out=np.full(len(truth), np.nan), where=pairs > 0)

@@ -106,10 +106,11 @@ def bundled(name: str) -> Path:
     return data_path(name)
 
 
+COUNTED = "coverage and invariants"
 STEPS = (
     Stage("bundled corpus", "mkmed kb ingest --source corpus", _ingest_corpus, _corpus_done),
     Stage("computed properties and depictions", "mkmed kb ingest --source rdkit --modality property --modality image",
          _compute, _computed),
-    Stage("coverage and invariants", "mkmed kb coverage --plot buckets.svg; mkmed kb verify", _verify,
+    Stage(COUNTED, "mkmed kb coverage --plot buckets.svg; mkmed kb verify", _verify,
          show=_show_coverage),
 )

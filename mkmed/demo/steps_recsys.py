@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from kb import output
 from mkmed.demo.step import Demo, Stage
-from mkmed.demo.steps_kb import bundled
+from mkmed.demo.steps_kb import COUNTED, bundled
 from recsys.experiments.config import Config
 
 TRAINED_ON = "eicu"
@@ -19,10 +20,11 @@ def _prepared(demo: Demo) -> str | None:
     from recsys.cohorts.files import list_cohorts
 
     here = set(list_cohorts(demo.settings))
-    return "cohorts are there" if here >= set(demo.scale.cohorts) else None
+    return "done already" if here >= set(demo.scale.cohorts) and set(_finished(demo)) >= _plain(demo) else None
 
 
 def _prepare(demo: Demo) -> None:
+    """Prepare the cohorts, and train what needs no vectors."""
     from recsys.cohorts.files import list_cohorts
     from recsys.cohorts.prepare import prepare
 
@@ -30,6 +32,7 @@ def _prepare(demo: Demo) -> None:
         with demo.engine.connect() as connection:
             prepare(form=name, root=bundled(f"ehr_{name}_demo"), connection=connection, min_visits=1,
                     allow_subset=True, settings=demo.settings)
+    _train(demo, _plain(demo))
 
 
 def _show_cohorts(demo: Demo) -> None:
@@ -53,15 +56,27 @@ def recommender_config(demo: Demo, name: str) -> Config:
     return from_json({"recommender": name, "cohort": TRAINED_ON, "epochs": demo.scale.recommender_epochs})
 
 
+def _plain(demo: Demo) -> set[str]:
+    """The wanted recommenders that read no vectors."""
+    from recsys.registry import RECOMMENDERS
+
+    return {name for name in demo.scale.recommenders if not RECOMMENDERS[name].reads_vectors}
+
+
 def _finished(demo: Demo) -> dict[str, Path]:
     """The newest finished run folder of each wanted recommender, on the cohort and vectors as they are now."""
     from embed.runs.store import published_run
+    from kb.errors import NotFound
     from recsys.cohorts.files import load_cohort
     from recsys.experiments.run_folders import find_finished
 
-    cohort, vectors = load_cohort(TRAINED_ON, demo.settings), str(published_run(demo.engine))
-    found = {name: find_finished(demo.settings, recommender_config(demo, name), str(cohort.fingerprint), vectors)
-             for name in demo.scale.recommenders}
+    cohort, plain = str(load_cohort(TRAINED_ON, demo.settings).fingerprint), _plain(demo)
+    try:
+        vectors = str(published_run(demo.engine))
+    except NotFound:
+        vectors = "none yet"
+    found = {name: find_finished(demo.settings, recommender_config(demo, name), cohort,
+                                 None if name in plain else vectors) for name in demo.scale.recommenders}
     return {name: folder for name, folder in found.items() if folder is not None}
 
 
@@ -69,17 +84,16 @@ def _trained(demo: Demo) -> str | None:
     return "trained already" if set(_finished(demo)) >= set(demo.scale.recommenders) else None
 
 
-def _train(demo: Demo) -> None:
+def _train(demo: Demo, wanted: Iterable[str]) -> None:
     from recsys.experiments.runs import train_run
 
     found = _finished(demo)
-    for name in demo.scale.recommenders:
-        if name in found:
-            output.say(f"      {name}: trained already")
-            continue
-        run = train_run(recommender_config(demo, name), demo.settings, demo.engine)
-        output.say(f"      {name}: Jaccard {run.report['per_visit']['jaccard']:.3f}, "
-                   f"{run.report['fit_cpu_seconds']:.1f} CPU s to fit")
+    for name in sorted(set(wanted) - set(found)):
+        train_run(recommender_config(demo, name), demo.settings, demo.engine)
+
+
+def _train_all(demo: Demo) -> None:
+    _train(demo, demo.scale.recommenders)
 
 
 def _show_recommenders(demo: Demo) -> None:
@@ -118,9 +132,10 @@ def _recommend(demo: Demo) -> None:
 
 
 STEPS = (
-    Stage("open patient data", "mkmed recsys prepare --ehr eicu --root mkmed/demo/data/ehr_eicu_demo --min-visits 1",
-         _prepare, _prepared, _show_cohorts),
-    Stage("recommenders", "mkmed recsys train --cohort eicu --recommender mkmed", _train, _trained, _show_recommenders),
+    Stage("open patient data", "mkmed recsys prepare --ehr eicu --root mkmed/demo/data/ehr_eicu_demo --min-visits 1;"
+         " mkmed recsys train --cohort eicu --recommender logistic", _prepare, _prepared, _show_cohorts, after=COUNTED),
+    Stage("recommenders", "mkmed recsys train --cohort eicu --recommender mkmed",
+         _train_all, _trained, _show_recommenders),
     Stage("comparison", "mkmed recsys compare MKMED BASELINE", _compare),
     Stage("a recommendation with reasons", "mkmed recsys recommend --visit patient.json --explain", _recommend),
 )

@@ -81,10 +81,11 @@ class Data:
         return self.train.sizes
 
 
-def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data:
+def load_data(config: Config, settings: Settings, engine: Engine | None, orders: bytes | None = None) -> Data:
     """The cohort that the configuration names: split, on training vocabularies, with the medications' knowledge.
 
-    A synthetic cohort with ``vectors=learned`` needs no database; every other combination reads it.
+    A synthetic cohort with ``vectors=learned`` needs no database; every other combination reads it. ``orders`` is the
+    map from orders to the cohort's medications where it was read before.
     """
     cohort = load_cohort(config.cohort, settings)
     config = settled(config, cohort)
@@ -96,7 +97,7 @@ def load_data(config: Config, settings: Settings, engine: Engine | None) -> Data
     task = TASKS[config.task]
     parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}
     return Data(encoded, **parts, knowledge=knowledge_for(config, cohort, encoded, engine, settings),
-                orders=_orders(cohort, engine))
+                orders=orders or _orders(cohort, engine))
 
 
 def _orders(cohort: Cohort, engine: Engine | None) -> bytes | None:
@@ -144,7 +145,8 @@ def knowledge_for(config: Config, cohort: Cohort, encoded: Encoded, engine: Engi
         raise ConfigError("this cohort's interactions lie in the database", hint="mkmed db start")
     ordered = shares(cohort, encoded.visits_of("train"), config.least_patients)
     known = {code: members for code, members in ordered.items() if code not in never_given}
-    knowledge = read_knowledge(engine, codes, vectors=config.vectors != "learned", runs=pretrain_folder(settings),
+    wanted = config.vectors != "learned" and recommender_of(config).reads_vectors
+    knowledge = read_knowledge(engine, codes, vectors=wanted, runs=pretrain_folder(settings),
                                encoder=config.encoder, codes=evidence, cache=settings.cache / "features", shares=known,
                                run=config.vectors.removeprefix(RUN) if config.vectors.startswith(RUN) else "")
     if synthetic and codes[0].startswith("ATC:"):  # its generator was calibrated on the bundled matrix
@@ -271,7 +273,8 @@ def with_mode(config: Config, settings: Settings, engine: Engine | None) -> tupl
     fits: Fits = {}
 
     def validate(own: Config) -> PatientSums:
-        data = load_data(own, settings, engine)
+        orders = next((data.orders for data, _ in fits.values()), None)
+        data = load_data(own, settings, engine, orders)
         fitted = fit_recommender(own, data)
         fits[own.mode] = data, fitted
         return evaluate(fitted.recommender, data.train, data.validation, fitted.choices).sums

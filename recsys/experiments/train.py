@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def fit_network(network: Network, train: Histories, validation: Histories, confi
         if config.patience and epoch - best.get("epoch", epoch) >= config.patience:
             break
         begun = time.process_time()
-        with device:  # what a layer makes on its way is made there too
+        with device if device.type != "cpu" else nullcontext():  # what a layer makes on its way is made there too
             row = _epoch(network, optimizer, train, config, control, matrix, epoch)
         row["seconds"] = time.process_time() - begun
         threshold, jaccard = _validate(network, validation)

@@ -26,6 +26,8 @@ class Recommender(abc.ABC):
     name: ClassVar[str]
     needs_evidence: ClassVar[bool] = False
     """Whether it reads ``Knowledge.evidence``, which takes seconds to gather."""
+    reads_vectors: ClassVar[bool] = True
+    """Whether it reads the medications' vectors; one that does not is trained without a published embedding run."""
     arrays_only: ClassVar[bool] = False
     """Whether it is stored and restored as NumPy arrays, and answers without torch, whose import takes seconds."""
 

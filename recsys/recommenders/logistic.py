@@ -25,6 +25,7 @@ class Logistic(Recommender):
 
     name = "logistic"
     arrays_only = True
+    reads_vectors = False
     weight: NDArray[np.float32]
     """float32[F + 1, K], the bias last."""
     penalty: float = 0.0

@@ -15,6 +15,7 @@ class Popularity(Recommender):
 
     name = "popularity"
     arrays_only = True
+    reads_vectors = False
     frequency: np.ndarray
 
     def fit(self, train: Histories, validation: Histories, *, log: Log | None = None,

@@ -21,6 +21,7 @@ class RepeatLast(Recommender):
 
     name = "repeat_last"
     arrays_only = True
+    reads_vectors = False
     table: np.ndarray
     """float32[3, K]: the frequency at a first visit, after a visit without it, and after a visit with it."""
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from embed.config import LossConfig
 from embed.evaluation.classes import cosine, nearest_class, shared_classes, tanimoto
 from embed.evaluation.intervals import over_seeds, paired
-from embed.evaluation.pairs import indication_auroc, interaction_auroc
+from embed.evaluation.pairs import aurocs, indication_auroc, interaction_auroc
 from embed.evaluation.retrieval import ranks, retrieve, retrieve_both_ways
 from embed.evaluation.rivals import concatenation, reduced, substructures, teacher_similarity
 
@@ -174,3 +175,13 @@ def test_with_matched_negatives_being_a_partner_of_many_says_nothing():
     held = np.arange(200) % 5 == 0
     plain, matched = (interaction_auroc(None, pairs, held, matched=m).auroc for m in (False, True))
     assert plain > 0.65 and abs(matched - 0.5) < 0.06
+
+
+def test_aurocs_by_row_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth, scores = rng.random((40, 30)) < 0.2, np.round(rng.random((40, 30)), 1)  # with ties
+    truth[3], truth[4] = False, True
+    found = aurocs(truth, scores)
+    assert np.isnan(found[[3, 4]]).all()
+    mixed = np.flatnonzero(truth.any(1) & ~truth.all(1))
+    assert np.allclose(found[mixed], [roc_auc_score(truth[k], scores[k]) for k in mixed])
