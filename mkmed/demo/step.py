@@ -36,8 +36,8 @@ BIOLOGICS = ("insulin human", "insulin lispro", "insulin glargine", "insulin asp
              "insulin glulisine", "filgrastim", "pegfilgrastim", "adalimumab", "infliximab", "trastuzumab")
 DESCRIBED = 4333
 """Drugs of which the corpus has more than names, identifiers and a structure; they come first in it."""
-FULL = Extent("full", DESCRIBED, (), None, ("train.epochs=12", "image.size=160", "transfer.encoder=none"),
-              ("mimic3", "mimic4", "eicu"),
+FULL = Extent("full", DESCRIBED, (), None,
+              ("train.epochs=10", "image.size=128", "graph.epochs=20", "transfer.encoder=none"), ("mimic3", "mimic4", "eicu"),
              ("popularity", "repeat_last", "logistic", "logistic_history", "mkmed"), 25,
              ablation=("train.epochs=2",))
 QUICK = Extent("quick", 1200, BIOLOGICS, 300,
