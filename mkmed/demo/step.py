@@ -37,9 +37,9 @@ BIOLOGICS = ("insulin human", "insulin lispro", "insulin glargine", "insulin asp
 DESCRIBED = 4333
 """Drugs of which the corpus has more than names, identifiers and a structure; they come first in it."""
 FULL = Extent("full", DESCRIBED, (), None,
-              ("train.epochs=10", "image.size=128", "graph.epochs=20", "transfer.encoder=none"), ("mimic3", "mimic4", "eicu"),
-             ("popularity", "repeat_last", "logistic", "logistic_history", "mkmed"), 25,
-             ablation=("train.epochs=2",))
+              ("train.epochs=10", "image.size=128", "graph.epochs=20", "transfer.encoder=none"),
+              ("mimic3", "mimic4", "eicu"), ("popularity", "repeat_last", "logistic", "logistic_history", "mkmed"), 15,
+              ablation=("train.epochs=2",))
 QUICK = Extent("quick", 1200, BIOLOGICS, 300,
               ("train.epochs=6", "text.window=64", "modalities=image,text,structure,graph",
                "graph.features=neighbourhood"),
