@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -62,7 +61,6 @@ def work_on(answer: Connection, settings: Settings, scale: Extent, step: Stage) 
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the demo decides what it means
     die_with_parent()
-    os.nice(5)  # what the demo waits for comes first
     begun = time.perf_counter()
     engine = open_engine(settings)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from kb import output
@@ -42,16 +43,21 @@ def run_demo(settings: Settings, scale: Extent) -> Path:
     demo.seconds.append({"step": "database", "seconds": time.perf_counter() - begun, "": "ready"})
     todo = steps()
     with _alone(settings.home), aside.open_aside() as early:
+        demo.reached = partial(_begin_after, demo, early, todo)
         for number, step in enumerate(todo, 1):
             _run(demo, step, f"[{number}/{len(todo)}]", early)
-            for later in todo[number:]:
-                if later.after == step.title and not later.done(demo):
-                    early.begin(demo, later)
+            demo.reached(step.title)
     demo.engine.dispose()
     total = time.perf_counter() - begun
     rows = [*demo.seconds, {"step": "total", "seconds": total, "": ""}]
     output.emit([row | {"seconds": round(row["seconds"], 1)} for row in rows], title="where the time went")
     return settings.home / "report.html"
+
+
+def _begin_after(demo: Demo, early: aside.Aside, todo: Sequence[Stage], point: str) -> None:
+    for step in todo:
+        if step.after == point and step.title not in early.begun and not step.done(demo):
+            early.begin(demo, step)
 
 
 @contextmanager

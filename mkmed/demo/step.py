@@ -56,6 +56,8 @@ class Demo:
     seconds: list[dict[str, Any]] = field(default_factory=list)
     recommendation: dict[str, Any] | None = None
     """What the report shows of the invented patient, once there is a recommender."""
+    reached: Callable[[str], None] = lambda point: None
+    """Told of a point: what may begin after it, begins."""
 
 
 def _nothing(demo: Demo) -> None:
@@ -72,4 +74,5 @@ class Stage:
     done: Callable[[Demo], str | None] = _nothing
     show: Callable[[Demo], None] = _nothing
     after: str = ""
-    """The title of the step after which another process may begin this one; what it prints, it prints in ``show``."""
+    """The point, a step's title or one within a step, after which another process may begin this one; what it
+    prints, it prints in ``show``."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ASKED = ("metformin", "warfarin", "insulin human")
 """A small molecule, one with many interactions, and a biologic that has no structure."""
+COMPUTED = "features"
+"""The point in the pretraining at which all features are there, which an ablation reads too."""
 SHOWN = ("name", "similarity", "rests_on", "atc_codes")
 
 
@@ -87,8 +89,13 @@ def _pretrain(demo: Demo) -> None:
         output.say(f"      going on with run {resume[:8]}, which was stopped")
     with output.progress() as bar:
         task = bar.add_task("pretrain", total=config.train.epochs, note="")
+
+        def tell(row: dict[str, Any]) -> None:
+            bar.update(task, advance=1, note=f"recall@10 {row['recall@10']:.3f}")
+            demo.reached(COMPUTED)
+
         done = pretrain(demo.engine, demo.settings, config, resume=resume, name=f"demo, {demo.scale.name}",
-                        on_epoch=lambda row: bar.update(task, advance=1, note=f"recall@10 {row['recall@10']:.3f}"))
+                        on_epoch=tell)
     output.say(f"      {done.epochs} epochs, validation score {done.metrics['score']:.3f}; run {done.run_id} published")
 
 
@@ -136,11 +143,11 @@ def _map(demo: Demo) -> None:
 
 
 def _ablated(demo: Demo) -> str | None:
-    """An ablation that is younger than the published run, or a scale without one."""
+    """An ablation that was made since the published run began, or a scale without one."""
     if not demo.scale.ablation:
         return f"not part of the {demo.scale.name} demo"
     folder, table = published_folder(demo), demo.settings.runs / "ablation" / "ablation.json"
-    fresh = folder and table.is_file() and table.stat().st_mtime > (folder / "best.pt").stat().st_mtime
+    fresh = folder and table.is_file() and table.stat().st_mtime > (folder / "config.json").stat().st_mtime
     return "trained already" if fresh else None
 
 
@@ -171,4 +178,4 @@ STEPS = (
     Stage("map", "mkmed embed map", _map, _mapped),
 )
 ABLATION = Stage("ablation", "mkmed embed ablate --seeds 1 --subsets ends --columns plain --set train.epochs=2",
-                 _ablate, _ablated, _show_ablation, after="pretraining")
+                 _ablate, _ablated, _show_ablation, after=COMPUTED)
