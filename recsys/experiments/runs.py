@@ -326,7 +326,7 @@ def _run(config: Config, settings: Settings, engine: Engine | None, folder: Path
               "config": config.as_json(), **asked, "cohort": str(data.encoded.cohort.fingerprint),
               "split": data.encoded.split.rule, "rare": data.encoded.rare,
               "unknown": {kind: shown(count) for kind, count in data.encoded.unknown_of("test").items()},
-              "vectors": data.knowledge.vectors_run, "learned_vectors": int((~data.knowledge.known).sum()),
+              "vectors": data.knowledge.vectors_run, "learned_vectors": _learned(config, data.knowledge),
               "fit_cpu_seconds": fitted.cpu_seconds, "peak_rss_mb": peak_rss_mb(),
               "ordered": _ordered(data),
               "signatures": signatures(rows, result.report, fitted.recommender)}
@@ -384,7 +384,12 @@ def plan_run(config: Config, settings: Settings, engine: Engine | None) -> dict[
             "steps": -(-data.train.patients // config.batch) * config.epochs if network is not None else 0,
             "parameters": sum(p.numel() for p in network.parameters()) if network is not None else None,
             "left_out_as_rare": data.encoded.rare,
-            "vectors": data.knowledge.vectors_run, "learned_vectors": int((~data.knowledge.known).sum())}
+            "vectors": data.knowledge.vectors_run, "learned_vectors": _learned(config, data.knowledge)}
+
+
+def _learned(config: Config, knowledge: Knowledge) -> int:
+    """How many medications have a vector of the recommender's own making for want of a published one."""
+    return int((~knowledge.known).sum()) if recommender_of(config).reads_vectors else 0
 
 
 def environment() -> dict[str, Any]:
