@@ -13,11 +13,12 @@ from recsys.cohorts.batches import Histories, histories
 from recsys.cohorts.cohort import encode
 from recsys.cohorts.files import load_cohort, save_cohort
 from recsys.cohorts.tasks import TASKS, patient_split
+from recsys.experiments import runs
 from recsys.experiments.config import Config, contenders, from_json, settled
 from recsys.experiments.evaluate import choose_rule, evaluate
 from recsys.experiments.modes import choose_mode
-from recsys.experiments.run_folders import find_finished, read_run_config
-from recsys.experiments.runs import train_run
+from recsys.experiments.run_folders import find_finished, read_metrics, read_run_config
+from recsys.experiments.runs import knowledge_for, train_run
 from recsys.generators import clusters
 from recsys.generators.population import Shape
 from recsys.knowledge.gather import bundled_knowledge
@@ -91,3 +92,37 @@ def test_a_run_keeps_what_was_asked_and_chosen_and_is_found_by_both(settings: Se
     again = train_run(asked, settings, resume=run.run_id)
     assert again.report["choice"] == json.loads((run.folder / "choice.json").read_text())["choice"]
     assert again.report["mode"] == run.report["mode"]
+
+
+def test_the_chosen_form_is_fitted_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[str] = []
+    fit = runs.fit_recommender
+
+    def counted(config: Config, *given, **more):
+        fitted.append(config.mode)
+        return fit(config, *given, **more)
+
+    monkeypatch.setattr(runs, "fit_recommender", counted)
+    asked = from_json({"vectors": "learned", "titles": "off", "epochs": 2, "dim": 8, "resamples": 50, "seed": 3})
+    run = train_run(asked, settings)
+    assert fitted == ["pairs", "network"]
+    direct = train_run(from_json(run.report["config"]), settings)
+    assert direct.report["per_visit"] == run.report["per_visit"]
+    assert len(read_metrics(run.folder)) == len(read_metrics(direct.folder))
+
+
+@pytest.mark.parametrize(("name", "reads"), [("popularity", False), ("repeat_last", False), ("logistic", False),
+                                             ("logistic_history", False), ("mkmed", True)])
+def test_a_plain_recommender_asks_for_no_vectors(settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str,
+                                                 reads: bool) -> None:
+    class Asked(Exception):
+        pass
+
+    def read(*_, vectors: bool, **__):
+        raise Asked(vectors)
+
+    monkeypatch.setattr("recsys.knowledge.gather.read_knowledge", read)
+    cohort, config = load_cohort("synthetic", settings), from_json({"recommender": name, "titles": "off"})
+    with pytest.raises(Asked) as asked:
+        knowledge_for(settled(config, cohort), cohort, encode(cohort, patient_split(cohort, 0), least=1), object(), settings)
+    assert asked.value.args == (reads,)
