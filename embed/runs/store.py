@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from psycopg2 import errors
 from sqlalchemy import Connection, Engine, delete, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from embed.runs.building import indexing
 from embed.runs.published import published_run as published_run
 from embed.runs.schema import (
     ANCHOR,
@@ -110,7 +111,6 @@ def write_run(
     """
     width = _checked_width(vectors, rests_on)
     with engine.begin() as connection:
-        connection.execute(text("SET LOCAL maintenance_work_mem = '1GB'"))
         connection.execute(text("CALL mkmed.make_vector_tables(:run, :modalities)"),
                            {"run": run_id, "modalities": list(vectors)})
         for modality, (ids, matrix) in vectors.items():
@@ -184,10 +184,12 @@ def _load(
     order = np.argsort(ids, kind="stable")
     copy_arrays(connection, _table(run_id, modality), ("drug_id", "rests_on", "embedding"),
                 (ids[order], bits[order], matrix[order]))
+    width = matrix.shape[1]
     m, ef = (0, 0) if len(ids) <= HNSW_ABOVE else (24, 128) if len(ids) > LARGE else (16, 64)
-    connection.execute(text("CALL mkmed.index_vector_table(:run, :modality, :precision, :width, :m, :ef)"),
-                       {"run": run_id, "modality": modality, "precision": precision, "width": matrix.shape[1],
-                        "m": m, "ef": ef})
+    with indexing(connection, modality, len(ids), width, precision, m) if m else nullcontext():
+        connection.execute(text("CALL mkmed.index_vector_table(:run, :modality, :precision, :width, :m, :ef)"),
+                           {"run": run_id, "modality": modality, "precision": precision, "width": width, "m": m,
+                            "ef": ef})
 
 
 def publish(engine: Engine, run_id: uuid.UUID, *, artefact: str | None = None) -> None:
