@@ -38,7 +38,7 @@ $(READY): pyproject.toml constraints.txt | $(MADE)
 test: $(READY) ## Run the tests on a PostgreSQL of their own.
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -ra --durations 25 -m "not slow"
 
-slow: $(READY) ## Run the tests that take longest: trainings on several processes, the whole default corpus.
+slow: $(READY) ## Run the tests that take longest: kills, fuzz, trainings on several processes, the default corpus.
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -ra -m slow
 
 lint: $(READY) ## Check style and types.

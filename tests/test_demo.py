@@ -84,7 +84,7 @@ def test_the_whole_path_small_and_again(demo, trained_on_mimic, capsys):
     recommendation = demo.recommendation
     assert recommendation["recommended"] and recommendation["recommended"][0]["reasons"]
     assert "medical device" in recommendation["warning"]
-    for part in ("more modalities, and all drugs", "most like metformin", "most like insulin human", "recommenders on", "Jaccard", "held-out"):
+    for part in ("one modality and all of them", "most like metformin", "most like insulin human", "recommenders on", "jaccard", "held-out"):
         assert part in first.out + first.err, part
     for step in steps():
         pipeline._run(demo, step, "")
@@ -170,7 +170,41 @@ def test_nothing_outlives_the_demo(demo):
     assert not process.is_alive()
 
 
-def test_the_ablation_runs_beside_what_follows_the_pretraining():
-    titles = [step.title for step in steps()]
-    (step,) = [step for step in steps() if step.after]
-    assert step.title == "ablation" and titles.index(step.after) + 1 < titles.index("ablation")
+def test_what_runs_beside_the_others_begins_at_its_point():
+    after = {step.title: step.after for step in steps() if step.after}
+    assert after == {"open patient data": steps_kb.COUNTED, "ablation": steps_embed.COMPUTED}
+    assert steps_kb.COUNTED in [step.title for step in steps()]
+
+
+def test_a_point_begins_what_waits_for_it_once_and_not_what_is_done(demo):
+    begun = []
+
+    class Early:
+        def __init__(self):
+            self.begun = {}
+
+        def begin(self, _, step):
+            begun.append(step.title)
+            self.begun[step.title] = None
+
+    def nothing(_):
+        pass
+
+    todo = [Stage("here", "x", nothing, after="a point"), Stage("done", "x", nothing, lambda _: "there", after="a point"),
+            Stage("later", "x", nothing, after="another")]
+    early = Early()
+    for _ in range(2):
+        pipeline._begin_after(demo, early, todo, "a point")
+    assert begun == ["here"]
+
+
+def test_the_pretraining_says_when_its_features_are_there(demo, monkeypatch):
+    points = []
+
+    def pretrain(*_, on_epoch, **__):
+        on_epoch({"recall@10": 0.5})
+        return type("Done", (), {"epochs": 1, "metrics": {"score": 0.5}, "run_id": "x"})
+
+    monkeypatch.setattr("embed.training.job.pretrain", pretrain)
+    steps_embed._pretrain(replace(demo, reached=points.append))
+    assert points == [steps_embed.COMPUTED]

@@ -33,6 +33,7 @@ def run(target: Path, processes: int, job: str = "gloo_job.py", *arguments: str,
     return json.loads(target.read_text())
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     one, two = run(tmp_path / "one.json", 1), run(tmp_path / "two.json", 2)
     assert (one["world"], two["world"]) == (1, 2)

@@ -107,6 +107,7 @@ def die(database, drugs, step, published):  # noqa: F811
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+@pytest.mark.slow
 def test_readers_notice_nothing(database, drugs, record_property):  # noqa: F811
     first = make(database, drugs, 0)
     store.publish(database, first[0])

@@ -247,6 +247,7 @@ def test_what_is_there_is_not_done_again_and_what_is_missing_is(run, source, who
     assert not list((target / PARTS).glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_killed_encoding_goes_on_and_ends_with_the_same_bytes(run, source, whole, tmp_path):
     target = tmp_path / "set"
     code = (f"from pathlib import Path; from embed.runs import artefact; from embed.screening.encoding import *\n"

@@ -194,6 +194,7 @@ INDEX_SCANS = ("SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_indexes i"
                " AND x.indexdef LIKE '%hnsw%'")
 
 
+@pytest.mark.slow
 def test_at_a_size_that_needs_the_index_the_planner_takes_it(fresh_database):
     """No setting is bent: so many vectors, an ordinary session, and the index is what answers."""
     rows, width = store.HNSW_ABOVE + 500, 4

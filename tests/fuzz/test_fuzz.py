@@ -15,6 +15,7 @@ from tests.fuzz.readers import TARGETS
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_reader_survives_five_seconds(name: str, tmp_path: Path) -> None:
     done = subprocess.run(

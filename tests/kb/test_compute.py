@@ -101,6 +101,7 @@ def test_the_bad_item_alone_has_no_result(on: str) -> None:
     assert found[5] == Failure("ValueError: no")
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_killed_alone(on: str) -> None:
     with open_pool(on, task(seconds=1.5), 2) as pool:
         began = time.monotonic()

@@ -55,6 +55,7 @@ def running():
         server.stop(force=True)
 
 
+@pytest.mark.slow
 def test_a_cold_start_among_all_hostile_variables(home: Path) -> None:
     answer = run("db", "psql", "-Atc", "select current_user, current_setting('port')", home=home, **HOSTILE)
     assert (answer.returncode, answer.stdout) == (0, "postgres|5432\n"), answer.stderr

@@ -269,6 +269,7 @@ SPAWN = multiprocessing.get_context("spawn")
 EVERY = tuple(str(cid) for cid in catalogue.compounds())
 
 
+@pytest.mark.slow
 def test_several_processes_share_the_work(engine: Engine, tmp_path: Path) -> None:
     with StandIn(NO_LIMITS, latency=0.03) as standin:
         arguments = (engine.url, standin.url, tmp_path, EVERY, ("image", "text"))

@@ -118,6 +118,7 @@ def details(engine: Engine, wrong: list[str]) -> str:
 IDS = (*SOME, "aspirin", "DB00331", *(str(cid) for cid in list(catalogue.compounds())[20:50]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_chaos_never_lies_and_ends_well(seed: int, fresh_database: Engine, database: Engine, tmp_path: Path,
                                         monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,7 @@ class Killed(BaseException):
     """What a killed process does: nothing after it is run."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLES)
 def test_killed_anywhere_and_gone_on_is_as_never_killed(
     name: str, fresh_database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,7 @@ def fresh(server: Server) -> Callable[[], Any]:
     return contextmanager(lambda: _fresh(server))
 
 
+@pytest.mark.slow
 def test_no_typed_lie_is_believed(fresh: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with no_policy(monkeypatch):
         assert attack(fresh, tmp_path, seed=7, answers=150) >= 150

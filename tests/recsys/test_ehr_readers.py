@@ -431,6 +431,7 @@ RESOURCE = st.dictionaries(WORD, JSON, max_size=6).flatmap(lambda body: st.sampl
         lambda kind: {**body, "resourceType": kind}))
 
 
+@pytest.mark.slow
 @given(st.lists(RESOURCE | JSON, max_size=6))
 @settings(max_examples=40, deadline=None)
 def test_any_json_in_a_fhir_export_is_accounted_for_or_refused(resources):

@@ -77,6 +77,7 @@ def same(folder, whole):
     assert all(torch.equal(first[name], second[name]) for name in second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epoch", "wait"), [(1, 0.0), (3, 0.05)])
 def test_a_killed_run_is_resumed_from_the_command_line(settings, whole, monkeypatch, epoch, wait):
     folder = killed_after(settings, epoch, wait)

@@ -244,6 +244,7 @@ def test_mapping_keeps_rows_and_says_which_ingredient_was_under_which_label(know
     assert set(under) == {"ATC:B01A", "ATC:N02A", "ATC:N02B"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["frequent_orders.tsv", "tail_orders.tsv"])
 def test_orders_of_the_open_demos_resolve_as_labelled_by_hand(name):
     """Precision and recall of ingredients, each distinct order once; what the lists are is said in their folder."""

@@ -42,6 +42,7 @@ def test_an_unknown_arm_names_the_known_ones():
         comparison("any", 1, ("retian",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_is_trained_is_not_trained_again(settings, jobs):
     first = wanted(settings, 1, "popularity", "mkmed")
