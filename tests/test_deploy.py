@@ -15,7 +15,7 @@ import yaml
 from tests.handbook.pages import ROOT
 from tests.test_docs_commands import parse
 
-UNITS = sorted((ROOT / "docs" / "deploy").iterdir())
+UNITS = sorted(path for path in (ROOT / "docs" / "deploy").iterdir() if path.suffix in (".service", ".timer"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 KNOWN = {"FROM", "COPY", "ARG", "RUN", "ENV", "USER", "VOLUME", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
 

@@ -47,7 +47,7 @@ def estimate_index(vectors: int, width: int, precision: str, m: int) -> IndexEst
                          math.ceil(vectors * (own + 6 * neighbours + TUPLE) / MIB), vectors * grown / RATE)
 
 
-def told(needed: IndexEstimate) -> str:
+def index_cost(needed: IndexEstimate) -> str:
     """The estimate in words."""
     minutes = needed.seconds / 60
     time = f"{minutes:.0f} minutes" if minutes >= 2 else f"{needed.seconds:.0f} seconds"
@@ -62,7 +62,7 @@ def indexing(connection: Connection, modality: str, vectors: int, width: int, pr
     transaction takes what is needed; a server that lacks it must be given more.
     """
     needed = estimate_index(vectors, width, precision, m)
-    output.say(f"{modality}: an index of {vectors:,} vectors of width {width} takes {told(needed)}")
+    output.say(f"{modality}: an index of {vectors:,} vectors of width {width} takes {index_cost(needed)}")
     given = f"{max(LEAST_MEMORY, needed.memory)}MB"
     if needed.memory > LEAST_MEMORY:
         output.say(f"it is built with maintenance_work_mem = {given}: the server needs as much beside shared_buffers")
