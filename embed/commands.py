@@ -470,6 +470,8 @@ def ablate(
     columns: ColumnsOption = "plain,class words masked",
     paper: Annotated[bool, typer.Option(help="The published variant instead of our defaults, as many steps.")] = False,
     fresh: FreshOption = False,
+    on: Annotated[str, typer.Option("--on", help=ON_HELP)] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each with the arms of one seed.")] = 1,
     form: FormatOption = Format.table,
 ) -> None:
     """Train with 1 to 5 modalities, and on all drugs against those that have everything; table and picture.
@@ -496,6 +498,8 @@ def ablate(
         columns=chosen_columns(columns),
         name=name,
         fresh=fresh,
+        on=on,
+        workers=workers,
         on_arm=lambda row: output.say(
             f"seed {row['seed']}, {row['column']}, {row['arm']}: {row['modalities']}: "
             f"fused level 3 {row['fused level 3']:.3f}"

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
@@ -38,12 +37,14 @@ from embed.source import Corpus, read_corpus
 from embed.training.data import Dataset
 from embed.training.foretell import BITS, take_head
 from embed.training.inputs import Inputs
-from embed.training.job import PreparedTraining, prepare_training, training_rows
+from embed.training.job import PreparedTraining, pick_device, prepare_training, training_rows
 from embed.training.model import embed_all
 from embed.training.split import sides, split_corpus
 from embed.transfer import molecules
 from embed.transfer.head import TransferHead
-from kb.errors import UsageError
+from kb.compute.places import LOCAL, open_pool
+from kb.compute.pool import Failure, PoolTask
+from kb.errors import DataError, UsageError
 from kb.files import replace_file
 from kb.output import plain
 from kb.pictures import save_figure
@@ -165,39 +166,98 @@ def ablate(
     columns: Sequence[str] = (PLAIN, MASKED),
     name: str = "ablation",
     fresh: bool = False,
+    on: str = LOCAL,
+    workers: int = 1,
     on_arm: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> dict[str, Any]:
     """Train every arm with every seed in every column; ``name``'s table and picture under ``<home>/runs/ablation``.
 
     A training that was measured before, on the same knowledge base under the same configuration, is not repeated
-    unless ``fresh``.
+    unless ``fresh``. Several ``workers`` each take the arms of one seed in one column, which share their inputs; they
+    need the home's folder and the database.
     """
     if not seeds:
         raise UsageError("an ablation needs at least one seed", hint="--seeds 5")
-    folder, cache = settings.runs / "ablation", FeatureCache(settings.cache / "features")
-    corpus = read_corpus(engine, notes=config.text.notes, exclude_types=config.graph.exclude_types,
-                         exclude_relations=config.graph.exclude)
-    labels = read_labels(engine, corpus.drug_ids)
-    known = [m for m in config.modalities if m in modalities_of(corpus)]
-    kept = KeptTrainings(folder / "trainings", corpus_digest(corpus, labels), fresh)
-    results: dict[Arm, list[dict[str, float]]] = {}
-    for seed in seeds:
-        train = dataclasses.replace(config.train, split=seed)
-        seeded = dataclasses.replace(config, seed=seed, train=train, device="cpu")
-        usual = max(1, len(split_corpus(corpus, seeded, cache).train) // train.batch_size)
-        equal = dataclasses.replace(train, epoch_steps=train.epoch_steps or usual, patience=train.epochs)
-        for column in columns:
-            whole = LazyTraining(engine, column_config(seeded, column), cache)
-            for arm, chosen in arms(known, subsets):
-                own = dataclasses.replace(seeded, modalities=chosen, arm=arm, train=equal)
-                if "text" in chosen:  # without texts there is nothing to mask: the training is the plain one
-                    own = column_config(own, column)
-                found = kept.measured(own, ("ablation", str(sorted(known))),
-                                      functools.partial(_measured_arm, whole, own, labels))
-                results.setdefault((column, arm, chosen), []).append(found)
-                on_arm({"seed": seed, "column": column, "arm": arm, "modalities": ", ".join(chosen), **found})
-        report = _write(folder, name, results, subsets)
+    study = Ablation(config, subsets, fresh)
+    results: dict[Arm, dict[int, dict[str, float]]] = {}
+
+    def collect(job: Job, arm: Arm, found: dict[str, float]) -> None:
+        results.setdefault(arm, {})[job[0]] = found
+        on_arm({"seed": job[0], "column": arm[0], "arm": arm[1], "modalities": ", ".join(arm[2]), **found})
+
+    jobs = [(seed, column) for seed in seeds for column in columns]
+    if on == LOCAL and workers == 1:
+        worker = Worker(engine, settings, study)
+        for number, job in enumerate(jobs, 1):
+            for arm, found in worker.arms_of(job):
+                collect(job, arm, found)
+            if number % len(columns) == 0:
+                report = _write(settings, name, results, subsets)
+        return report
+    task = PoolTask("embed.evaluation.ablation:open_worker", {"settings": settings, "study": study},
+                    seconds=SECONDS_A_SHARE, memory=None)
+    with open_pool(on, task, min(workers, len(jobs))) as pool:
+        for number, rows in pool.map(jobs, share=1):
+            if isinstance(rows, Failure):
+                raise DataError(f"seed {jobs[number][0]}, {jobs[number][1]}: {rows.reason}")
+            for arm, found in rows:
+                collect(jobs[number], arm, found)
+            report = _write(settings, name, results, subsets)
     return report
+
+
+Job = tuple[int, str]
+"""The seed and the column whose arms are trained one after the other."""
+SECONDS_A_SHARE = 24 * 3600.0
+"""Of CPU, after which a worker's arms are given up."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """What is trained, the same for every seed."""
+
+    config: PretrainConfig
+    subsets: str
+    fresh: bool = False
+
+
+def open_worker(settings: Settings, study: Ablation) -> Callable[[Job], list[tuple[Arm, dict[str, float]]]]:
+    """A function that measures the arms of a seed in a column, for a process of a pool."""
+    from kb.db.engine import open_engine
+
+    worker = Worker(open_engine(settings), settings, study)
+    return lambda job: list(worker.arms_of(job))
+
+
+class Worker:
+    """A process's view of the knowledge base, read once for all seeds."""
+
+    def __init__(self, engine: Engine, settings: Settings, study: Ablation) -> None:
+        config = study.config
+        self.engine, self.study = engine, study
+        self.cache = FeatureCache(settings.cache / "features")
+        self.corpus = read_corpus(engine, notes=config.text.notes, exclude_types=config.graph.exclude_types,
+                                  exclude_relations=config.graph.exclude)
+        self.labels = read_labels(engine, self.corpus.drug_ids)
+        self.known = [m for m in config.modalities if m in modalities_of(self.corpus)]
+        self.kept = KeptTrainings(settings.runs / "ablation" / "trainings", corpus_digest(self.corpus, self.labels),
+                                  study.fresh)
+
+    def arms_of(self, job: Job) -> Iterator[tuple[Arm, dict[str, float]]]:
+        """(arm, metrics) of every arm of a seed in a column; all train for the same steps, none stops early."""
+        seed, column = job
+        config = self.study.config
+        train = dataclasses.replace(config.train, split=seed)
+        seeded = dataclasses.replace(config, seed=seed, train=train)
+        usual = max(1, len(split_corpus(self.corpus, seeded, self.cache).train) // train.batch_size)
+        equal = dataclasses.replace(train, epoch_steps=train.epoch_steps or usual, patience=train.epochs)
+        whole = LazyTraining(self.engine, column_config(seeded, column), self.cache)
+        for arm, chosen in arms(self.known, self.study.subsets):
+            own = dataclasses.replace(seeded, modalities=chosen, arm=arm, train=equal)
+            if "text" in chosen:  # without texts there is nothing to mask: the training is the plain one
+                own = column_config(own, column)
+            yield (column, arm, chosen), self.kept.measured(own, ("ablation", str(sorted(self.known))),
+                                                            functools.partial(_measured_arm, whole, own, self.labels))
 
 
 class LazyTraining:
@@ -209,15 +269,18 @@ class LazyTraining:
     @functools.cached_property
     def training(self) -> PreparedTraining:
         """Corpus, split and inputs."""
-        return prepare_training(self.engine, self.config, self.cache, torch.device("cpu"))
+        return prepare_training(self.engine, self.config, self.cache, pick_device(self.config.device))
 
 
 def _measured_arm(whole: LazyTraining, config: PretrainConfig, labels: EvaluationLabels) -> dict[str, float]:
     return train_arm(restrict(whole.training, config), config, labels, whole.cache, whole.shared)
 
 
-def _write(folder: Path, name: str, results: Mapping[Arm, Sequence[dict[str, float]]], subsets: str) -> dict[str, Any]:
+def _write(settings: Settings, name: str, found: Mapping[Arm, Mapping[int, dict[str, float]]],
+           subsets: str) -> dict[str, Any]:
     """The report so far, kept after every seed, so that a stopped ablation has its table and picture."""
+    results = {arm: [of[seed] for seed in sorted(of)] for arm, of in sorted(found.items(), key=_place)}
+    folder = settings.runs / "ablation"
     report = {
         "metrics": list(METRICS),
         "rows": [_summary(arm, found) for arm, found in results.items()],
@@ -229,6 +292,12 @@ def _write(folder: Path, name: str, results: Mapping[Arm, Sequence[dict[str, flo
     replace_file(folder / f"{name}.json", json.dumps(plain(report), indent=1), mode=None)
     draw_ablation(report, folder / f"{name}.svg")
     return report
+
+
+def _place(one: tuple[Arm, Any]) -> tuple[bool, bool, int, tuple[str, ...]]:
+    """Where an arm stands in the table, whichever worker was ready first."""
+    column, arm, modalities = one[0]
+    return column != PLAIN, arm != "all", len(modalities), modalities
 
 
 def _summary(named: Arm, found: Sequence[dict[str, float]]) -> dict[str, Any]:

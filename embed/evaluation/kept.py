@@ -6,6 +6,7 @@ that was read, the encoders, and mkmed's release. Any change there makes the tra
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -70,6 +71,7 @@ class KeptTrainings:
         return done
 
     def _key(self, config: PretrainConfig, parts: Sequence[str]) -> str:
-        facts = {"form": FORM, "release": program_version(), "config": to_json(config), "knowledge": self.knowledge,
+        own = to_json(dataclasses.replace(config, device="cpu"))  # a card gives the same figures but for rounding
+        facts = {"form": FORM, "release": program_version(), "config": own, "knowledge": self.knowledge,
                  "parts": list(parts), "unseen molecules": chosen_encoder(config.transfer)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:40]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 from rdkit import Chem
 from small_kb import NO_STRUCTURE, fill
 from sqlalchemy import text
@@ -236,6 +237,16 @@ def test_arms_are_equal_in_steps_and_a_stopped_ablation_goes_on(filled, place, m
                                 " mkmed.drug_atc WHERE code = 'C')"))
     ablation.ablate(filled, place, config, seeds=[0], columns=["plain"])
     assert len(trainings) == 9, "another label, another figure"
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(filled, place):
+    config = load_config(sets=[*QUICK, "train.epochs=1", "modalities=text,graph", "transfer.width=8", "graph.epochs=1"])
+    place = load_settings(home=place.home, database_url=SecretStr(filled.url.render_as_string(hide_password=False)))
+    alone = ablation.ablate(filled, place, config, seeds=[0, 1], subsets="ends", columns=["plain"])
+    together = ablation.ablate(filled, place, config, seeds=[0, 1], subsets="ends", columns=["plain"], fresh=True,
+                               workers=2)
+    assert str(together) == str(alone)
 
 
 def test_an_unknown_subset_is_told():
