@@ -222,9 +222,12 @@ class Ablation:
 
 
 def open_worker(settings: Settings, study: Ablation) -> Callable[[Job], list[tuple[Arm, dict[str, float]]]]:
-    """A function that measures the arms of a seed in a column, for a process of a pool."""
+    """A function that measures the arms of a seed in a column, for a process of a pool, on one thread."""
+    from threadpoolctl import threadpool_limits
+
     from kb.db.engine import open_engine
 
+    threadpool_limits(1)  # twenty processes with a thread for each core wait for one another for minutes
     worker = Worker(open_engine(settings), settings, study)
     return lambda job: list(worker.arms_of(job))
 
