@@ -55,6 +55,16 @@ def cpu_seconds(home: Path) -> float:
     return found
 
 
+def as_the_program() -> None:
+    """Set Python as the program of this checkout does; that of release 0.1.0 leaves it as it is."""
+    import kb
+
+    if (Path(kb.__file__).parents[1] / "mkmed" / "__main__.py").exists():
+        from mkmed.__main__ import collect_rarely
+
+        collect_rarely()
+
+
 def main(source: str, path: Path | None, options: Mapping[str, Any]) -> None:
     """Ingest and tell."""
     from kb.db.engine import open_engine
@@ -66,6 +76,7 @@ def main(source: str, path: Path | None, options: Mapping[str, Any]) -> None:
     from kb.settings import load_settings
     from kb.sources.contract import IngestOptions
 
+    as_the_program()
     settings = load_settings()
     engine = open_engine(settings)
     load = os.getloadavg()[0]

@@ -22,7 +22,7 @@ class _Ending:
 def main() -> None:
     """Run the program; a signal while it is still loading ends it with a word."""
     interrupts.while_loading()
-    gc.set_threshold(ALLOCATIONS, 20, 50)
+    collect_rarely()
     atexit.register(_end)  # the first that is registered is the last to run
     from cli import main as run
 
@@ -32,6 +32,11 @@ def main() -> None:
         _Ending.code = left.code if isinstance(left.code, int) else int(left.code is not None)
         raise
     _Ending.code = 0
+
+
+def collect_rarely() -> None:
+    """Have Python look for garbage rarely: what a command makes is mostly kept, or freed by its last reference."""
+    gc.set_threshold(ALLOCATIONS, 20, 50)
 
 
 def _end() -> None:
