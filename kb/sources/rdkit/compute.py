@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from kb.chemistry import read_smiles
 from kb.errors import DataError
@@ -56,6 +57,13 @@ def compute_properties(smiles: str) -> dict[str, float]:
         "molar_refractivity": refractivity,
     }
     return {name: round(float(value), 6) for name, value in values.items()}
+
+
+def computed(asked: tuple[str, str]) -> Any:
+    """What the function "module:name" makes of a SMILES; both are in ``asked``."""
+    function, smiles = asked
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)(smiles)
 
 
 def property_payload(smiles: str) -> bytes:

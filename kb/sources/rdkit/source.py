@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
-from itertools import islice, takewhile
+from itertools import islice, takewhile, zip_longest
 from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -65,12 +65,13 @@ class Computation:
 
 
 TASKS: dict[Modality, Computation] = {
-    Modality.property: Computation(f"{_COMPUTE}:property_payload", 2000, 32, 10.0, 0.002, 600),
+    Modality.property: Computation(f"{_COMPUTE}:property_payload", 1000, 32, 10.0, 0.002, 600),
     Modality.image: Computation(f"{_COMPUTE}:depict", 1000, 16, 10.0, 0.005, 7_000),
     Modality.structure: Computation(f"{_COMPUTE}:embed", 200, 2, 1.5 * EMBED_SECONDS, 0.3, 5_000),
 }
 
-
+TOGETHER = ((Modality.property, Modality.image), (Modality.structure,))
+"""Modalities whose batches are computed in turns: while the database takes many small rows, processes draw."""
 RELATED = 2000
 """Drugs whose relations one transaction writes."""
 
@@ -100,9 +101,9 @@ class RdkitSource(Source):
         job.transact(lambda c: open_computable(c, job))
         due = {m: job.transact(partial(computable, job=job, modality=m)) for m in wanted}
         job.expect(sum(map(len, due.values())))
-        for modality, ids in due.items():
-            if ids:
-                yield from self._fill(job, modality, ids)
+        for together in TOGETHER:
+            if some := {m: ids for m, ids in due.items() if m in together and ids}:
+                yield from self._fill(job, some)
         if job.options.modalities is None and job.options.ids is None:
             yield from self._relate(job)
 
@@ -121,34 +122,36 @@ class RdkitSource(Source):
                 ]
                 yield Part(RecordBatch(), also=partial(_write_relations, found=found), size=0, note="relations")
 
-    def _fill(self, job: Job, modality: Modality, ids: Sequence[int]) -> Iterator[Part]:
-        """What is computed of the drugs that no other process has claimed, while the part before it is written."""
-        task, left = TASKS[modality], Event()
+    def _fill(self, job: Job, due: Mapping[Modality, Sequence[int]]) -> Iterator[Part]:
+        """What is computed of the drugs that no other process has claimed, while the parts before it are written."""
+        left, seconds = Event(), max(TASKS[modality].wall for modality in due)
         with (
-            _pool(job, PoolTask(task.function, seconds=task.wall)) as pool,
-            closing(ahead(self._computed(job, modality, pool, ids, left), left)) as batches,
+            _pool(job, PoolTask(f"{_COMPUTE}:computed", seconds=seconds)) as pool,
+            closing(ahead(self._computed(job, pool, due, left), left)) as batches,
         ):
-            for batch in batches:
+            for modality, batch in batches:
                 yield Part(batch, size=len(batch.payloads) + len(batch.outcomes), note=modality)
 
     def _computed(
-        self, job: Job, modality: Modality, pool: Pool, ids: Sequence[int], left: Event
-    ) -> Iterator[RecordBatch]:
-        """The batches of a modality, until ``left``; the pool never waits for one to be full."""
-        task = TASKS[modality]
-        claimed: deque[tuple[int, str]] = deque()
+        self, job: Job, pool: Pool, due: Mapping[Modality, Sequence[int]], left: Event
+    ) -> Iterator[tuple[Modality, RecordBatch]]:
+        """The batches of the modalities in turns, until ``left``; the pool never waits for one to be full."""
+        claimed: deque[tuple[Modality, list[tuple[int, str]]]] = deque()
 
-        def asked() -> Iterator[str]:
-            for start in range(0, len(ids), task.batch):
-                part = ids[start : start + task.batch]
+        def asked() -> Iterator[tuple[str, str]]:
+            for modality, part in _in_turns(due):
                 pairs = job.transact(partial(self._claim, job=job, modality=modality, ids=part))
                 job.advance(len(part) - len(pairs))
-                claimed.extend(pairs)
-                yield from (smiles for _, smiles in pairs)
+                if pairs:
+                    claimed.append((modality, pairs))
+                yield from ((TASKS[modality].function, smiles) for _, smiles in pairs)
 
-        results = takewhile(lambda _: not left.is_set(), pool.ordered(asked(), task.share))
-        while chunk := list(islice(results, task.batch)):
-            yield make_batch(modality, [(*claimed.popleft(), result) for result in chunk])
+        share = min(TASKS[modality].share for modality in due)
+        results = takewhile(lambda _: not left.is_set(), pool.ordered(asked(), share))
+        for first in results:
+            modality, pairs = claimed.popleft()
+            found = [first, *islice(results, len(pairs) - 1)]
+            yield modality, make_batch(modality, [(*pair, one) for pair, one in zip(pairs, found, strict=False)])
 
     def _claim(self, connection: Connection, job: Job, modality: Modality, ids: Sequence[int]) -> list[tuple[int, str]]:
         """Those of the drugs that no other process has claimed, with their SMILES."""
@@ -173,6 +176,13 @@ def _write_relations(
     write_substance_relations(connection, found)
 
 
+def _in_turns(due: Mapping[Modality, Sequence[int]]) -> Iterator[tuple[Modality, Sequence[int]]]:
+    """The drugs in batches, one of each modality after the other."""
+    parts = [[(m, ids[n : n + TASKS[m].batch]) for n in range(0, len(ids), TASKS[m].batch)] for m, ids in due.items()]
+    for turn in zip_longest(*parts):
+        yield from (part for part in turn if part is not None)
+
+
 def make_batch(modality: Modality, computed: Iterable[tuple[int, str, Any]]) -> RecordBatch:
     """The records and outcomes for (drug id, SMILES, result or Failure), in their order."""
     batch = RecordBatch()
@@ -185,6 +195,11 @@ def make_batch(modality: Modality, computed: Iterable[tuple[int, str, Any]]) -> 
     return batch
 
 
+@cache
+def _rdkit_version() -> str:
+    return version("rdkit")
+
+
 def _document(payload: bytes, media_type: str, smiles: str) -> Document:
     return Document(
         source=RdkitSource.name,
@@ -195,7 +210,7 @@ def _document(payload: bytes, media_type: str, smiles: str) -> Document:
         retrieved_at=datetime.now(UTC),
         parser="rdkit/1",
         payload=payload,
-        upstream_version=version("rdkit"),
+        upstream_version=_rdkit_version(),
     )
 
 
