@@ -320,11 +320,11 @@ def claim_cells(
     if drug_ids is not None:
         query = query.where(cell.c.drug_id.in_(list(drug_ids)))
     query = query.where(unleased(cell, run_id)).order_by(cell.c.drug_id).limit(limit)
-    row = literal_column("mkmed.cell.ctid")  # a join by place: by id, new cells are compared each with each
+    row = literal_column("mkmed.cell.ctid")  # joined by place: by id alone, each is compared with each
     free = query.add_columns(row.label("row")).with_for_update(skip_locked=True, of=cell).cte("free")
     claim = (
         update(cell)
-        .where(row == free.c.row)
+        .where(row == free.c.row, cell.c.drug_id == free.c.drug_id)
         .values(**lease_values(run_id))
         .returning(cell.c.drug_id)
     )
