@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 from facts import ASPIRIN, Identifier, begin, document, insulin, metformin, small_batch
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from kb.errors import NotFound
@@ -189,6 +189,28 @@ def test_two_workers_never_claim_the_same_cell(filled):
     with filled.begin() as connection:  # the transactions are over, and the claims are not
         assert claim_cells(connection, theirs, "other", "image", 3) == second
         assert claim_cells(connection, mine, "other", "image", 3) == first
+
+
+def test_a_claim_finds_its_cells_by_their_place(filled):
+    """By their drugs alone, cells that no statistics know yet are compared each with each."""
+    with filled.begin() as connection:
+        run = begin(connection)
+        open_cells(connection, run, "other", query.drugs(connection).ids.tolist(), ["image"])
+    plans = []
+
+    def explain(connection, cursor, statement, parameters, context, executemany):
+        if "FOR UPDATE" in statement:
+            with connection.connection.cursor() as own:
+                own.execute(f"EXPLAIN {statement}", parameters)
+                plans.append(" ".join(line for line, in own.fetchall()))
+
+    event.listen(filled, "before_cursor_execute", explain)
+    try:
+        with filled.begin() as connection:
+            assert len(claim_cells(connection, run, "other", "image", 3)) == 3
+    finally:
+        event.remove(filled, "before_cursor_execute", explain)
+    assert len(plans) == 1 and "Tid Scan" in plans[0] and "Join Filter" not in plans[0], plans
 
 
 def test_a_claim_ends_with_its_run_with_its_process_and_with_time(filled):
