@@ -171,6 +171,11 @@ def _table(run_id: uuid.UUID, modality: str) -> str:
     return f"mkmed.embedding_{run_id.hex}_{modality}"
 
 
+def index_settings(vectors: int) -> tuple[int, int]:
+    """``m`` and ``ef_construction`` of the HNSW index of so many vectors; (0, 0): none, they are searched exactly."""
+    return (0, 0) if vectors <= HNSW_ABOVE else (24, 128) if vectors > LARGE else (16, 64)
+
+
 def _load(
     connection: Connection,
     run_id: uuid.UUID,
@@ -185,7 +190,7 @@ def _load(
     copy_arrays(connection, _table(run_id, modality), ("drug_id", "rests_on", "embedding"),
                 (ids[order], bits[order], matrix[order]))
     width = matrix.shape[1]
-    m, ef = (0, 0) if len(ids) <= HNSW_ABOVE else (24, 128) if len(ids) > LARGE else (16, 64)
+    m, ef = index_settings(len(ids))
     with indexing(connection, modality, len(ids), width, precision, m) if m else nullcontext():
         connection.execute(text("CALL mkmed.index_vector_table(:run, :modality, :precision, :width, :m, :ef)"),
                            {"run": run_id, "modality": modality, "precision": precision, "width": width, "m": m,

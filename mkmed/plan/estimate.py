@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embed.runs.building import estimate_index
+from embed.runs.store import index_settings
 from kb.errors import DataError, UsageError
 
 RATES = Path(__file__).parent / "rates.json"
@@ -26,7 +28,9 @@ EPOCHS = 30
 WIDTH = 64
 KINDS = 8
 """Kinds of vectors that a run stores of a drug at most."""
-GIB = 1 << 30
+LEAST_NEIGHBOURS = 16
+"""Of an index that is reckoned for few vectors too, which are searched without one."""
+GIB, KIB = 1 << 30, 1 << 10
 LARGEST = 1e10
 
 
@@ -93,10 +97,12 @@ def _drugs(n: int, cores: int, rates: Mapping[str, Any]) -> Iterator[PlanRow]:
     for name, bytes_ in (("properties", 600), ("pictures", 7000), ("conformers", 5000)):
         yield _row(f"{name} of what is in PostgreSQL", "one machine, or Ray", stored, rate[name], cores, 0.3 * cores,
                    stored * bytes_ / GIB, "cores")
-    row = 4 * WIDTH + 60
+    neighbours = index_settings(stored)[0] or LEAST_NEIGHBOURS
+    index, row = estimate_index(stored, WIDTH, "vector", neighbours), 4 * WIDTH + 60
     grown = stored * max(1.0, math.log(max(stored, 2)) / math.log(max(rate["index"]["at"], 2)))
-    yield _row("vectors and HNSW index", "the server", stored, rate["index"], 1, stored * (row + 300) / GIB + 1,
-               KINDS * stored * (row + 400) / GIB, "memory: the index must fit maintenance_work_mem", grown)
+    yield _row("vectors and HNSW index", "the server", stored, rate["index"], 1, index.memory / KIB + 1,
+               KINDS * (stored * row / GIB + index.disk / KIB), "memory: the index must fit maintenance_work_mem",
+               grown)
     for where, own in (("one core", rate["train"]), ("one card", rate["train card"])):
         yield _row("train the alignment", where, trained, own, 1, trained * 20_000 / GIB, 0,
                    "features fit in memory", trained * EPOCHS)
