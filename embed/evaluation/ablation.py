@@ -156,56 +156,6 @@ def modalities_of(corpus: Corpus) -> set[str]:
     return {name for name, count in has.items() if count}
 
 
-def ablate(
-    engine: Engine,
-    settings: Settings,
-    config: PretrainConfig,
-    *,
-    seeds: Sequence[int] = range(5),
-    subsets: str = "cumulative",
-    columns: Sequence[str] = (PLAIN, MASKED),
-    name: str = "ablation",
-    fresh: bool = False,
-    on: str = LOCAL,
-    workers: int = 1,
-    on_arm: Callable[[dict[str, Any]], None] = lambda row: None,
-) -> dict[str, Any]:
-    """Train every arm with every seed in every column; ``name``'s table and picture under ``<home>/runs/ablation``.
-
-    A training that was measured before, on the same knowledge base under the same configuration, is not repeated
-    unless ``fresh``. Several ``workers`` each take the arms of one seed in one column, which share their inputs; they
-    need the home's folder and the database.
-    """
-    if not seeds:
-        raise UsageError("an ablation needs at least one seed", hint="--seeds 5")
-    study = Ablation(config, subsets, fresh)
-    results: dict[Arm, dict[int, dict[str, float]]] = {}
-
-    def collect(job: Job, arm: Arm, found: dict[str, float]) -> None:
-        results.setdefault(arm, {})[job[0]] = found
-        on_arm({"seed": job[0], "column": arm[0], "arm": arm[1], "modalities": ", ".join(arm[2]), **found})
-
-    jobs = [(seed, column) for seed in seeds for column in columns]
-    if on == LOCAL and workers == 1:
-        worker = Worker(engine, settings, study)
-        for number, job in enumerate(jobs, 1):
-            for arm, found in worker.arms_of(job):
-                collect(job, arm, found)
-            if number % len(columns) == 0:
-                report = _write(settings, name, results, subsets)
-        return report
-    task = PoolTask("embed.evaluation.ablation:open_worker", {"settings": settings, "study": study},
-                    seconds=SECONDS_A_SHARE, memory=None)
-    with open_pool(on, task, min(workers, len(jobs))) as pool:
-        for number, rows in pool.map(jobs, share=1):
-            if isinstance(rows, Failure):
-                raise DataError(f"seed {jobs[number][0]}, {jobs[number][1]}: {rows.reason}")
-            for arm, found in rows:
-                collect(jobs[number], arm, found)
-            report = _write(settings, name, results, subsets)
-    return report
-
-
 Job = tuple[int, str]
 """The seed and the column whose arms are trained one after the other."""
 SECONDS_A_SHARE = 24 * 3600.0
@@ -261,6 +211,56 @@ class Worker:
                 own = column_config(own, column)
             yield (column, arm, chosen), self.kept.measured(own, ("ablation", str(sorted(self.known))),
                                                             functools.partial(_measured_arm, whole, own, self.labels))
+
+
+def ablate(
+    engine: Engine,
+    settings: Settings,
+    config: PretrainConfig,
+    *,
+    seeds: Sequence[int] = range(5),
+    subsets: str = "cumulative",
+    columns: Sequence[str] = (PLAIN, MASKED),
+    name: str = "ablation",
+    fresh: bool = False,
+    on: str = LOCAL,
+    workers: int = 1,
+    on_arm: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> dict[str, Any]:
+    """Train every arm with every seed in every column; ``name``'s table and picture under ``<home>/runs/ablation``.
+
+    A training that was measured before, on the same knowledge base under the same configuration, is not repeated
+    unless ``fresh``. Several ``workers`` each take the arms of one seed in one column, which share their inputs; they
+    need the home's folder and the database.
+    """
+    if not seeds:
+        raise UsageError("an ablation needs at least one seed", hint="--seeds 5")
+    study = Ablation(config, subsets, fresh)
+    results: dict[Arm, dict[int, dict[str, float]]] = {}
+
+    def collect(job: Job, arm: Arm, found: dict[str, float]) -> None:
+        results.setdefault(arm, {})[job[0]] = found
+        on_arm({"seed": job[0], "column": arm[0], "arm": arm[1], "modalities": ", ".join(arm[2]), **found})
+
+    jobs = [(seed, column) for seed in seeds for column in columns]
+    if on == LOCAL and workers == 1:
+        worker = Worker(engine, settings, study)
+        for number, job in enumerate(jobs, 1):
+            for arm, found in worker.arms_of(job):
+                collect(job, arm, found)
+            if number % len(columns) == 0:
+                report = _write(settings, name, results, subsets)
+        return report
+    task = PoolTask("embed.evaluation.ablation:open_worker", {"settings": settings, "study": study},
+                    seconds=SECONDS_A_SHARE, memory=None)
+    with open_pool(on, task, min(workers, len(jobs))) as pool:
+        for number, rows in pool.map(jobs, share=1):
+            if isinstance(rows, Failure):
+                raise DataError(f"seed {jobs[number][0]}, {jobs[number][1]}: {rows.reason}")
+            for arm, found in rows:
+                collect(jobs[number], arm, found)
+            report = _write(settings, name, results, subsets)
+    return report
 
 
 class LazyTraining:
