@@ -205,7 +205,7 @@ def measure_job(table: Path, count: int) -> None:
     report("featurise_job", rows, title=f"rdkit's properties and pictures; two cores : one by wall {ratio:.2f}; "
            f"two plain processes : one {most:.2f}", ratio=ratio, ceiling=most,
            all=[{"cores": arm[0], "workers": arm[1], "seconds": one["seconds"], "cpu s": one["cpu"],
-                              "load": load} for arm, one, load in said])
+                "load": load} for arm, one, load in said])
 
 
 def main() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kb.chemistry import read_smiles
+from kb.compute.pool import PoolTask
 from kb.errors import DataError
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def compute_properties(smiles: str) -> dict[str, float]:
 def computed(asked: tuple[str, str]) -> Any:
     """What the function "module:name" makes of a SMILES; both are in ``asked``."""
     function, smiles = asked
-    module, _, name = function.partition(":")
-    return getattr(import_module(module), name)(smiles)
+    return PoolTask(function).open()(smiles)
 
 
 def property_payload(smiles: str) -> bytes:
