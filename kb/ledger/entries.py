@@ -320,7 +320,8 @@ def claim_cells(
     if drug_ids is not None:
         query = query.where(cell.c.drug_id.in_(list(drug_ids)))
     query = query.where(unleased(cell, run_id)).order_by(cell.c.drug_id).limit(limit)
-    row = literal_column("mkmed.cell.ctid")  # joined by place: by id alone, each is compared with each
+    # Rows are joined by their place: joined by id alone, each would be compared with each.
+    row: ColumnElement[Any] = literal_column("mkmed.cell.ctid")
     free = query.add_columns(row.label("row")).with_for_update(skip_locked=True, of=cell).cte("free")
     claim = (
         update(cell)
