@@ -16,12 +16,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from copy import copy
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command_name
 
 from kb import interrupts
 from kb.errors import DiskFull, Interrupted, MkmedError, UsageError
@@ -65,7 +67,13 @@ class _Wanted:
 
 
 class LazyGroup(TyperGroup):
-    """A group that imports a command's module when the command is asked for, not to list it."""
+    """A group that imports a command's module when the command is asked for, not to list it.
+
+    Of a group below it only the command that the next word names is built: all of them cost a tenth of a short answer.
+    """
+
+    following = ""
+    """The word after the group's."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """The names of the commands, in the order of COMMANDS."""
@@ -78,7 +86,18 @@ class LazyGroup(TyperGroup):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         application: typer.Typer = getattr(import_module(module), attribute)
         application.rich_markup_mode = None
-        return typer.main.get_command(application)
+        asked = [one for one in application.registered_commands
+                 if self.following and self.following == (one.name or get_command_name(one.callback.__name__))]
+        if not asked or len(application.registered_commands) == 1:
+            return typer.main.get_command(application)
+        narrow = copy(application)
+        narrow.registered_commands = asked
+        return typer.main.get_group(narrow)
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        """The command that the first of ``args`` names, with its name and what follows."""
+        self.following = args[1] if len(args) > 1 else ""
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         """Write the list of commands without importing them."""

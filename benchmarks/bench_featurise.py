@@ -6,11 +6,10 @@ prints molecules per second, per core by CPU time too. "2 : 1 by wall" is what t
 means something only on a quiet machine; "2 : 1 by CPU" is what they gain when each has a core of its own: twice the CPU
 time of (b) by that of (d), parent included. Writes ``benchmarks/results/featurise.json``.
 
-``python benchmarks/bench_featurise.py --job TABLE [COMPOUNDS]`` times the whole job instead, database included:
-``mkmed kb ingest --source rdkit --modality property --modality image`` of compounds of a table (as
-``bench_tabular.py`` reads it) on one core and on two, in turns; on two also with one worker alone; beside it stands
-what two processes gain that share nothing, the machine's ceiling. Writes
-``benchmarks/results/featurise_job.json``.
+``python benchmarks/bench_featurise.py --job TABLE [COMPOUNDS [ROUNDS]]`` times the whole job instead, database
+included: ``mkmed kb ingest --source rdkit --modality property --modality image`` of compounds of a table (as
+``bench_tabular.py`` reads it) on one core and on two, in turns; beside it stands what two processes gain that share
+nothing, the machine's ceiling. Writes ``benchmarks/results/featurise_job.json``.
 """
 
 from __future__ import annotations
@@ -165,7 +164,7 @@ def job(path: Path, workers: int, cores: int) -> tuple[dict[str, Any], float]:
             os.sched_setaffinity(0, own)
 
 
-ARMS = ((1, 1), (2, 1), (2, 2))
+ARMS = ((1, 1), (2, 2))
 """Cores and workers."""
 
 
@@ -187,12 +186,12 @@ def ceiling(smiles: list[str]) -> float:
     return 2 * alone / both
 
 
-def measure_job(table: Path, count: int) -> None:
-    """One core and two, ``JOBS`` times in turns; the best of each, by the clock and by the processor."""
+def measure_job(table: Path, count: int, rounds: int) -> None:
+    """One core and two, ``rounds`` times in turns; the best of each, by the clock and by the processor."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "some.tsv"
         write_part(table, path, count)
-        said = [(arm, *job(path, arm[1], arm[0])) for _ in range(JOBS) for arm in ARMS]
+        said = [(arm, *job(path, arm[1], arm[0])) for _ in range(rounds) for arm in ARMS]
         with path.open(newline="") as stream:
             most = ceiling([row["smiles"] for row in csv.DictReader(stream, delimiter="\t")][:2000])
     rows = []
@@ -212,7 +211,8 @@ def main() -> None:
     """Measure all three, or the whole job, and write the figures down."""
     if "--job" in sys.argv:
         given = sys.argv[sys.argv.index("--job") + 1:]
-        measure_job(Path(given[0]), int(given[1]) if len(given) > 1 else 4000)
+        count, rounds = (int(a) for a in (*given[1:], *("4000", str(JOBS))[len(given) - 1:]))
+        measure_job(Path(given[0]), count, rounds)
         return
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 600
     core = [r["smiles"] for r in Bundle.open().rows("drugs.tsv.gz") if r["tier"] == "core"]

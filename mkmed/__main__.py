@@ -23,6 +23,7 @@ def main() -> None:
     """Run the program; a signal while it is still loading ends it with a word."""
     interrupts.while_loading()
     collect_rarely()
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it reads every installed package's entry points
     atexit.register(_end)  # the first that is registered is the last to run
     from cli import main as run
 

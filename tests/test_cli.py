@@ -94,6 +94,16 @@ def test_unexpected_failure_is_one_line_and_a_traceback_with_debug(failing, caps
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_of_a_group_only_the_command_that_is_named_is_built() -> None:
+    group = typer.main.get_command(cli.app)
+    context = group.make_context("mkmed", ["kb", "show"], resilient_parsing=True)
+    _, named, rest = group.resolve_command(context, ["kb", "show", "aspirin"])
+    assert set(named.commands) == {"show"} and rest == ["show", "aspirin"]
+    for following in ([], ["--help"], ["shwo"]):
+        _, whole, _ = group.resolve_command(context, ["kb", *following])
+        assert {"show", "ingest", "diff"} <= set(whole.commands), following
+
+
 def test_unknown_command_and_option_are_usage_errors() -> None:
     for arguments in (("nonsense",), ("--nonsense",), ("db", "nonsense")):
         answer = mkmed(*arguments)
