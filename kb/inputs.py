@@ -13,7 +13,6 @@ import io
 import os
 import stat
 import tarfile
-import tomllib
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +87,8 @@ def read_text(path: Path, what: str, limit: int = SMALL) -> str:
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """The table of a TOML file; raises UsageError for what is no regular file, ConfigError for what is no TOML."""
+    import tomllib
+
     try:
         return tomllib.loads(read_text(path, what))
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a bare ValueError

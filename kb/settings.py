@@ -7,7 +7,6 @@ platform's data directory.
 from __future__ import annotations
 
 import os
-import tomllib
 import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -15,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from kb.errors import ConfigError
@@ -41,6 +39,8 @@ def default_home() -> Path:
             raise ConfigError(f"setting 'home' is wrong: {error}", hint=HOME_HINT) from None
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/mkmed")
+    import platformdirs
+
     users = Path(platformdirs.user_data_dir("mkmed"))
     if not users.is_absolute():  # neither HOME nor an account says where
         raise ConfigError(f"user {os.geteuid()} has no home folder", hint=HOME_HINT)
@@ -115,6 +115,8 @@ def _stored() -> dict[str, Any]:
     file = default_home() / "config.toml"
     if not file.is_file():
         return {}
+    import tomllib
+
     with file.open("rb") as stream:
         return tomllib.load(stream)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from kb.compute.pool import Pool, PoolTask, cores
+from typing import TYPE_CHECKING
+
 from kb.errors import UsageError
+
+if TYPE_CHECKING:
+    from kb.compute.pool import Pool, PoolTask
 
 LOCAL, RAY = "local", "ray"
 ON_HELP = "Where to compute: local, ray (this machine's cluster or a new one), or ray://HOST:PORT."
@@ -16,6 +20,7 @@ def open_pool(on: str, task: PoolTask, workers: int | None = None) -> Pool:
     """
     if on == LOCAL:
         from kb.compute.local import LocalPool
+        from kb.compute.pool import cores
 
         return LocalPool(task, workers or cores())
     if on == RAY or on.startswith("ray://"):

@@ -18,13 +18,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-import psutil
 import psycopg2
 
 from kb.db import cluster as files
 from kb.db import space
 from kb.db.cluster import SUPERUSER, Cluster, Postmaster
-from kb.db.tuning import server_settings
 from kb.errors import Busy, DatabaseUnavailable, DiskFull
 from kb.files import open_own, read_own, replace_file
 from kb.output import say
@@ -85,12 +83,12 @@ class Server:
         """Leave the running server up when the last process leaves, until ``stop``."""
         running = self.running()
         if running is not None:
-            replace_file(self._kept, f"{running.process.pid} {running.started}")
+            replace_file(self._kept, f"{running.pid} {running.started}")
 
     def kept(self) -> bool:
         """Whether the running server was asked to stay."""
         running = self.running()
-        return running is not None and read_own(self._kept) == f"{running.process.pid} {running.started}"
+        return running is not None and read_own(self._kept) == f"{running.pid} {running.started}"
 
     @property
     def _kept(self) -> Path:
@@ -151,12 +149,15 @@ class Server:
 
     def _launch(self) -> Postmaster:
         """Make the data directory if there is none, clear what a crash left, and start the server."""
+        from kb.db.processes import clear_stale_locks, end_processes, strays
+        from kb.db.tuning import server_settings
+
         if not self.cluster.exists():
-            files.end_processes(str(self.cluster.data))  # a server whose data were deleted under it
+            end_processes(str(self.cluster.data))  # a server whose data were deleted under it
             files.initialise(self.cluster, sync=(self._overrides or {}).get("fsync") != "off")
         files.require_version(self.cluster)
         socket = files.socket_folder(self.cluster)
-        _clear_stale_locks(self.cluster, socket)
+        clear_stale_locks(self.cluster.data, [self.cluster.data / "postmaster.pid", socket / f"{files.SOCKET}.lock"])
         settings = server_settings(socket, self._overrides)
         files.write_configuration(self.cluster, settings)
         _rotate_log(self.cluster.log)
@@ -167,7 +168,7 @@ class Server:
             if running is not None:
                 return running
             # Backends of a killed postmaster need a moment to notice and let go of its shared memory.
-            if not files.strays(self.cluster) or time.monotonic() > deadline:
+            if not strays(self.cluster.data) or time.monotonic() > deadline:
                 failure = _start_failure(self.cluster, talk)
                 freed = space.drop_ballast(self.cluster.root) if isinstance(failure, DiskFull) else 0
                 if not freed:
@@ -214,12 +215,12 @@ class Server:
         running = files.postmaster(self.cluster)
         if running is None:
             return False
-        process = running.process
-        for signal_name, seconds in (("SIGINT", STOP_SECONDS), ("SIGQUIT", 30.0)):
-            if _signal_and_wait(process, signal_name, seconds):
-                return True
+        from kb.db.processes import ended
+
+        if ended(running.pid, {"SIGINT": STOP_SECONDS, "SIGQUIT": 30.0}):
+            return True
         raise DatabaseUnavailable(
-            f"PostgreSQL (process {process.pid}) does not stop", hint=f"look at {self.cluster.log}"
+            f"PostgreSQL (process {running.pid}) does not stop", hint=f"look at {self.cluster.log}"
         )
 
 
@@ -259,37 +260,6 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _signal_and_wait(process: psutil.Process, name: str, seconds: float) -> bool:
-    import signal
-
-    try:
-        process.send_signal(getattr(signal, name))
-        gone, _ = psutil.wait_procs([process], timeout=seconds)
-    except psutil.NoSuchProcess:
-        return True
-    return bool(gone) or process.status() == psutil.STATUS_ZOMBIE
-
-
-def _clear_stale_locks(cluster: Cluster, socket: Path) -> None:
-    """Remove lock files whose process number now belongs to another program, or to a zombie.
-
-    PostgreSQL itself clears the files of a process that is gone, and checks first that no backend still writes. It only
-    refuses when the number is in use; that is cleared here, under the same condition.
-    """
-    locks = [path for path in (cluster.data / "postmaster.pid", socket / f"{files.SOCKET}.lock") if path.exists()]
-    stale = [path for path in locks if not (pid := files.first_number(path)) or psutil.pid_exists(pid)]
-    deadline = time.monotonic() + 60
-    while stale and files.strays(cluster):
-        if time.monotonic() > deadline:
-            raise DatabaseUnavailable(
-                f"PostgreSQL processes still work in {cluster.data}, but none of them leads",
-                hint="stop them, then mkmed db start",
-            )
-        time.sleep(0.2)
-    for path in stale:
-        path.unlink()
 
 
 def _rotate_log(log: Path, limit: int = 10 << 20) -> None:

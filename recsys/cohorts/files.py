@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from kb.duck import SPILL_PREFIX
@@ -36,6 +35,8 @@ def private_cohorts_folder(settings: Settings | None = None) -> Path:
     folder = cohorts_folder(settings)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in folder.glob(f"{SPILL_PREFIX}*"):
+        import psutil
+
         process = left.name.removeprefix(SPILL_PREFIX).partition("-")[0]
         if process.isdigit() and not psutil.pid_exists(int(process)):
             shutil.rmtree(left, ignore_errors=True)
