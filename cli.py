@@ -24,6 +24,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command_name
+from typer.models import CommandInfo
 
 from kb import interrupts
 from kb.errors import DiskFull, Interrupted, MkmedError, UsageError
@@ -66,6 +67,11 @@ class _Wanted:
     group = ""
 
 
+def _name_of(command: CommandInfo) -> str:
+    """What is typed for a command."""
+    return command.name or get_command_name(getattr(command.callback, "__name__", ""))
+
+
 class LazyGroup(TyperGroup):
     """A group that imports a command's module when the command is asked for, not to list it.
 
@@ -86,8 +92,7 @@ class LazyGroup(TyperGroup):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         application: typer.Typer = getattr(import_module(module), attribute)
         application.rich_markup_mode = None
-        asked = [one for one in application.registered_commands
-                 if self.following and self.following == (one.name or get_command_name(one.callback.__name__))]
+        asked = [one for one in application.registered_commands if self.following and self.following == _name_of(one)]
         if not asked or len(application.registered_commands) == 1:
             return typer.main.get_command(application)
         narrow = copy(application)
