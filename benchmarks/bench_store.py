@@ -2,6 +2,7 @@
 
     python benchmarks/bench_store.py                 # 10,000, 100,000 and 1,000,000 vectors of width 64
     python benchmarks/bench_store.py --sizes 10000   # quick
+    python benchmarks/bench_store.py --sizes 100000 --index bit --width 256
 
 Vectors are synthetic: unit vectors around random centres, as embeddings of related drugs are. Queries are held-out
 vectors from the same centres. Everything runs in one process on one thread, on a database of its own.
@@ -25,9 +26,10 @@ EF_SEARCH = 200
 
 
 def clustered(rng: np.random.Generator, rows: int, centres: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit vectors [rows, WIDTH] scattered around the centres."""
+    """Unit vectors [rows, D] scattered around the centres [C, D]."""
     picked = centres[rng.integers(len(centres), size=rows)]
-    matrix = picked + rng.normal(scale=0.6 / np.sqrt(WIDTH), size=(rows, WIDTH)).astype(np.float32)
+    width = centres.shape[1]
+    matrix = picked + rng.normal(scale=0.6 / np.sqrt(width), size=(rows, width)).astype(np.float32)
     return (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -118,7 +120,8 @@ def with_faiss(
 
     faiss.omp_set_num_threads(1)
     start = time.perf_counter()
-    built = faiss.IndexFlatIP(WIDTH) if index == "flat" else faiss.IndexHNSWFlat(WIDTH, 16, faiss.METRIC_INNER_PRODUCT)
+    width = matrix.shape[1]
+    built = faiss.IndexFlatIP(width) if index == "flat" else faiss.IndexHNSWFlat(width, 16, faiss.METRIC_INNER_PRODUCT)
     if index == "hnsw":
         built.hnsw.efConstruction, built.hnsw.efSearch = 64, EF_SEARCH
     built.add(matrix)
@@ -149,34 +152,34 @@ def line(rows: int, way: str, load: float, floor: float, times: Sequence[float] 
 
 
 def through_sql(
-    engine: Engine, queries: NDArray[np.float32], truth: NDArray[np.int64], indexed: bool
+    engine: Engine, queries: NDArray[np.float32], truth: NDArray[np.int64], indexed: bool, index: str
 ) -> Iterator[tuple[str, list[float], float]]:
     """Name, milliseconds and recall of each way to ask the database."""
     times, found = timed(engine, queries[:40])
     yield "mkmed exact SQL", times, recall(found, truth[:40])
     through_function(engine, queries[:20], indexed)
     times, found = through_function(engine, queries, indexed)
-    yield f"mkmed.similar_to(), {'HNSW' if indexed else 'exact'}", times, recall(found, truth)
+    yield f"mkmed.similar_to(), {f'HNSW of {index}' if indexed else 'exact'}", times, recall(found, truth)
 
 
-def measure(engine: Engine, rows: int) -> list[dict[str, Any]]:
+def measure(engine: Engine, rows: int, width: int, index: str) -> list[dict[str, Any]]:
     """One row of figures for each way to search ``rows`` vectors."""
     from embed.runs import store
 
     rng = np.random.default_rng(rows)
-    centres = clustered(rng, max(rows // 50, 20), rng.normal(size=(200, WIDTH)).astype(np.float32))
+    centres = clustered(rng, max(rows // 50, 20), rng.normal(size=(200, width)).astype(np.float32))
     matrix, queries = clustered(rng, rows, centres), clustered(rng, QUERIES, centres)
     run_id, ids = make_drugs(engine, rows)
     floor = raw_copy(engine, ids, matrix)
     start = time.perf_counter()
-    store.write_run(engine, run_id, {"fused": (ids, matrix)}, np.ones((rows, 6), bool))
+    store.write_run(engine, run_id, {"fused": (ids, matrix)}, np.ones((rows, 6), bool), precision=index)
     load = time.perf_counter() - start
     store.publish(engine, run_id)
     flat_load, flat_times, flat_rows = with_faiss(matrix, queries, "flat")
     truth = ids[flat_rows]
     lines = [line(rows, "raw COPY (floor)", floor, floor)]
     lines += [line(rows, way, load, floor, times, got)
-              for way, times, got in through_sql(engine, queries, truth, rows > store.HNSW_ABOVE)]
+              for way, times, got in through_sql(engine, queries, truth, rows > store.HNSW_ABOVE, index)]
     lines.append(line(rows, "faiss flat", flat_load, floor, flat_times, 1.0))
     hnsw_load, hnsw_times, hnsw_rows = with_faiss(matrix, queries, "hnsw")
     found = recall(ids[hnsw_rows].tolist(), truth)
@@ -187,13 +190,17 @@ def main() -> None:
     """Measure every size on a database of its own and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--width", type=int, default=WIDTH)
+    parser.add_argument("--index", choices=("vector", "halfvec", "bit"), default="vector", help="what the index holds")
     arguments = parser.parse_args()
     with scratch_home():
         from kb.db.engine import open_engine
 
         engine = open_engine()
         try:
-            report("store", [line for rows in arguments.sizes for line in measure(engine, rows)])
+            index, width = arguments.index, arguments.width
+            found = [line for rows in arguments.sizes for line in measure(engine, rows, width, index)]
+            report("store" if index == "vector" else f"store_{index}", found, width=width)
         finally:
             engine.dispose()
 

@@ -169,6 +169,8 @@ class PretrainConfig:
     modalities: tuple[str, ...] = doc(ALL, "the modalities aligned to the molecule")
     device: str = doc("auto", "auto, cpu or cuda")
     precision: str = doc("auto", "fp32, which auto is too; bf16, for the towers of vectors on a card")
+    index: str = doc("vector", "in an index above 50,000 vectors: vector; halfvec, half of the size; bit, signs alone,"
+                            " a thirty-second, whose answers are ranked anew by the vectors")
     deterministic: bool = doc(False, "the same bits from the same seed on a card too, at some cost; a CPU gives them")
     threads: int = doc(1, "CPU threads of a step: more gain little and lose much on a busy machine; 0: all")
     molecule: MoleculeConfig = field(default_factory=MoleculeConfig)
@@ -185,6 +187,7 @@ class PretrainConfig:
         _choice("arm", self.arm, ("all", "intersection"))
         _choice("device", self.device, ("auto", "cpu", "cuda"))
         _choice("precision", self.precision, ("auto", "fp32", "bf16"))
+        _choice("index", self.index, ("vector", "halfvec", "bit"))
         if not self.modalities:
             raise ConfigError("modalities is empty", hint=f"choose from {', '.join(ALL)}")
         for name in self.modalities:

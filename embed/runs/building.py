@@ -39,8 +39,8 @@ class IndexEstimate:
 
 
 def estimate_index(vectors: int, width: int, precision: str, m: int) -> IndexEstimate:
-    """What the index of so many vectors of this width and precision (``vector``, ``halfvec``) takes."""
-    own = width * (2 if precision == "halfvec" else 4)
+    """What the index of so many vectors of this width and precision (``vector``, ``halfvec``, ``bit``) takes."""
+    own = width / 8 + 8 if precision == "bit" else width * (2 if precision == "halfvec" else 4)
     neighbours = 2 * m + m / (m - 1)
     grown = max(1.0, math.log(max(vectors, 2)) / math.log(MEASURED))
     return IndexEstimate(math.ceil(vectors * (own + 16 * neighbours + RECORD) / MIB),

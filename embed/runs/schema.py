@@ -44,7 +44,7 @@ embedding_run = Table(
     Column("artefact", Text, comment="sha256 of the manifest of the run folder that made the vectors"),
     moment("updated_at", nullable=True, now=False),
     CheckConstraint("width BETWEEN 1 AND 2000", name="width"),
-    one_of("precision", ("vector", "halfvec"), "precision"),
+    one_of("precision", ("vector", "halfvec", "bit"), "precision"),
     one_of("state", ("building", "complete"), "state"),
 )
 

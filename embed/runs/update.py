@@ -86,7 +86,8 @@ def _store_all(engine: Engine, run: Embedder, corpus: Corpus, contents: NDArray[
         if not runs.reopen_run(connection, run_id):
             config = run.artefact.json("config.json")
             runs.start_run(connection, "pretrain", name="imported", config=config, run_id=run_id)
-    store.write_run(engine, run_id, vectors, rests_on, metrics=run.artefact.json("metrics.json"), origin=origin)
+    store.write_run(engine, run_id, vectors, rests_on, precision=run.artefact.config().index,
+                    metrics=run.artefact.json("metrics.json"), origin=origin)
     with engine.begin() as connection:
         runs.finish_run(connection, run_id, "complete", counts={k: len(v[0]) for k, v in vectors.items()})
     remember_parents(corpus, run.cache)

@@ -290,7 +290,8 @@ def _finish(engine: Engine, begun: Artefact, model: AlignmentModel, prepared: Pr
     has = np.isin(corpus.drug_ids, vectors["fused"][0])
     origin = store.VectorOrigin(begun.digest, corpus.drug_ids[has], contents[has])
     metrics = {**metrics, "knowledge": begun.run.get("knowledge")}
-    store.write_run(engine, begun.run_id, vectors, rests_on, metrics=metrics, origin=origin)
+    store.write_run(engine, begun.run_id, vectors, rests_on, precision=begun.config().index, metrics=metrics,
+                    origin=origin)
     with engine.begin() as connection:
         runs.finish_run(connection, begun.run_id, "complete", counts={k: len(v[0]) for k, v in vectors.items()})
 

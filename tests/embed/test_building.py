@@ -60,7 +60,7 @@ def written(engine, precision):
                                  {"name": f"embedding_{run.hex}%"})
 
 
-@pytest.mark.parametrize("precision", ["vector", "halfvec"])
+@pytest.mark.parametrize("precision", ["vector", "halfvec", "bit"])
 def test_an_index_is_as_large_as_was_said(fresh_database, bar, capsys, precision):
     size = written(fresh_database, precision)
     said = estimate_index(COUNT, WIDTH, precision, 16)

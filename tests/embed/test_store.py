@@ -189,6 +189,24 @@ def test_a_write_makes_no_reader_wait(database, drugs, published, monkeypatch):
     store.drop(database, run_id)
 
 
+def test_an_index_of_signs_is_ranked_anew_by_the_vectors(database, drugs, published, monkeypatch):
+    """Below the size of an index, and through one, the nearest are those of the vectors, with their similarities."""
+    for above, scans in ((store.HNSW_ABOVE, False), (10, True)):
+        monkeypatch.setattr(store, "HNSW_ABOVE", above)
+        run_id, fused, _ = write(database, drugs, seed=8, precision="bit")
+        store.publish(database, run_id)
+        signs = sql_rows(database, "SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%bit_hamming_ops%' AND tablename = "
+                                   f"'embedding_{run_id.hex}_fused'")
+        assert signs == [(int(scans),)]
+        near = sql_rows(database, "SELECT * FROM mkmed.similar_drugs('drug 7', 5)")
+        scores = fused @ fused[6]
+        right = np.argsort(-scores, kind="stable")[1:6]
+        assert [row.drug_id for row in near] == drugs[right].tolist()
+        assert np.allclose([row.similarity for row in near], scores[right], atol=1e-5)
+        store.publish(database, published[0])
+        store.drop(database, run_id)
+
+
 INDEX_SCANS = ("SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_indexes i"
                " JOIN pg_indexes x ON x.indexname = i.indexrelname WHERE i.relname LIKE :name"
                " AND x.indexdef LIKE '%hnsw%'")
