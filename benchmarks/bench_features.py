@@ -15,7 +15,6 @@ import os
 import sys
 import tempfile
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from record import report
 
 from embed.features import minimol
 from embed.features.work import molecule_chunks
+from kb.compute.pool import PoolTask
 
 FEATURISERS: dict[str, tuple[str, dict[str, Any]]] = {
     "molecule": ("embed.features.molecule:featurise", {}),
@@ -40,8 +40,7 @@ WARM = ["CC(=O)Oc1ccccc1C(=O)O"] * 64
 def plain(given: tuple[str, list[str]]) -> float:
     """Seconds by the clock of a featuriser over the molecules, in this process, 512 at once."""
     function, settings = FEATURISERS[given[0]]
-    module, _, name = function.partition(":")
-    work = getattr(import_module(module), name)
+    work: Any = PoolTask(function).open()
     work(WARM, **settings)
     began = time.perf_counter()
     for start in range(0, len(given[1]), 512):

@@ -7,7 +7,6 @@ to the child with each chunk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 from embed.features.cache import Chunks
@@ -30,8 +29,7 @@ Chunk = tuple[str, dict[str, Any], list[str]]
 def featurise_chunk(chunk: Chunk) -> tuple[list[int], Packed]:
     """What the featuriser "module:name" with its settings makes of the texts."""
     function, settings, texts = chunk
-    module, _, name = function.partition(":")
-    work: Callable[..., tuple[list[int], Packed]] = getattr(import_module(module), name)
+    work: Callable[..., tuple[list[int], Packed]] = PoolTask(function).open()
     return work(texts, **settings)
 
 
