@@ -64,7 +64,7 @@ def url_of(server: Server, database: str = DATABASE) -> URL:
 
 def engine_for(url: URL, server: Server | None = None, **options: Any) -> Engine:
     """An Engine on ``url``; a ``server`` that has died is started again when a new connection is asked for."""
-    options = {"pool_pre_ping": True, "hide_parameters": True} | options
+    options = {"pool_pre_ping": True, "hide_parameters": True, "use_native_hstore": False} | options
     engine = create_engine(url, creator=_connector(url, server), **options)
     event.listen(engine, "handle_error", partial(_raise_mapped, server))
     event.listen(engine, "before_cursor_execute", _note_signals)

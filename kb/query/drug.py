@@ -15,8 +15,6 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from kb.errors import Ambiguous, NotFound
-from kb.names.tables import generic_of
-from kb.names.words import canonical_name
 from kb.normalise import NAMESPACES, Identifier, near_namespace, tidy
 
 SPELLING = 0.8
@@ -72,6 +70,9 @@ def find_drug(connection: Connection, wanted: str) -> int:
     ion = _ion(connection, wanted.lower())
     if ion is not None:
         return ion
+    from kb.names.tables import generic_of
+    from kb.names.words import canonical_name
+
     generic = generic_of(wanted)
     if len(generic) == 1 and canonical_name(generic[0]) != canonical_name(wanted):
         return find_drug(connection, generic[0])
