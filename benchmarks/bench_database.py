@@ -8,7 +8,9 @@ floor is the server's own COPY from a file; all in the same run. Each figure is 
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -66,7 +68,7 @@ def starting(parent: Path) -> list[dict[str, object]]:
     kept = Server(parent / "kept")
     warm = seconds(kept.start, lambda: kept.stop(force=True))
     attach = seconds(kept.start)
-    back = seconds(kept.start, lambda: kept.running().process.kill())  # type: ignore[union-attr]
+    back = seconds(kept.start, lambda: os.kill(kept.running().pid, signal.SIGKILL))  # type: ignore[union-attr]
     kept.stop(force=True)
     return [
         {"what": "initdb + pg_ctl start + stop, bare", "seconds": floor, "ratio": 1.0, "to": "floor"},

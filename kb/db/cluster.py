@@ -15,16 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kb.db import shared, space
 from kb.db.account import Account, account_for
 from kb.db.binaries import VERSION, programs
 from kb.errors import ConfigError, DatabaseUnavailable, DiskFull, SchemaMismatch
 from kb.files import open_own, replace_file
-
-if TYPE_CHECKING:
-    import psutil
 
 SUPERUSER = "postgres"
 PORT = 5432
@@ -251,13 +247,6 @@ class Postmaster:
     pid: int
     started: str
     socket: Path
-
-    @property
-    def process(self) -> psutil.Process:
-        """The process, to be asked for more or to be ended."""
-        import psutil
-
-        return psutil.Process(self.pid)
 
 
 def postmaster(cluster: Cluster) -> Postmaster | None:

@@ -208,7 +208,7 @@ def test_a_server_that_dies_during_the_first_questions_is_waited_for(home: Path,
         asked.append(1)
         if len(asked) == 1:
             with engine.connect() as connection:
-                server.running().process.kill()
+                os.kill(server.running().pid, signal.SIGKILL)
                 time.sleep(0.2)
                 connection.execute(text("SELECT 1"))
         return current(engine)

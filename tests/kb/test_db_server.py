@@ -90,7 +90,7 @@ def test_killed_postmaster_is_started_again_without_loss(server: Server) -> None
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE kept (a int); INSERT INTO kept VALUES (1)")
     connection.commit()
-    os.kill(running.process.pid, signal.SIGKILL)
+    os.kill(running.pid, signal.SIGKILL)
     server.start()
     assert ask(server, "SELECT a FROM kept") == "1"
     with pytest.raises(psycopg2.OperationalError), connection.cursor() as cursor:

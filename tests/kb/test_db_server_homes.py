@@ -22,7 +22,7 @@ __all__ = ["home"]
 
 @pytest.mark.slow
 def test_six_processes_race_a_cold_start(home: Path) -> None:
-    code = "import os\nprint(server.running().process.pid, flush=True)\ntime.sleep(4)"
+    code = "import os\nprint(server.running().pid, flush=True)\ntime.sleep(4)"
     racers = [client(home, code) for _ in range(6)]
     said = {racer.communicate(timeout=120)[0].strip() for racer in racers}
     assert len(said) == 1 and all(racer.returncode == 0 for racer in racers)
@@ -73,7 +73,7 @@ def test_socket_of_a_long_path_lies_in_a_private_folder(tmp_path: Path) -> None:
 def test_data_deleted_under_a_running_server(home: Path) -> None:
     server = Server(home, FAST)
     server.start()
-    old = server.running().process
+    old = psutil.Process(server.running().pid)
     shutil.rmtree(server.cluster.data)
     server.start()
     assert ask(server, "SELECT 1") == "1"
@@ -106,7 +106,7 @@ def test_root_serves_a_users_data_as_that_user(home: Path) -> None:
     server = Server(home, FAST)
     server.start()
     assert ask(server, "SELECT 1") == "1"
-    assert server.running().process.username() == "nobody"
+    assert psutil.Process(server.running().pid).username() == "nobody"
     server.stop()
 
 
@@ -135,7 +135,7 @@ def test_private_environment_is_copied_and_not_opened(home: Path, monkeypatch: p
     server = Server(home, FAST)
     server.start()
     assert ask(server, "SELECT 1") == "1"
-    assert server.running().process.exe().startswith(str(server.cluster.root))
+    assert psutil.Process(server.running().pid).exe().startswith(str(server.cluster.root))
     assert {path: path.stat().st_mode for path in before} == before
     server.stop()
 

@@ -120,7 +120,7 @@ def kill_postmaster(home: Path) -> bool:
     running = Server(home).running()
     if running is None:
         return False
-    running.process.kill()
+    os.kill(running.pid, signal.SIGKILL)
     return True
 
 
