@@ -72,6 +72,7 @@ class KeptTrainings:
 
     def _key(self, config: PretrainConfig, parts: Sequence[str]) -> str:
         own = to_json(dataclasses.replace(config, device="cpu"))  # a card gives the same figures but for rounding
+        del own["index"]  # a study stores nothing
         facts = {"form": FORM, "release": program_version(), "config": own, "knowledge": self.knowledge,
                  "parts": list(parts), "unseen molecules": chosen_encoder(config.transfer)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:40]
