@@ -1,10 +1,10 @@
 """How many times as fast two processes make the encoders' inputs as one, beside two that share nothing.
 
-Run: ``python benchmarks/bench_features.py TABLE [COMPOUNDS]`` with a table as ``bench_tabular.py`` reads it. What is
-made is what ``embed pretrain`` makes of structures: graphs with BRICS fragments, circular substructures, functional
-groups, and MiniMol's fingerprint where it is installed. Rounds alternate; the best of each counts. The ceiling is what
-this machine's two cores give at all: the same featuriser on half of the molecules in each of two processes that talk
-to nobody.
+Run: ``python benchmarks/bench_features.py TABLE [COMPOUNDS [ROUNDS]]`` with a table as ``bench_tabular.py`` reads
+it. What is made is what ``embed pretrain`` makes of structures: graphs with BRICS fragments, circular substructures,
+functional groups, and MiniMol's fingerprint where it is installed; the last row is all of it, starts included. Rounds
+alternate; the best of each counts. The ceiling is what this machine's two cores give at all: the same featuriser on
+half of the molecules in each of two processes that talk to nobody.
 """
 
 from __future__ import annotations
@@ -58,19 +58,25 @@ def through_the_pool(name: str, smiles: list[str], workers: int) -> float:
     return time.perf_counter() - began
 
 
-def measure(name: str, smiles: list[str]) -> dict[str, Any]:
-    """The row of one featuriser."""
+def measure(name: str, smiles: list[str], rounds: int) -> list[float]:
+    """Seconds of one featuriser by one process and by two, through the pool and plain."""
     halves = [(name, smiles[::2]), (name, smiles[1::2])]
     one, two, alone, both = [], [], [], []
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.map(plain, [(name, WARM)] * 2, chunksize=1)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             one.append(through_the_pool(name, smiles, 1))
             two.append(through_the_pool(name, smiles, 2))
             alone.append(pool.apply(plain, ((name, smiles),)))
             both.append(max(pool.map(plain, halves, chunksize=1)))
-    return {"featuriser": name, "molecules": len(smiles), "one /s": len(smiles) / min(one),
-            "two /s": len(smiles) / min(two), "two : one": min(one) / min(two), "ceiling": min(alone) / min(both)}
+    return [min(one), min(two), min(alone), min(both)]
+
+
+def line(name: str, molecules: int, seconds: list[float]) -> dict[str, Any]:
+    """The row of a featuriser."""
+    one, two, alone, both = seconds
+    return {"featuriser": name, "molecules": molecules, "one /s": molecules / one, "two /s": molecules / two,
+            "two : one": one / two, "ceiling": alone / both}
 
 
 def main() -> None:
@@ -83,7 +89,10 @@ def main() -> None:
             smiles = [row["smiles"] for row in csv.DictReader(stream, delimiter="\t") if row["smiles"]]
     smiles = smiles[::max(1, len(smiles) // count)][:count]
     names = [name for name in FEATURISERS if name != "minimol" or minimol.available()]
-    rows = [measure(name, smiles) for name in names]
+    rounds = int(sys.argv[3]) if len(sys.argv) > 3 else ROUNDS
+    taken = {name: measure(name, smiles, rounds) for name in names}
+    taken["all"] = [sum(part) for part in zip(*taken.values(), strict=True)]
+    rows = [line(name, len(smiles), seconds) for name, seconds in taken.items()]
     report("features", rows, title="the encoders' inputs by one process and by two", load=os.getloadavg()[0])
 
 

@@ -133,6 +133,8 @@ def write(text: str) -> None:
 
 def plain(value: Any) -> Any:
     """The JSON form of a value: UUIDs and paths as text, times as ISO 8601 in UTC, bytes as hex."""
+    if value is None or type(value) in (str, int, float, bool):  # nearly all
+        return value
     if isinstance(value, bytes | memoryview):
         return bytes(value).hex()
     if isinstance(value, datetime | date):
@@ -149,6 +151,8 @@ def plain(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
+    if type(value) is str:
+        return value
     value = plain(value)
     if value is None:
         return ""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -130,7 +130,17 @@ def learning_rate(config: PretrainConfig, step: int, total: int) -> float:
     return peak * min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * step / max(1, total))) + 1e-6
 
 
-def step(job: TrainingJob, optimizer: torch.optim.Optimizer, rows: Tensor, at: Progress) -> dict[str, float]:
+class Optimiser(Protocol):
+    """What changes the weights by their gradients, as torch.optim's do."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+
+    def step(self) -> object:
+        """Change the weights."""
+
+
+def step(job: TrainingJob, optimizer: Optimiser, rows: Tensor, at: Progress) -> dict[str, float]:
     """The loss terms of one optimiser step on the drugs at ``rows``; a step that is not finite changes nothing.
 
     A card is waited for once, when the step's numbers are read.

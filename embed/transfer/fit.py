@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.linalg.lapack import dpotri
-from sklearn.isotonic import IsotonicRegression
-from sklearn.utils.extmath import randomized_svd
 
 from embed.features.reduce import one_thread, unit
 from embed.transfer.head import NEAR, Target, TransferHead, Wide, csls, hubness, wide_parts
@@ -149,6 +147,8 @@ def recall(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: TransferDrugs,
 
 
 def _target(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: TransferDrugs) -> Target:
+    from sklearn.isotonic import IsotonicRegression
+
     matrix, known = truth
     train = np.flatnonzero(known & (drugs.side == 0))
     own = ~drugs.others[train]
@@ -177,6 +177,8 @@ def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], d
                          notes)
     fitted = drugs.molecules.take(some)
     vectors = _left_out(draft, fitted)
+    from sklearn.utils.extmath import randomized_svd
+
     raw = {"tanimoto": bit_tanimoto(fitted.counts, kernel.landmarks.counts) @ tanimoto, **vectors}
     if kernel.network is not None:
         raw["network"] = kernel.network.apply(fitted.network)
