@@ -1,4 +1,4 @@
-"""CPU seconds of commands at the prompt, cold, against a running database: the best of fifteen runs of each.
+"""CPU seconds of commands at the prompt, cold, against a running database: the best of thirty runs of each.
 
 Needs a filled home (MKMED_HOME) with a published embedding run and a trained recommender: ``mkmed demo`` makes one.
 Beside them stands a process that only imports Typer, SQLAlchemy and psycopg2 (the floor), taken apart at its end and
@@ -18,7 +18,7 @@ from record import report
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from mkmed.demo.paths import patient_path
 
-ROUNDS = 15
+ROUNDS = 30
 LIBRARIES = "import typer, typer._adapters, sqlalchemy, psycopg2, sqlalchemy.dialects.postgresql.psycopg2"
 COMMANDS = {
     "embed neighbours metformin": 0.5, "kb show metformin": 0.5, "status": 0.5,
