@@ -41,7 +41,7 @@ DECLARE
     table_read text := CASE WHEN mkmed.may_read_closed() AND has_table_privilege('mkmed.embedding', 'SELECT') THEN 'embedding'
                        ELSE 'published_vector' END;
     among text;
-    many CONSTANT int := greatest(40 * k, 1000);  -- a thousand by signs hold .99 of the ten nearest: bench_store.py
+    many int;
 BEGIN
     IF k IS NULL OR k < 1 OR k > 10000 THEN
         RAISE EXCEPTION 'k must be between 1 and 10000, not %', k USING ERRCODE = 'invalid_parameter_value';
@@ -72,7 +72,9 @@ BEGIN
         CASE WHEN filtered AND cardinality(chosen) <= 50000 THEN 'JOIN unnest($4) AS pick(id) ON pick.id = e.drug_id' ELSE '' END,
         run.run_id, modality,
         CASE WHEN filtered AND cardinality(chosen) > 50000 THEN 'AND e.drug_id = ANY ($4)' ELSE '' END);
-    -- An index of signs finds many that may be near, and their vectors say which are.
+    -- An index of signs finds many that may be near (a thousand hold .99 of the ten nearest: bench_store.py), and their
+    -- vectors say which are.
+    many := greatest(40 * k, 1000);
     IF run.precision = 'bit' AND table_read = 'embedding' AND NOT (filtered AND cardinality(chosen) <= 50000)
        AND EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
                    WHERE a.amname = 'hnsw' AND i.indrelid

@@ -128,6 +128,7 @@ def test_similar_to_and_across(database, drugs, published):
     [
         ("similar_drugs('nobody', 3)", "no drug"),
         ("similar_drugs('drug 7', 0)", "k must be"),
+        ("similar_drugs('drug 7', 2000000000)", "k must be"),
         ("similar_drugs('drug 7', 3, 'image')", "no image vector"),
         ("similar_to('[1,2,3]'::vector, 3)", "dimensions"),
         ("similar_drugs('drug 7', 3, 'x''; drop table mkmed.drug; --')", "has no"),
