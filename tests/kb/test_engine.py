@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -178,7 +179,7 @@ def killed_under(home: Path, watched: str, kills: int, *arguments: str) -> Itera
             time.sleep(random.random() * 0.2)
             running = server.running()
             if running is not None and process.poll() is None:
-                running.process.kill()
+                os.kill(running.pid, signal.SIGKILL)
                 done += 1
         time.sleep(0.02)
     _, said = process.communicate(timeout=600)
