@@ -70,6 +70,14 @@ def test_a_training_of_four_processes_over_all_modalities_equals_that_of_one(tmp
 
 
 @pytest.mark.slow
+def test_two_processes_remember_the_neighbours_that_one_does(tmp_path):
+    one = train(tmp_path / "one", 1, 3, MKT_TARGETS="neighbours")
+    assert_alike(train(tmp_path / "two", 2, 3, MKT_TARGETS="neighbours"), one)
+    batch = train(tmp_path / "batch", 1, 3)
+    assert np.abs(np.array(batch["losses"]) - one["losses"]).max() > 1e-3, "it is another loss"
+
+
+@pytest.mark.slow
 def test_several_processes_stop_early_as_one_does(tmp_path):
     whole = train(tmp_path / "whole", 1, 60, patience=1)
     # Early: Adam magnifies rounding, and after a dozen epochs two trainings of one seed have come apart.
