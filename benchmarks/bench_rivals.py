@@ -46,6 +46,7 @@ GRIDS: dict[str, tuple[str, dict[str, Any], list[dict[str, Any]]]] = {
     "logistic with history": ("logistic_history", NULL, [{"l2": 10.0**-power} for power in range(BUDGET)]),
     "Transformer": ("transformer", NULL, NETWORKS),
     "RETAIN": ("retain", NULL, NETWORKS),
+    "ARMR": ("armr", NULL, NETWORKS),
 }
 """Rival → recommender, settings, and the settings tried; where there is one, it tries ``BUDGET`` or more by itself."""
 METRICS = ("jaccard", "prauc")
@@ -129,7 +130,8 @@ def main() -> None:
                  for rival in names}
         report(options.name, rows_of(splits, names), shown=len(splits) == options.seeds, cohort=options.cohort,
                seeds=[options.first_seed, options.seeds], budget=BUDGET, tried=tried,
-               command="python benchmarks/bench_rivals.py --cohort " + options.cohort)
+               command=f"python benchmarks/bench_rivals.py --cohort {options.cohort} --seeds {options.seeds} "
+                       f"--first-seed {options.first_seed}")
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def table() -> str:
 NAMES = {"mkmed": "**mkmed**", "mkmed reference": "mkmed, `mode=reference`", "logistic": "logistic regression",
          "logistic_history": "logistic regression with history", "repeat_last": "repeat last", "retain": "RETAIN",
          "gamenet": "GAMENet", "safedrug": "SafeDrug", "molerec": "MoleRec", "micron": "MICRON",
-         "transformer": "Transformer"}
+         "transformer": "Transformer", "armr": "ARMR"}
 
 
 def quality(design: str) -> str:

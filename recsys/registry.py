@@ -19,6 +19,7 @@ RECOMMENDERS: Registry[type[Recommender]] = Registry("recommender", {
     "molerec": "recsys.recommenders.molerec:Molerec",
     "micron": "recsys.recommenders.micron:Micron",
     "transformer": "recsys.recommenders.transformer:Transformer",
+    "armr": "recsys.recommenders.armr:Armr",
     "popularity": "recsys.recommenders.popularity:Popularity",
     "logistic": "recsys.recommenders.logistic:Logistic",
     "logistic_history": "recsys.recommenders.logistic_history:LogisticHistory",

@@ -62,8 +62,8 @@ def curve(
 def coldstart(
     cohort: CohortOption,
     shots: Annotated[str, typer.Option(help="Training visits that show each hidden medication.")] = "0,1,3,10,30",
-    edgeless: Annotated[str, typer.Option(help="An embedding run trained without treatment edges, for one more arm: no "
-                                               "indication of a hidden drug reaches it.")] = "",
+    edgeless: Annotated[str, typer.Option(help="An embedding run whose graph has no treatment edges, for two more "
+                                               "arms: no indication of a hidden drug reaches them.")] = "",
     seeds: SeedsOption = 8, first_seed: FirstOption = 0, workers: WorkersOption = 1, on: OnOption = LOCAL,
     out: OutOption = None,
     settings_: SetOption = None, form: FormatOption = Format.table,
@@ -74,7 +74,18 @@ def coldstart(
     points = tuple(part.strip() for part in shots.split(",") if part.strip())
     if bad := [point for point in points if not point.isdecimal()]:
         raise UsageError(f"{bad[0]!r} is no number of visits", hint="--shots 0,1,3,10,30")
-    arms = (*COLD_ARMS, *without_treat_edges(edgeless)) if edgeless else COLD_ARMS
+    arms = COLD_ARMS
+    if edgeless:
+        from kb.db.engine import open_engine
+        from kb.settings import load_settings
+        from recsys.knowledge.gather import refuse_treat_edges
+
+        engine = open_engine(load_settings())
+        try:
+            refuse_treat_edges(engine, edgeless)
+        finally:
+            engine.dispose()
+        arms = (*COLD_ARMS, *without_treat_edges(edgeless))
     _run(Study("coldstart", cohort, points, tuple(range(first_seed, first_seed + seeds)), arms,
                _settings(settings_)), workers, on, out, form)
 

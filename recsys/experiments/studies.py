@@ -35,7 +35,7 @@ from recsys.cohorts.cohort import KINDS, Cohort, Encoded, Ragged, Split, Vocabul
 from recsys.cohorts.files import cohorts_folder, load_cohort
 from recsys.cohorts.tasks import TASKS
 from recsys.experiments.bootstrap import NAMES, patient_sums
-from recsys.experiments.config import Config, from_json, settled
+from recsys.experiments.config import RUN, Config, from_json, settled
 from recsys.experiments.crossed import Interval, Tests, difference, gather_units, holm
 from recsys.experiments.decode import select
 from recsys.experiments.evaluate import choose_rule
@@ -43,6 +43,7 @@ from recsys.experiments.metrics import visit_metrics
 from recsys.experiments.runs import Data, encoded_for, knowledge_for
 from recsys.knowledge.evidence import KINDS as EVIDENCE
 from recsys.knowledge.evidence import STATED, CodeEvidence, standardised_table
+from recsys.knowledge.gather import refuse_treat_edges
 from recsys.knowledge.table import Knowledge, mean_vector, with_shuffled_medications
 from recsys.registry import recommender_of
 
@@ -172,6 +173,8 @@ def do(study: Study, job: StudyJob, settings: Settings) -> Found:
     try:
         cohort, split = divide(study, job, settings)
         config = settled(study.config(job), cohort)
+        if job.arm.knowledge.startswith("no-treat-edges"):
+            refuse_treat_edges(engine, config.vectors.removeprefix(RUN))
         encoded = encoded_for(config, cohort, split)
         task = TASKS[config.task]
         parts = {side: histories(encoded, side, task) for side in ("train", "validation", "test")}

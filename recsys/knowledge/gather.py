@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 
 from kb.errors import CheckpointError, DataError, NotFound, UsageError
 from kb.names.lexicon import read_bases
@@ -208,6 +208,26 @@ def _run(engine: Engine, wanted: str) -> uuid.UUID:
         return published_run(engine)
     with engine.connect() as connection:
         return find_run(connection, wanted)
+
+
+def refuse_treat_edges(engine: Engine, wanted: str) -> None:
+    """Raises UsageError for a stored embedding run whose graph says what drugs are given for.
+
+    A drug that is to be ranked as if it were new must not have been placed by its indications. What texts say of a
+    drug's use stays in such a run, as a leaflet has it.
+    """
+    from kb.query.read import INDICATIONS
+    from kb.schema.ledger import run as runs
+
+    run = _run(engine, wanted)
+    with engine.connect() as connection:
+        config = connection.scalar(select(runs.c.config).where(runs.c.id == run)) or {}
+    excluded = config.get("graph", {}).get("exclude", ())
+    told = [word for word in INDICATIONS if not any(part in word for part in excluded)]
+    if told and "graph" in config.get("modalities", ["graph"]):
+        every = ",".join((*excluded, *told))
+        raise UsageError(f"the graph of run {str(run)[:8]} has treatment edges: {', '.join(told)}",
+                         hint=f"mkmed embed pretrain --set graph.exclude={every}")
 
 
 def _means(ids: np.ndarray, matrix: np.ndarray, drugs: Sequence[Sequence[int]]) -> np.ndarray:

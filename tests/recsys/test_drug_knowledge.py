@@ -6,11 +6,12 @@ import pytest
 from by_hand import DOCUMENT, write
 from sqlalchemy import text
 
+from embed.config import load_config
 from embed.runs import store
-from kb.errors import DataError, NotFound
+from kb.errors import DataError, NotFound, UsageError
 from kb.ledger.entries import start_run
 from kb.normalise import Identifier
-from kb.query.read import drugs
+from kb.query.read import INDICATIONS, drugs
 from kb.settings import Settings
 from kb.sources.contract import DrugRecord, InteractionRecord
 from recsys.cohorts.files import save_cohort
@@ -18,7 +19,7 @@ from recsys.experiments.config import from_json
 from recsys.experiments.runs import train_run
 from recsys.generators import clusters
 from recsys.generators.population import Shape
-from recsys.knowledge.gather import bundled_knowledge, read_knowledge
+from recsys.knowledge.gather import bundled_knowledge, read_knowledge, refuse_treat_edges
 
 ASPIRIN, WARFARIN, INSULIN, CLOPIDOGREL = "drugbank:DB00945", "drugbank:DB00682", "drugbank:DB00030", "drugbank:DB00758"
 KEYS = {ASPIRIN: "BSYNRYMUTXBXSQ-UHFFFAOYSA-N", WARFARIN: "PJVWKTKQMONHTI-UHFFFAOYSA-N"}
@@ -86,6 +87,22 @@ def test_a_medication_is_the_mean_of_its_drugs_and_biologics_count(filled, publi
     assert not any(on["graph"])
     with pytest.raises(DataError, match="none of the medications"):
         read_knowledge(filled, ("ATC:C03C",))
+
+
+@pytest.mark.parametrize(("config", "told"), [
+    ({}, INDICATIONS), ({"modalities": ["text", "graph"], "graph": {"exclude": ["PCiC", "CrC"]}}, INDICATIONS),
+    ({"modalities": ["graph"], "graph": {"exclude": ["CtD", "CpD", "indication"]}}, ("treats",)),
+    ({"modalities": ["graph"], "graph": {"exclude": [*INDICATIONS, "CrC"]}}, ()), ({"modalities": ["text"]}, ())])
+def test_a_run_whose_graph_says_what_drugs_treat_is_refused_and_the_hint_makes_one_that_is_not(filled, config, told):
+    with filled.begin() as connection:
+        listed, run = drugs(connection), start_run(connection, "pretrain", config=config)
+    store.write_run(filled, run, {"fused": (listed.ids[:1], np.eye(1, 8, dtype=np.float32))}, np.ones((1, 6), bool))
+    if not told:
+        return refuse_treat_edges(filled, str(run))
+    with pytest.raises(UsageError, match=", ".join(told)) as error:
+        refuse_treat_edges(filled, str(run)[:13])
+    setting = error.value.hint.partition("--set ")[2]
+    assert load_config(None, [setting]).graph.exclude == (*config.get("graph", {}).get("exclude", ()), *told)
 
 
 def test_a_run_with_published_vectors_has_a_row_and_marks_what_it_learned(filled, published, tmp_path):

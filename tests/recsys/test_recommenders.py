@@ -119,7 +119,7 @@ def test_a_visit_without_any_code_has_an_answer(name: str) -> None:
     assert np.isfinite(model.predict_proba(bare)).all()
 
 
-@pytest.mark.parametrize("name", ["mkmed", "mkmed-reference"])
+@pytest.mark.parametrize("name", ["mkmed", "mkmed-reference", "armr"])
 def test_a_resumed_run_equals_an_uninterrupted_one(name: str, tmp_path: Path) -> None:
     whole, train, validation, test = make(name, epochs=4)
     whole.fit(train, validation)
