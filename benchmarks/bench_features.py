@@ -25,6 +25,7 @@ from record import report
 
 from embed.features import minimol
 from embed.features.work import molecule_chunks
+from kb.compute.places import ComputePlace
 from kb.compute.pool import PoolTask
 
 FEATURISERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -51,9 +52,10 @@ def plain(given: tuple[str, list[str]]) -> float:
 def through_the_pool(name: str, smiles: list[str], workers: int) -> float:
     """Seconds by the clock as ``embed pretrain`` has it, processes and all."""
     function, settings = FEATURISERS[name]
-    chunks = molecule_chunks(function, settings, lambda rows: [smiles[row] for row in rows], count=workers)
+    chunks = molecule_chunks(function, settings, lambda rows: [smiles[row] for row in rows])
+    place = ComputePlace(workers=workers)
     began = time.perf_counter()
-    done = sum(len(asked) for asked, _, _ in chunks(list(range(len(smiles)))))
+    done = sum(len(asked) for asked, _, _ in chunks(list(range(len(smiles))), place))
     assert done == len(smiles)
     return time.perf_counter() - began
 

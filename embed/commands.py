@@ -41,6 +41,8 @@ def pretrain(
     resume: Annotated[str | None, typer.Option(help="last, or the start of a run's id: go on with it.")] = None,
     publish: Annotated[bool, typer.Option(help="Make the finished run the one that SQL reads.")] = True,
     name: Annotated[str, typer.Option(help="A name for the run.")] = "",
+    on: Annotated[str, typer.Option(help=f"For the inputs of the towers. {ON_HELP}")] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes for them; one for each core.")] = None,
     track: Annotated[list[str] | None, typer.Option(help="Tell a tracker: csv, tensorboard, mlflow or wandb; may be "
                                                          "repeated.")] = None,
     print_config: Annotated[bool, typer.Option(help="Print the configuration as TOML, and stop.")] = False,
@@ -58,6 +60,7 @@ def pretrain(
         output.write(to_toml(loaded))
         return
     from embed.training import job
+    from kb.compute.places import ComputePlace
     from kb.db.engine import open_engine
     from kb.settings import load_settings
 
@@ -80,7 +83,8 @@ def pretrain(
             bar.update(task, advance=1, note=_note(row))
             told(row)
 
-        done = job.pretrain(engine, settings, loaded, resume=resume, publish=publish, name=name, on_epoch=show)
+        done = job.pretrain(engine, settings, loaded, resume=resume, publish=publish, name=name, on_epoch=show,
+                            place=ComputePlace(on, workers))
         told.run = str(done.run_id)
     if os.environ.get("RANK", "0") != "0":  # under torchrun, one process speaks
         return

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from embed.features.packed import Packed, concat, joined
 from kb.bundle import CORPUS
+from kb.compute.places import HERE, ComputePlace
 from kb.errors import DataError
 from kb.output import say
 
@@ -44,8 +45,10 @@ FEW = 256
 
 Compute = Callable[[list[int]], tuple[list[int], Packed]]
 """From indices of missing inputs to those that have a feature, and the features."""
-Chunks = Callable[[list[int]], Iterator[tuple[list[int], list[int], Packed]]]
-"""From indices of missing inputs to (asked, done, items) of chunk after chunk, in any order."""
+Made = Iterator[tuple[list[int], list[int], Packed]]
+"""(asked, done, items) of chunk after chunk, in any order."""
+Chunks = Callable[[list[int], ComputePlace], Made]
+"""From indices of missing inputs, and where to compute, to what is made of them."""
 
 
 def sha256(data: bytes | str) -> bytes:
@@ -61,7 +64,7 @@ def version_of(**settings: object) -> str:
 
 def in_chunks(compute: Compute, size: int) -> Chunks:
     """The chunks of a function that works on indices, one after the other in this process."""
-    def run(indices: list[int]) -> Iterator[tuple[list[int], list[int], Packed]]:
+    def run(indices: list[int], place: ComputePlace) -> Made:
         for start in range(0, len(indices), size):
             asked = indices[start:start + size]
             yield asked, *compute(asked)
@@ -115,10 +118,13 @@ class Features:
 
 
 class FeatureCache:
-    """Features by input digest; what is missing is computed and kept. Without a root all is computed, nothing kept."""
+    """Features by input digest; what is missing is computed and kept. Without a root all is computed, nothing kept.
 
-    def __init__(self, root: Path | None) -> None:
-        self.root = root
+    The store is this process's; what computes may be anywhere (``place``).
+    """
+
+    def __init__(self, root: Path | None, place: ComputePlace = HERE) -> None:
+        self.root, self.place = root, place
 
     def _folders(self, encoder: str, version: str) -> list[Path]:
         """Where features of this encoder and version may lie; only the first folder is written to."""
@@ -144,7 +150,7 @@ class FeatureCache:
         first, back = first[order], np.argsort(order, kind="stable")[back]
         own = table[first]
         if self.root is None:
-            return _fresh(first, back, produce)
+            return _fresh(first, back, produce, self.place)
         folders = self._folders(encoder, version)
         files, file, row, empty = _look_up(folders, own)
         todo = np.flatnonzero((file < 0) & ~empty)
@@ -172,7 +178,7 @@ class FeatureCache:
         kept: list[tuple[NDArray[np.uint8], Packed]] = []
         none: list[bytes] = []
         count = 0
-        for asked, done, items in produce(list(rank)):
+        for asked, done, items in produce(list(rank), self.place):
             if items.n != len(done):
                 raise DataError(f"featuriser returned {items.n} items for {len(done)} inputs")
             without = set(asked) - set(done)
@@ -200,12 +206,12 @@ def _prefix(table: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(table[:, :8]).view(np.uint64)[:, 0]
 
 
-def _fresh(first: NDArray[np.int64], back: NDArray[np.int64], produce: Chunks) -> Features:
+def _fresh(first: NDArray[np.int64], back: NDArray[np.int64], produce: Chunks, place: ComputePlace) -> Features:
     """Features that are computed and kept in memory only."""
     rank = {int(index): k for k, index in enumerate(first)}
     row = np.full(len(first), -1, np.int64)
     parts, count = [], 0
-    for _, done, items in produce(list(rank)):
+    for _, done, items in produce(list(rank), place):
         row[[rank[i] for i in done]] = np.arange(count, count + len(done))
         count += len(done)
         if done:

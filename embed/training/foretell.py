@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from embed.config import PretrainConfig, TransferConfig
 from embed.features import minimol
-from embed.features.cache import FeatureCache, in_chunks
+from embed.features.cache import FeatureCache
 from embed.features.masking import masked
-from embed.features.packed import Packed, vectors
 from embed.features.reduce import unit
+from embed.features.work import frozen_chunks
 from embed.registry import TEXT_MODELS
 from embed.source import Corpus, held
 from embed.training.inputs import Inputs
@@ -100,15 +100,13 @@ def with_pairs(drugs: TransferDrugs, truths: dict[str, Truth], pairs: list[Pair]
 
 def _sentences(texts: list[str], inputs: Inputs, config: PretrainConfig, cache: FeatureCache) -> NDArray[np.float32]:
     """The frozen text model's unit vectors (n, F), through the cache; it must be the run's own."""
-    model = TEXT_MODELS[config.text.model](config.text, torch.device("cpu"))
+    device = torch.device("cpu")
+    model = TEXT_MODELS[config.text.model](config.text, device)
     inputs.fitted.identify("text", model.identity)
     contents = held(range(len(texts)), texts)
     contents = masked(contents) if config.text.mask else contents
-
-    def run(indices: list[int]) -> tuple[list[int], Packed]:
-        return indices, vectors(model.encode(contents.load(indices)))
-
-    found = cache.open(f"text-{model.name}", model.version, contents.keys(), in_chunks(run, 512))
+    chunks = frozen_chunks("text", config.text, model, device, contents.load)
+    found = cache.open(f"text-{model.name}", model.version, contents.keys(), chunks)
     items = found.all()
     assert items is not None  # a text model has a vector for every text
     return unit(items.columns["vector"][found.position].astype(np.float32))

@@ -19,14 +19,14 @@ from scipy.sparse import csr_array
 from embed.alignment.objective import Relation
 from embed.config import PretrainConfig
 from embed.features import descriptors, fingerprint, molecule, radius, reduce
-from embed.features.cache import FeatureCache, Features, in_chunks, sha256, version_of
+from embed.features.cache import FeatureCache, Features, sha256, version_of
 from embed.features.fitted import Fitted
 from embed.features.frozen import FrozenModel
 from embed.features.masking import masked
 from embed.features.neighbourhood import fit_vocabulary, neighbourhoods
 from embed.features.packed import Packed, vectors
 from embed.features.reduce import Matrix, Projection
-from embed.features.work import molecule_chunks
+from embed.features.work import frozen_chunks, molecule_chunks
 from embed.registry import ANCHOR, IMAGE_MODELS, TEXT_MODELS
 from embed.source import Corpus, Payloads
 from embed.training import kge
@@ -69,7 +69,6 @@ class Workshop:
     train: Position
     fitted: Fitted
     raw: dict[str, tuple[NDArray[Any], Position]] = field(default_factory=dict)
-    processes: int | None = None
 
     def fit_rows(self, position: Position, most: int = 0) -> Position:
         """The item rows of (at most ``most`` of) the training drugs that have the modality."""
@@ -83,7 +82,7 @@ class Workshop:
         """A featuriser of SMILES over all drugs that have one; ``position`` is per drug."""
         rows = np.array([row for row, text in enumerate(self.corpus.smiles) if text], np.int64)
         texts = [self.corpus.smiles[row] or "" for row in rows]
-        chunks = molecule_chunks(function, settings, lambda indices: [texts[i] for i in indices], count=self.processes)
+        chunks = molecule_chunks(function, settings, lambda indices: [texts[i] for i in indices])
         found = self.cache.open(encoder, version, [sha256(t) for t in texts], chunks)
         position = np.full(len(self.corpus), -1, np.int64)
         position[rows] = found.position
@@ -93,13 +92,13 @@ class Workshop:
 
 def build_inputs(corpus: Corpus, config: PretrainConfig, cache: FeatureCache, device: torch.device,
                  train: Position, fitted: Fitted | None = None, *, names: Sequence[str] | None = None,
-                 only: Sequence[str] | None = None, processes: int | None = None) -> Inputs:
+                 only: Sequence[str] | None = None) -> Inputs:
     """All tables of the configured modalities that any drug has (the anchor first).
 
     Statistics come from ``fitted``, or are fitted on the drugs ``train``. With ``names`` exactly these modalities have
     a table, even one that no drug of the corpus has; with ``only`` the others of them stay empty.
     """
-    shop = Workshop(corpus, config, cache, device, train, fitted or Fitted(), processes=processes)
+    shop = Workshop(corpus, config, cache, device, train, fitted or Fitted())
     tables = {}
     for name in (ANCHOR, *config.modalities) if names is None else names:
         built = BUILDERS[name](shop) if only is None or name in only else None
@@ -155,10 +154,8 @@ def morgan(shop: Workshop) -> Features:
 
 def encoded(shop: Workshop, model: FrozenModel, kind: str, items: Payloads) -> Features:
     """The frozen model's output for each payload, through the cache."""
-    def run(indices: list[int]) -> tuple[list[int], Packed]:
-        return indices, vectors(model.encode(items.load(indices)))
-
-    return shop.cache.open(f"{kind}-{model.name}", model.version, items.keys(), in_chunks(run, 512))
+    chunks = frozen_chunks(kind, getattr(shop.config, kind), model, shop.device, items.load)
+    return shop.cache.open(f"{kind}-{model.name}", model.version, items.keys(), chunks)
 
 
 def frozen_text(shop: Workshop) -> FrozenModel:
@@ -235,7 +232,7 @@ def _structure(shop: Workshop) -> tuple[Packed, Position] | None:
     settings = {"cutoff": s.cutoff, "most": s.neighbours, "hydrogens": s.hydrogens}
     version = version_of(version=radius.VERSION, cutoff=s.cutoff, neighbours=s.neighbours, hydrogens=s.hydrogens)
     chunks = molecule_chunks("embed.features.radius:conformer_graphs", settings,
-                             lambda indices: [str(block) for block in items.load(indices)], count=shop.processes)
+                             lambda indices: [str(block) for block in items.load(indices)])
     features = shop.cache.open("radius-graph", version, items.keys(), chunks)
     found = features.all()
     if found is None:

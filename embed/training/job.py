@@ -42,6 +42,7 @@ from embed.training.reference import take_reference
 from embed.training.split import DrugSplit, sides, split_corpus
 from embed.training.start import start_model
 from embed.transfer import head as transfer
+from kb.compute.places import HERE, ComputePlace
 from kb.errors import CheckpointError, ConfigError, DataError, Interrupted, MkmedError, TrainingDiverged, UsageError
 from kb.ledger import entries as runs
 from kb.licences import SHARES
@@ -125,11 +126,12 @@ def training_rows(prepared: PreparedTraining, config: PretrainConfig) -> NDArray
 
 def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resume: str | None = None,
              publish: bool = True, name: str = "", on_epoch: Callable[[dict[str, Any]], None] = lambda m: None,
-             ) -> Pretrained:
+             place: ComputePlace = HERE) -> Pretrained:
     """Train, embed every drug that has anything, store the vectors and (by default) publish them.
 
     ``resume`` names a run (``last``, or the start of an id) that goes on with its own configuration. Nothing is stored
-    or published if training diverges or is interrupted; what was reached stays in the run folder.
+    or published if training diverges or is interrupted; what was reached stays in the run folder. What the towers read
+    of each drug is computed at ``place`` and kept here.
     """
     run_id = uuid.uuid4()
     if resume is not None:
@@ -146,13 +148,14 @@ def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resu
         if resume is None:
             run_id = distributed.agree(run_id)
             folder = run_folder.pretrain_folder(settings) / str(run_id)
-        with run_folder.alone(folder) if distributed.rank() == 0 else nullcontext():
-            return _run(engine, settings, config, run_id, folder, device, name, resume is not None, publish, on_epoch)
+        cache = FeatureCache(settings.cache / "features", place)
+        with place.staying(), run_folder.alone(folder) if distributed.rank() == 0 else nullcontext():
+            return _run(engine, cache, config, run_id, folder, device, name, resume is not None, publish, on_epoch)
     finally:
         distributed.leave()
 
 
-def _run(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uuid.UUID, folder: Path,
+def _run(engine: Engine, cache: FeatureCache, config: PretrainConfig, run_id: uuid.UUID, folder: Path,
          device: torch.device, name: str, resume: bool, publish: bool, on_epoch: Callable[[dict[str, Any]], None],
          ) -> Pretrained:
     """The run from its row to its vectors; how it ended is written into the row."""
@@ -163,7 +166,7 @@ def _run(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uui
             else:
                 run_folder.write_config(folder, config)
             _open_run(engine, run_id, config, name, resume)
-        return _work(engine, settings, config, run_id, folder, device, resume, publish, on_epoch)
+        return _work(engine, cache, config, run_id, folder, device, resume, publish, on_epoch)
     except KeyboardInterrupt:
         _close_run(engine, run_id, "interrupted", "stopped by the user")
         raise Interrupted(f"run {run_id} was stopped; its epochs are kept",
@@ -192,9 +195,8 @@ def _close_run(engine: Engine, run_id: uuid.UUID, status: str, error: str) -> No
             runs.finish_run(connection, run_id, status, error=error)
 
 
-def _work(engine: Engine, settings: Settings, config: PretrainConfig, run_id: uuid.UUID, folder: Path,
+def _work(engine: Engine, cache: FeatureCache, config: PretrainConfig, run_id: uuid.UUID, folder: Path,
           device: torch.device, resume: bool, publish: bool, on_epoch: Callable[[dict[str, Any]], None]) -> Pretrained:
-    cache = FeatureCache(settings.cache / "features")
     begun = _begun(folder) if resume else None
     with distributed.first_alone():
         prepared = prepare_training(engine, config, cache, device, begun)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.config import PretrainConfig
-from embed.features.cache import FeatureCache, in_chunks, sha256
-from embed.features.packed import Packed, vectors
+from embed.features.cache import FeatureCache, sha256
 from embed.features.reduce import unit
+from embed.features.work import frozen_chunks
 from embed.registry import ANCHOR
 from embed.search.unusual import MOST, Reference, make
 from embed.source import Corpus
@@ -53,10 +53,8 @@ def _texts(corpus: Corpus, inputs: Inputs, config: PretrainConfig, cache: Featur
             chosen.append(found[0])
             owner.append(number[int(row)])
 
-    def run(indices: list[int]) -> tuple[list[int], Packed]:
-        return indices, vectors(model.encode([chosen[i] for i in indices]))
-
-    features = cache.open(f"text-{model.name}", model.version, [sha256(text) for text in chosen], in_chunks(run, 512))
+    chunks = frozen_chunks("text", config.text, model, CPU, lambda indices: [chosen[i] for i in indices])
+    features = cache.open(f"text-{model.name}", model.version, [sha256(text) for text in chosen], chunks)
     items = features.all()
     sentences = unit(items.columns["vector"][features.position].astype(np.float32)) if items is not None else (
         np.zeros((0, total.shape[1]), np.float32))

@@ -41,13 +41,12 @@ def joined_molecules(first: Molecules, second: Molecules) -> Molecules:
                      np.concatenate([first.network, second.network]), np.concatenate([first.numbers, second.numbers]))
 
 
-def read(smiles: Sequence[str], cache: FeatureCache, *, bits: int, network: bool,
-         processes: int | None = None) -> tuple[Rows, Molecules]:
+def read(smiles: Sequence[str], cache: FeatureCache, *, bits: int, network: bool) -> tuple[Rows, Molecules]:
     """``(rows, molecules)``: the indices of the SMILES that every featuriser could read, and their molecules."""
     keys = [sha256(text) for text in smiles]
 
     def features(encoder: str, version: str, function: str, settings: dict[str, int]) -> Features:
-        chunks = molecule_chunks(function, settings, lambda indices: [smiles[i] for i in indices], count=processes)
+        chunks = molecule_chunks(function, settings, lambda indices: [smiles[i] for i in indices])
         return cache.open(encoder, version, keys, chunks)
 
     prints = features("morgan", fingerprint.version(bits), "embed.features.fingerprint:fingerprints", {"bits": bits})

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -57,6 +59,7 @@ class RayPool(Pool):
         self._own = not ray.is_initialized()
         if self._own:
             _join(ray, address)
+            _member.joined = True
         have = ray.cluster_resources()
         cards = have.get("GPU", 0.0) if task.gpus else 0.0
         most = int(cards / task.gpus) if cards else int(have.get("CPU", 1))
@@ -150,8 +153,37 @@ class RayPool(Pool):
         """End the actors, and leave the cluster if this pool joined it."""
         for actor in [*self._starting.values(), *self._idle, *(actor for actor, _ in self._busy.values())]:
             self._ray.kill(actor)
-        if self._own:
-            self._ray.shutdown()
+        if self._own and not _member.staying:
+            _leave(self._ray)
+
+
+@dataclass
+class _Membership:
+    """Whether this process joined a cluster itself, and in how many ``stay`` it is."""
+
+    joined: bool = False
+    staying: int = 0
+
+
+_member = _Membership()
+
+
+@contextmanager
+def stay() -> Iterator[None]:
+    """Pools that are opened within join a cluster once and leave it at the end; raises ConfigError without Ray."""
+    ray = _import()
+    _member.staying += 1
+    try:
+        yield
+    finally:
+        _member.staying -= 1
+        if not _member.staying and _member.joined:
+            _leave(ray)
+
+
+def _leave(ray: Any) -> None:
+    _member.joined = False
+    ray.shutdown()
 
 
 def _import() -> Any:
