@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from sqlalchemy import Connection, Engine, text
 
 from kb import output
 from kb.errors import ContractViolation, UsageError
-from kb.inputs import read_text, sha256_of
+from kb.inputs import read_toml, sha256_of
 from kb.ledger.coverage import bucket_rows, buckets
 from kb.modalities import MODALITIES
 from kb.query.snapshot import release_of
@@ -64,10 +63,7 @@ class Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a TOML file; raises UsageError, with the nearest name, for whatever is not one."""
-    try:
-        given = tomllib.loads(read_text(path, "--recipe"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{path.name} is not TOML: {error}", hint="see docs/data.md") from None
+    given = read_toml(path, "--recipe")
     sources = given.get("source")
     _known(given, ("name", "source"), path.name)
     if not isinstance(sources, list) or not sources or not all(isinstance(s, dict) for s in sources):

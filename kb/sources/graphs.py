@@ -156,7 +156,8 @@ class Hetionet(GraphSource):
     def rows(self, table: UserTable) -> Iterator[Mapping[str, str]]:
         """The edges, those of the JSON in the columns of the edge list and further ones."""
         if not _is_json(table.path):
-            yield from super().rows(table)
+            for row in super().rows(table):  # of columns beside these the edge list has none, and none is believed
+                yield {name: row[name] for name in ("source", "metaedge", "target")}
             return
         words = next((found for found in _items(table.path, "kind_to_abbrev") if isinstance(found, dict)), None)
         if words is None:

@@ -152,6 +152,15 @@ def test_hetionet_speaks_drkgs_words_under_its_own_licences(fresh_database: Engi
         assert column(connection, "SELECT name FROM mkmed.drug_entities") == ["DB00437"]
 
 
+def test_columns_of_ones_own_in_hetionets_edge_list_say_nothing(fresh_database: Engine, tmp_path: Path) -> None:
+    first, *rows = published.HETIONET.splitlines()
+    path = published.write_text(tmp_path / "edges.sif", "\n".join(
+        [f"{first}\tlicence\tproperties", *(f"{row}\tCC0-1.0\t{{no JSON" for row in rows)]))
+    assert run(fresh_database, "hetionet", path=path).counts["edges"] == 6
+    with fresh_database.begin() as connection:
+        assert "LicenseRef-Hetionet" in column(connection, "SELECT licence_id FROM mkmed.relations")
+
+
 def test_edges_of_hetionets_json_have_each_its_own_licence(fresh_database: Engine, tmp_path: Path) -> None:
     known(fresh_database, "DB00437")
     path = published.write_hetionet_json(tmp_path / "hetionet-v1.0.json.bz2")

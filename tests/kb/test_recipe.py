@@ -59,7 +59,7 @@ def test_a_file_of_another_version_is_refused_before_anything_is_read(fresh_data
 @pytest.mark.parametrize(("written", "said"), [
     ("name = 1\n[[source]]\nname = 'corpus'", "name is not a text"), ("", "names no source"), ("[[source]]\nlimit = 3", "has no name"),
     ("[[source]]\nname = 'corpus'\nlimt = 3", "there is no 'limt'"), ("[[source]]\nname = 'corpus'\nlimit = '3'", "not a int"),
-    ("[[source]]\nname = 'chembl'\nids = ['a']", "has no --ids"), ("[[source]", "is not TOML"),
+    ("[[source]]\nname = 'chembl'\nids = ['a']", "has no --ids"), ("[[source]", "is not TOML"), ("name = " + "9" * 5000, "is not TOML"),
 ])
 def test_a_recipe_that_is_none_is_refused_by_name(written: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=said):
