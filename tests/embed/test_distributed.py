@@ -135,7 +135,8 @@ def test_a_job_of_two_processes_shares_the_features_and_makes_the_vectors_of_one
                 counts.append(pa.ipc.open_file(source).read_all().num_rows)
         assert len(counts) == 2 and min(counts) >= 0.3 * sum(counts), f"{encoder}: {counts}"
     saw = [json.loads((tmp_path / f"two.json.{rank}").read_text()) for rank in (0, 1)]
-    assert saw[0] == saw[1] and saw[0]["mapped"] >= 40 and saw[0]["rows"]["molecule"] >= 40
+    assert min(one.pop("mapped") for one in saw) >= 30, "tensors lie in files of the run folder"
+    assert saw[0] == saw[1] and saw[0]["rows"]["molecule"] >= 40
     assert not list(Path(done["two"]["folder"]).glob("shared")), "what they mapped is gone"
 
 
