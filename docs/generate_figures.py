@@ -248,6 +248,36 @@ def knowledge() -> str:
     return f"{first} {second}"
 
 
+METRICS = {"prauc": "PRAUC", "jaccard": "Jaccard", "auroc": "AUROC", "ap_over_chance": "AP over chance",
+           "recall@20": "recall@20", "of the oracle's gain": "of the oracle's gain"}
+
+
+def study(*names: str) -> str:
+    """Every arm of one study, or of one a λ, with what everything known has over it; the best first."""
+    tables = [result(f"study_{name}")["rows"] for name in names]
+    lead = next(key for key in tables[0][0] if key.startswith("all − it"))
+    decides = lead.partition(", ")[2]
+    told = [key for key in METRICS if key in tables[0][0]]
+    dialled = ["λ"] if "λ" in tables[0][0] else []
+    head = [*dialled, "arm", *(METRICS[key] for key in told), lead.replace("all", "everything")]
+    lines = []
+    for rows in tables:
+        for one in sorted(rows, key=lambda r: -r[decides]):
+            cells = [share(one[key]) if isinstance(one[key], float) and one[key] < 1 else
+                     f"{one[key]:.2f}" if isinstance(one[key], float) else one[key] or "" for key in told]
+            dial = [f"{one[key]:g}" for key in dialled]
+            lines.append([*dial, one["arm"], *cells, (one[lead] or "").replace("-", "−")])
+    return markdown(head, lines)
+
+
+def rivals() -> str:
+    """Rivals of other kinds, each with as many settings tried on validation patients, best PRAUC first."""
+    found, leads = result("rivals_mimic4"), ("pairs − it, jaccard", "pairs − it, prauc")
+    return markdown(["rival", "Jaccard", "PRAUC", *leads, "CPU s a split, all settings"], [
+        [r["rival"], share(r["jaccard"]), share(r["prauc"]), *(r.get(key, "").replace("-", "−") for key in leads),
+         f"{r['cpu_seconds']:.2f}"] for r in found["rows"]])
+
+
 def draw_knowledge(path: Path) -> None:
     """One line a study and point: the gain over no knowledge, and over shuffled knowledge, with their intervals."""
     from matplotlib.figure import Figure
@@ -348,6 +378,10 @@ BLOCKS = {
     "serve": serve,
     "explorer": explorer,
     "knowledge": knowledge,
+    "rivals": rivals,
+    "ablate": lambda: study("ablate_mimic4"),
+    "coldstart ingredients": lambda: study("coldstart_mimic4_ingredient"),
+    "dial": lambda: study("dial_0", "dial_half", "dial_1"),
     "open demos": open_demos,
     "open demo pairs": open_demo_pairs,
     "figures": table,
