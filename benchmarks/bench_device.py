@@ -127,7 +127,7 @@ def copied(inputs: Inputs, drug: np.ndarray, device: torch.device) -> tuple[Data
 def _repeat(items: PackedTensors, rows: np.ndarray, device: torch.device) -> PackedTensors:
     whole = Packed(items.n, {name: column.cpu().numpy() for name, column in items.columns.items()},
                    {axis: pointer.cpu().numpy() for axis, pointer in items.indptr.items()})
-    return PackedTensors(whole.take(rows), device)
+    return PackedTensors.of(whole.take(rows), device)
 
 
 def steps(folder: Path, sizes: list[int]) -> list[dict[str, Any]]:

@@ -43,6 +43,9 @@ def pretrain(
     name: Annotated[str, typer.Option(help="A name for the run.")] = "",
     on: Annotated[str, typer.Option(help=f"For the inputs of the towers. {ON_HELP}")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes for them; one for each core.")] = None,
+    ranks: Annotated[
+        int, typer.Option(min=1, help="With --on ray: so many of its processes train, on cards where there are enough.")
+    ] = 1,
     track: Annotated[list[str] | None, typer.Option(help="Tell a tracker: csv, tensorboard, mlflow or wandb; may be "
                                                          "repeated.")] = None,
     print_config: Annotated[bool, typer.Option(help="Print the configuration as TOML, and stop.")] = False,
@@ -73,6 +76,7 @@ def pretrain(
         return
     from embed.config import to_json
     from embed.runs.tracking import tracked
+    from embed.training.on_cluster import pretrain_on_cluster
 
     # under torchrun one process tells
     kinds = track if os.environ.get("RANK", "0") == "0" else None
@@ -83,8 +87,10 @@ def pretrain(
             bar.update(task, advance=1, note=_note(row))
             told(row)
 
-        done = job.pretrain(engine, settings, loaded, resume=resume, publish=publish, name=name, on_epoch=show,
-                            place=ComputePlace(on, workers))
+        place = ComputePlace(on, workers)
+        how: dict[str, Any] = {"resume": resume, "publish": publish, "name": name, "on_epoch": show}
+        done = (pretrain_on_cluster(engine, settings, loaded, place, ranks, **how) if ranks > 1
+                else job.pretrain(engine, settings, loaded, place=place, **how))
         told.run = str(done.run_id)
     if os.environ.get("RANK", "0") != "0":  # under torchrun, one process speaks
         return

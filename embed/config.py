@@ -121,6 +121,9 @@ class LossConfig:
     relation_temperature: float = doc(0.25, "softness of the late fusion's neighbours")
     relation_of: tuple[str, ...] = doc(("molecule", "text", "graph"), "the modalities in the late fusion")
     relation_weights: tuple[float, ...] = doc((0.5, 1.0, 1.0), "their weights, in the same order")
+    relation_targets: str = doc("batch", "whom the fused vector is compared with: the batch; or neighbours, also each"
+                                         " drug's own among all that train, as they were last seen")
+    relation_neighbours: int = doc(20, "for neighbours: how many")
     relation_shrink: float = doc(1.0, "added to the sum of weights, so that a pair known by little counts less")
 
 
@@ -192,6 +195,9 @@ class PretrainConfig:
             raise ConfigError("modalities is empty", hint=f"choose from {', '.join(ALL)}")
         for name in self.modalities:
             _choice("modalities", name, ALL)
+        _choice("loss.relation_targets", self.loss.relation_targets, ("batch", "neighbours"))
+        if self.loss.relation_neighbours < 1:
+            raise ConfigError(f"loss.relation_neighbours is {self.loss.relation_neighbours}", hint="at least 1")
         _choice("train.start", self.train.start, ("components", "random"))
         for name in self.graph.features:
             _choice("graph.features", name, ("neighbourhood", "transe"))

@@ -73,7 +73,7 @@ ELSEWHERE = [
     (r"^mkmed explorer --out", "tests/test_explorer.py writes the file and opens it in a browser"),
     (r"^mkmed demo", "the steps run in tests/test_demo.py on a small corpus"),
     (r"^BIN=|^\"\$BIN|^TARGET=", "tests/test_docs_operations.py runs the block and compares the rows"),
-    (r"^mkmed embed pretrain --on ray", "a Ray cluster: tests/embed/test_places.py"),
+    (r"^mkmed embed pretrain --on ray", "a Ray cluster: tests/embed/test_places.py, test_on_cluster.py"),
     (r"^mkmed embed pretrain --resume", "tests/embed/test_pretrain.py stops a training and goes on with it"),
 ]
 EMBEDDED = re.compile(r"db (init|start|stop)\b")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from embed.runs.building import estimate_index
+from embed.runs.store import index_settings
 from kb.errors import DataError, UsageError
-from mkmed.plan.estimate import basis, load_rates, planned_steps
+from mkmed.plan.estimate import KINDS, WIDTH, basis, load_rates, planned_steps
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,6 +28,16 @@ def test_twice_as_fast_is_half_the_hours_and_cores_help_only_what_is_parallel():
     assert more[step].hours == pytest.approx(slow[step].hours / 2, rel=0.01)
     assert more["read into PostgreSQL"].hours == slow["read into PostgreSQL"].hours
     assert slow[step].hours == pytest.approx(1e8 / rates["rates"]["encode"]["per_s"] / 4 / 3600, rel=0.01)
+
+
+def test_an_index_is_planned_as_it_is_reckoned_before_it_is_built():
+    rates = load_rates()
+    row = next(one for one in planned_steps(1e6, 0, 2, rates) if "indexes" in one.step)
+    own = estimate_index(1_000_000, WIDTH, "vector", index_settings(1_000_000)[0])
+    assert row.hours == pytest.approx(KINDS * own.seconds / 3600, abs=0.01), "each kind of vectors has an index"
+    assert row.memory_gib == pytest.approx(own.memory / 1024 + 1, abs=0.1) and row.disk_gib > KINDS * own.disk / 1024
+    rates["rates"]["index"]["per_s"] *= 2
+    assert next(one for one in planned_steps(1e6, 0, 2, rates) if one.step == row.step).hours < 0.6 * row.hours
 
 
 def test_what_was_not_measured_is_not_called_measured():

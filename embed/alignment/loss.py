@@ -48,24 +48,29 @@ def info_nce(a: Tensor, b: Tensor, scale: Tensor, same: Tensor) -> Tensor:
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def relation(z: Tensor, teacher: Tensor, scale: Tensor, same: Tensor) -> Tensor:
-    """The mean cross-entropy between each drug's neighbours in ``z`` (n, D) and its ``teacher`` distribution (n, n)."""
+def relation(z: Tensor, teacher: Tensor, scale: Tensor, same: Tensor, beyond: Tensor | None = None,
+             known: Tensor | None = None) -> Tensor:
+    """The mean cross-entropy between each drug's neighbours in ``z`` (n, D) and its ``teacher`` distribution (n, n).
+
+    With ``beyond`` (n, k, D) each drug has k more neighbours of its own, those that are ``known`` (n, k), and the
+    teacher (n, n + k).
+    """
     logits = ((z @ z.T) * scale).masked_fill(same, MASKED)
+    if beyond is not None and known is not None:
+        more = torch.einsum("nd,nkd->nk", z, beyond) * scale
+        logits = torch.cat([logits, more.masked_fill(~known, MASKED)], 1)
     return -(teacher * F.log_softmax(logits, dim=1)).sum(1).mean()
 
 
-def late_fusion(similarities: list[Tensor], known: list[Tensor], weights: list[float], same: Tensor,
-                temperature: float, shrink: float = 0.0) -> Tensor:
-    """The teacher: each drug's distribution (n, n) over the others, from the mean of standardised similarities.
+def late_fusion(similarities: list[Tensor], both: list[Tensor], weights: list[float], shrink: float = 0.0) -> Tensor:
+    """How alike drugs are (n, m): the mean of standardised similarities (n, m), where ``both`` have the modality.
 
-    Each similarity (n, n) counts where both drugs have that modality (``known``, (n,)); ``shrink`` draws the score of
-    a pair that is known by little towards 0, the average pair's. Pairs of one substance get no mass.
+    ``shrink`` draws the score of a pair that is known by little towards 0, the average pair's.
     """
     total = torch.zeros_like(similarities[0])
     count = torch.zeros_like(similarities[0])
-    for similarity, has, weight in zip(similarities, known, weights, strict=True):
-        both = (has[:, None] & has[None, :]).to(similarity.dtype)
-        total = total + weight * both * similarity
-        count = count + weight * both
-    score = total / (count + shrink).clamp(min=1e-6)
-    return torch.softmax((score / temperature).masked_fill(same, MASKED), dim=1)
+    for similarity, have, weight in zip(similarities, both, weights, strict=True):
+        share = have.to(similarity.dtype)
+        total = total + weight * share * similarity
+        count = count + weight * share
+    return total / (count + shrink).clamp(min=1e-6)

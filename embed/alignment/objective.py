@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from embed.alignment.fusion import drop_modalities
-from embed.alignment.loss import info_nce, late_fusion, relation, same_substance
+from embed.alignment.loss import MASKED, info_nce, late_fusion, relation, same_substance
 from embed.config import LossConfig
 from embed.training.data import send
 from embed.training.model import AlignmentModel
@@ -32,43 +33,70 @@ class Relation:
     mean: float = 0.0
     spread: float = 1.0
 
-    def similarity(self, drugs: Tensor) -> tuple[Tensor, Tensor]:
-        """``(S, known)``: standardised similarities (B, B), and which of ``drugs`` have the modality (B,)."""
+    def similarity(self, drugs: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """``(S, both)``: standardised similarities (B, C) of drugs to others, and which pairs have the modality."""
+        x, has = self._read(drugs)
+        y, have = (x, has) if others is drugs else self._read(others)
+        inner = x @ y.T
+        if self.tanimoto:
+            inner = inner / (x.sum(1)[:, None] + y.sum(1)[None, :] - inner).clamp(min=1e-6)
+        return (inner - self.mean) / self.spread, has[:, None] & have[None, :]
+
+    def _read(self, drugs: Tensor) -> tuple[Tensor, Tensor]:
+        """What the drugs are compared by (B, F), and which of them have it (B,)."""
         position = self.position[drugs]
         x = self.vectors[position.clamp(min=0)]
         if self.tanimoto:
             shift = torch.arange(7, -1, -1, dtype=torch.uint8, device=x.device)
-            x = ((x[:, :, None] >> shift) & 1).flatten(1).float()
-            inner, size = x @ x.T, x.sum(1)
-            inner = inner / (size[:, None] + size[None, :] - inner).clamp(min=1e-6)
-        else:
-            x = F.normalize(torch.nan_to_num(x.float()), dim=1)
-            inner = x @ x.T
-        return (inner - self.mean) / self.spread, position >= 0
+            return ((x[:, :, None] >> shift) & 1).flatten(1).float(), position >= 0
+        return F.normalize(torch.nan_to_num(x.float()), dim=1), position >= 0
 
     def distribution(self, drugs: Tensor, most: int = 4096) -> tuple[float, float]:
         """Mean and standard deviation over the pairs of (the first ``most`` of) these drugs that have the modality."""
         known = drugs[self.position[drugs] >= 0][:most]
         if len(known) < 2:
             return 0.0, 1.0
-        inner, _ = self.similarity(known)
+        inner, _ = self.similarity(known, known)
         return float(inner.mean()), max(float(inner.std()), 1e-6)
 
 
-def teacher(relations: list[Relation], drugs: Tensor, same: Tensor, loss: LossConfig) -> Tensor:
-    """Each drug's neighbours (B, B) by the late fusion of the raw modalities."""
-    pairs = [one.similarity(drugs) for one in relations]
-    return late_fusion([s for s, _ in pairs], [k for _, k in pairs], [one.weight for one in relations], same,
-                       loss.relation_temperature, loss.relation_shrink)
+@dataclass
+class Beyond:
+    """What each drug of a batch is compared with outside of it: ``score`` (B, k) of those ``known`` (B, k), and
+    ``vectors`` (B, k, D)."""
+
+    score: Tensor
+    known: Tensor
+    vectors: Tensor
+
+
+def teacher_scores(relations: Sequence[Relation], drugs: Tensor, others: Tensor, loss: LossConfig) -> Tensor:
+    """How alike drugs and others are (B, C) by the late fusion of the raw modalities."""
+    pairs = [one.similarity(drugs, others) for one in relations]
+    return late_fusion([s for s, _ in pairs], [both for _, both in pairs], [one.weight for one in relations],
+                       loss.relation_shrink)
+
+
+def teacher(relations: Sequence[Relation], drugs: Tensor, same: Tensor, loss: LossConfig,
+            beyond: Beyond | None = None) -> Tensor:
+    """Each drug's neighbours by the late fusion: a distribution (B, B), or (B, B + k) with what is beyond the batch.
+
+    Pairs of one substance (``same``, (B, B)) get no mass.
+    """
+    score = teacher_scores(relations, drugs, drugs, loss).masked_fill(same, MASKED)
+    if beyond is not None:
+        score = torch.cat([score, beyond.score.masked_fill(~beyond.known, MASKED)], 1)
+    return torch.softmax(score / loss.relation_temperature, dim=1)
 
 
 def objective(model: AlignmentModel, loss: LossConfig, z: Tensor, known: Tensor, group: Tensor,
-              target: Tensor | None, dropout: float, generator: torch.Generator) -> dict[str, Tensor]:
+              target: Tensor | None, dropout: float, generator: torch.Generator,
+              beyond: Beyond | None = None) -> dict[str, Tensor]:
     """The weighted loss terms by name, each a scalar; their sum is minimised.
 
     ``z`` (B, 1 + M, D) with the anchor first, ``known`` (B, 1 + M), on the host, which vectors there are, ``group``
-    (B,) substance numbers, ``target`` (B, B) the late fusion's neighbours. Which rows take part in a term is settled on
-    the host, so that nothing waits for a card.
+    (B,) substance numbers, ``target`` (B, B) the late fusion's neighbours, or (B, B + k) with those ``beyond`` the
+    batch. Which rows take part in a term is settled on the host, so that nothing waits for a card.
     """
     device, everyone = z.device, known.any(1).nonzero()[:, 0]
     here = known[everyone]
@@ -84,9 +112,12 @@ def objective(model: AlignmentModel, loss: LossConfig, z: Tensor, known: Tensor,
         terms["consistency"] = loss.consistency * info_nce(first, second, model.scales[model.names[0]](), same)
     if target is not None and loss.relation:
         scale = model.relation_scale()
-        target = target[all_rows][:, all_rows]
+        size = len(known)
+        told, target = target[all_rows], target[all_rows][:, all_rows]
+        more = (None, None) if beyond is None else (beyond.vectors[all_rows], beyond.known[all_rows])
+        told = torch.cat([target, told[:, size:]], 1) if beyond is not None else target
         whole = model.fusion(z, present)
-        both = relation(first, target, scale, same) + relation(whole, target, scale, same)
+        both = relation(first, told, scale, same, *more) + relation(whole, told, scale, same, *more)
         terms["relation"] = loss.relation * both / 2
         for m, rows in zip(towers, own[len(pairs):], strict=True):
             part = target[rows][:, rows]

@@ -24,7 +24,7 @@ LEAST_MEMORY = 1024
 RECORD, TUPLE = 160, 80
 """Bytes of an element beside its vector and neighbours: in memory, and on disk with its share of the page."""
 RATE, MEASURED = 3677.0, 100_000
-"""Vectors a second, of width 64, and of how many: ``benchmarks/bench_store.py``, as ``mkmed plan`` has it too."""
+"""Vectors a second, of width 64, and of how many: ``benchmarks/bench_store.py``, as ``mkmed plan``'s rates have it."""
 SECONDS = 1.0
 PROGRESS = text("SELECT phase, blocks_done, blocks_total FROM pg_stat_progress_create_index WHERE pid = :pid")
 
@@ -38,13 +38,17 @@ class IndexEstimate:
     seconds: float
 
 
-def estimate_index(vectors: int, width: int, precision: str, m: int) -> IndexEstimate:
-    """What the index of so many vectors of this width and precision (``vector``, ``halfvec``, ``bit``) takes."""
+def estimate_index(vectors: int, width: int, precision: str, m: int, *, rate: float = RATE,
+                   measured: int = MEASURED) -> IndexEstimate:
+    """What the index of so many vectors of this width and precision (``vector``, ``halfvec``, ``bit``) takes.
+
+    ``rate`` is how many vectors a second an index of ``measured`` took; time grows as n log n.
+    """
     own = width / 8 + 8 if precision == "bit" else width * (2 if precision == "halfvec" else 4)
     neighbours = 2 * m + m / (m - 1)
-    grown = max(1.0, math.log(max(vectors, 2)) / math.log(MEASURED))
+    grown = max(1.0, math.log(max(vectors, 2)) / math.log(max(measured, 2)))
     return IndexEstimate(math.ceil(vectors * (own + 16 * neighbours + RECORD) / MIB),
-                         math.ceil(vectors * (own + 6 * neighbours + TUPLE) / MIB), vectors * grown / RATE)
+                         math.ceil(vectors * (own + 6 * neighbours + TUPLE) / MIB), vectors * grown / rate)
 
 
 def index_cost(needed: IndexEstimate) -> str:

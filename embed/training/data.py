@@ -45,13 +45,17 @@ def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
 
 
 class PackedTensors:
-    """A ``Packed`` as tensors; ``take`` cuts items out by index arithmetic on the device."""
+    """A ``Packed`` as tensors on one device; ``take`` cuts items out by index arithmetic there."""
 
-    def __init__(self, packed: Packed, device: torch.device) -> None:
-        self.n = packed.n
-        self.columns = {k: torch.from_numpy(np.ascontiguousarray(v)).to(device) for k, v in packed.columns.items()}
-        self.indptr = {k: torch.from_numpy(v).to(device) for k, v in packed.indptr.items()}
-        self.lengths = {k: torch.from_numpy(np.diff(v)) for k, v in packed.indptr.items()}
+    def __init__(self, n: int, columns: dict[str, Tensor], indptr: dict[str, Tensor]) -> None:
+        self.n, self.columns, self.indptr = n, columns, indptr
+        self.lengths = {axis: pointer.diff().cpu() for axis, pointer in indptr.items()}
+
+    @classmethod
+    def of(cls, packed: Packed, device: torch.device) -> PackedTensors:
+        """The items on ``device``; on a CPU their own memory."""
+        columns = {k: torch.from_numpy(np.ascontiguousarray(v)).to(device) for k, v in packed.columns.items()}
+        return cls(packed.n, columns, {k: torch.from_numpy(v).to(device) for k, v in packed.indptr.items()})
 
     def take(self, rows: Rows) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """``(columns, counts)`` of the items at ``rows``: flat columns, and per axis how many rows each item has."""
@@ -247,10 +251,10 @@ def make_table(name: str, items: Packed, position: NDArray[np.int64], device: to
     """The table of one modality on ``device``."""
     ready = both_directions(items) if name == "molecule" else items
     collate = COLLATE.get(name, collate_vectors)
-    return Table(PackedTensors(ready, device), torch.from_numpy(position), collate)
+    return Table(PackedTensors.of(ready, device), torch.from_numpy(position), collate)
 
 
 def no_table(drugs: int, device: torch.device) -> Table:
     """The table of a modality that none of the drugs has."""
-    nothing = PackedTensors(Packed(0, {"vector": np.zeros((0, 1), np.float32)}), device)
+    nothing = PackedTensors.of(Packed(0, {"vector": np.zeros((0, 1), np.float32)}), device)
     return Table(nothing, torch.full((drugs,), -1), collate_vectors)

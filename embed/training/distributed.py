@@ -24,6 +24,7 @@ from torch import Tensor, nn
 PATIENCE = timedelta(days=14)
 """How long a process waits for the others before it gives up."""
 _meetings = count()
+_joined = False
 
 
 class _Gather(torch.autograd.Function):
@@ -55,19 +56,26 @@ def rank() -> int:
 def join_processes(device: torch.device) -> None:
     """Join the process group that ``torchrun`` announced in the environment, if it did.
 
-    A card becomes the process's current one first: otherwise every process would put its collectives on card 0.
+    A card becomes the process's current one first: otherwise every process would put its collectives on card 0. A group
+    that somebody else made (Ray Train) is used as it is.
     """
+    global _joined
+    if dist.is_initialized() and device.type == "cuda":
+        torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
             dist.init_process_group("nccl", device_id=device)
         else:
             dist.init_process_group("gloo")
+        _joined = True
 
 
 def leave() -> None:
-    """Leave the process group, if there is one."""
-    if dist.is_initialized():
+    """Leave the process group, if ``join_processes`` joined it."""
+    global _joined
+    if _joined:
+        _joined = False
         dist.destroy_process_group()
 
 
@@ -128,10 +136,17 @@ def wait() -> None:
 
 
 @contextmanager
-def first_alone() -> Iterator[None]:
-    """Let the first process go before the others, so that it fills the feature cache and they read it."""
+def first_alone() -> Iterator[bool]:
+    """Let the first process go before the others, which read what it wrote; whether this is the first."""
     if rank() > 0:
         wait()
-    yield
+    yield rank() == 0
     if rank() == 0:
         wait()
+
+
+def take_from_first(tensors: Iterable[Tensor]) -> None:
+    """Give these tensors in every process the first's values."""
+    if world() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor.detach(), 0)

@@ -31,6 +31,7 @@ from embed.registry import ANCHOR, IMAGE_MODELS, TEXT_MODELS
 from embed.source import Corpus, Payloads
 from embed.training import kge
 from embed.training.data import Dataset, make_table, no_table
+from embed.training.split import scaffold_features
 
 Position = NDArray[np.int64]
 CPU = torch.device("cpu")
@@ -118,8 +119,29 @@ def substance_groups(blocks: Sequence[str]) -> NDArray[np.int64]:
     return np.array([names.setdefault(block or f"#{row}", len(names)) for row, block in enumerate(blocks)], np.int64)
 
 
+def compute_features(corpus: Corpus, config: PretrainConfig, cache: FeatureCache, device: torch.device) -> None:
+    """Have the cache hold all that depends on one drug alone, for the drugs of the corpus; none of it is read here."""
+    shop = Workshop(corpus, config, cache, device, np.empty(0, np.int64), Fitted())
+    scaffold_features([text for text in corpus.smiles if text], cache)
+    _graphs(shop)
+    if config.molecule.fingerprint_bits:
+        morgan(shop)
+    if "image" in config.modalities and not config.image.limit:  # of a part of the drugs others would be the first
+        _pictures(shop)
+    if "text" in config.modalities and len(corpus.texts):
+        encoded_texts(shop, frozen_text(shop))
+    if "structure" in config.modalities:
+        _conformers(shop)
+    if "property" in config.modalities and config.property.descriptors:
+        _descriptors(shop)
+
+
+def _graphs(shop: Workshop) -> Features:
+    return shop.smiles_features(ANCHOR, molecule.VERSION, "embed.features.molecule:featurise", {})
+
+
 def _molecule(shop: Workshop) -> tuple[Packed, Position] | None:
-    found = shop.smiles_features(ANCHOR, molecule.VERSION, "embed.features.molecule:featurise", {})
+    found = _graphs(shop)
     items = found.all()
     if items is None:
         return None
@@ -165,10 +187,15 @@ def frozen_text(shop: Workshop) -> FrozenModel:
     return model
 
 
+def encoded_texts(shop: Workshop, model: FrozenModel) -> tuple[Payloads, Features]:
+    """The texts of the corpus, masked where the configuration says so, and the model's vector of each."""
+    texts = masked(shop.corpus.texts) if shop.config.text.mask else shop.corpus.texts
+    return texts, encoded(shop, model, "text", texts)
+
+
 def mean_texts(shop: Workshop, model: FrozenModel) -> tuple[Matrix, Position]:
     """``(total, place)``: the sum of the directions of each drug's texts, and each drug's row in it or -1."""
-    texts = masked(shop.corpus.texts) if shop.config.text.mask else shop.corpus.texts
-    features = encoded(shop, model, "text", texts)
+    texts, features = encoded_texts(shop, model)
     known, owner = np.unique(texts.row, return_inverse=True)
     order = np.argsort(features.position, kind="stable")
     place = np.full(len(shop.corpus), -1, np.int64)
@@ -200,7 +227,8 @@ def _text(shop: Workshop) -> tuple[Packed, Position] | None:
     return vectors(vector), place
 
 
-def _image(shop: Workshop) -> tuple[Packed, Position] | None:
+def _pictures(shop: Workshop) -> tuple[Payloads, Features] | None:
+    """The pictures of the corpus, or the first of them, and the frozen model's vector of each; None without any."""
     settings, images = shop.config.image, shop.corpus.images
     if settings.limit:
         images = images.first(settings.limit)
@@ -208,7 +236,14 @@ def _image(shop: Workshop) -> tuple[Packed, Position] | None:
         return None
     model: FrozenModel = IMAGE_MODELS[settings.model](settings, shop.device)
     shop.fitted.identify("image", model.identity)
-    features = encoded(shop, model, "image", images)
+    return images, encoded(shop, model, "image", images)
+
+
+def _image(shop: Workshop) -> tuple[Packed, Position] | None:
+    settings, found = shop.config.image, _pictures(shop)
+    if found is None:
+        return None
+    images, features = found
     place = np.full(len(shop.corpus), -1, np.int64)
     place[images.row] = features.position
 
@@ -227,19 +262,24 @@ def _image(shop: Workshop) -> tuple[Packed, Position] | None:
     return vectors(vector), place
 
 
-def _structure(shop: Workshop) -> tuple[Packed, Position] | None:
+def _conformers(shop: Workshop) -> tuple[str, Features]:
+    """``(version, features)``: the graphs of the conformers, and of what kind they are."""
     s, items = shop.config.structure, shop.corpus.conformers
     settings = {"cutoff": s.cutoff, "most": s.neighbours, "hydrogens": s.hydrogens}
     version = version_of(version=radius.VERSION, cutoff=s.cutoff, neighbours=s.neighbours, hydrogens=s.hydrogens)
     chunks = molecule_chunks("embed.features.radius:conformer_graphs", settings,
                              lambda indices: [str(block) for block in items.load(indices)])
-    features = shop.cache.open("radius-graph", version, items.keys(), chunks)
+    return version, shop.cache.open("radius-graph", version, items.keys(), chunks)
+
+
+def _structure(shop: Workshop) -> tuple[Packed, Position] | None:
+    version, features = _conformers(shop)
     found = features.all()
     if found is None:
         return None
     shop.fitted.identify("structure", {"name": "gvp", "trained": "here", "featuriser": version})
     place = np.full(len(shop.corpus), -1, np.int64)
-    place[items.row] = features.position
+    place[shop.corpus.conformers.row] = features.position
     return found, place
 
 
@@ -270,9 +310,13 @@ def _property(shop: Workshop) -> tuple[Packed, Position] | None:
     return vectors(vector), place
 
 
+def _descriptors(shop: Workshop) -> Features:
+    return shop.smiles_features("descriptors", descriptors.VERSION, "embed.features.descriptors:descriptors", {})
+
+
 def _with_descriptors(shop: Workshop, table: Matrix, known: Position) -> Matrix:
     """The table with RDKit's descriptors beside it; NaN for a drug without a structure."""
-    found = shop.smiles_features("descriptors", descriptors.VERSION, "embed.features.descriptors:descriptors", {})
+    found = _descriptors(shop)
     out = np.full((len(table), table.shape[1] + len(descriptors.descriptor_names())), np.nan, np.float32)
     out[:, :table.shape[1]] = table
     order = np.argsort(found.position[known], kind="stable")

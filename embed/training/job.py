@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from embed.evaluation.labels import EvaluationLabels, read_labels
 from embed.evaluation.retrieval import retrieve
 from embed.evaluation.snapshot import EvaluationData, chosen_rows
 from embed.features.cache import FeatureCache
+from embed.features.fitted import Fitted
 from embed.runs import artefact, checkpoint, store
 from embed.runs import card as card_of
 from embed.runs import folder as run_folder
@@ -35,9 +36,10 @@ from embed.search import unusual
 from embed.source import Corpus, read_corpus
 from embed.training import distributed
 from embed.training.foretell import chosen_encoder, take_head
-from embed.training.inputs import Inputs, build_inputs
+from embed.training.inputs import Inputs, build_inputs, compute_features
 from embed.training.loop import TrainingJob, fit
 from embed.training.model import AlignmentModel, embed_all
+from embed.training.ranks import read_shared, shared_folder, write_shared
 from embed.training.reference import take_reference
 from embed.training.split import DrugSplit, sides, split_corpus
 from embed.training.start import start_model
@@ -97,25 +99,51 @@ def set_determinism(device: torch.device, deterministic: bool) -> None:
         torch.use_deterministic_algorithms(deterministic)
 
 
+def training_corpus(engine: Engine, config: PretrainConfig) -> Corpus:
+    """The corpus of the knowledge base; raises DataError when no drug has a structure."""
+    g = config.graph
+    corpus = read_corpus(engine, notes=config.text.notes, exclude_types=g.exclude_types, exclude_relations=g.exclude)
+    if not any(corpus.smiles):
+        raise DataError("no drug in the knowledge base has a structure, and the molecule is the anchor",
+                        hint="mkmed kb ingest corpus fills it from the bundled data")
+    return corpus
+
+
 def prepare_training(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,
-            begun: Artefact | None = None) -> PreparedTraining:
+                     begun: Artefact | None = None, corpus: Corpus | None = None) -> PreparedTraining:
     """The corpus of the knowledge base with its features, computed or from the cache, and its scaffold split.
 
     With ``begun``, a run that was started before, the split and everything fitted are that run's own.
     """
-    g = config.graph
-    corpus = read_corpus(engine, notes=config.text.notes, exclude_types=g.exclude_types, exclude_relations=g.exclude)
+    corpus = corpus or training_corpus(engine, config)
     with engine.connect() as connection:
         lineage = query.lineage(connection)
-    if not any(corpus.smiles):
-        raise DataError("no drug in the knowledge base has a structure, and the molecule is the anchor",
-                        hint="mkmed kb ingest corpus fills it from the bundled data")
     if begun is None:
         split, fitted, names = split_corpus(corpus, config, cache), None, None
     else:
         split, fitted, names = begun.drugs().split(corpus, lineage), begun.fitted(), begun.run["modalities"]
     inputs = build_inputs(corpus, config, cache, device, split.train, fitted, names=names)
     return PreparedTraining(corpus, split.among(inputs.data.present.any(1).numpy()), inputs, lineage)
+
+
+def _prepare_together(engine: Engine, config: PretrainConfig, cache: FeatureCache, device: torch.device,
+                      begun: Artefact | None, place: Path) -> PreparedTraining:
+    """As ``prepare_training``, by all processes of the job; tensors lie in files below ``place`` that all of them map.
+
+    All but the first know nothing but the tensors and the split.
+    """
+    corpus = training_corpus(engine, config)
+    share = corpus.take(np.arange(distributed.rank(), len(corpus), distributed.world()))
+    compute_features(share, config, cache, device)
+    distributed.wait()
+    with distributed.first_alone() as first:
+        whole = prepare_training(engine, config, cache, device, begun, corpus) if first else None
+        if whole is not None:
+            write_shared(place, whole.inputs.data, whole.inputs.relations, whole.split)
+    data, relations, split = read_shared(place, device)
+    if whole is None:
+        return PreparedTraining(share, split, Inputs(data, relations, Fitted()))
+    return replace(whole, inputs=replace(whole.inputs, data=data, relations=relations))
 
 
 def training_rows(prepared: PreparedTraining, config: PretrainConfig) -> NDArray[np.int64]:
@@ -126,14 +154,14 @@ def training_rows(prepared: PreparedTraining, config: PretrainConfig) -> NDArray
 
 def pretrain(engine: Engine, settings: Settings, config: PretrainConfig, *, resume: str | None = None,
              publish: bool = True, name: str = "", on_epoch: Callable[[dict[str, Any]], None] = lambda m: None,
-             place: ComputePlace = HERE) -> Pretrained:
+             place: ComputePlace = HERE, run_id: uuid.UUID | None = None) -> Pretrained:
     """Train, embed every drug that has anything, store the vectors and (by default) publish them.
 
     ``resume`` names a run (``last``, or the start of an id) that goes on with its own configuration. Nothing is stored
     or published if training diverges or is interrupted; what was reached stays in the run folder. What the towers read
-    of each drug is computed at ``place`` and kept here.
+    of each drug is computed at ``place`` and kept here. A new run has the id ``run_id`` where one is given.
     """
-    run_id = uuid.uuid4()
+    run_id = run_id or uuid.uuid4()
     if resume is not None:
         folder = run_folder.find_folder(settings, resume)
         config, run_id = run_folder.read_config(folder), uuid.UUID(folder.name)
@@ -166,7 +194,8 @@ def _run(engine: Engine, cache: FeatureCache, config: PretrainConfig, run_id: uu
             else:
                 run_folder.write_config(folder, config)
             _open_run(engine, run_id, config, name, resume)
-        return _work(engine, cache, config, run_id, folder, device, resume, publish, on_epoch)
+        with shared_folder(folder) as place:
+            return _work(engine, cache, config, run_id, folder, place, device, resume, publish, on_epoch)
     except KeyboardInterrupt:
         _close_run(engine, run_id, "interrupted", "stopped by the user")
         raise Interrupted(f"run {run_id} was stopped; its epochs are kept",
@@ -195,13 +224,16 @@ def _close_run(engine: Engine, run_id: uuid.UUID, status: str, error: str) -> No
             runs.finish_run(connection, run_id, status, error=error)
 
 
-def _work(engine: Engine, cache: FeatureCache, config: PretrainConfig, run_id: uuid.UUID, folder: Path,
+def _work(engine: Engine, cache: FeatureCache, config: PretrainConfig, run_id: uuid.UUID, folder: Path, place: Path,
           device: torch.device, resume: bool, publish: bool, on_epoch: Callable[[dict[str, Any]], None]) -> Pretrained:
     begun = _begun(folder) if resume else None
-    with distributed.first_alone():
+    if distributed.world() == 1:
         prepared = prepare_training(engine, config, cache, device, begun)
+    else:
+        prepared = _prepare_together(engine, config, cache, device, begun, place)
     inputs, rows = prepared.inputs, training_rows(prepared, config)
     model = start_model(config, inputs.data, rows)
+    distributed.take_from_first(model.state_dict().values())
     if distributed.rank() == 0:
         say(f"{len(rows):,} drugs train, {len(prepared.split.validation):,} validate, {len(prepared.split.test):,} are "
             f"held out; {', '.join(model.names)}; {sum(p.numel() for p in model.parameters()):,} weights on {device}")

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from embed.alignment.loss import same_substance
+from embed.alignment.neighbours import NeighbourMemory, neighbour_memory
 from embed.alignment.objective import Relation, objective, teacher
 from embed.config import PretrainConfig, to_json
 from embed.evaluation.retrieval import retrieve
 from embed.runs import checkpoint
 from embed.training import distributed
-from embed.training.data import Batch, Dataset
-from embed.training.model import AlignmentModel
+from embed.training.data import Batch, Dataset, send
+from embed.training.model import AlignmentModel, embed_all
 from kb.errors import DataError, TrainingDiverged
 from kb.files import replace_file
 
@@ -62,6 +63,8 @@ class TrainingJob:
     folder: Path
     relations: list[Relation] = field(default_factory=list)
     on_epoch: Callable[[dict[str, Any]], None] = lambda metrics: None
+    memory: NeighbourMemory | None = None
+    """What relation targets beyond the batch are taken from; ``fit`` makes it where the configuration wants it."""
 
 
 def seed_of(*parts: int) -> int:
@@ -83,6 +86,9 @@ def fit(job: TrainingJob, resume: bool = False) -> Progress:
                                   fused=job.data.group.is_cuda)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.average))
     averaged: AlignmentModel = average.module  # type: ignore[assignment]
+    if config.loss.relation and config.loss.relation_targets == "neighbours" and job.relations:
+        _, fused, _ = embed_all(model, job.data, job.train)
+        job.memory = neighbour_memory(job.relations, job.train, job.data.group, config.loss, fused)
     at = _restore(job, optimizer, average) if resume else Progress()
     steps = train.epoch_steps or max(1, len(job.train) // _batch_size(job))
     passes = -(-steps * _batch_size(job) // len(job.train))
@@ -153,9 +159,11 @@ def step(job: TrainingJob, optimizer: Optimiser, rows: Tensor, at: Progress) -> 
         z = model(batch)
     z, drugs = distributed.gather(z), distributed.gather(batch.drugs)
     group = data.group[drugs]
-    target = teacher(job.relations, drugs, same_substance(group), config.loss) if job.relations else None
+    beyond = None if job.memory is None else job.memory.beyond(drugs)
+    target = teacher(job.relations, drugs, same_substance(group), config.loss, beyond) if job.relations else None
+    known = data.known(rows)
     generator = torch.Generator().manual_seed(seed_of(config.seed, at.step, 2))
-    terms = objective(model, config.loss, z, data.known(rows), group, target, config.train.modality_dropout, generator)
+    terms = objective(model, config.loss, z, known, group, target, config.train.modality_dropout, generator, beyond)
     if not terms:
         return {}
     loss = torch.stack(list(terms.values())).sum()
@@ -173,6 +181,9 @@ def step(job: TrainingJob, optimizer: Optimiser, rows: Tensor, at: Progress) -> 
                 hint="nothing was published; lower train.learning_rate, or look for extreme property values")
         return {}
     at.bad_steps = 0
+    if job.memory is not None:
+        with torch.no_grad():
+            job.memory.remember(drugs, model.fusion(z, send([known], device)[0]))
     optimizer.step()
     return dict(zip(terms, values, strict=True))
 
@@ -231,7 +242,8 @@ def _keep(job: TrainingJob, optimizer: torch.optim.Optimizer, average: AveragedM
         checkpoint.save(job.folder / "best.pt", {"model": average.module.state_dict()}, meta)
     with (job.folder / "metrics.jsonl").open("a") as stream:
         stream.write(json.dumps(metrics) + "\n")
-    checkpoint.save(job.folder / "last.pt", {**weights, "optimizer": optimizer.state_dict()}, meta)
+    memory = {} if job.memory is None else {"memory": job.memory.vectors}
+    checkpoint.save(job.folder / "last.pt", {**weights, **memory, "optimizer": optimizer.state_dict()}, meta)
 
 
 def _restore(job: TrainingJob, optimizer: torch.optim.Optimizer, average: AveragedModel) -> Progress:
@@ -239,6 +251,8 @@ def _restore(job: TrainingJob, optimizer: torch.optim.Optimizer, average: Averag
     job.model.load_state_dict(tensors["model"])
     average.load_state_dict(tensors["average"])
     optimizer.load_state_dict(tensors["optimizer"])
+    if job.memory is not None:
+        job.memory.vectors.copy_(tensors["memory"])
     at = Progress(**meta["progress"])
     path = job.folder / "metrics.jsonl"
     if path.exists() and distributed.rank() == 0:

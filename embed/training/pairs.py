@@ -13,10 +13,9 @@ from pathlib import Path
 
 from rdkit import Chem, RDLogger
 
-from embed.features.cache import FeatureCache, sha256
+from embed.features.cache import FeatureCache
 from embed.features.molecule import parse
-from embed.features.work import molecule_chunks
-from embed.training.split import VERSION
+from embed.training.split import scaffold_features
 from kb.errors import DataError
 
 Pair = tuple[str, str]
@@ -71,8 +70,7 @@ def _rings(smiles: Sequence[str], cache: FeatureCache) -> list[bytes | None]:
     """The digest of each molecule's scaffold, all zero without a ring; None for what is no molecule."""
     if not smiles:
         return []
-    chunks = molecule_chunks("embed.training.split:scaffolds", {}, lambda indices: [smiles[i] for i in indices])
-    found = cache.open("scaffold", VERSION, [sha256(text) for text in smiles], chunks)
+    found = scaffold_features(smiles, cache)
     items = found.all()
     return [None if items is None or place < 0 else items.columns["scaffold"][place].tobytes()
             for place in found.position.tolist()]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.config import PretrainConfig
-from embed.features.cache import FeatureCache, sha256
+from embed.features.cache import FeatureCache, Features, sha256
 from embed.features.molecule import parse
 from embed.features.packed import Packed
 from embed.features.work import molecule_chunks
@@ -129,12 +129,16 @@ def from_sides(side: NDArray[np.int8]) -> DrugSplit:
     return DrugSplit(*(np.flatnonzero(side == k).astype(np.int64) for k in range(3)))
 
 
+def scaffold_features(smiles: Sequence[str], cache: FeatureCache) -> Features:
+    """The digest of each molecule's scaffold, through the cache."""
+    chunks = molecule_chunks("embed.training.split:scaffolds", {}, lambda indices: [smiles[i] for i in indices])
+    return cache.open("scaffold", VERSION, [sha256(text) for text in smiles], chunks)
+
+
 def split_corpus(corpus: Corpus, config: PretrainConfig, cache: FeatureCache) -> DrugSplit:
     """The scaffold split of a corpus under the configuration's split and shares, of the drugs that have anything."""
     rows = [row for row, text in enumerate(corpus.smiles) if text]
-    texts = [corpus.smiles[row] or "" for row in rows]
-    chunks = molecule_chunks("embed.training.split:scaffolds", {}, lambda indices: [texts[i] for i in indices])
-    found = cache.open("scaffold", VERSION, [sha256(text) for text in texts], chunks)
+    found = scaffold_features([corpus.smiles[row] or "" for row in rows], cache)
     items = found.all()
     scaffold: list[bytes | None] = [None] * len(corpus)
     if items is not None:

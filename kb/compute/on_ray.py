@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from kb.compute.pool import STUCK, LostShare, Pool, PoolTask, attempt, die_with_parent
-from kb.errors import ConfigError
+from kb.errors import ConfigError, MkmedError
 from kb.output import say
 
 PATIENCE = 60.0
@@ -56,10 +57,7 @@ class RayPool(Pool):
 
     def __init__(self, task: PoolTask, workers: int | None = None, address: str | None = None) -> None:
         self._ray = ray = _import()
-        self._own = not ray.is_initialized()
-        if self._own:
-            _join(ray, address)
-            _member.joined = True
+        self._own = _join(ray, address)
         have = ray.cluster_resources()
         cards = have.get("GPU", 0.0) if task.gpus else 0.0
         most = int(cards / task.gpus) if cards else int(have.get("CPU", 1))
@@ -153,8 +151,52 @@ class RayPool(Pool):
         """End the actors, and leave the cluster if this pool joined it."""
         for actor in [*self._starting.values(), *self._idle, *(actor for actor, _ in self._busy.values())]:
             self._ray.kill(actor)
-        if self._own and not _member.staying:
+        if self._own:
             _leave(self._ray)
+
+
+def run_ranks(task: PoolTask, ranks: int, address: str | None = None, *, folder: Path) -> Any:
+    """Call the task's function, without an item, in ``ranks`` processes of the cluster: one process group of torch.
+
+    They are Ray Train's, each on a card and with nccl where the task takes cards and there are enough, else with gloo.
+    The answer is the first process's; what one raised of mkmed's errors is raised here. ``folder``, which every node
+    sees, gets what Ray Train keeps of a job.
+    """
+    ray = _import()
+    try:
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.v2.api.exceptions import TrainingFailedError
+    except ImportError as error:
+        raise ConfigError(f"Ray Train cannot be imported: {error}", hint='pip install "mkmed[scale]"') from None
+    own, cards = _join(ray, address), bool(task.gpus) and ray.cluster_resources().get("GPU", 0.0) >= ranks
+    try:
+        trainer = TorchTrainer(
+            _rank, train_loop_config={"task": task}, torch_config=TorchConfig("nccl" if cards else "gloo"),
+            scaling_config=ScalingConfig(num_workers=ranks, use_gpu=cards),
+            run_config=RunConfig(name="ranks", storage_path=str(folder)))
+        return trainer.fit().return_value
+    except TrainingFailedError as error:
+        raise _own_error(error) from None
+    finally:
+        if own:
+            _leave(ray)
+
+
+def _rank(config: Mapping[str, Any]) -> Any:
+    die_with_parent()
+    return config["task"].open()()
+
+
+def _own_error(error: Any) -> MkmedError:
+    """What a process raised of mkmed's errors, or that one failed."""
+    failures = list(getattr(error, "worker_failures", {}).values())
+    for one in failures:
+        found = getattr(one, "_base_exc", one)
+        if isinstance(found, MkmedError):
+            return found
+    return MkmedError(f"a process of the training failed: {_cause(failures[0] if failures else error)}",
+                      hint="its node's log says more: ray logs")
 
 
 @dataclass
@@ -177,13 +219,15 @@ def stay() -> Iterator[None]:
         yield
     finally:
         _member.staying -= 1
-        if not _member.staying and _member.joined:
+        if _member.joined:
             _leave(ray)
 
 
 def _leave(ray: Any) -> None:
-    _member.joined = False
-    ray.shutdown()
+    """Leave the cluster that this process joined, unless it is to stay."""
+    if not _member.staying:
+        _member.joined = False
+        ray.shutdown()
 
 
 def _import() -> Any:
@@ -195,8 +239,13 @@ def _import() -> Any:
     return ray
 
 
-def _join(ray: Any, address: str | None) -> None:
-    """Connect to the cluster at ``address``; with None to this machine's, which is started if there is none."""
+def _join(ray: Any, address: str | None) -> bool:
+    """Connect to the cluster at ``address``; with None to this machine's, which is started if there is none.
+
+    The answer is whether that was to be done: another part of this process may have done it.
+    """
+    if ray.is_initialized():
+        return False
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR",
                  **({} if address else {"include_dashboard": False}))
@@ -204,6 +253,8 @@ def _join(ray: Any, address: str | None) -> None:
         first = (str(error).strip().splitlines() or ["no answer"])[0][:200]
         raise ConfigError(f"Ray at {address or 'this machine'} cannot be reached: {first}",
                           hint="ray status on its head node shows whether it runs; or --on local") from None
+    _member.joined = True
+    return True
 
 
 def _cause(error: BaseException) -> str:

@@ -28,6 +28,11 @@ class ComputePlace:
         """Whether other machines may take part."""
         return self.on != LOCAL
 
+    @property
+    def address(self) -> str | None:
+        """The cluster's address; None for that of this machine."""
+        return None if self.on in (LOCAL, RAY) else self.on
+
     def open(self, task: PoolTask) -> Pool:
         """The pool of this place; raises as ``open_pool`` does."""
         return open_pool(self.on, task, self.workers)

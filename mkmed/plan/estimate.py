@@ -2,13 +2,12 @@
 
 A rate is per core. ``measured``: at that size or a larger one; ``simulated``: at a smaller one, by at most a hundred
 times; ``reasoned``: further than that, or never measured. Steps are taken to go as fast on every further core, which
-was measured for two; indexing is taken to grow as n log n.
+was measured for two. Indexes are reckoned as before they are built (``embed.runs.building``).
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,11 +97,11 @@ def _drugs(n: int, cores: int, rates: Mapping[str, Any]) -> Iterator[PlanRow]:
         yield _row(f"{name} of what is in PostgreSQL", "one machine, or Ray", stored, rate[name], cores, 0.3 * cores,
                    stored * bytes_ / GIB, "cores")
     neighbours = index_settings(stored)[0] or LEAST_NEIGHBOURS
-    index, row = estimate_index(stored, WIDTH, "vector", neighbours), 4 * WIDTH + 60
-    grown = stored * max(1.0, math.log(max(stored, 2)) / math.log(max(rate["index"]["at"], 2)))
-    yield _row("vectors and HNSW index", "the server", stored, rate["index"], 1, index.memory / KIB + 1,
-               KINDS * (stored * row / GIB + index.disk / KIB), "memory: the index must fit maintenance_work_mem",
-               grown)
+    own, row = rate["index"], 4 * WIDTH + 60
+    index = estimate_index(stored, WIDTH, "vector", neighbours, rate=own["per_s"], measured=own["at"])
+    yield _row("vectors and HNSW indexes", "the server", stored, own, 1, index.memory / KIB + 1,
+               KINDS * (stored * row / GIB + index.disk / KIB), "memory: an index must fit maintenance_work_mem",
+               KINDS * index.seconds * own["per_s"])
     for where, own in (("one core", rate["train"]), ("one card", rate["train card"])):
         yield _row("train the alignment", where, trained, own, 1, trained * 20_000 / GIB, 0,
                    "features fit in memory", trained * EPOCHS)

@@ -74,7 +74,8 @@ def main(target: str, epochs: int, patience: int) -> None:
     # Everything random must be alike in all processes but dropout, which each draws of its own rows.
     train = TrainConfig(batch_size=8, dropout=0.0, epochs=epochs, patience=patience, learning_rate=3e-3, warmup=2)
     config = PretrainConfig(modalities=MODALITIES, train=train, structure=StructureConfig(depth=1), width=16,
-                            loss=LossConfig(), seed=7)
+                            loss=LossConfig(relation_targets=os.environ.get("MKT_TARGETS", "batch"),
+                                             relation_neighbours=6), seed=7)
     model = build_model(config, data)
     told = torch.nn.functional.normalize(torch.randn(DRUGS, 6, generator=torch.Generator().manual_seed(5)), dim=1)
     job = TrainingJob(model, data, config, np.arange(16), np.arange(4, 20), Path(target).parent,

@@ -61,7 +61,9 @@ def test_late_fusion_by_hand():
     second = torch.tensor([[9.0, 3.0, -1.0], [3.0, 9.0, 0.0], [-1.0, 0.0, 9.0]])
     known = [torch.tensor([True, True, True]), torch.tensor([True, True, False])]
     same = torch.eye(3, dtype=torch.bool)
-    got = late_fusion([first, second], known, [0.5, 1.0], same, 0.5, shrink=1.0)
+    both = [has[:, None] & has[None, :] for has in known]
+    score = late_fusion([first, second], both, [0.5, 1.0], shrink=1.0)
+    got = torch.softmax((score / 0.5).masked_fill(same, -1e4), dim=1)
     # Drugs 0 and 1 share both: (0.5 * 1 + 1 * 3) / (1.5 + 1); 0 and 2 only the first: 0.5 * 2 / (0.5 + 1).
     scores = np.array([3.5 / 2.5, 1.0 / 1.5]) / 0.5
     expected = np.exp(scores) / np.exp(scores).sum()

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
+from small_kb import fill
 
-from embed.training import distributed
+from embed.runs import store
+from embed.training import distributed, ranks
 from embed.training.job import pick_device
 from kb.errors import ConfigError
 
@@ -70,6 +75,14 @@ def test_a_training_of_four_processes_over_all_modalities_equals_that_of_one(tmp
 
 
 @pytest.mark.slow
+def test_two_processes_remember_the_neighbours_that_one_does(tmp_path):
+    one = train(tmp_path / "one", 1, 3, MKT_TARGETS="neighbours")
+    assert_alike(train(tmp_path / "two", 2, 3, MKT_TARGETS="neighbours"), one)
+    batch = train(tmp_path / "batch", 1, 3)
+    assert np.abs(np.array(batch["losses"]) - one["losses"]).max() > 1e-3, "it is another loss"
+
+
+@pytest.mark.slow
 def test_several_processes_stop_early_as_one_does(tmp_path):
     whole = train(tmp_path / "whole", 1, 60, patience=1)
     # Early: Adam magnifies rounding, and after a dozen epochs two trainings of one seed have come apart.
@@ -88,6 +101,49 @@ def test_a_training_of_two_processes_goes_on_from_where_it_stopped(tmp_path):
         run(broken / "end.json", 2, "gloo_fit.py", "4", "99", MKT_STOP="2")
     assert (broken / "last.pt").is_file() and not (broken / "end.json").exists()
     assert_alike(train(broken, 2, 4), full)
+
+
+JOB = ("text.model=scratch", "image.model=scratch", "train.epochs=3", "train.batch_size=16", "train.dropout=0",
+       "image.components=8", "graph.components=6", "molecule.fingerprint_components=16", "structure.depth=1", "device=cpu",
+       "graph.features=neighbourhood", "transfer.encoder=none", "width=16")
+"""All modalities of the small knowledge base, without what is drawn for each drug."""
+
+
+def assert_same_vectors(engine, one: str, other: str) -> None:
+    """Each kind of vector of both runs, within what rounding makes of three epochs."""
+    for kind in ("fused", "molecule", "image", "text", "structure", "property", "graph", "predicted"):
+        first, second = (store.read(engine, uuid.UUID(run), kind) for run in (one, other))
+        assert first.drug_ids.tolist() == second.drug_ids.tolist() and len(first.drug_ids) > 15
+        np.testing.assert_allclose(second.matrix, first.matrix, atol=1e-4, err_msg=kind)
+
+
+@pytest.mark.slow
+def test_a_job_of_two_processes_shares_the_features_and_makes_the_vectors_of_one(database_environment, tmp_path):
+    fill(database_environment)
+    done = {}
+    for name, processes in (("two", 2), ("one", 1)):
+        done[name] = run(tmp_path / f"{name}.json", processes, "gloo_pretrain.py", *JOB, MKMED_HOME=str(tmp_path / name))
+        # The same features in the same order, or singular vectors of one size come out turned.
+        shutil.copytree(tmp_path / "two" / "cache", tmp_path / "one" / "cache", dirs_exist_ok=True)
+    assert_same_vectors(database_environment, done["one"]["run"], done["two"]["run"])
+    # Each made what it could of its half of the drugs, in a file of its own, and maps what the first prepared.
+    for encoder in ("molecule", "morgan", "scaffold", "descriptors", "scratch-image"):
+        files = list((tmp_path / "two").rglob(f"*{encoder}/*/*.arrow"))
+        counts = []
+        for path in files:
+            with pa.memory_map(str(path)) as source:
+                counts.append(pa.ipc.open_file(source).read_all().num_rows)
+        assert len(counts) == 2 and min(counts) >= 0.3 * sum(counts), f"{encoder}: {counts}"
+    saw = [json.loads((tmp_path / f"two.json.{rank}").read_text()) for rank in (0, 1)]
+    assert min(one.pop("mapped") for one in saw) >= 30, "tensors lie in files of the run folder"
+    assert saw[0] == saw[1] and saw[0]["rows"]["molecule"] >= 40
+    assert not list(Path(done["two"]["folder"]).glob("shared")), "what they mapped is gone"
+
+
+def test_a_process_that_does_not_see_the_home_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="does not see") as caught:
+        ranks.read_shared(tmp_path / "nowhere", torch.device("cpu"))
+    assert "MKMED_HOME" in (caught.value.hint or "")
 
 
 def test_each_process_takes_its_own_card_before_it_joins(monkeypatch):
