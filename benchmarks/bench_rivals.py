@@ -2,9 +2,13 @@
 
     python benchmarks/bench_rivals.py --cohort eicu --seeds 8 --first-seed 600
 
-Needs a filled knowledge base, published vectors and the prepared cohort. ``BUDGET`` settings of each are tried on every
-split, chosen by validation PRAUC; what was tried is written beside the table. Test patients see only what was chosen.
-Differences are from ``pairs``, over seeds and patients (crossed bootstrap). The file is written after every split.
+    python benchmarks/bench_rivals.py --cohort mimic4 --peer-python peer/bin/python
+
+Needs a filled knowledge base, published vectors and the prepared cohort; with an interpreter that has PyHealth 2.1
+(``benchmarks/peers/pyhealth_rivals.py``), two of its models are rivals, too. ``BUDGET`` settings of each are tried on
+every split, chosen by validation PRAUC; what was tried is written beside the table. Test patients see only what was
+chosen. Differences are from ``pairs``, over seeds and patients (crossed bootstrap). The file is written after every
+split.
 """
 
 from __future__ import annotations
@@ -12,12 +16,14 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from peer_rivals import Peer
 from record import report
 
 from kb.db.engine import open_engine
@@ -49,32 +55,36 @@ GRIDS: dict[str, tuple[str, dict[str, Any], list[dict[str, Any]]]] = {
     "ARMR": ("armr", NULL, NETWORKS),
 }
 """Rival → recommender, settings, and the settings tried; where there is one, it tries ``BUDGET`` or more by itself."""
+PEERS = {"PyHealth 2.1 RETAIN": "RETAIN", "PyHealth 2.1 Transformer": "Transformer"}
+PEER_SETTINGS = [{"learning_rate": one["learning_rate"], "dropout": one["code_dropout"]} for one in NETWORKS]
 METRICS = ("jaccard", "prauc")
 
 
-def made(name: str, settings: dict[str, Any], data: Data, cohort: str, seed: int) -> Recommender:
+def made(name: str, settings: dict[str, Any], data: Data, cohort: str, seed: int, peer: Path | None) -> Recommender:
     """A recommender, untrained."""
-    known = name if name not in RIVALS else "pairs"
+    known = "transformer" if name in PEERS.values() else name if name not in RIVALS else "pairs"
     config = from_json({"recommender": known, "cohort": cohort, "seed": seed, **settings})
     config = fitted_batch(config, data.train.patients)
+    if peer is not None and name in PEERS.values():
+        return Peer(name, peer, PEER_SETTINGS, data.test, data.sizes, data.knowledge, config)
     kind = RIVALS[name] if name in RIVALS else recommender_of(config)
     return kind(data.sizes, data.knowledge, config)
 
 
-def one_split(cohort: str, seed: int, names: list[str]) -> dict[str, Any]:
+def one_split(cohort: str, seed: int, names: list[str], peer: Path | None = None) -> dict[str, Any]:
     """For each rival (units, sums, counts) on the test patients, and what was tried."""
     settings = load_settings()
     engine, found = open_engine(settings), {}
     try:
         for rival in names:
-            name, fixed, grid = GRIDS[rival]
-            known = "pairs" if name in RIVALS else name
+            name, fixed, grid = (PEERS[rival], NULL, [{}]) if rival in PEERS else GRIDS[rival]
+            known = "transformer" if rival in PEERS else "pairs" if name in RIVALS else name
             base = from_json({"recommender": known, "cohort": cohort, "seed": seed, **fixed})
             data, begun, tried = load_data(base, settings, engine), time.process_time(), []
             held = np.flatnonzero(data.validation.scored)
             truth = data.validation.target(held).astype(np.float32)
             for wanted in grid:
-                model = made(name, {**fixed, **wanted}, data, cohort, seed)
+                model = made(name, {**fixed, **wanted}, data, cohort, seed, peer)
                 model.fit(data.train, data.validation)
                 quality = float(average_precision(model.predict_proba(data.validation)[held], truth).mean())
                 tried.append((quality, wanted, model))
@@ -89,7 +99,8 @@ def one_split(cohort: str, seed: int, names: list[str]) -> dict[str, Any]:
             own = getattr(model, "tried", None) or [{**setting, "prauc": score} for score, setting, _ in tried]
             found[rival] = {"units": data.encoded.split.test[np.unique(of)].astype(np.int64),
                             "sums": sums.sums[:, [NAMES.index(metric) for metric in METRICS]], "counts": sums.visits,
-                            "tried": own, "chosen": wanted, "cpu_seconds": time.process_time() - begun}
+                            "tried": own, "chosen": wanted,
+                            "cpu_seconds": time.process_time() - begun + getattr(model, "cpu_seconds", 0.0)}
     finally:
         engine.dispose()
     return found
@@ -118,20 +129,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--first-seed", type=int, default=600)
     parser.add_argument("--only", nargs="+", choices=list(GRIDS), default=list(GRIDS))
+    parser.add_argument("--peer-python", type=Path, help="an interpreter with PyHealth 2.1")
     parser.add_argument("--name", default="rivals", help="name of the file below benchmarks/results")
     options = parser.parse_args()
     torch.set_num_threads(1)
     names = [name for name in GRIDS if name in options.only or name == "pairs"]
+    names += list(PEERS) if options.peer_python else []
     splits = []
     for seed in range(options.first_seed, options.first_seed + options.seeds):
-        splits.append(one_split(options.cohort, seed, names))
+        splits.append(one_split(options.cohort, seed, names, options.peer_python))
         say(f"split {seed} is done")
         tried = {rival: [{"chosen": one[rival]["chosen"], "tried": one[rival]["tried"]} for one in splits]
                  for rival in names}
         report(options.name, rows_of(splits, names), shown=len(splits) == options.seeds, cohort=options.cohort,
                seeds=[options.first_seed, options.seeds], budget=BUDGET, tried=tried,
                command=f"python benchmarks/bench_rivals.py --cohort {options.cohort} --seeds {options.seeds} "
-                       f"--first-seed {options.first_seed}")
+                       f"--first-seed {options.first_seed}" + " --peer-python PYTHON" * bool(options.peer_python))
 
 
 if __name__ == "__main__":

@@ -380,7 +380,7 @@ BLOCKS = {
     "knowledge": knowledge,
     "rivals": rivals,
     "ablate": lambda: study("ablate_mimic4"),
-    "coldstart ingredients": lambda: study("coldstart_mimic4_ingredient"),
+    "coldstart ingredients": lambda: study("coldstart_eicu_ingredient"),
     "dial": lambda: study("dial_0", "dial_half", "dial_1"),
     "open demos": open_demos,
     "open demo pairs": open_demo_pairs,

@@ -73,6 +73,8 @@ class KeptTrainings:
     def _key(self, config: PretrainConfig, parts: Sequence[str]) -> str:
         own = to_json(dataclasses.replace(config, device="cpu"))  # a card gives the same figures but for rounding
         del own["index"]  # a study stores nothing
+        if own["loss"]["relation_targets"] == "batch":  # what was measured before there was a choice stays
+            del own["loss"]["relation_targets"], own["loss"]["relation_neighbours"]
         facts = {"form": FORM, "release": program_version(), "config": own, "knowledge": self.knowledge,
                  "parts": list(parts), "unseen molecules": chosen_encoder(config.transfer)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:40]
