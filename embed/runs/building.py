@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from kb import output
+from kb.meanwhile import meanwhile
 
 MIB = 2**20
 LEAST_MEMORY = 1024
@@ -79,11 +80,10 @@ def indexing(connection: Connection, modality: str, vectors: int, width: int, pr
 def watched(connection: Connection, title: str) -> Iterator[None]:
     """A progress bar for the index that the connection builds within, read by a second one."""
     pid = connection.scalar(text("SELECT pg_backend_pid()"))
-    over = threading.Event()
     with output.progress() as bar:
         task = bar.add_task(title, total=None, note="")
 
-        def watch() -> None:
+        def watch(over: threading.Event) -> None:
             with suppress(DBAPIError), connection.engine.connect() as other:  # without it there is no bar, and no harm
                 while not over.wait(SECONDS):
                     row = other.execute(PROGRESS, {"pid": pid}).one_or_none()
@@ -91,10 +91,5 @@ def watched(connection: Connection, title: str) -> Iterator[None]:
                     if row is not None:
                         bar.update(task, completed=row.blocks_done, total=row.blocks_total or None, note=row.phase)
 
-        watcher = threading.Thread(target=watch, name="index progress", daemon=True)
-        watcher.start()
-        try:
+        with meanwhile(watch, "index progress"):
             yield
-        finally:
-            over.set()
-            watcher.join()

@@ -73,9 +73,9 @@ def write_environment(folder: Path, device: torch.device, identities: dict[str, 
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The metrics of every finished epoch."""
+    """The metrics of every finished epoch; a line that is being written is none yet."""
     path = folder / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 
 def draw_curves(folder: Path) -> Path:

@@ -6,7 +6,6 @@ Every node must see this home and reach the database.
 from __future__ import annotations
 
 import functools
-import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from kb.compute.places import ComputePlace
 from kb.compute.pool import PoolTask
 from kb.errors import Interrupted, UsageError
 from kb.ledger import entries as runs
+from kb.meanwhile import meanwhile
 from kb.settings import Settings
 
 POLL_SECONDS = 1.0
@@ -48,7 +48,7 @@ def pretrain_on_cluster(engine: Engine, settings: Settings, config: PretrainConf
         task = PoolTask(f"{__name__}:open_rank", gpus=float(config.device != "cpu"), arguments={
             "settings": settings, "config": config, "run_id": run_id, "resume": resume and str(run_id),
             "publish": publish, "name": name})
-        with _telling(folder / "metrics.jsonl", on_epoch):
+        with _telling(folder, on_epoch):
             done = run_ranks(task, ranks, place.address, folder=settings.cache / "ray")
     if not isinstance(done, Pretrained):
         with engine.begin() as connection:
@@ -65,32 +65,21 @@ def open_rank(settings: Settings, config: PretrainConfig, **how: Any) -> Callabl
 
 
 @contextmanager
-def _telling(path: Path, on_epoch: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+def _telling(folder: Path, on_epoch: Callable[[dict[str, Any]], None]) -> Iterator[None]:
     """Tell of every epoch that the first process, wherever it is, writes into the run folder meanwhile."""
-    over, before = threading.Event(), len(_epochs(path))
+    before = len(run_folder.read_metrics(folder))
 
     def tell(told: int) -> int:
-        found = _epochs(path)
+        found = run_folder.read_metrics(folder)
         for row in found[told:]:
             on_epoch(row)
         return max(told, len(found))
 
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         told = before
         while not over.wait(POLL_SECONDS):
             told = tell(told)
         tell(told)
 
-    watcher = threading.Thread(target=watch, name="epochs", daemon=True)
-    watcher.start()
-    try:
+    with meanwhile(watch, "epochs"):
         yield
-    finally:
-        over.set()
-        watcher.join()
-
-
-def _epochs(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of the file."""
-    text = path.read_text() if path.is_file() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

@@ -10,6 +10,7 @@ from rdkit.Chem.Draw import rdMolDraw2D
 from small_corpus import SMILES
 from sqlalchemy import Engine, text
 
+from embed.training import job
 from kb.ingest.engine import register_source
 from kb.ingest.write import write_batch
 from kb.ledger.entries import start_run
@@ -102,3 +103,17 @@ def fill(engine: Engine) -> None:
         write_batch(connection, run_id, "hand", records())
         for statement in GRAPH:
             connection.execute(text(statement))
+
+
+def sides_of_fit(monkeypatch) -> dict[str, set[int]]:
+    """The drugs that the next training trains on (``train``) and validates on (``held``), once it has begun."""
+    seen: dict[str, set[int]] = {}
+    real = job.fit
+
+    def watched(job_, resume):
+        seen["train"] = set(job_.data.drug_ids[job_.train].tolist())
+        seen["held"] = set(job_.data.drug_ids[job_.validation].tolist())
+        return real(job_, resume)
+
+    monkeypatch.setattr(job, "fit", watched)
+    return seen

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from rdkit import Chem
-from small_kb import CC0, NO_STRUCTURE, document, fill
+from small_kb import CC0, NO_STRUCTURE, document, fill, sides_of_fit
 from sqlalchemy import text
 
 from embed.config import load_config
@@ -197,7 +197,7 @@ def test_vectors_after_a_merge_and_its_undoing(fresh_database, home, updated_bet
     assert right() == before
 
 
-def test_resume_goes_on_with_the_split_that_the_run_began_with(fresh_database, home):
+def test_resume_goes_on_with_the_split_that_the_run_began_with(fresh_database, home, monkeypatch):
     fill(fresh_database)
 
     def stop(metrics):
@@ -213,19 +213,8 @@ def test_resume_goes_on_with_the_split_that_the_run_began_with(fresh_database, h
     side = dict(zip(begun.drugs().drug_id.tolist(), begun.drugs().side.tolist(), strict=True))
     fitted = begun.bytes_of("fitted.safetensors")
     grow(fresh_database)
-    seen = {}
-    real = job.fit
-
-    def watched(job_, resume):
-        seen["train"] = set(job_.data.drug_ids[job_.train].tolist())
-        seen["held"] = set(job_.data.drug_ids[job_.validation].tolist())
-        return real(job_, resume)
-
-    job.fit = watched
-    try:
-        done = job.pretrain(fresh_database, home, load_config(), resume="last")
-    finally:
-        job.fit = real
+    seen = sides_of_fit(monkeypatch)
+    done = job.pretrain(fresh_database, home, load_config(), resume="last")
     here = set(names_of(fresh_database))
     assert seen["train"] == {i for i, s in side.items() if s == 0 and i in here}
     assert seen["held"] == {i for i, s in side.items() if s == 1 and i in here}

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 from rdkit import Chem
-from small_kb import CC0, Hand, document
+from small_kb import CC0, Hand, document, sides_of_fit
 from sqlalchemy import text
 
 from embed.config import load_config
@@ -129,15 +129,7 @@ def test_figures_split_and_vectors_stay_when_two_drugs_in_seven_are_new(fresh_da
     assert after.run_id == finished.run_id and new < set(after.drug_ids.tolist()) and not gone & set(after.drug_ids.tolist())
     np.testing.assert_allclose(after.matrix, found.fused[[row[int(i)] for i in after.drug_ids]], atol=1e-5)
 
-    seen = {}
-    real = job.fit
-
-    def watched(job_, resume):
-        seen["train"] = set(job_.data.drug_ids[job_.train].tolist())
-        seen["held"] = set(job_.data.drug_ids[job_.validation].tolist())
-        return real(job_, resume)
-
-    monkeypatch.setattr(job, "fit", watched)
+    seen = sides_of_fit(monkeypatch)
     resumed = job.pretrain(fresh_database, home, config, resume=str(begun.run_id), publish=False)
     for name, number in (("train", 0), ("held", 1)):
         assert seen[name] == {i for i, s in side.items() if s == number} - gone, name
