@@ -36,10 +36,10 @@ $(READY): pyproject.toml constraints.txt | $(MADE)
 	@touch $@
 
 test: $(READY) ## Run the tests on a PostgreSQL of their own.
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -ra --durations 25 -m "not slow"
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -ra --durations 25 -m "not slow"
 
 slow: $(READY) ## Run the tests that take longest: kills, fuzz, trainings on several processes, the default corpus.
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -ra -m slow
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -ra -m slow
 
 lint: $(READY) ## Check style and types.
 	@$(BIN)/python -m ruff check .

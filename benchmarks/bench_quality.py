@@ -5,10 +5,11 @@ recommender has its own default settings, chosen on validation patients of A, se
 other weights; intervals are of a paired bootstrap over the test patients of all seeds together.
 
     python benchmarks/bench_quality.py [--designs A B] [--seeds 5] [--jobs 2] [--recommenders mkmed retain ...]
-    python benchmarks/bench_quality.py --ablate      # with a published store: vectors, and 0 to all modalities
+    python benchmarks/bench_quality.py --ablate      # vectors, and 0 to all modalities
 
-Both rules are shown: ``free`` takes the threshold with the best Jaccard, ``safe`` the best rule whose DDI rate on
-validation patients is at most the target.
+``mkmed`` has the published vectors of the home that MKMED_HOME names (``mkmed demo``). Both rules are shown: ``free``
+takes the threshold with the best Jaccard, ``safe`` the best rule whose DDI rate on validation patients is at most the
+target.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ from recsys.knowledge.table import Knowledge, mean_vector, with_modalities, with
 
 RESULTS = Path(__file__).parent / "results"
 ARMS: dict[str, dict[str, Any]] = {
-    "mkmed": {}, "mkmed reference": {"mode": "reference"},
+    "mkmed": {}, "mkmed, no vectors": {"recommender": "mkmed"},
+    "mkmed reference": {"recommender": "mkmed", "mode": "reference"},
     **{name: {} for name in ("popularity", "repeat_last", "logistic", "logistic_history", "retain", "gamenet", "micron",
                              "safedrug", "molerec")}}
 """What is compared, each with the recommender's own default settings."""
@@ -62,7 +64,7 @@ def job(design: str, seed: int, name: str, settings: dict[str, Any], knowledge: 
 
         molecules.MOLECULES_PER_MEDICATION = 1
     data = make_data(_cohort(design), seed, knowledge)
-    config = from_json({"recommender": name.split()[0], "seed": seed, "vectors": "learned", **settings})
+    config = from_json({"recommender": name, "seed": seed, "vectors": "learned", **settings})
     fitted = fit_recommender(config, data)
     out: dict[str, Any] = {"design": design, "seed": seed, "recommender": name,
                            "seconds": fitted.cpu_seconds}
@@ -112,15 +114,20 @@ def _mean(some: list[dict[str, Any]], rule: str, table: str, start: str, metric:
     return float(np.mean(values)) if values else None
 
 
-def ablations(design: str, seed: int) -> dict[str, Knowledge]:
-    """Arms of knowledge from the published store: fused, learned, random, 1 to all modalities, and one removed."""
+def published(design: str, seed: int) -> tuple[Knowledge, Knowledge]:
+    """``(store, bare)``: what the published store knows of the cohort's medications, and the same without vectors."""
     from kb.db.engine import open_engine
     from recsys.knowledge.gather import read_knowledge
 
     encoded = encode(_cohort(design), patient_split(_cohort(design), seed))
-    codes = encoded.vocabularies["medication"].codes
     bare = bare_knowledge(encoded)
-    store = replace(read_knowledge(open_engine(), codes), interactions=bare.interactions)
+    found = read_knowledge(open_engine(), encoded.vocabularies["medication"].codes)
+    return replace(found, interactions=bare.interactions), bare
+
+
+def ablations(design: str, seed: int) -> dict[str, Knowledge]:
+    """Arms of knowledge from the published store: fused, learned, random, 1 to all modalities, and one removed."""
+    store, bare = published(design, seed)
     full = replace(store, vectors=mean_vector(store.modality_vectors, store.rests_on))  # the arms' own yardstick
     arms = {"fused (published)": store, "random": with_random_vectors(store, seed + 1), "learned only": bare,
             "mean of all": full}
@@ -167,7 +174,9 @@ def main() -> None:
                 jobs = [(design, seed, arm, {"recommender": "mkmed"}, knowledge)
                         for arm, knowledge in ablations(design, seed).items()]
             else:
-                jobs = [(design, seed, arm, ARMS[arm]) for arm in options.recommenders]
+                store = published(design, seed)[0] if "mkmed" in options.recommenders else None
+                jobs = [(design, seed, arm, ARMS[arm], store if arm == "mkmed" else None)
+                        for arm in options.recommenders]
             done[design] += run(jobs, options.jobs)
             write(done, reference, RESULTS / name)
     for design, results in done.items():

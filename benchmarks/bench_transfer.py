@@ -7,13 +7,15 @@
         --curve 1000 3000 10000 70000
 
 Needs ``mkmed kb ingest --source corpus`` first, and is better with the extra ``minimol``. Everything is chosen on
-validation drugs; figures are of test drugs. Intervals are Student's t over splits of the paired difference.
+validation drugs; figures are of test drugs. Intervals are Student's t over splits of the paired difference. A study
+that was stopped, or is asked for more splits, goes on with those that its results file holds.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,7 +25,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from record import report
+from record import RESULTS, report
+
+from kb.output import plain, say
 
 Matrix = NDArray[Any]
 NEIGHBOURS = (10, 20)
@@ -244,7 +248,6 @@ def curve(shared: dict[str, Any], sizes: Sequence[int], splits: int, named: Path
     from embed.training.split import sides
     from embed.transfer import molecules
     from embed.transfer.fit import TransferDrugs, fit_head
-    from kb.output import say
 
     found: dict[tuple[int, int], list[float]] = defaultdict(list)
     slopes = []
@@ -323,7 +326,6 @@ def main() -> None:
     from embed.training.foretell import BITS, chosen_encoder
     from embed.transfer import molecules
     from kb.db.engine import open_engine
-    from kb.output import say
     from kb.settings import load_settings
 
     settings = load_settings()
@@ -347,12 +349,25 @@ def main() -> None:
         report(f"{arguments.name}_curve", rows, texts=[Path(path).name for path in arguments.texts],
                names=named.name if named else None)
         return
-    found = []
+    about = {"encoder": encoder, "molecules": len(mols), "targets": shared["targets"].shape[1],
+             "pair_splits": arguments.pairs, "texts": [Path(path).name for path in arguments.texts],
+             "sets": arguments.sets}
+    found = kept_splits(arguments.name, about)
     for seed in range(arguments.splits):
-        found.append(one_split(seed, shared))
-        say(f"split {seed} is done")
-        report(arguments.name, summarise(found), shown=seed == arguments.splits - 1, encoder=encoder,
-               molecules=len(mols), targets=shared["targets"].shape[1], pair_splits=arguments.pairs)
+        if seed >= len(found):
+            found.append(one_split(seed, shared))
+            say(f"split {seed} is done")
+        each = [[[part, name, value] for (part, name), value in one.items()] for one in found]
+        report(arguments.name, summarise(found[:seed + 1]), shown=seed == arguments.splits - 1, **about, each=each)
+
+
+def kept_splits(name: str, about: dict[str, Any]) -> list[dict[tuple[str, str], float]]:
+    """The splits that the results file holds, where they were measured on the same; a stopped study goes on so."""
+    path = RESULTS / f"{name}.json"
+    last = json.loads(path.read_text()) if path.is_file() else {}
+    if any(last.get(key) != value for key, value in plain(about).items()):
+        return []
+    return [{(part, name): value for part, name, value in one} for one in last.get("each", [])]
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ def table() -> str:
                     [[what, figure, f"`python benchmarks/{command}`"] for what, figure, command in figures()])
 
 
-NAMES = {"mkmed": "**mkmed**", "mkmed reference": "mkmed, `mode=reference`", "logistic": "logistic regression",
+NAMES = {"mkmed": "**mkmed**", "mkmed, no vectors": "mkmed without vectors",
+         "mkmed reference": "mkmed, `mode=reference`", "logistic": "logistic regression",
          "logistic_history": "logistic regression with history", "repeat_last": "repeat last", "retain": "RETAIN",
          "gamenet": "GAMENet", "safedrug": "SafeDrug", "molerec": "MoleRec", "micron": "MICRON",
          "transformer": "Transformer", "armr": "ARMR"}
@@ -278,6 +279,82 @@ def rivals() -> str:
          f"{r['cpu_seconds']:.2f}"] for r in found["rows"]])
 
 
+ARM_FIGURES = ("fused level 3", "untrained level 3", "molecule level 3", "predicted level 3")
+
+
+def spread(one: dict[str, Any], key: str) -> str:
+    """A mean with its interval over splits."""
+    return f"{share(one[key])} ({share(one[f'{key}_low'])}–{share(one[f'{key}_high'])})"
+
+
+def arms() -> str:
+    """Figure 4: quality over the number of modalities, as it is and with class words masked."""
+    rows = result("ablation")["rows"]
+    lines = []
+    for one in rows:
+        if one["column"] != "plain":
+            continue
+        masked = row(rows, column="class words masked", arm=one["arm"], modalities=one["modalities"])
+        last = one["modalities"][-1]
+        named = "all five" if one["arm"] != "all" else last if one["size"] == 1 else f"+ {last}"
+        lines.append([one["arm"], named, f"{one['train']:,}", *(spread(one, key) for key in ARM_FIGURES),
+                      *(spread(masked, key) for key in ARM_FIGURES if key != "predicted level 3")])
+    head = ["fused", "its untrained inputs", "molecule's", "predicted"]
+    return markdown(["trained on", "modalities", "training drugs", *head, *(f"{name}, masked" for name in head[:3])],
+                    lines)
+
+
+BOTH_WAYS = ("molecule → text", "molecule → graph")
+HEADS = {"nearest drugs' mean (kNN regression)": "mean of the nearest drugs (kNN regression, Tanimoto of counts)",
+         "transfer head, 1,000 landmarks": "transfer head, 1,000 landmarks", "transfer head": "**transfer head**",
+         "transfer head, with texts of molecules that are no drugs":
+             "transfer head that read texts of 6,600 other molecules, too"}
+TOLD = {"ECFP4": "ECFP4", "minimol": "MiniMol", "ECFP4 and minimol": "ECFP4 and MiniMol",
+        "foretold text and graph": "foretold text and graph",
+        "ECFP4, minimol, foretold text and graph": "ECFP4, MiniMol, foretold text and graph",
+        "predicted vector": "**the stored `predicted` vector, 256 numbers**"}
+LABELS = ("targets, linear probe, AUROC", "interactions, degree-matched, AUROC")
+
+
+def gain(one: dict[str, Any], key: str) -> str:
+    """A paired difference with its interval, or nothing."""
+    return span((one[key], one[f"{key} low"], one[f"{key} high"])) if key in one else ""
+
+
+def transfer_retrieval() -> str:
+    """Between molecule and text, and molecule and graph, for drugs of which only the structure is given."""
+    rows, lines = result("transfer")["rows"], []
+    for hubs in ("", ", hubs corrected"):
+        for name, shown in HEADS.items():
+            found = [row(rows, part=part, what=name + hubs) for part in BOTH_WAYS]
+            lines.append([shown + hubs, *(cell for one in found for cell in (share(one["mean"]), gain(one, "gain")))])
+    return markdown(["recall@10 on held-out drugs, mean of both directions",
+                     *(cell for name in BOTH_WAYS for cell in (name, "it − kNN"))], lines)
+
+
+def transfer_classes() -> str:
+    """Whether the nearest drug by what a structure says shares a class."""
+    rows = result("transfer")["rows"]
+    found = [row(rows, part="1-NN, ATC level 3", what=name) for name in TOLD]
+    return markdown(["1-NN, ATC level 3, held-out core drugs", "accuracy", "it − ECFP4", "it − MiniMol"],
+                    [[TOLD[one["what"]], share(one["mean"]), gain(one, "gain"), gain(one, "over minimol")]
+                     for one in found])
+
+
+def transfer_probes() -> str:
+    """Probes of held-out drugs from their structure."""
+    rows, lines = result("transfer")["rows"], []
+    for name in ("ECFP4", "minimol", "ECFP4 and minimol", "predicted vector"):
+        found = [row(rows, part=part, what=name) for part in LABELS]
+        shown = TOLD[name] if name == "predicted vector" else f"{TOLD[name]}, 256 components"
+        lines.append([shown, *(cell for one in found for cell in (
+            share(one["mean"]), gain(one, "gain"), gain(one, "over minimol")))])
+    beside = ["it − ECFP4", "it − MiniMol"]
+    return markdown(["probes of held-out drugs, AUROC",
+                     f"targets ({result('transfer')['targets']}, DrugCentral), linear", *beside,
+                     "interactions, negatives of the same partners", *beside], lines)
+
+
 def draw_knowledge(path: Path) -> None:
     """One line a study and point: the gain over no knowledge, and over shuffled knowledge, with their intervals."""
     from matplotlib.figure import Figure
@@ -385,6 +462,10 @@ BLOCKS = {
     "open demos": open_demos,
     "open demo pairs": open_demo_pairs,
     "figures": table,
+    "arms": arms,
+    "transfer retrieval": transfer_retrieval,
+    "transfer classes": transfer_classes,
+    "transfer probes": transfer_probes,
     "embedding": lambda: classes(HELD),
     "embedding without SMILES": lambda: classes("drugs without SMILES, among all"),
     "quality A": lambda: quality("A"),

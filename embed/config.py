@@ -134,6 +134,7 @@ class TrainConfig:
     epochs: int = doc(30, "at most")
     patience: int = doc(10, "epochs without a better validation retrieval before stopping")
     epoch_steps: int = doc(0, "optimiser steps an epoch; 0: as many as go once over the training drugs")
+    complete: int = doc(1, "times that a drug with every modality is drawn for once of one that lacks any")
     start: str = doc("components", "components: linear paths begin as regressions onto principal components; random")
     batch_size: int = doc(256, "drugs a step, over all processes")
     learning_rate: float = doc(1e-3, "peak, after warm-up, before cosine decay")
@@ -198,6 +199,8 @@ class PretrainConfig:
         _choice("loss.relation_targets", self.loss.relation_targets, ("batch", "neighbours"))
         if self.loss.relation_neighbours < 1:
             raise ConfigError(f"loss.relation_neighbours is {self.loss.relation_neighbours}", hint="at least 1")
+        if self.train.complete < 1:
+            raise ConfigError(f"train.complete is {self.train.complete}", hint="at least 1")
         _choice("train.start", self.train.start, ("components", "random"))
         for name in self.graph.features:
             _choice("graph.features", name, ("neighbourhood", "transe"))

@@ -70,6 +70,19 @@ def _remove_databases_apart(home: Path, temporary: Path) -> None:
             shutil.rmtree(root)
 
 
+LONGEST = ("test_docs_commands.py", "test_sources_contract.py", "test_corpus.py", "test_ehr_readers.py",
+           "test_docs_notebooks.py", "test_pubchem.py", "test_canary.py", "test_screening.py", "test_artefact.py",
+           "test_kill.py", "test_pubchem_faults.py", "test_public_cases.py", "test_interactions.py", "test_rdkit.py",
+           "test_claims_machine.py", "test_demo.py", "test_run_tools.py")
+"""Files that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first: workers take file after file, and none is to begin a long one when others end."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the session's server and remove its home, in the process that made them."""
     home = config.stash.get(OWNER, None)

@@ -5,7 +5,8 @@ Each arm is trained anew from the same features, several seeds each; every seed 
 width, steps, warm-up, patience and settings, however many drugs they train on: none stops before its last epoch. What
 is compared is measured on held-out drugs, by the class of the nearest neighbour: of the molecule's vector and of the
 equally wide vector that the arm's transfer head predicts (what a recommender that knows only structures would use),
-beside circular fingerprints; and of the fused vector, beside the untrained concatenation of the same modalities. In the
+beside circular fingerprints; and of the fused vector, beside the untrained concatenation of the same modalities, of
+core drugs and of drugs that lack a modality, whose like an arm that trains on complete drugs only never saw. In the
 second column texts say no class.
 """
 
@@ -54,11 +55,12 @@ Arm = tuple[str, str, tuple[str, ...]]
 """The column, ``all`` or ``intersection``, and the modalities."""
 
 METRICS = ("molecule level 3", "predicted level 3", "ECFP4 level 3", "fused level 3", "untrained level 3",
-           "fused level 1", "score")
-"""1-NN accuracy on held-out core drugs at an ATC level, and the score on validation drugs that chose the epoch."""
-PANELS = ("molecule level 3", "predicted level 3", "fused level 3")
+           "fused level 1", "incomplete level 3", "untrained incomplete level 3", "score")
+"""1-NN accuracy at an ATC level of held-out core drugs, or of held-out drugs that lack a modality among all that have a
+code, and the score on validation drugs that chose the epoch."""
+PANELS = ("molecule level 3", "predicted level 3", "fused level 3", "incomplete level 3")
 UNTRAINED = {"molecule level 3": "ECFP4 level 3", "predicted level 3": "ECFP4 level 3",
-             "fused level 3": "untrained level 3"}
+             "fused level 3": "untrained level 3", "incomplete level 3": "untrained incomplete level 3"}
 """What is drawn beside a panel's figures."""
 
 
@@ -97,25 +99,32 @@ class Shared:
     head: TransferHead | None = None
 
 
-def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: EvaluationLabels,
-              cache: FeatureCache, shared: Shared) -> dict[str, float]:
-    """The metrics of one training, in a folder that is thrown away."""
+def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: EvaluationLabels, cache: FeatureCache,
+              shared: Shared, known: NDArray[np.bool_]) -> dict[str, float]:
+    """The metrics of one training, in a folder that is thrown away; ``known`` [N, 1 + M] is who has what at all."""
     model, at = trained(prepared, config)
     z, fused, present = (part.numpy() for part in embed_all(model, prepared.inputs.data))
     side = sides(prepared.split, len(fused))
-    pool = np.flatnonzero(labels.core & present[:, 0] & coded(labels.codes))
-    asked = np.union1d(pool, prepared.split.train)
+    held = side == 2
+    lacking = held & ~known.all(1)
+    every = np.flatnonzero(known.any(1) & coded(labels.codes))
+    pool = every[labels.core[every] & present[every, 0]]
+    asked = np.union1d(every, prepared.split.train)
     raw = prepared.inputs.raw_of(asked)
     if shared.molecules is None:
         shared.molecules = substructures(raw, np.flatnonzero(side[asked] == 0))
-    whole = concatenation(raw, shared.molecules)[np.searchsorted(asked, pool)] if raw else None
+    whole = concatenation(raw, shared.molecules) if raw else None
 
-    def accuracy(similarity: NDArray[np.floating] | None, rows: NDArray[np.int64] = pool, level: int = 3) -> float:
+    def accuracy(similarity: NDArray[np.floating] | None, rows: NDArray[np.int64] = pool, level: int = 3,
+                 queries: NDArray[np.bool_] = held) -> float:
         if similarity is None:
             return float("nan")
         found = nearest_class(similarity, [labels.codes[i] for i in rows],
-                              [prepared.corpus.blocks[int(i)] for i in rows], queries=side[rows] == 2)
+                              [prepared.corpus.blocks[int(i)] for i in rows], queries=queries[rows])
         return found.accuracy[level]
+
+    def untrained(rows: NDArray[np.int64]) -> NDArray[np.floating] | None:
+        return None if whole is None else cosine(whole[np.searchsorted(asked, rows)])
 
     rows, wide, bits = _from_structure(prepared, config, fused, side, cache, pool, shared)
     return {
@@ -123,8 +132,11 @@ def train_arm(prepared: PreparedTraining, config: PretrainConfig, labels: Evalua
         "predicted level 3": accuracy(None if wide is None else cosine(wide), rows),
         "ECFP4 level 3": accuracy(tanimoto(bits), rows),
         "fused level 3": accuracy(cosine(fused[pool])),
-        "untrained level 3": accuracy(None if whole is None else cosine(whole)),
+        "untrained level 3": accuracy(untrained(pool)),
         "fused level 1": accuracy(cosine(fused[pool]), level=1),
+        "incomplete level 3": accuracy(cosine(fused[every]), every, queries=lacking),
+        "untrained incomplete level 3": accuracy(untrained(every), every, queries=lacking),
+        "incomplete": float(lacking[every].sum()),
         "score": at.best,
         "train": float(len(training_rows(prepared, config))),
         "steps": float(at.step),
@@ -209,7 +221,7 @@ class Worker:
             own = dataclasses.replace(seeded, modalities=chosen, arm=arm, train=equal)
             if "text" in chosen:  # without texts there is nothing to mask: the training is the plain one
                 own = column_config(own, column)
-            yield (column, arm, chosen), self.kept.measured(own, ("ablation", str(sorted(self.known))),
+            yield (column, arm, chosen), self.kept.measured(own, ("ablation 2", str(sorted(self.known))),
                                                             functools.partial(_measured_arm, whole, own, self.labels))
 
 
@@ -276,7 +288,8 @@ class LazyTraining:
 
 
 def _measured_arm(whole: LazyTraining, config: PretrainConfig, labels: EvaluationLabels) -> dict[str, float]:
-    return train_arm(restrict(whole.training, config), config, labels, whole.cache, whole.shared)
+    known = whole.training.inputs.data.present.numpy()
+    return train_arm(restrict(whole.training, config), config, labels, whole.cache, whole.shared, known)
 
 
 def _write(settings: Settings, name: str, found: Mapping[Arm, Mapping[int, dict[str, float]]],
@@ -340,9 +353,10 @@ def draw_ablation(report: dict[str, Any], path: Path) -> None:
     """The picture: quality over the number of modalities with 95 % intervals, and what is not trained as dashes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    panels = [metric for metric in PANELS if metric in report["metrics"]]
+    figure = Figure(figsize=(3.3 * len(panels), 3.2), layout="constrained")
     sizes = sorted({row["size"] for row in report["rows"]})
-    for axes, metric in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS, strict=True):
+    for axes, metric in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):
         for number, (column, arm, colour, marker) in enumerate(STYLES):
             shift, named = 0.08 * (number - 1.5), False
             for size in sizes:

@@ -75,6 +75,8 @@ class KeptTrainings:
         del own["index"]  # a study stores nothing
         if own["loss"]["relation_targets"] == "batch":  # what was measured before there was a choice stays
             del own["loss"]["relation_targets"], own["loss"]["relation_neighbours"]
+        if own["train"]["complete"] == 1:
+            del own["train"]["complete"]
         facts = {"form": FORM, "release": program_version(), "config": own, "knowledge": self.knowledge,
                  "parts": list(parts), "unseen molecules": chosen_encoder(config.transfer)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:40]

@@ -91,16 +91,17 @@ def fit(job: TrainingJob, resume: bool = False) -> Progress:
         job.memory = neighbour_memory(job.relations, job.train, job.data.group, config.loss, fused)
     at = _restore(job, optimizer, average) if resume else Progress()
     steps = train.epoch_steps or max(1, len(job.train) // _batch_size(job))
-    passes = -(-steps * _batch_size(job) // len(job.train))
+    drawn = _drawn(job)
+    passes = -(-steps * _batch_size(job) // len(drawn))
     while at.epoch < train.epochs and at.epoch - 1 - max(at.best_epoch, 0) < train.patience:
         started = time.perf_counter()
         torch.manual_seed(seed_of(config.seed, at.epoch))
         shuffle = torch.Generator().manual_seed(seed_of(config.seed, at.epoch, 1))
-        order = torch.cat([torch.randperm(len(job.train), generator=shuffle) for _ in range(passes)])
+        order = torch.cat([torch.randperm(len(drawn), generator=shuffle) for _ in range(passes)])
         model.train()
         sums: dict[str, float] = {}
         for number in range(steps):
-            rows = torch.from_numpy(job.train)[order[number * _batch_size(job):][:_batch_size(job)]]
+            rows = drawn[order[number * _batch_size(job):][:_batch_size(job)]]
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, at.step, steps * train.epochs)
             terms = step(job, optimizer, rows, at)
@@ -122,6 +123,13 @@ def fit(job: TrainingJob, resume: bool = False) -> Progress:
             LOGGER.info("epoch", extra={"fields": metrics})
             job.on_epoch(metrics)
     return at
+
+
+def _drawn(job: TrainingJob) -> Tensor:
+    """The rows that an epoch's batches are drawn from: ``train.complete`` times each drug that has every modality."""
+    rows = torch.from_numpy(job.train)
+    complete = rows[job.data.known(rows).all(1)]
+    return torch.cat([rows, *[complete] * (job.config.train.complete - 1)])
 
 
 def _batch_size(job: TrainingJob) -> int:

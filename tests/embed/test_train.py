@@ -16,7 +16,7 @@ from embed.evaluation.retrieval import retrieve
 from embed.runs import checkpoint
 from embed.training.loop import TrainingJob, fit, validate
 from embed.training.model import build_model, embed_all, rebuild_model
-from kb.errors import TrainingDiverged
+from kb.errors import ConfigError, TrainingDiverged
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +156,22 @@ def test_one_bad_step_is_survived(tmp_path, monkeypatch):
     at = fit(job(tmp_path, config()))
     assert at.epoch == 4
     assert at.bad_steps == 0
+
+
+def test_drugs_with_every_modality_are_drawn_as_often_as_asked(tmp_path, monkeypatch):
+    drawn: list[int] = []
+
+    def note(of, optimizer, rows, at):
+        drawn.extend(rows.tolist())
+        return {"align": 0.0}
+
+    monkeypatch.setattr("embed.training.loop.step", note)
+    one = job(tmp_path, config(complete=3, epochs=50))
+    complete = one.data.known(torch.arange(16)).all(1).numpy()
+    assert 0 < complete.sum() < 16
+    fit(one)
+    counts = np.bincount(drawn, minlength=16)
+    assert len(drawn) == 50 * 16  # as many steps as without
+    assert counts[complete].mean() / counts[~complete].mean() == pytest.approx(3, rel=0.15)
+    with pytest.raises(ConfigError, match="complete"):
+        config(complete=0)
