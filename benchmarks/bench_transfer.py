@@ -353,12 +353,16 @@ def main() -> None:
              "pair_splits": arguments.pairs, "texts": [Path(path).name for path in arguments.texts],
              "sets": arguments.sets}
     found = kept_splits(arguments.name, about)
-    for seed in range(arguments.splits):
-        if seed >= len(found):
-            found.append(one_split(seed, shared))
-            say(f"split {seed} is done")
+
+    def write(shown: bool) -> None:
         each = [[[part, name, value] for (part, name), value in one.items()] for one in found]
-        report(arguments.name, summarise(found[:seed + 1]), shown=seed == arguments.splits - 1, **about, each=each)
+        report(arguments.name, summarise(found[:arguments.splits]), shown=shown, **about, each=each)
+
+    for seed in range(len(found), arguments.splits):
+        found.append(one_split(seed, shared))
+        say(f"split {seed} is done")
+        write(shown=False)
+    write(shown=True)
 
 
 def kept_splits(name: str, about: dict[str, Any]) -> list[dict[tuple[str, str], float]]:
