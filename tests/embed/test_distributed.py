@@ -154,6 +154,7 @@ def test_each_process_takes_its_own_card_before_it_joins(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: said.append(("set_device", device)))
     monkeypatch.setattr(dist, "is_initialized", lambda: False)
     monkeypatch.setattr(dist, "init_process_group", lambda backend, **more: said.append((backend, more.get("device_id"))))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: said.append(("left", None)))
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in (0, 1):
         said.clear()
@@ -161,7 +162,9 @@ def test_each_process_takes_its_own_card_before_it_joins(monkeypatch):
         device = pick_device("auto")
         assert device == torch.device("cuda", rank)
         distributed.join_processes(device)
-        assert said == [("set_device", device), ("nccl", device)]
+        distributed.leave()
+        distributed.leave()  # once is enough
+        assert said == [("set_device", device), ("nccl", device), ("left", None)]
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ConfigError, match="process 3 of this machine has no card"):
         pick_device("cuda")
