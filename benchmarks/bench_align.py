@@ -146,7 +146,7 @@ class Plain:
         }
         for name in ("property", "graph"):
             known = self.fitted.data.tables[name]
-            tables[name] = Table(known.items, known.position[torch.from_numpy(rows)], known.collate)
+            tables[name] = Table(known.items, known.position[torch.from_numpy(rows)], known.collate, CPU)
         return Dataset(self.whole.drug_ids[rows], tables, self.fitted.data.group[torch.from_numpy(rows)])
 
     def step(self, rows: np.ndarray, job: TrainingJob, optimizer: torch.optim.Optimizer) -> int:

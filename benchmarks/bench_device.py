@@ -113,7 +113,7 @@ def copied(inputs: Inputs, drug: np.ndarray, device: torch.device) -> tuple[Data
         has = np.flatnonzero(own >= 0)
         position = np.full(size, -1, np.int64)
         position[has] = np.arange(len(has))
-        tables[name] = Table(_repeat(table.items, own[has], device), torch.from_numpy(position), table.collate)
+        tables[name] = Table(_repeat(table.items, own[has], device), torch.from_numpy(position), table.collate, device)
     relations = []
     for one in inputs.relations:
         own = one.position.cpu().numpy()[drug]
@@ -127,7 +127,7 @@ def copied(inputs: Inputs, drug: np.ndarray, device: torch.device) -> tuple[Data
 def _repeat(items: PackedTensors, rows: np.ndarray, device: torch.device) -> PackedTensors:
     whole = Packed(items.n, {name: column.cpu().numpy() for name, column in items.columns.items()},
                    {axis: pointer.cpu().numpy() for axis, pointer in items.indptr.items()})
-    return PackedTensors.of(whole.take(rows), device)
+    return PackedTensors.of(whole.take(rows)).to(device)
 
 
 def steps(folder: Path, sizes: list[int]) -> list[dict[str, Any]]:

@@ -7,18 +7,21 @@
 bonds and joins two fragments at a time anew, seeded, every molecule once. ``compute`` are RDKit's properties and Morgan
 fingerprints by one and by two processes; ``encode`` is ``mkmed embed encode`` of the folder, killed with -9 at a random
 point and gone on with, beside a plain loop; ``screen`` searches the data set exactly, beside numpy and faiss; ``store``
-writes its vectors into PostgreSQL and measures recall@10 and p95, beside raw COPY and faiss. HOME is a home with a
+writes its vectors into PostgreSQL and measures recall@10 and p95, beside raw COPY and faiss. ``ray``, which runs when it is
+asked for (extra ``scale``), encodes a part of them with one and with two workers of a cluster. HOME is a home with a
 published run (``mkmed demo``). What is left in FOLDER is used again. ``--rates`` writes what ``mkmed plan`` reads.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +40,9 @@ ATOM = re.compile(r"\[[^\]]+\]|Br|Cl|[A-Za-z]")
 LABEL = re.compile(r"\[(\d+)\*\]")
 PART = 20_000
 QUESTIONS = 20
+RAY_PART = 500
 STAGES = ("make", "compute", "encode", "screen", "store")
+MORE = ("ray",)
 
 
 # --- made compounds ---
@@ -283,6 +288,70 @@ def encode(folder: Path, home: Path, size: int, workers: int) -> list[dict[str, 
     return [plain_loop(folder, home, min(size, 1000)), row]
 
 
+class Flow:
+    """When each part of a data set came, and how large the process that writes it was then."""
+
+    def __init__(self, parts: Path, process: int) -> None:
+        self.moments: list[float] = []
+        self.sizes: list[int] = []
+        self._parts, self._process = parts, psutil.Process(process)
+
+    def look(self) -> None:
+        """Note the parts that have come since the last look."""
+        with contextlib.suppress(psutil.Error):
+            size = self._process.memory_info().rss
+            for _ in range(len(list(self._parts.glob("*.parquet"))) - len(self.moments)):
+                self.moments.append(time.perf_counter())
+                self.sizes.append(size)
+
+    def rate(self) -> float:
+        """Parts a second from the tenth part of them on, so that no process starts within."""
+        first = max(1, len(self.moments) // 10)
+        return (len(self.moments) - 1 - first) / (self.moments[-1] - self.moments[first])
+
+
+def encode_on_ray(folder: Path, home: Path, size: int) -> list[dict[str, Any]]:
+    """``mkmed embed encode`` by one and by two processes, of this machine and of a Ray cluster; the driver's memory."""
+    compounds, rows = folder / "few", []
+    compounds.mkdir(exist_ok=True)
+    (compounds / "few.smi").write_text("".join(f"{s} F{n}\n" for n, s in enumerate(made(folder / "compounds", size))))
+    found: dict[tuple[str, int], float] = {}
+    for on in ("local", "ray"):
+        for workers in (1, 2):
+            target = folder / f"few-{on}-{workers}"
+            shutil.rmtree(target, ignore_errors=True)
+            running = command(home, "embed", "encode", "--in", str(compounds), "--out", str(target), "--licence", "MIT",
+                              "--part-rows", str(RAY_PART), "--on", on, "--workers", str(workers))
+            flow = Flow(target / "parts", running.pid)
+            while running.poll() is None:
+                flow.look()
+                time.sleep(0.02)
+            if running.returncode:
+                raise SystemExit(f"embed encode --on {on} ended with {running.returncode}")
+            found[on, workers] = flow.rate() * RAY_PART
+            early, late = (int(np.median(part)) >> 20 for part in np.array_split(flow.sizes[len(flow.sizes) // 10:], 2))
+            rows.append({"stage": "ray", "what": f"embed encode --on {on}, {workers} workers", "n": size,
+                         "per_s": round(found[on, workers]), "workers": workers,
+                         "efficiency": round(found[on, workers] / found[on, 1] / workers, 3),
+                         "driver_mib_first_half": early, "driver_mib_second_half": late,
+                         "digest": digest_of(target)})
+    if len({row["digest"] for row in rows}) != 1:
+        raise SystemExit("the data sets differ")
+    return rows
+
+
+def digest_of(target: Path) -> str:
+    """A digest of all rows of a data set."""
+    import hashlib
+
+    import pyarrow.parquet as pq
+
+    from embed.screening.dataset import read_set
+
+    parts = sorted(read_set(target).part_paths(), key=lambda path: path.name)
+    return hashlib.sha256(repr([pq.read_table(path).to_pylist() for path in parts]).encode()).hexdigest()[:12]
+
+
 def all_ids(whole: Any) -> list[str]:
     """The ids of a data set."""
     import pyarrow.parquet as pq
@@ -485,7 +554,7 @@ def main() -> None:
     """Run the stages, keep each one's rows in the folder, and print all that are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=10_000)
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--stages", nargs="+", choices=STAGES + MORE, default=list(STAGES))
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--home", type=Path, help="a home with a published run, for encode")
     parser.add_argument("--source", type=Path, help="chemicals_pubchem_ids.tsv.gz, for make")
@@ -504,6 +573,8 @@ def main() -> None:
             found = compute(given.folder, given.size)
         elif stage == "encode":
             found = encode(given.folder, given.home, given.size, given.workers)
+        elif stage == "ray":
+            found = encode_on_ray(given.folder, given.home, given.size)
         elif stage == "screen":
             found = screen(given.folder, given.synthetic)
         else:

@@ -21,6 +21,8 @@ from embed.features.packed import Packed, ranges
 
 ITEMS = 16_384
 """Molecular graphs that are made ready at once."""
+CARD_SHARE = 0.5
+"""The share of a card's free memory that one modality's features may take; larger ones stay in main memory."""
 Collate = Callable[["PackedTensors", "Rows"], dict[str, Tensor]]
 
 
@@ -44,6 +46,19 @@ def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     return [part.view(shape) for part, shape in zip(there.split([s.numel() for s in shapes]), shapes, strict=True)]
 
 
+def upload(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Inputs of the host on ``device``, one copy for each type of number; sizes (``count``) stay on the host."""
+    if device.type == "cpu":
+        return inputs
+    kinds: dict[torch.dtype, list[str]] = {}
+    for name, tensor in inputs.items():
+        if tensor.dim():
+            kinds.setdefault(tensor.dtype, []).append(name)
+    there = {name: tensor for names in kinds.values()
+             for name, tensor in zip(names, send([inputs[name] for name in names], device), strict=True)}
+    return {name: there.get(name, tensor) for name, tensor in inputs.items()}
+
+
 class PackedTensors:
     """A ``Packed`` as tensors on one device; ``take`` cuts items out by index arithmetic there."""
 
@@ -52,10 +67,25 @@ class PackedTensors:
         self.lengths = {axis: pointer.diff().cpu() for axis, pointer in indptr.items()}
 
     @classmethod
-    def of(cls, packed: Packed, device: torch.device) -> PackedTensors:
-        """The items on ``device``; on a CPU their own memory."""
-        columns = {k: torch.from_numpy(np.ascontiguousarray(v)).to(device) for k, v in packed.columns.items()}
-        return cls(packed.n, columns, {k: torch.from_numpy(v).to(device) for k, v in packed.indptr.items()})
+    def of(cls, packed: Packed) -> PackedTensors:
+        """The items on the host, in their own memory."""
+        columns = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in packed.columns.items()}
+        return cls(packed.n, columns, {k: torch.from_numpy(v) for k, v in packed.indptr.items()})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the items lie."""
+        return next(iter(self.columns.values())).device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns and pointers."""
+        return sum(t.nbytes for t in (*self.columns.values(), *self.indptr.values()))
+
+    def to(self, device: torch.device) -> PackedTensors:
+        """The items on ``device``."""
+        return PackedTensors(self.n, {k: v.to(device) for k, v in self.columns.items()},
+                             {k: v.to(device) for k, v in self.indptr.items()})
 
     def take(self, rows: Rows) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """``(columns, counts)`` of the items at ``rows``: flat columns, and per axis how many rows each item has."""
@@ -188,18 +218,28 @@ def _both_directions(items: Packed) -> Packed:
 
 @dataclass
 class Table:
-    """One modality: ``position[drug]``, on the host, is its row in ``items``, or -1."""
+    """One modality: ``position[drug]``, on the host, is its row in ``items``, or -1; batches lie on ``device``.
+
+    Items that a card has no room for lie (or are mapped from a file) on the host: then only what a process needs for
+    its share of a batch is read and goes up.
+    """
 
     items: PackedTensors
     position: Tensor
     collate: Collate
+    device: torch.device
 
     def inputs(self, drugs: Tensor) -> tuple[Tensor, Inputs]:
         """``(where, inputs)``: which of ``drugs`` (their places in the batch) have the modality, and their inputs."""
         where, rows = self.rows(drugs)
-        device = next(iter(self.items.columns.values())).device
-        at, here = send([where, rows], device)
-        return at, self.collate(self.items, Rows(rows, here))
+        at, here = send([where, rows], self.device)
+        return at, self.cut(Rows(rows, here))
+
+    def cut(self, rows: Rows) -> Inputs:
+        """The inputs of the items at ``rows``."""
+        if self.items.device == rows.here.device:
+            return self.collate(self.items, rows)
+        return upload(self.collate(self.items, Rows(rows.host, rows.host)), rows.here.device)
 
     def rows(self, drugs: Tensor) -> tuple[Tensor, Tensor]:
         """``(where, rows)`` on the host: the places of ``drugs`` that have the modality, and their rows in items."""
@@ -242,19 +282,28 @@ class Dataset:
         here, *sent = send([drugs, *(part for pair in found for part in pair)], device)
         present, = send([self.known(drugs)], device)
         inputs: dict[str, tuple[Tensor, Inputs]] = {
-            name: (sent[2 * k], table.collate(table.items, Rows(found[k][1], sent[2 * k + 1])))
+            name: (sent[2 * k], table.cut(Rows(found[k][1], sent[2 * k + 1])))
             for k, (name, table) in enumerate(self.tables.items())}
         return Batch(here, self.group[here], present, inputs)
 
 
 def make_table(name: str, items: Packed, position: NDArray[np.int64], device: torch.device) -> Table:
-    """The table of one modality on ``device``."""
+    """The table of one modality, whose batches lie on ``device``."""
     ready = both_directions(items) if name == "molecule" else items
-    collate = COLLATE.get(name, collate_vectors)
-    return Table(PackedTensors.of(ready, device), torch.from_numpy(position), collate)
+    return place_table(name, PackedTensors.of(ready), torch.from_numpy(position), device)
 
 
 def no_table(drugs: int, device: torch.device) -> Table:
     """The table of a modality that none of the drugs has."""
-    nothing = PackedTensors.of(Packed(0, {"vector": np.zeros((0, 1), np.float32)}), device)
-    return Table(nothing, torch.full((drugs,), -1), collate_vectors)
+    nothing = PackedTensors.of(Packed(0, {"vector": np.zeros((0, 1), np.float32)}))
+    return Table(nothing.to(device), torch.full((drugs,), -1), collate_vectors, device)
+
+
+def place_table(name: str, items: PackedTensors, position: Tensor, device: torch.device) -> Table:
+    """The table of items that lie on the host: on a card go those that it has room for."""
+    there = items.to(device) if _has_room(device, items.nbytes) else items
+    return Table(there, position, COLLATE.get(name, collate_vectors), device)
+
+
+def _has_room(device: torch.device, size: int) -> bool:
+    return device.type == "cpu" or size <= CARD_SHARE * torch.cuda.mem_get_info(device)[0]

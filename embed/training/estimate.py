@@ -134,8 +134,8 @@ def _sample(engine: Engine, config: PretrainConfig, counted: Counts, cache: Feat
 
     add(missing(ANCHOR, molecule.VERSION, keys), total, featurise, len(smiles))
     add(1.0, total, lambda: scaffolds(smiles[:FEW]), FEW)
-    out.bytes[ANCHOR] = _size(make_table(ANCHOR, out.items[ANCHOR], np.arange(out.items[ANCHOR].n), device)
-                              ) / max(1, out.items[ANCHOR].n) + 4 * m.fingerprint_components + bits / 8
+    anchor = make_table(ANCHOR, out.items[ANCHOR], np.arange(out.items[ANCHOR].n), device).items
+    out.bytes[ANCHOR] = anchor.nbytes / max(1, anchor.n) + 4 * m.fingerprint_components + bits / 8
     if bits:
         add(missing("morgan", fingerprint.version(bits), keys), total, lambda: fingerprint.fingerprints(smiles, bits),
             len(smiles))
@@ -160,8 +160,8 @@ def _payloads(config: PretrainConfig, corpus: Corpus, counted: Counts, out: Samp
             out.items["structure"] = radius.conformer_graphs(blocks, s.cutoff, s.neighbours, s.hydrogens)[1]
 
         add(missing("radius-graph", version, corpus.conformers.keys()), counted.have["structure"], shapes, len(blocks))
-        items = out.items["structure"]
-        out.bytes["structure"] = _size(make_table("structure", items, np.arange(items.n), device)) / max(1, items.n)
+        shape = make_table("structure", out.items["structure"], np.arange(out.items["structure"].n), device).items
+        out.bytes["structure"] = shape.nbytes / max(1, shape.n)
     for name, registry, part, count in (("text", TEXT_MODELS, corpus.texts, counted.texts),
                                         ("image", IMAGE_MODELS, corpus.images, counted.have.get("image", 0))):
         if name not in config.modalities or not len(part):
@@ -174,10 +174,6 @@ def _payloads(config: PretrainConfig, corpus: Corpus, counted: Counts, out: Samp
             model.encode(contents[:1])  # brings the weights into memory
             add(share, count, lambda model=model, contents=contents: model.encode(contents), len(contents),
                 shared=False)
-
-
-def _size(table: Table) -> int:
-    return sum(t.numel() * t.element_size() for t in (*table.items.columns.values(), *table.items.indptr.values()))
 
 
 def _widths(config: PretrainConfig) -> dict[str, int]:

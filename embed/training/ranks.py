@@ -1,8 +1,9 @@
 """How the processes of one job share what goes before the first step.
 
 Each process has the features of its share of the drugs made; the first then prepares, writes tensors into the run
-folder, and all of them map these files: a machine's memory holds them once, and of them what is used. Every process
-must see the same home.
+folder, and all of them map these files: a machine's memory holds them once, and of them what is used. A card gets a
+copy of what it has room for; of the rest each process reads the rows of its share of a batch. Every process must see
+the same home.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from embed.alignment.objective import Relation
 from embed.training import distributed
-from embed.training.data import COLLATE, Dataset, PackedTensors, Table, collate_vectors
+from embed.training.data import Dataset, PackedTensors, place_table
 from embed.training.split import DrugSplit
 from kb.errors import ConfigError
 
@@ -68,7 +69,10 @@ _SIDES = ("train", "validation", "test")
 
 
 def read_shared(place: Path, device: torch.device) -> tuple[Dataset, list[Relation], DrugSplit]:
-    """What ``write_shared`` wrote, mapped; on a card a copy. Raises ConfigError where it is not to be seen."""
+    """What ``write_shared`` wrote, mapped, on a card a copy of what it has room for.
+
+    Raises ConfigError where it is not to be seen.
+    """
     if not (place / INDEX).is_file():
         raise ConfigError(f"process {distributed.rank()} does not see {place}, which the first has written",
                           hint="every node needs the same home (MKMED_HOME)")
@@ -77,11 +81,11 @@ def read_shared(place: Path, device: torch.device) -> tuple[Dataset, list[Relati
               for number, (name, size) in enumerate(index["arrays"].items())}
 
     def below(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): tensor.to(device) for name, tensor in arrays.items()
-                if name.startswith(prefix)}
+        return {name.removeprefix(prefix): tensor for name, tensor in arrays.items() if name.startswith(prefix)}
 
-    tables = {name: Table(PackedTensors(count, below(f"table.{name}.columns."), below(f"table.{name}.indptr.")),
-                          arrays[f"table.{name}.position"], COLLATE.get(name, collate_vectors))
+    tables = {name: place_table(name, PackedTensors(count, below(f"table.{name}.columns."),
+                                                    below(f"table.{name}.indptr.")),
+                                arrays[f"table.{name}.position"], device)
               for name, count in index["tables"].items()}
     relations = [Relation(arrays[f"relation.{number}.vectors"].to(device),
                           arrays[f"relation.{number}.position"].to(device), **plain)

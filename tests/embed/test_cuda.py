@@ -12,7 +12,7 @@ from gloo_fit import DRUGS, MODALITIES, everything
 
 from embed.alignment.objective import Relation
 from embed.config import GraphConfig, PretrainConfig, StructureConfig, TrainConfig
-from embed.training import kge
+from embed.training import data, kge
 from embed.training.job import set_determinism
 from embed.training.loop import Progress, TrainingJob, fit, step
 from embed.training.model import build_model, embed_all
@@ -48,6 +48,16 @@ def test_a_training_goes_as_it_does_on_the_cpu(tmp_path):
         vectors.append(embed_all(one.model, one.data)[1].numpy())
     assert np.abs(vectors[0]).max() > 0.1
     np.testing.assert_allclose(vectors[1], vectors[0], atol=5e-3)
+
+
+def test_features_that_stay_in_main_memory_give_the_same_vectors(tmp_path, monkeypatch):
+    here = job(tmp_path, "cuda")
+    monkeypatch.setattr(data, "_has_room", lambda device, size: False)
+    there = job(tmp_path, "cuda")
+    there.model.load_state_dict(here.model.state_dict())
+    assert {table.items.device.type for table in there.data.tables.values()} == {"cpu"}
+    for one, two in zip(embed_all(here.model, here.data), embed_all(there.model, there.data), strict=True):
+        np.testing.assert_allclose(two.float().numpy(), one.float().numpy(), atol=1e-5)
 
 
 def test_a_step_waits_for_the_card_once(tmp_path):

@@ -15,11 +15,13 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
+from gloo_fit import everything
 from small_kb import fill
 
 from embed.runs import store
-from embed.training import distributed, ranks
+from embed.training import data, distributed, ranks
 from embed.training.job import pick_device
+from embed.training.split import DrugSplit
 from kb.errors import ConfigError
 
 HERE = Path(__file__).parent
@@ -138,6 +140,30 @@ def test_a_job_of_two_processes_shares_the_features_and_makes_the_vectors_of_one
     assert min(one.pop("mapped") for one in saw) >= 30, "tensors lie in files of the run folder"
     assert saw[0] == saw[1] and saw[0]["rows"]["molecule"] >= 40
     assert not list(Path(done["two"]["folder"]).glob("shared")), "what they mapped is gone"
+
+
+def test_what_a_card_has_no_room_for_goes_up_batch_by_batch(tmp_path, monkeypatch):
+    """A card without numbers (``meta``): what comes there has the shapes and types of the batch cut on the host."""
+    card, drugs = torch.device("meta"), torch.tensor([3, 0, 17, 3])
+    here = everything("cpu")
+    ranks.write_shared(tmp_path / "shared", here, [], DrugSplit(*[np.arange(2)] * 3))
+    sent: list[tuple[torch.Tensor, ...]] = []
+    monkeypatch.setattr(data, "_has_room", lambda device, size: False)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: sent.append(self) or self)
+    there, _, _ = ranks.read_shared(tmp_path / "shared", card)
+    assert {table.items.device.type for table in there.tables.values()} == {"cpu"}
+    one, two = here.batch(drugs), there.batch(drugs)
+    for name, (where, inputs) in one.inputs.items():
+        at, other = two.inputs[name]
+        assert at.device == card and at.shape == where.shape
+        assert inputs.keys() == other.keys()
+        for key, tensor in inputs.items():
+            assert (other[key].shape, other[key].dtype) == (tensor.shape, tensor.dtype), (name, key)
+            assert other[key].device.type == ("meta" if tensor.dim() else "cpu"), (name, key)
+    went = torch.cat([part.double().flatten() for part in sent])
+    wanted = torch.cat([t.double().flatten() for _, inputs in one.inputs.values() for t in inputs.values() if t.dim()])
+    assert set(wanted.tolist()) <= set(went.tolist()), "the numbers that went up are those of the batch"
+    assert len(went) < 1.2 * len(wanted), "and no other rows"
 
 
 def test_a_process_that_does_not_see_the_home_is_told(tmp_path):
