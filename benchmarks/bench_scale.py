@@ -7,9 +7,10 @@
 bonds and joins two fragments at a time anew, seeded, every molecule once. ``compute`` are RDKit's properties and Morgan
 fingerprints by one and by two processes; ``encode`` is ``mkmed embed encode`` of the folder, killed with -9 at a random
 point and gone on with, beside a plain loop; ``screen`` searches the data set exactly, beside numpy and faiss; ``store``
-writes its vectors into PostgreSQL and measures recall@10 and p95, beside raw COPY and faiss. ``ray``, which runs when it
-is asked for (extra ``scale``), encodes a part of them with one and with two workers of a cluster. HOME is a home with a
-published run (``mkmed demo``). What is left in FOLDER is used again. ``--rates`` writes what ``mkmed plan`` reads.
+writes its vectors into PostgreSQL and measures recall@10 and p95, beside raw COPY and faiss. ``ray``, which runs when
+it is asked for (extra ``scale``), encodes ``--size`` of them with one and with two workers of a cluster. HOME is a home
+with a published run (``mkmed demo``). What is left in FOLDER is used again. ``--rates`` writes what ``mkmed plan``
+reads.
 """
 
 from __future__ import annotations
