@@ -6,10 +6,13 @@ the best of them and ours take to its plateau are compared. Ours count everythin
 and tuning included; a peer's count its training and its forward pass over the validation visits.
 
     python benchmarks/bench_recsys.py [--peer-python peer/bin/python] [--quick]
+    python benchmarks/bench_recsys.py --peer-python peer/bin/python --same SafeDrug MoleRec --most 40
 
 The peers' environment, and what stands in for the downloads of PyHealth, is described in
 benchmarks/peers/pyhealth_bench.py; without it the rows of PyHealth are left out. With it a run takes about half an hour
-of one core. Nothing is scaled up from a part of an epoch, except the one-visit-a-step loop with ``--quick``.
+of one core. ``--same`` compares the quality of PyHealth's models with that of ours of the same name, both until they
+level off or ``--most`` epochs are done. Nothing is scaled up from a part of an epoch, except the one-visit-a-step loop
+with ``--quick``.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import accumulate, islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,6 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from record import report
 from recsys_data import dump_for_peers, make_cohort, make_data
 
 from kb.output import emit, say
@@ -220,6 +224,30 @@ def table(mine: dict[str, Any], loop: dict[str, Any], peers: dict[str, dict[str,
     return rows
 
 
+def same_of_ours(name: str, most: int) -> dict[str, Any]:
+    """Our recommender of a peer's name, by the peers' measure, until its own stopping rule or ``most`` epochs."""
+    torch.set_num_threads(1)
+    fitted = fit_recommender(from_json({"recommender": name.lower(), "epochs": most}), make_data(make_cohort("A")))
+    return {"jaccard": [row["jaccard"] for row in fitted.rows], "seconds": [row["seconds"] for row in fitted.rows]}
+
+
+def compare_same(python: Path, names: list[str], most: int) -> list[dict[str, Any]]:
+    """One row a model and side: the best validation Jaccard, each side at its own best threshold."""
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(names)) as pool:
+        data = make_data(make_cohort("A"))
+        dump_for_peers(data, Path(folder) / "dump.json")
+        theirs = {name: pool.submit(peer, python, data, Path(folder), name, most) for name in names}
+        for name in names:
+            mine = apart(same_of_ours, name, most)
+            for side, told in ((f"PyHealth {name}", theirs[name].result()), (f"mkmed {name.lower()}", mine)):
+                jaccard = told["jaccard"]
+                rows.append({"model": side, "epochs": len(jaccard), "best validation Jaccard": max(jaccard),
+                             "epoch s": float(np.median(told["seconds"])), "levelled off": levelled_off(jaccard),
+                             "jaccard": [round(value, 4) for value in jaccard]})
+    return rows
+
+
 def run_peers(python: Path, quick: bool) -> dict[str, dict[str, Any]]:
     """Every PyHealth model of PEERS by its name; with ``quick`` one epoch of the fast ones."""
     data = make_data(make_cohort("A"))
@@ -238,7 +266,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", type=Path)
     parser.add_argument("--quick", action="store_true", help="three epochs, one of the fast peers, nothing written")
+    parser.add_argument("--same", nargs="+", choices=sorted(PEERS), help="compare these with ours of the same name")
+    parser.add_argument("--most", type=int, default=40, help="epochs of --same")
     options = parser.parse_args()
+    if options.same:
+        if not options.peer_python:
+            parser.error("--same needs --peer-python")
+        report("recsys_same", compare_same(options.peer_python, options.same, options.most),
+               cohort=str(make_cohort("A").fingerprint))
+        return
     fingerprint = str(make_cohort("A").fingerprint)
     say(fingerprint)
     mine = apart(ours, 3 if options.quick else 25)
