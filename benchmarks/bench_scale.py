@@ -582,7 +582,10 @@ def main() -> None:
             found = store(given.folder)
         rows = [row for row in rows if row["stage"] != stage] + found
         kept.write_text(json.dumps(rows, indent=1))
-    report("scale", rows, size=given.size)
+    if set(given.stages) & set(STAGES):
+        report("scale", [row for row in rows if row["stage"] in STAGES], size=given.size)
+    if "ray" in given.stages:
+        report("scale_ray", [row for row in rows if row["stage"] == "ray"])
     if given.rates:
         write_rates(given.rates, rows, given.machine)
 

@@ -195,6 +195,27 @@ def device() -> str:
     return markdown(["what", "", "two threads", "card", "×", "card GiB", "utilisation"], lines)
 
 
+def scale() -> str:
+    """A made library through encoding, screening and the store, each beside its floor or a peer."""
+    lines = []
+    for one in result("scale")["rows"]:
+        more = [f"{one[key]:,} {unit}" for key, unit in (
+            ("peak_process_mib", "MiB the largest process"), ("peak_driver_mib", "MiB the driver"),
+            ("bytes_a_compound", "bytes a compound"), ("p50_ms", "ms p50"), ("p95_ms", "ms p95")) if one.get(key)]
+        more += [f"recall@10 {share(one['recall_at_10'])}"] if "recall_at_10" in one else []
+        lines.append([one["stage"], one["what"], f"{one['n']:,}", f"{one['per_s']:,}", ", ".join(more)])
+    return markdown(["stage", "what", "compounds", "a second", ""], lines)
+
+
+def scale_ray() -> str:
+    """The same encoding by one and two processes of this machine and of a Ray cluster."""
+    lines = [[one["what"], f"{one['n']:,}", f"{one['per_s']:,}", f"{one['efficiency']:.2f}",
+              f"{one['driver_mib_first_half']:,}, {one['driver_mib_second_half']:,}"]
+             for one in result("scale_ray")["rows"]]
+    return markdown(["what", "compounds", "a second", "a worker, of one's rate", "driver MiB, first and second half"],
+                    lines)
+
+
 def plan() -> str:
     """``mkmed plan`` for 10⁸ compounds and 10⁷ patients on 64 cores."""
     from mkmed.plan.estimate import load_rates, planned_steps
@@ -473,6 +494,8 @@ BLOCKS = {
     "vectors": vectors,
     "facets": facets,
     "device": device,
+    "scale": scale,
+    "scale ray": scale_ray,
     "plan": plan,
     "neighbours": neighbours,
 }
