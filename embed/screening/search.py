@@ -50,12 +50,24 @@ class Hit:
     properties: dict[str, float] = field(default_factory=dict)
 
 
-def part_scorer(one: ScreeningSet, question: Scores, k: int) -> Callable[[str], Ranked]:
-    """The function that finds the best ``k`` of the part with a name."""
-    return lambda name: best_of_part(one, one.folder / PARTS / name, question, k)
+class Floor:
+    """What a hit has at least: rises while parts are searched, and is never above the last of the best in the end."""
+
+    def __init__(self) -> None:
+        self.value = -np.inf
+
+    def rise(self, best: Scores, k: int) -> None:
+        """``best`` are the greatest so far, descending."""
+        if len(best) == k:
+            self.value = float(best[-1])
 
 
-def best_of_part(one: ScreeningSet, path: Path, question: Scores, k: int) -> Ranked:
+def part_scorer(one: ScreeningSet, question: Scores, k: int, floor: Floor | None = None) -> Callable[[str], Ranked]:
+    """The function that finds the best ``k`` of the part with a name, of those that are not below the floor."""
+    return lambda name: best_of_part(one, one.folder / PARTS / name, question, k, floor)
+
+
+def best_of_part(one: ScreeningSet, path: Path, question: Scores, k: int, floor: Floor | None = None) -> Ranked:
     """The ``k`` rows of a part whose vectors have the greatest product with ``question`` (D,).
 
     All are multiplied in float32, whose last digits hang on where in a block a vector lies; those that could be among
@@ -67,6 +79,7 @@ def best_of_part(one: ScreeningSet, path: Path, question: Scores, k: int) -> Ran
     slack = SLACK * float(np.linalg.norm(question))
     buffer = torch.empty(BLOCK, one.width)
     near, rows = np.empty(0, np.float32), np.empty(0, np.int64)
+    exact: list[Scores] = []
     least = -np.inf
     for start, numbers, scale in vector_blocks(path, one):
         found = np.empty(len(numbers), np.float32)
@@ -77,22 +90,24 @@ def best_of_part(one: ScreeningSet, path: Path, question: Scores, k: int) -> Ran
             torch.mv(part, asked, out=torch.from_numpy(found[at:at + BLOCK]))
         if scale is not None:
             found *= scale
+        if floor is not None:
+            least = max(least, floor.value - slack)
         better = np.flatnonzero(found >= least)  # most blocks have few
+        if len(better) > k:
+            least = max(least, float(np.partition(found, len(found) - k)[len(found) - k]) - slack)
+            better = better[found[better] >= least]
         near, rows = np.concatenate([near, found[better]]), np.concatenate([rows, start + better])
+        exact.append(_products(numbers[better], None if scale is None else scale[better], question))
         if len(near) > k:
-            least = float(np.partition(near, len(near) - k)[len(near) - k]) - slack
-            near, rows = near[near >= least], rows[near >= least]
-    return top(_products(one, path, question, rows), rows, k)
+            least = max(least, float(np.partition(near, len(near) - k)[len(near) - k]) - slack)
+    products = np.concatenate([np.empty(0), *exact])
+    return top(products[near >= least], rows[near >= least], k)
 
 
-def _products(one: ScreeningSet, path: Path, question: Scores, rows: NDArray[np.int64]) -> Scores:
-    """The products of the vectors at ``rows``, ascending, with ``question``, each summed in float64 by itself."""
-    out: list[Scores] = [np.empty(0)]
-    for start, numbers, scale in vector_blocks(path, one):
-        own = rows[(rows >= start) & (rows < start + len(numbers))] - start
-        products = (numbers[own].astype(np.float64) * question.astype(np.float64)).sum(1)
-        out.append(products if scale is None else products * scale[own])
-    return np.concatenate(out)
+def _products(numbers: NDArray[Any], scale: NDArray[np.float32] | None, question: Scores) -> Scores:
+    """The products of vectors with ``question``, each summed in float64 by itself."""
+    products: Scores = (numbers.astype(np.float64) * question.astype(np.float64)).sum(1)
+    return products if scale is None else products * scale
 
 
 def top(scores: Scores, rows: NDArray[np.int64], k: int) -> Ranked:
@@ -119,13 +134,15 @@ def screen(folder: Path, question: Scores, k: int = 1000, *, on: str = LOCAL, wo
         raise DataError(f"{missing[0]} is gone from {folder}", hint="mkmed embed encode with the same options makes it")
     best: Scores = np.empty(0)
     where = np.empty(0, np.int64)
-    for place, (scores, rows) in _each_part(one, question, k, on, workers):
+    floor = Floor()
+    for place, (scores, rows) in _each_part(one, question, k, on, workers, floor):
         best, where = top(np.concatenate([best, scores]), np.concatenate([where, (place << 40) + rows]), k)
-    return _hits(one, best, where)
+        floor.rise(best, k)
+    return _hits(one, best, where, workers or cores())
 
 
-def _each_part(one: ScreeningSet, question: Scores, k: int, on: str,
-               workers: int | None) -> Iterator[tuple[int, Ranked]]:
+def _each_part(one: ScreeningSet, question: Scores, k: int, on: str, workers: int | None,
+               floor: Floor) -> Iterator[tuple[int, Ranked]]:
     if on == LOCAL:  # threads: the work is done outside of Python's lock
         import torch
 
@@ -133,7 +150,7 @@ def _each_part(one: ScreeningSet, question: Scores, k: int, on: str,
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(workers or cores(), thread_name_prefix="screen") as threads:
-                yield from enumerate(threads.map(part_scorer(one, question, k), one.parts))
+                yield from enumerate(threads.map(part_scorer(one, question, k, floor), one.parts))
         finally:
             torch.set_num_threads(own)
         return
@@ -146,19 +163,23 @@ def _each_part(one: ScreeningSet, question: Scores, k: int, on: str,
             yield place, found
 
 
-def _hits(one: ScreeningSet, best: Scores, where: NDArray[np.int64]) -> list[Hit]:
+def _hits(one: ScreeningSet, best: Scores, where: NDArray[np.int64], workers: int) -> list[Hit]:
     """What the data set says of the rows that were found."""
-    said: dict[int, dict[str, Any]] = {}
     columns = ["id", "inchikey", "smiles", *PROPERTY_COLUMNS]
-    for place in np.unique(where >> 40).tolist():
-        own = where[(where >> 40) == place]
-        file = pq.ParquetFile(one.folder / PARTS / one.parts[place])
-        for row, cells in zip(own.tolist(), _rows_of(file, (own & ((1 << 40) - 1)).tolist(), columns), strict=True):
-            said[row] = cells
-    return [Hit(rank, cells["id"], cells["inchikey"], cells["smiles"], float(score), one.parts[row >> 40],
-                row & ((1 << 40) - 1), {name: cells[name] for name in PROPERTY_COLUMNS if cells[name] is not None})
-            for rank, (score, row) in enumerate(zip(best.tolist(), where.tolist(), strict=True), 1)
-            for cells in [said[row]]]
+    places, rows = where >> 40, where & ((1 << 40) - 1)
+
+    def read(place: int) -> tuple[list[int], list[dict[str, Any]]]:
+        own = np.flatnonzero(places == place)
+        with pq.ParquetFile(one.folder / PARTS / one.parts[place]) as file:
+            return own.tolist(), _rows_of(file, rows[own].tolist(), columns)
+
+    said: dict[int, dict[str, Any]] = {}
+    with ThreadPoolExecutor(workers, thread_name_prefix="hits") as threads:
+        for own, cells in threads.map(read, np.unique(places).tolist()):
+            said.update(zip(own, cells, strict=True))
+    return [Hit(n + 1, said[n]["id"], said[n]["inchikey"], said[n]["smiles"], score, one.parts[place], row,
+                {name: said[n][name] for name in PROPERTY_COLUMNS if said[n][name] is not None})
+            for n, (score, place, row) in enumerate(zip(best.tolist(), places.tolist(), rows.tolist(), strict=True))]
 
 
 def write_hits(path: Path, one: ScreeningSet, hits: Sequence[Hit]) -> None:
@@ -179,6 +200,7 @@ def _rows_of(file: pq.ParquetFile, rows: Sequence[int], columns: list[str]) -> l
     group = np.searchsorted(starts, rows, side="right") - 1
     for number in np.unique(group).tolist():
         own = [row for row, its in zip(rows, group.tolist(), strict=True) if its == number]
-        table = file.read_row_group(number, columns=columns).take([row - int(starts[number]) for row in own])
+        whole = file.read_row_group(number, columns=columns, use_threads=False)
+        table = whole.take([row - int(starts[number]) for row in own])
         found |= dict(zip(own, table.to_pylist(), strict=True))
     return [found[row] for row in rows]
