@@ -235,6 +235,30 @@ def test_at_a_size_that_needs_the_index_the_planner_takes_it(fresh_database):
     assert len(set(found) & set(ids[np.argsort(-(fused @ fused[17]))][:10].tolist())) >= 9
 
 
+def test_the_names_of_the_nearest_are_all_that_is_read_of_the_drugs(fresh_database):
+    """Ten names out of 5,000 drugs: a plan that joins reads every drug."""
+    rows = 5_000
+    with fresh_database.begin() as connection:
+        run_id = start_run(connection, "pretrain")
+        connection.execute(text("INSERT INTO mkmed.drug (identity, name, kind, run_id) SELECT 'user:' || g, 'drug ' || g,"
+                                " 'unknown', :run FROM generate_series(1, :n) g"), {"run": run_id, "n": rows})
+        ids = np.array(connection.execute(text("SELECT id FROM mkmed.drug ORDER BY id")).scalars().all())
+        connection.execute(text("ANALYZE mkmed.drug"))
+    fused = unit(np.random.default_rng(0), 300, 8)
+    store.write_run(fresh_database, run_id, {"fused": (ids[:300], fused)}, np.ones((300, 6), bool))
+    store.publish(fresh_database, run_id)
+    read = text("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE schemaname = 'mkmed'"
+                " AND relname = 'drug'")
+    call, counts = f"SELECT name FROM mkmed.similar_to('{fused[0].tolist()}', 10)", []
+    for _ in range(2):
+        with fresh_database.connect() as connection:
+            assert len(connection.execute(text(call)).all()) == 10
+            connection.execute(text("SELECT pg_stat_force_next_flush()"))
+            connection.commit()
+            counts.append(connection.scalar(read))
+    assert counts[1] - counts[0] < rows / 5
+
+
 def test_above_the_limit_the_functions_use_the_index(database, drugs, published, monkeypatch):
     monkeypatch.setattr(store, "HNSW_ABOVE", 100)
     run_id, fused, _ = write(database, drugs, seed=2)
