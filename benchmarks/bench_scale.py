@@ -467,8 +467,9 @@ def screen(folder: Path, synthetic: int) -> list[dict[str, Any]]:
         rows.append(rate("screen", f"{name}: mkmed, k 1000, one thread, files not in memory", count, cold))
         for what, way, asked in (
             ("mkmed, k 1000, one thread", lambda q, whole=whole: search(whole.folder, q, 1000, workers=1), QUESTIONS),
+            ("mkmed, k 10, one thread", lambda q, whole=whole: search(whole.folder, q, 10, workers=1), QUESTIONS),
             ("mkmed, k 1000, two threads", lambda q, whole=whole: search(whole.folder, q, 1000, workers=2), QUESTIONS),
-            ("numpy over the same files, one thread", numpy_loop, 5),
+            ("numpy over the same files, no record of a hit, one thread", numpy_loop, 5),
             ("faiss flat, float32 in memory, one thread", lambda q, flat=flat: flat.search(q[None], 1000), QUESTIONS),
             ("faiss flat, fp16 in memory, one thread", lambda q, half=half: half.search(q[None], 1000), QUESTIONS),
         ):
