@@ -5,6 +5,7 @@ on the same drugs of the bundled corpus, on one thread. The plain loop does what
 each step it parses the SMILES (``from_smiles``, BRICS, Morgan), reads the conformers, draws the pictures and runs them
 through EfficientNet-Lite0, tokenises the texts and runs them through MiniLM. A pair is one (molecule, other modality)
 of one drug. The frozen models run in the same precision in both, and the plain loop has them in memory beforehand.
+``--compile`` adds the same steps with the towers compiled by torch.compile, after as many steps to compile in.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,11 +161,41 @@ class Plain:
         return pairs_in(data, torch.from_numpy(every))
 
 
+def timed_steps(job: TrainingJob, optimizer: torch.optim.Optimizer, drawn: Iterable[torch.Tensor]) -> tuple[int, float]:
+    """``(pairs, CPU seconds)`` of a training step for each of the drawn batches."""
+    pairs, seconds = 0, 0.0
+    for drugs in drawn:
+        started = time.process_time()
+        step(job, optimizer, drugs, Progress())
+        seconds += time.process_time() - started
+        pairs += pairs_in(job.data, drugs)
+    return pairs, seconds
+
+
+def compiled_steps(job: TrainingJob, drawn: list[torch.Tensor]) -> list[dict[str, Any]]:
+    """The same batches before and after the towers are compiled."""
+    rows = []
+    for name in ("mkmed: cached features, again", "mkmed: towers compiled"):
+        began = time.process_time()
+        if name.endswith("compiled"):
+            for tower in list(job.model.towers):
+                job.model.towers[tower] = torch.compile(job.model.towers[tower], dynamic=True)
+        optimizer = torch.optim.AdamW(job.model.parameters(), lr=1e-3)
+        timed_steps(job, optimizer, drawn)
+        before = time.process_time() - began
+        pairs, seconds = timed_steps(job, optimizer, drawn)
+        rows.append({"loop": name, "pairs": pairs, "pairs/s per core": pairs / seconds, "CPU s before": before})
+    rows[1]["of the plain steps"] = rows[1]["pairs/s per core"] / rows[0]["pairs/s per core"]
+    return rows
+
+
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="256 drugs, batches of 64")
-    quick = parser.parse_args().quick
+    parser.add_argument("--compile", action="store_true", help="the towers compiled, too")
+    given = parser.parse_args()
+    quick = given.quick
     torch.set_num_threads(1)
     size, count, rounds = (64, 256, 2) if quick else (256, 1024, 3)
     config = load_config(sets=[f"train.batch_size={size}", "property.descriptors=false"])
@@ -186,19 +218,18 @@ def main() -> None:
             started = time.process_time()
             plain[0] += loop.step(rows, job, optimizer)
             plain[1] += time.process_time() - started
-            for _ in range(10):
-                drugs = torch.from_numpy(rng.permutation(count)[:size])
-                started = time.process_time()
-                step(job, optimizer, drugs, Progress())
-                fast[1] += time.process_time() - started
-                fast[0] += pairs_in(fitted.data, drugs)
+            drawn = [torch.from_numpy(rng.permutation(count)[:size]) for _ in range(10)]
+            pairs, seconds = timed_steps(job, optimizer, drawn)
+            fast = [fast[0] + pairs, fast[1] + seconds]
+        compiled = compiled_steps(job, drawn * 2) if given.compile else []
     base = plain[0] / plain[1]
     rows_out = [
         {"loop": "plain: raw inputs in each step", "pairs": plain[0], "pairs/s per core": base, "ratio": 1.0},
         {"loop": "mkmed: cached features", "pairs": fast[0], "pairs/s per core": fast[0] / fast[1],
          "ratio": fast[0] / fast[1] / base},
+        *compiled,
     ]
-    report("align", rows_out, target=f"at least {TARGET} x the plain loop", drugs=count, batch=size,
+    report("align_compiled" if given.compile else "align", rows_out, target=f"at least {TARGET} x the plain loop", drugs=count, batch=size,
            features_once_cpu_seconds=once, towers=list(model.names))
 
 
