@@ -229,8 +229,9 @@ def main() -> None:
          "ratio": fast[0] / fast[1] / base},
         *compiled,
     ]
-    report("align_compiled" if given.compile else "align", rows_out, target=f"at least {TARGET} x the plain loop", drugs=count, batch=size,
-           features_once_cpu_seconds=once, towers=list(model.names))
+    report("align_compiled" if given.compile else "align", rows_out, target=f"at least {TARGET} x the plain loop",
+           drugs=count, batch=size, features_once_cpu_seconds=once, towers=list(model.names))
+
 
 
 if __name__ == "__main__":
