@@ -216,6 +216,18 @@ def scale_ray() -> str:
                     lines)
 
 
+def diabetes(what: str, columns: dict[str, str]) -> str:
+    """One table of Diabetes-130: ``columns`` maps a heading to the column that is read."""
+    found = [one for one in result("outcomes")["rows"] if one["table"] == what]
+    return markdown(list(columns), [[_number(one.get(key)) for key in columns.values()] for one in found])
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def plan() -> str:
     """``mkmed plan`` for 10⁸ compounds and 10⁷ patients on 64 cores."""
     from mkmed.plan.estimate import load_rates, planned_steps
@@ -494,12 +506,22 @@ BLOCKS = {
     "vectors": vectors,
     "facets": facets,
     "device": device,
+    "diabetes recommenders": lambda: diabetes("recommenders", {
+        "": "recommender", "visits": "visits", "patients": "patients", "Jaccard": "jaccard", "95 %": "95 %",
+        "PRAUC": "prauc"}),
+    "diabetes subgroups": lambda: diabetes("subgroups", {
+        "of whom": "subgroup", "visits": "visits", "patients": "patients", "Jaccard": "jaccard", "95 %": "95 %"}),
+    "diabetes outcomes": lambda: diabetes("outcomes", {
+        "outcome": "outcome", "visits": "visits", "agree more": "crude: more", "less": "less",
+        "weighted: more": "weighted: more", "less, weighted": "less, weighted", "difference (95 %)": "95 %",
+        "E-value": "E-value", "of the limit": "E-value of the limit", "overlap": "overlap",
+        "imbalance after": "imbalance after"}),
     "scale": scale,
     "scale ray": scale_ray,
     "plan": plan,
     "neighbours": neighbours,
 }
-PAGES = ("README.md", "docs/results.md", "docs/operations.md", "docs/install.md", "docs/serve.md")
+PAGES = ("README.md", "docs/results.md", "docs/operations.md", "docs/install.md", "docs/serve.md", "docs/outcomes.md")
 
 
 def filled(text: str) -> str:
