@@ -81,7 +81,7 @@ def figures() -> list[tuple[str, str, str]]:
         ("neighbours in SQL, 10,000 drugs, exact",
          f"{exact['p50_ms']} ms (median); faiss in memory {flat['p50_ms']} ms", "bench_store.py"),
         (f"neighbours in SQL, {ann['n']:,} drugs, HNSW",
-         f"{ann['p50_ms']} ms (median), recall@10 {ann['recall_at_10']}", "bench_scale.py --stages store"),
+         f"{ann['p50_ms']} ms (median), recall@10 {ann['recall_at_10']}", "bench_scale.py"),
         (f"{drkg['triples']:,} graph triples of DRKG's shape into PostgreSQL",
          f"{first['seconds']:.0f} s, {first['ratio']:.1f} × a bare COPY with the same indexes", "bench_drkg.py"),
         ("nearest neighbour of a held-out drug shares its ATC level-3 class (mean of five splits)",
