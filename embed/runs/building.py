@@ -24,8 +24,8 @@ LEAST_MEMORY = 1024
 """MiB of maintenance_work_mem at least."""
 RECORD, TUPLE = 160, 80
 """Bytes of an element beside its vector and neighbours: in memory, and on disk with its share of the page."""
-RATE, MEASURED = 3677.0, 100_000
-"""Vectors a second, of width 64, and of how many: ``benchmarks/bench_store.py``, as ``mkmed plan``'s rates have it."""
+RATE, MEASURED = 1801.0, 999_800
+"""Vectors a second, of width 64, and of how many: ``benchmarks/bench_scale.py``, as ``mkmed plan``'s rates have it."""
 SECONDS = 1.0
 PROGRESS = text("SELECT phase, blocks_done, blocks_total FROM pg_stat_progress_create_index WHERE pid = :pid")
 
