@@ -233,6 +233,5 @@ def main() -> None:
            drugs=count, batch=size, features_once_cpu_seconds=once, towers=list(model.names))
 
 
-
 if __name__ == "__main__":
     main()

@@ -313,6 +313,8 @@ class Flow:
 
 def encode_on_ray(folder: Path, home: Path, size: int) -> list[dict[str, Any]]:
     """``mkmed embed encode`` by one and by two processes, of this machine and of a Ray cluster; the driver's memory."""
+    from embed.screening.dataset import PARTS, read_set
+
     compounds, rows = folder / "few", []
     compounds.mkdir(exist_ok=True)
     (compounds / "few.smi").write_text("".join(f"{s} F{n}\n" for n, s in enumerate(made(folder / "compounds", size))))
@@ -323,7 +325,7 @@ def encode_on_ray(folder: Path, home: Path, size: int) -> list[dict[str, Any]]:
             shutil.rmtree(target, ignore_errors=True)
             running = command(home, "embed", "encode", "--in", str(compounds), "--out", str(target), "--licence", "MIT",
                               "--part-rows", str(RAY_PART), "--on", on, "--workers", str(workers))
-            flow = Flow(target / "parts", running.pid)
+            flow = Flow(target / PARTS, running.pid)
             while running.poll() is None:
                 flow.look()
                 time.sleep(0.02)
@@ -335,22 +337,10 @@ def encode_on_ray(folder: Path, home: Path, size: int) -> list[dict[str, Any]]:
                          "per_s": round(found[on, workers]), "workers": workers,
                          "efficiency": round(found[on, workers] / found[on, 1] / workers, 3),
                          "driver_mib_first_half": early, "driver_mib_second_half": late,
-                         "digest": digest_of(target)})
+                         "digest": read_set(target).digest})
     if len({row["digest"] for row in rows}) != 1:
         raise SystemExit("the data sets differ")
     return rows
-
-
-def digest_of(target: Path) -> str:
-    """A digest of all rows of a data set."""
-    import hashlib
-
-    import pyarrow.parquet as pq
-
-    from embed.screening.dataset import read_set
-
-    parts = sorted(read_set(target).part_paths(), key=lambda path: path.name)
-    return hashlib.sha256(repr([pq.read_table(path).to_pylist() for path in parts]).encode()).hexdigest()[:12]
 
 
 def all_ids(whole: Any) -> list[str]:

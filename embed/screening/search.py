@@ -93,15 +93,18 @@ def best_of_part(one: ScreeningSet, path: Path, question: Scores, k: int, floor:
         if floor is not None:
             least = max(least, floor.value - slack)
         better = np.flatnonzero(found >= least)  # most blocks have few
-        if len(better) > k:
-            least = max(least, float(np.partition(found, len(found) - k)[len(found) - k]) - slack)
-            better = better[found[better] >= least]
+        least = max(least, _last_of_best(found[better], k) - slack)
+        better = better[found[better] >= least]
         near, rows = np.concatenate([near, found[better]]), np.concatenate([rows, start + better])
         exact.append(_products(numbers[better], None if scale is None else scale[better], question))
-        if len(near) > k:
-            least = max(least, float(np.partition(near, len(near) - k)[len(near) - k]) - slack)
+        least = max(least, _last_of_best(near, k) - slack)
     products = np.concatenate([np.empty(0), *exact])
     return top(products[near >= least], rows[near >= least], k)
+
+
+def _last_of_best(scores: Scores, k: int) -> float:
+    """The ``k``-th greatest score; minus infinity where there are fewer."""
+    return float(np.partition(scores, len(scores) - k)[len(scores) - k]) if len(scores) >= k else -np.inf
 
 
 def _products(numbers: NDArray[Any], scale: NDArray[np.float32] | None, question: Scores) -> Scores:
