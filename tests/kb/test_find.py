@@ -132,15 +132,26 @@ def test_a_changed_structure_gets_new_bits(filled: Engine) -> None:
             connection.execute(text("UPDATE mkmed.drug SET smiles = 'c1ccccc1' WHERE name = 'Benzene'"))
 
 
-def test_many_structures_get_an_index_that_is_used(filled: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("read_by_another", [False, True])
+def test_many_structures_get_an_index_that_is_used(filled: Engine, monkeypatch: pytest.MonkeyPatch,
+                                                   read_by_another: bool) -> None:
+    """Also while another connection still reads what was before: then it serves from the next transaction on."""
     monkeypatch.setattr(fingerprints, "INDEX_ABOVE", 3)
+    with filled.connect() as reader:
+        if read_by_another:
+            reader.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            reader.execute(text("SELECT count(*) FROM mkmed.fingerprint"))
+        with filled.begin() as connection:
+            connection.execute(text("UPDATE mkmed.fingerprint SET morgan = ~morgan"))
+        with filled.begin() as connection:
+            connection.execute(text("DELETE FROM mkmed.fingerprint"))
+            assert fingerprints.renew(connection) == 7
+        with filled.begin() as connection:
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+            plan = connection.scalars(text("EXPLAIN SELECT drug_id FROM mkmed.fingerprint ORDER BY morgan <%> CAST(:b AS bit(2048))"
+                                           " LIMIT 2"), {"b": "0" * 2047 + "1"}).all()
+        assert any("ix_fingerprint_morgan" in line for line in plan), plan
     with filled.begin() as connection:
-        connection.execute(text("DELETE FROM mkmed.fingerprint"))
-        assert fingerprints.renew(connection) == 7
-        connection.execute(text("SET LOCAL enable_seqscan = off"))
-        plan = connection.scalars(text("EXPLAIN SELECT drug_id FROM mkmed.fingerprint ORDER BY morgan <%> CAST(:b AS bit(2048))"
-                                       " LIMIT 2"), {"b": "0" * 2047 + "1"}).all()
-        assert any("ix_fingerprint_morgan" in line for line in plan)
         connection.execute(text("DROP INDEX mkmed.ix_fingerprint_morgan"))
 
 
