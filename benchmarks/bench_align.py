@@ -173,20 +173,31 @@ def timed_steps(job: TrainingJob, optimizer: torch.optim.Optimizer, drawn: Itera
 
 
 def compiled_steps(job: TrainingJob, drawn: list[torch.Tensor]) -> list[dict[str, Any]]:
-    """The same batches before and after the towers are compiled."""
-    rows = []
+    """The same batches before and after the towers are compiled, and how far off their vectors then are."""
+    rows: list[dict[str, Any]] = []
+    plain = dict(job.model.towers.items())
     for name in ("mkmed: cached features, again", "mkmed: towers compiled"):
         began = time.process_time()
         if name.endswith("compiled"):
-            for tower in list(job.model.towers):
-                job.model.towers[tower] = torch.compile(job.model.towers[tower], dynamic=True)
+            for tower in plain:
+                job.model.towers[tower] = torch.compile(plain[tower], dynamic=True)
         optimizer = torch.optim.AdamW(job.model.parameters(), lr=1e-3)
         timed_steps(job, optimizer, drawn)
         before = time.process_time() - began
         pairs, seconds = timed_steps(job, optimizer, drawn)
         rows.append({"loop": name, "pairs": pairs, "pairs/s per core": pairs / seconds, "CPU s before": before})
     rows[1]["of the plain steps"] = rows[1]["pairs/s per core"] / rows[0]["pairs/s per core"]
+    rows[1]["furthest from the tower's vectors"] = furthest(job, plain, drawn[0])
     return rows
+
+
+@torch.no_grad()
+def furthest(job: TrainingJob, plain: dict[str, torch.nn.Module], drugs: torch.Tensor) -> float:
+    """The greatest difference of a coordinate between the compiled towers' unit vectors and those of ``plain``."""
+    job.model.eval()
+    inputs = job.data.batch(drugs).inputs
+    return max(float((job.model.towers[name](inputs[name][1]) - plain[name].eval()(inputs[name][1])).abs().max())
+               for name in plain)
 
 
 def main() -> None:
