@@ -49,7 +49,10 @@ def pretrain_on_cluster(engine: Engine, settings: Settings, config: PretrainConf
             "settings": settings, "config": config, "run_id": run_id, "resume": resume and str(run_id),
             "publish": publish, "name": name})
         with _telling(folder, on_epoch):
-            done = run_ranks(task, ranks, place.address, folder=settings.cache / "ray")
+            try:
+                done = run_ranks(task, ranks, place.address, folder=settings.cache / "ray")
+            except KeyboardInterrupt:
+                done = None
     if not isinstance(done, Pretrained):
         with engine.begin() as connection:
             runs.finish_run(connection, run_id, "interrupted", error="stopped by the user")

@@ -7,6 +7,8 @@ node needs the same release of mkmed; nothing else is shared, no folder and no d
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -175,12 +177,28 @@ def run_ranks(task: PoolTask, ranks: int, address: str | None = None, *, folder:
             _rank, train_loop_config={"task": task}, torch_config=TorchConfig("nccl" if cards else "gloo"),
             scaling_config=ScalingConfig(num_workers=ranks, use_gpu=cards),
             run_config=RunConfig(name="ranks", storage_path=str(folder)))
-        return trainer.fit().return_value
+        with _interrupted():
+            return trainer.fit().return_value
     except TrainingFailedError as error:
         raise _own_error(error) from None
     finally:
         if own:
             _leave(ray)
+
+
+@contextmanager
+def _interrupted() -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt also where Ray Train takes the signal, stops its processes and exits."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if signal.getsignal(signal.SIGINT) is before:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _rank(config: Mapping[str, Any]) -> Any:

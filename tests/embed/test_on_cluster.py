@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,11 @@ from sqlalchemy import text
 from test_distributed import JOB, assert_same_vectors
 
 from embed.config import load_config
+from embed.runs import folder as run_folder
 from embed.training import job
 from embed.training.on_cluster import pretrain_on_cluster
 from kb.compute.places import ComputePlace
-from kb.errors import ConfigError, UsageError
+from kb.errors import ConfigError, Interrupted, UsageError
 from kb.settings import Settings, load_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray Train warns of its own settings
@@ -64,6 +66,30 @@ def test_what_a_process_of_the_cluster_raises_is_told_here(cluster, database, se
     config = dataclasses.replace(load_config(sets=JOB), device="cuda")
     with pytest.raises(ConfigError, match="device is cuda, but torch sees no CUDA card"):
         pretrain_on_cluster(database, settings, config, ComputePlace("ray"), 2)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_them_all_and_the_run_goes_on_later(cluster, database, settings):
+    """Ray Train takes the signal and would leave with exit code 0 and no word."""
+    config = load_config(sets=[*JOB, "train.epochs=200", "train.patience=200"])
+    pressed: list[int] = []
+
+    def press(row: dict) -> None:
+        if not pressed:
+            pressed.append(row["epoch"])
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match="its epochs are kept") as caught:
+        pretrain_on_cluster(database, settings, config, ComputePlace("ray"), 2, on_epoch=press)
+    assert pressed and signal.getsignal(signal.SIGINT) is before
+    run_id = caught.value.message.split()[1]
+    with database.connect() as connection:
+        assert connection.scalar(text("SELECT status FROM mkmed.run WHERE id = :id"), {"id": run_id}) == "interrupted"
+    kept = len(run_folder.read_metrics(run_folder.pretrain_folder(settings) / run_id))
+    assert 0 < kept < 200
+    on = pretrain_on_cluster(database, settings, config, ComputePlace("ray"), 2, resume=run_id)
+    assert str(on.run_id) == run_id and on.epochs == 200
 
 
 def test_this_machine_alone_is_no_cluster(database, settings):
