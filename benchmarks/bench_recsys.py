@@ -231,20 +231,19 @@ def same_of_ours(name: str, most: int) -> dict[str, Any]:
     return {"jaccard": [row["jaccard"] for row in fitted.rows], "seconds": [row["seconds"] for row in fitted.rows]}
 
 
-def compare_same(python: Path, names: list[str], most: int) -> list[dict[str, Any]]:
-    """One row a model and side: the best validation Jaccard, each side at its own best threshold."""
+def compare_same(python: Path, name: str, most: int) -> list[dict[str, Any]]:
+    """One row a side of a model: the best validation Jaccard, each side at its own best threshold."""
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(names)) as pool:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as beside:
         data = make_data(make_cohort("A"))
         dump_for_peers(data, Path(folder) / "dump.json")
-        theirs = {name: pool.submit(peer, python, data, Path(folder), name, most) for name in names}
-        for name in names:
-            mine = apart(same_of_ours, name, most)
-            for side, told in ((f"PyHealth {name}", theirs[name].result()), (f"mkmed {name.lower()}", mine)):
-                jaccard = told["jaccard"]
-                rows.append({"model": side, "epochs": len(jaccard), "best validation Jaccard": max(jaccard),
-                             "epoch s": float(np.median(told["seconds"])), "levelled off": levelled_off(jaccard),
-                             "jaccard": [round(value, 4) for value in jaccard]})
+        theirs = beside.submit(peer, python, data, Path(folder), name, most)
+        mine = apart(same_of_ours, name, most)
+        for side, told in ((f"PyHealth {name}", theirs.result()), (f"mkmed {name.lower()}", mine)):
+            jaccard = told["jaccard"]
+            rows.append({"model": side, "epochs": len(jaccard), "best validation Jaccard": max(jaccard),
+                         "epoch s": float(np.median(told["seconds"])), "levelled off": levelled_off(jaccard),
+                         "jaccard": [round(value, 4) for value in jaccard]})
     return rows
 
 
@@ -272,8 +271,10 @@ def main() -> None:
     if options.same:
         if not options.peer_python:
             parser.error("--same needs --peer-python")
-        report("recsys_same", compare_same(options.peer_python, options.same, options.most),
-               cohort=str(make_cohort("A").fingerprint))
+        rows: list[dict[str, Any]] = []
+        for name in options.same:
+            rows += compare_same(options.peer_python, name, options.most)
+            report("recsys_same", rows, cohort=str(make_cohort("A").fingerprint))
         return
     fingerprint = str(make_cohort("A").fingerprint)
     say(fingerprint)
