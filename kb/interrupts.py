@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ TOLD = signal.SIGUSR2
 """What tells the main thread that SIGINT came."""
 ORDERLY_SECONDS = 10.0
 """How long a program that was told to stop may take over it before it can be told again."""
+
+
+AGAIN_SECONDS = 0.05
+"""How long after a stop was dropped it is raised again."""
 
 
 class _Stopping:
@@ -132,6 +137,22 @@ def while_loading() -> None:
 def while_running() -> None:
     """From here a signal raises KeyboardInterrupt or SystemExit in the main thread."""
     _handle(_leave_in_order)
+    signal.signal(signal.SIGALRM, _raise_again)
+    sys.unraisablehook = _raise_later
+
+
+def _raise_again(_number: int, frame: FrameType | None) -> None:
+    if not _Stopping.leaving:
+        _raise(_Stopping.last, frame)
+
+
+def _raise_later(dropped: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised in a weak reference's callback or in ``__del__``; a stop is raised again soon."""
+    if _Stopping.since is not None and issubclass(dropped.exc_type, KeyboardInterrupt | SystemExit):
+        if not _Stopping.leaving:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def while_leaving() -> None:
