@@ -19,8 +19,6 @@ TOLD = signal.SIGUSR2
 """What tells the main thread that SIGINT came."""
 ORDERLY_SECONDS = 10.0
 """How long a program that was told to stop may take over it before it can be told again."""
-
-
 AGAIN_SECONDS = 0.05
 """How long after a stop was dropped it is raised again."""
 
@@ -137,11 +135,11 @@ def while_loading() -> None:
 def while_running() -> None:
     """From here a signal raises KeyboardInterrupt or SystemExit in the main thread."""
     _handle(_leave_in_order)
-    signal.signal(signal.SIGALRM, _raise_again)
+    signal.signal(signal.SIGALRM, _raise_dropped)
     sys.unraisablehook = _raise_later
 
 
-def _raise_again(_number: int, frame: FrameType | None) -> None:
+def _raise_dropped(_number: int, frame: FrameType | None) -> None:
     if not _Stopping.leaving:
         _raise(_Stopping.last, frame)
 

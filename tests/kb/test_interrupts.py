@@ -8,7 +8,7 @@ import sys
 import pytest
 
 DROPPED = """
-import os, signal, sys, time, weakref
+import os, signal, time, weakref
 from kb import interrupts
 interrupts.while_loading()
 interrupts.while_running()
