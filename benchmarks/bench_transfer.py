@@ -184,6 +184,8 @@ def _classes(out: dict[tuple[str, str], float], shared: dict[str, Any], side: Ma
                  "ECFP4, minimol, foretold text and graph": ("ECFP4", "minimol", "text", "graph")}
     tables = {name: sum(standardised(alike[part]) for part in parts) for name, parts in sums.items()}
     tables["predicted vector"] = cosine(foretold.wide[pool])
+    traits = foretold.traits.take(pool)
+    tables["as search compares"] = head.alike(traits, traits)
     for name, table in tables.items():
         found = nearest_class(table, [codes[i] for i in pool], [str(g) for g in group[pool]], queries=side[pool] == 2)
         out["1-NN, ATC level 3", name] = found.accuracy[3]

@@ -202,6 +202,7 @@ def _add_predictions(search: MoleculeSearch, predictions: Predictions, rows: lis
     drugs = search.known.drugs
     asked = [k for k, row in enumerate(rows) if row.smiles and not row.error]
     read, foretold = search.run.foretell([rows[k].smiles for k in asked])
+    nearby = predictions.nearest(foretold, nearest)
     for place, at in enumerate(read.tolist()):
         number = asked[at]
         own = told[number]
@@ -209,7 +210,7 @@ def _add_predictions(search: MoleculeSearch, predictions: Predictions, rows: lis
         if rows[number].text:
             continue
         near = []
-        for k, similarity in zip(*predictions.nearest(foretold.wide[place], nearest), strict=True):
+        for k, similarity in zip(*nearby[place], strict=True):
             known = search.known.row.get(int(predictions.stored.drug_ids[k]))
             if known is not None:
                 near.append({"drug": drugs.identities[known], "name": drugs.names[known],

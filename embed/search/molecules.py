@@ -150,7 +150,7 @@ class MoleculeSearch:
     def __init__(self, engine: Engine, run: Embedder) -> None:
         self.run, self.known, self.library = run, Known(engine, run), Library(engine, run)
         self.reference = Reference.of(run.artefact)
-        self.predictions = Predictions.of(engine, run)
+        self.predictions = Predictions.of(engine, run, self.known.drugs)
 
     def encode(self, smiles: Sequence[str], skip: Sequence[str] = ()) -> Embedded:
         """The vectors of readable molecules, completed by what RDKit derives and the run can encode."""
@@ -197,12 +197,9 @@ class MoleculeSearch:
             return None
         matches = {match.drug_id: match.relation for match in self.known.matches(forms(mol))}
         stored = predictions.stored
-        rows, similarity = predictions.nearest(foretold.wide[0], k + len(matches))
+        _, also, _ = np.intersect1d(stored.drug_ids, np.array(list(matches), np.int64), return_indices=True)
+        rows, similarity = predictions.nearest(foretold, k + len(matches), also.tolist())[0]
         told = dict(zip(stored.drug_ids[rows].tolist(), similarity.tolist(), strict=True))
-        for drug_id in matches:
-            row = int(np.searchsorted(stored.drug_ids, drug_id))
-            if row < len(stored.drug_ids) and stored.drug_ids[row] == drug_id:
-                told.setdefault(drug_id, float(stored.matrix[row] @ foretold.wide[0]))
         first = [drug_id for relation in (IDENTICAL, PARENT) for drug_id in matches if matches[drug_id] == relation]
         order = [*first, *(drug_id for drug_id in told if drug_id not in matches)]
         sure, unusual = predictions.sure(foretold), self.unusual(settled)

@@ -12,7 +12,19 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.linalg.lapack import dpotri
 
 from embed.features.reduce import one_thread, unit
-from embed.transfer.head import NEAR, Target, TransferHead, Wide, csls, hubness, wide_parts
+from embed.transfer.head import (
+    LEAST_SPREAD,
+    NEAR,
+    SAMPLE,
+    TANIMOTO,
+    Target,
+    TransferHead,
+    Wide,
+    csls,
+    hubness,
+    spread,
+    wide_parts,
+)
 from embed.transfer.kernel import Kernel, bit_tanimoto, fit_kernel
 from embed.transfer.molecules import Matrix, Molecules
 
@@ -172,18 +184,18 @@ def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], d
     counts, former = kernel.landmarks.counts, None if like is None else like.kernel.landmarks.counts
     same = former is not None and former.shape == counts.shape and not (former != counts).nnz
     tanimoto = like.wide.tanimoto if like is not None and same else _tanimoto_components(kernel)
-    parts = ["tanimoto", *(["network"] if kernel.network is not None else []), *telling]
+    parts = [TANIMOTO, *(["network"] if kernel.network is not None else []), *telling]
     draft = TransferHead(kernel, targets, Wide(tanimoto, [], {}, {}, NONE[0], NONE), names, encoder,
                          notes)
     fitted = drugs.molecules.take(some)
     vectors = _left_out(draft, fitted)
     from sklearn.utils.extmath import randomized_svd
 
-    raw = {"tanimoto": bit_tanimoto(fitted.counts, kernel.landmarks.counts) @ tanimoto, **vectors}
+    raw = {TANIMOTO: bit_tanimoto(fitted.counts, kernel.landmarks.counts) @ tanimoto, **vectors}
     if kernel.network is not None:
         raw["network"] = kernel.network.apply(fitted.network)
     mean = {name: raw[name].mean(0).astype(np.float32) for name in parts}
-    weight = {name: 1 / np.sqrt(max(_spread(unit(raw[name] - mean[name])), 1e-6)) for name in parts}
+    weight = {name: 1 / np.sqrt(max(_spread(unit(raw[name] - mean[name])), LEAST_SPREAD)) for name in parts}
     draft.wide = Wide(tanimoto, parts, mean, {k: float(v) for k, v in weight.items()}, NONE[0], NONE)
     whole = wide_parts(draft, fitted, vectors)
     centre = whole.mean(0).astype(np.float32)
@@ -210,7 +222,7 @@ def _tanimoto_components(kernel: Kernel) -> Matrix:
     return out
 
 
-def _spread(rows: Matrix, most: int = 1_000) -> float:
-    """The standard deviation of the cosines of different rows."""
-    some = rows[np.random.default_rng(0).permutation(len(rows))[:most]]
-    return float((some @ some.T)[np.triu_indices(len(some), 1)].std())
+def _spread(rows: Matrix) -> float:
+    """The standard deviation of the cosines of different unit rows."""
+    some = rows[np.random.default_rng(0).permutation(len(rows))[:SAMPLE]]
+    return spread(some @ some.T)

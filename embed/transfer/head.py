@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
 
 from embed.features.packed import pack_strings, unpack_strings
 from embed.features.reduce import one_thread, unit
@@ -26,6 +28,11 @@ SAME = 1 - 1e-5
 """Above this similarity a molecule is a landmark's own."""
 NEAR = 10
 """Nearest training vectors that say how much of a hub a vector is."""
+TANIMOTO = "tanimoto"
+"""The first part of the wide vector."""
+SAMPLE = 1_000
+"""Molecules among which similarities are compared for their standard deviation."""
+LEAST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -69,16 +76,42 @@ class Wide:
 
 
 @dataclass(frozen=True)
+class Traits:
+    """What n molecules are compared by: ``counts`` (n, bits) of substructures, and the wide vector's other parts (n, P).
+
+    The wide vector is a linear stand-in for this comparison, which an index can search; the Tanimoto similarity does
+    not fit into it whole.
+    """
+
+    counts: csr_array
+    parts: Matrix
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def take(self, rows: NDArray[np.int64]) -> Traits:
+        """Those at ``rows``."""
+        return Traits(self.counts[rows], self.parts[rows])
+
+    def joined(self, other: Traits) -> Traits:
+        """These and the other's behind them."""
+        return Traits(csr_array(vstack([self.counts, other.counts], format="csr")),
+                      np.concatenate([self.parts, other.parts]))
+
+
+@dataclass(frozen=True)
 class Foretold:
     """n molecules: predicted vectors by kind (n, D), the cosine with the truth to expect of each, and ``wide`` (n, W).
 
-    ``landmark`` (n, m) are the similarities to the training drugs, which say who carries the prediction.
+    ``landmark`` (n, m) are the similarities to the training drugs, which say who carries the prediction; ``traits`` are
+    what two molecules are compared by.
     """
 
     vectors: dict[str, Matrix]
     agreement: dict[str, Matrix]
     wide: Matrix
     landmark: Matrix
+    traits: Traits
 
 
 class TransferHead:
@@ -112,11 +145,29 @@ class TransferHead:
             vectors[name] = out.astype(np.float32)
             far = np.linalg.norm(out - target.mean, axis=1)
             agreement[name] = np.interp(far, target.far, target.agrees).astype(np.float32)
-        return Foretold(vectors, agreement, self._wide(molecules, vectors), similarity)
+        parts = wide_parts(self, molecules, vectors)
+        wide = unit((parts - self.wide.centre) @ self.wide.components)
+        traits = Traits(molecules.counts, parts[:, self.wide.tanimoto.shape[1]:])
+        return Foretold(vectors, agreement, wide, similarity, traits)
 
-    def _wide(self, molecules: Molecules, vectors: Mapping[str, Matrix]) -> Matrix:
-        moved: Matrix = wide_parts(self, molecules, vectors) - self.wide.centre
-        return unit(moved @ self.wide.components)
+    @cached_property
+    def _tanimoto_spread(self) -> float:
+        """The standard deviation of Tanimoto similarities among training molecules."""
+        counts = self.kernel.landmarks.counts
+        some = counts[np.random.default_rng(0).permutation(counts.shape[0])[:SAMPLE]]
+        return spread(bit_tanimoto(some, some))
+
+    @one_thread
+    def alike(self, asked: Traits, known: Traits) -> Matrix:
+        """How alike molecules (n) and others (c) are, (n, c), 1 where they are the same.
+
+        The mean of the Tanimoto similarity of their substructures and of the cosines of the wide vector's other parts,
+        each weighted by one over its standard deviation among training drugs.
+        """
+        own = 1 / max(self._tanimoto_spread, LEAST_SPREAD)
+        total = own + sum(self.wide.weight[name]**2 for name in self.wide.parts if name != TANIMOTO)
+        out: Matrix = own * bit_tanimoto(asked.counts, known.counts) + asked.parts @ known.parts.T
+        return (out / total).astype(np.float32)
 
     def match(self, kind: str, foretold: Matrix, candidates: Matrix) -> Matrix:
         """How well predictions (n, D) fit true vectors (c, D) of one kind, hubs corrected (CSLS, Conneau et al. 2018).
@@ -163,12 +214,17 @@ class TransferHead:
 def wide_parts(head: TransferHead, molecules: Molecules, vectors: Mapping[str, Matrix]) -> Matrix:
     """The weighted parts of the wide vector side by side, (n, sum of their widths)."""
     wide, raw = head.wide, {}
-    if "tanimoto" in wide.parts:
-        raw["tanimoto"] = bit_tanimoto(molecules.counts, head.kernel.landmarks.counts) @ wide.tanimoto
+    if TANIMOTO in wide.parts:
+        raw[TANIMOTO] = bit_tanimoto(molecules.counts, head.kernel.landmarks.counts) @ wide.tanimoto
     if head.kernel.network is not None:
         raw["network"] = head.kernel.network.apply(molecules.network)
     raw |= dict(vectors)
     return np.concatenate([wide.weight[name] * unit(raw[name] - wide.mean[name]) for name in wide.parts], 1)
+
+
+def spread(square: Matrix) -> float:
+    """The standard deviation of the entries above the diagonal of a table of similarities (n, n)."""
+    return float(square[np.triu_indices(len(square), 1)].std()) if len(square) > 1 else 0.0
 
 
 def csls(similarity: Matrix, a: Matrix, b: Matrix) -> Matrix:
