@@ -67,7 +67,7 @@ class Predictions:
 
     def nearest(self, foretold: Foretold, k: int,
                 also: Sequence[int] = ()) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """For each molecule ``(rows of stored, similarity)`` of the ``k`` nearest drugs, those ``also`` named with them.
+        """For each molecule ``(rows of stored, similarity)`` of the ``k`` nearest drugs and those ``also`` named.
 
         ``also`` are rows of ``stored`` that are compared in any case.
         """
@@ -90,19 +90,19 @@ class Predictions:
 
         It is kept for the next question.
         """
-        before = self._compared
-        new = [row for row in rows.tolist() if before is None or row not in before.place]
-        smiles = [self._smiles.get(int(self.stored.drug_ids[row])) for row in new]
-        written = [k for k, text in enumerate(smiles) if text]
-        read, more = self.run.foretell([smiles[k] or "" for k in written])
-        start = 0 if before is None else len(before.traits)
-        place = {} if before is None else dict(before.place)
-        place |= dict.fromkeys(new, -1) | {new[written[at]]: start + k for k, at in enumerate(read.tolist())}
-        compared = Compared(place, more.traits if before is None else before.traits.joined(more.traits))
-        self._compared = compared  # as a whole: another thread may be asking
-        known = [row for row in rows.tolist() if place[row] >= 0]
-        return ({row: k for k, row in enumerate(known)}, compared.traits.take(np.array([place[row] for row in known],
-                                                                                      np.int64)))
+        compared = self._compared
+        new = [row for row in rows.tolist() if compared is None or row not in compared.place]
+        if compared is None or new:
+            smiles = [self._smiles.get(int(self.stored.drug_ids[row])) or "" for row in new]
+            written = [k for k, text in enumerate(smiles) if text]
+            read, more = self.run.foretell([smiles[k] for k in written])
+            first, place = (0, {}) if compared is None else (len(compared.traits), dict(compared.place))
+            place |= dict.fromkeys(new, -1) | {new[written[at]]: first + k for k, at in enumerate(read.tolist())}
+            traits = more.traits if compared is None else compared.traits.joined(more.traits)
+            compared = self._compared = Compared(place, traits)  # as a whole: another thread may be asking
+        known = [row for row in rows.tolist() if compared.place[row] >= 0]
+        traits = compared.traits.take(np.array([compared.place[row] for row in known], np.int64))
+        return {row: k for k, row in enumerate(known)}, traits
 
     @cached_property
     def _smiles(self) -> dict[int, str | None]:

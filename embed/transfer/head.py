@@ -77,10 +77,10 @@ class Wide:
 
 @dataclass(frozen=True)
 class Traits:
-    """What n molecules are compared by: ``counts`` (n, bits) of substructures, and the wide vector's other parts (n, P).
+    """What n molecules are compared by: ``counts`` (n, bits) of substructures, and other ``parts`` (n, P).
 
-    The wide vector is a linear stand-in for this comparison, which an index can search; the Tanimoto similarity does
-    not fit into it whole.
+    The parts are the wide vector's before it is reduced, without its first. That vector is a linear stand-in for this
+    comparison, which an index can search; the Tanimoto similarity does not fit into it whole.
     """
 
     counts: csr_array
@@ -146,7 +146,8 @@ class TransferHead:
             far = np.linalg.norm(out - target.mean, axis=1)
             agreement[name] = np.interp(far, target.far, target.agrees).astype(np.float32)
         parts = wide_parts(self, molecules, vectors)
-        wide = unit((parts - self.wide.centre) @ self.wide.components)
+        moved: Matrix = parts - self.wide.centre
+        wide = unit(moved @ self.wide.components)
         traits = Traits(molecules.counts, parts[:, self.wide.tanimoto.shape[1]:])
         return Foretold(vectors, agreement, wide, similarity, traits)
 

@@ -373,6 +373,35 @@ def test_every_known_molecule_finds_itself_first_and_forms_of_it_are_told(filled
         search.ask("nonsense", 3)
 
 
+def test_the_nearest_of_the_proposed_drugs_are_those_most_alike(filled, place, monkeypatch):
+    """Against all pairs; what was asked before changes nothing, and a drug whose structure is gone is not compared."""
+    monkeypatch.setattr("embed.search.predicted.CANDIDATES", 12)
+    asked = ["FC(F)(F)c1nnc2n1CCNC2", "CC(=O)Nc1ccc(OC)cc1", "NCCc1ccc(O)c(O)c1"]
+    search = MoleculeSearch(filled, open_embedder(filled, place))
+    predictions = search.predictions
+    assert predictions is not None
+    _, foretold = search.run.foretell(asked)
+    smiles = dict(zip(search.known.drugs.ids.tolist(), search.known.drugs.smiles, strict=True))
+    stored = predictions.stored
+    _, all_drugs = search.run.foretell([smiles[int(i)] for i in stored.drug_ids])
+    alike = predictions.head.alike(foretold.traits, all_drugs.traits)
+    assert len(stored.drug_ids) > 12
+    together = predictions.nearest(foretold, 3, also=[0])
+    for number, smile in enumerate(asked):
+        proposed = np.argsort(-(stored.matrix @ foretold.wide[number]), kind="stable")[:12]
+        best = proposed[np.argsort(-alike[number, proposed], kind="stable")][:3]
+        rows, similarity = together[number]
+        assert set(rows.tolist()) == {*best.tolist(), 0}
+        np.testing.assert_allclose(similarity, alike[number, rows], atol=1e-5)
+        assert (np.diff(similarity) <= 0).all()
+        _, alone = search.run.foretell([smile])
+        np.testing.assert_array_equal(predictions.nearest(alone, 3, also=[0])[0][0], rows)
+    lost = int(together[1][0][0])
+    again = MoleculeSearch(filled, search.run).predictions
+    again._smiles[int(stored.drug_ids[lost])] = None
+    assert lost not in again.nearest(foretold, 3)[1][0]
+
+
 def test_a_tautomer_is_a_form_of_its_drug(fresh_database, place, finished):
     fill(fresh_database)
     mol = Chem.MolFromSmiles("CC(=O)CC(=O)OC")

@@ -97,6 +97,23 @@ def test_the_head_is_the_same_after_it_was_kept(head, drugs):
     np.testing.assert_allclose(np.linalg.norm(after.wide, axis=1), 1, atol=1e-5)
 
 
+def test_molecules_are_alike_by_the_weighted_mean_of_their_parts(head, drugs):
+    """By hand from the head's numbers; the same molecule is 1, and traits are cut and joined as they lie."""
+    traits = head.foretell(drugs.molecules).traits
+    found = head.alike(traits.take(np.arange(6)), traits)
+    counts = drugs.molecules.counts.toarray() > 0
+    tanimoto = (counts[:6, None] & counts[None]).sum(2) / (counts[:6, None] | counts[None]).sum(2)
+    own = head.kernel.landmarks.counts.toarray() > 0
+    among = (own[:, None] & own[None]).sum(2) / (own[:, None] | own[None]).sum(2)
+    of_text = fit.unit(head.foretell(drugs.molecules).vectors["text"] - head.wide.mean["text"])
+    share = np.array([1 / among[np.triu_indices(len(own), 1)].std(), head.wide.weight["text"]**2])
+    expected = np.stack([tanimoto, of_text[:6] @ of_text.T], 2) @ share / share.sum()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found[np.arange(6), np.arange(6)], 1, atol=1e-5)
+    parted = traits.take(np.arange(3)).joined(traits.take(np.arange(3, len(traits))))
+    np.testing.assert_array_equal(head.alike(traits, parted), head.alike(traits, traits))
+
+
 def test_carriers_shares_add_up_to_the_whole_move(head, drugs):
     held = drugs.molecules.take(np.flatnonzero(drugs.side == 1)[:1])
     found = head.foretell(held)
