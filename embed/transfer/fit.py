@@ -13,17 +13,15 @@ from scipy.linalg.lapack import dpotri
 
 from embed.features.reduce import one_thread, unit
 from embed.transfer.head import (
-    LEAST_SPREAD,
     NEAR,
-    SAMPLE,
     TANIMOTO,
     Target,
     TransferHead,
     Wide,
     csls,
     hubness,
-    spread,
-    wide_parts,
+    side_by_side,
+    spread_of,
 )
 from embed.transfer.kernel import Kernel, bit_tanimoto, fit_kernel
 from embed.transfer.molecules import Matrix, Molecules
@@ -34,6 +32,9 @@ LEAST = 20
 MOST = 4_000
 """Training drugs that the wide vector is fitted on at most."""
 TANIMOTO_COMPONENTS = 512
+SAMPLE = 1_000
+"""Drugs among which similarities are compared for their standard deviation."""
+LEAST_SPREAD = 1e-6
 NONE = np.empty((1, 0), np.float32)
 TELLING = ("text", "graph")
 """Kinds that the wide vector and the choice of the penalty go by."""
@@ -134,8 +135,10 @@ def fit_head(drugs: TransferDrugs, truths: Mapping[str, Truth], *, width: int, e
     names = [drugs.names[int(row)] for row in landmarks]
     notes = {"penalty": chosen, "validation recall@10": scores, "training drugs": int((~drugs.others[train]).sum()),
              "other molecules": int(drugs.others[train].sum())}
-    return _with_wide(kernel, targets, [name for name in TELLING if name in usable], drugs, train[~drugs.others[train]],
-                      width, names, encoder, notes, like)
+    told_of = [name for name in TELLING if name in usable]
+    well = np.all([usable[name][1] for name in told_of] or [drugs.side == 0], axis=0)
+    return _with_wide(kernel, targets, told_of, drugs, train[~drugs.others[train]], well, width, names, encoder, notes,
+                      like)
 
 
 def _training(truth: Truth, drugs: TransferDrugs) -> tuple[Matrix, NDArray[np.int64]]:
@@ -177,16 +180,18 @@ def _target(similarity: Matrix, ridge: Ridge, truth: Truth, drugs: TransferDrugs
 
 
 def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], drugs: TransferDrugs,
-               train: NDArray[np.int64], width: int, names: list[str], encoder: dict[str, Any] | None,
-               notes: dict[str, Any], like: TransferHead | None) -> TransferHead:
-    """The head with its wide vector, fitted on what the training drugs look like when each is left out."""
+               train: NDArray[np.int64], well: NDArray[np.bool_], width: int, names: list[str],
+               encoder: dict[str, Any] | None, notes: dict[str, Any], like: TransferHead | None) -> TransferHead:
+    """The head with its wide vector, fitted on what the training drugs look like when each is left out.
+
+    ``well`` are the drugs that are described by all that is foretold: how much similarities differ is measured there.
+    """
     some = train[:MOST]
     counts, former = kernel.landmarks.counts, None if like is None else like.kernel.landmarks.counts
     same = former is not None and former.shape == counts.shape and not (former != counts).nnz
     tanimoto = like.wide.tanimoto if like is not None and same else _tanimoto_components(kernel)
     parts = [TANIMOTO, *(["network"] if kernel.network is not None else []), *telling]
-    draft = TransferHead(kernel, targets, Wide(tanimoto, [], {}, {}, NONE[0], NONE), names, encoder,
-                         notes)
+    draft = TransferHead(kernel, targets, Wide(tanimoto, parts, {}, {}, {}, NONE[0], NONE), names, encoder, notes)
     fitted = drugs.molecules.take(some)
     vectors = _left_out(draft, fitted)
     from sklearn.utils.extmath import randomized_svd
@@ -195,13 +200,18 @@ def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], d
     if kernel.network is not None:
         raw["network"] = kernel.network.apply(fitted.network)
     mean = {name: raw[name].mean(0).astype(np.float32) for name in parts}
-    weight = {name: 1 / np.sqrt(max(_spread(unit(raw[name] - mean[name])), LEAST_SPREAD)) for name in parts}
-    draft.wide = Wide(tanimoto, parts, mean, {k: float(v) for k, v in weight.items()}, NONE[0], NONE)
-    whole = wide_parts(draft, fitted, vectors)
+    units = {name: unit(raw[name] - mean[name]) for name in parts}
+    weight = {name: 1 / np.sqrt(_spread(units[name])) for name in parts}
+    whole = side_by_side(units, weight)
     centre = whole.mean(0).astype(np.float32)
     _, _, right = randomized_svd(whole - centre, min(width, *whole.shape), random_state=0)
-    components = np.ascontiguousarray(right.T, np.float32)
-    draft.wide = Wide(tanimoto, parts, mean, draft.wide.weight, centre, components)
+    rows = np.flatnonzero(well[some])
+    rows = _sample(rows if len(rows) >= LEAST else np.arange(len(some)))
+    sampled = fitted.counts[rows]
+    spread = {TANIMOTO: max(spread_of(bit_tanimoto(sampled, sampled)), LEAST_SPREAD),
+              **{name: _spread(units[name][rows]) for name in parts if name != TANIMOTO}}
+    draft.wide = Wide(tanimoto, parts, mean, {k: float(v) for k, v in weight.items()}, spread, centre,
+                      np.ascontiguousarray(right.T, np.float32))
     return draft
 
 
@@ -222,7 +232,11 @@ def _tanimoto_components(kernel: Kernel) -> Matrix:
     return out
 
 
+def _sample(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rows[np.random.default_rng(0).permutation(len(rows))[:SAMPLE]]
+
+
 def _spread(rows: Matrix) -> float:
     """The standard deviation of the cosines of different unit rows."""
-    some = rows[np.random.default_rng(0).permutation(len(rows))[:SAMPLE]]
-    return spread(some @ some.T)
+    some = rows[_sample(np.arange(len(rows)))]
+    return max(spread_of(some @ some.T), LEAST_SPREAD)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,9 +29,6 @@ NEAR = 10
 """Nearest training vectors that say how much of a hub a vector is."""
 TANIMOTO = "tanimoto"
 """The first part of the wide vector."""
-SAMPLE = 1_000
-"""Molecules among which similarities are compared for their standard deviation."""
-LEAST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -59,13 +55,15 @@ class Wide:
     """The vector of a structure: four parts, each centred, to length 1 and weighted, on W principal components.
 
     The parts are the Tanimoto kernel's principal components (``tanimoto`` (m, r) takes similarities there), MiniMol's
-    fingerprint, and the foretold text and graph vectors.
+    fingerprint, and the foretold text and graph vectors. ``spread`` is each part's standard deviation of similarities
+    among well-described training drugs.
     """
 
     tanimoto: Matrix
     parts: list[str]
     mean: dict[str, Matrix]
     weight: dict[str, float]
+    spread: dict[str, float]
     centre: Matrix
     components: Matrix
 
@@ -145,30 +143,22 @@ class TransferHead:
             vectors[name] = out.astype(np.float32)
             far = np.linalg.norm(out - target.mean, axis=1)
             agreement[name] = np.interp(far, target.far, target.agrees).astype(np.float32)
-        parts = wide_parts(self, molecules, vectors)
-        moved: Matrix = parts - self.wide.centre
-        wide = unit(moved @ self.wide.components)
-        traits = Traits(molecules.counts, parts[:, self.wide.tanimoto.shape[1]:])
-        return Foretold(vectors, agreement, wide, similarity, traits)
-
-    @cached_property
-    def _tanimoto_spread(self) -> float:
-        """The standard deviation of Tanimoto similarities among training molecules."""
-        counts = self.kernel.landmarks.counts
-        some = counts[np.random.default_rng(0).permutation(counts.shape[0])[:SAMPLE]]
-        return spread(bit_tanimoto(some, some))
+        parts = unit_parts(self, molecules, vectors)
+        moved: Matrix = side_by_side(parts, self.wide.weight) - self.wide.centre
+        shares = {name: spread**-0.5 for name, spread in self.wide.spread.items() if name != TANIMOTO}
+        traits = Traits(molecules.counts, side_by_side(parts, shares))
+        return Foretold(vectors, agreement, unit(moved @ self.wide.components), similarity, traits)
 
     @one_thread
     def alike(self, asked: Traits, known: Traits) -> Matrix:
         """How alike molecules (n) and others (c) are, (n, c), 1 where they are the same.
 
         The mean of the Tanimoto similarity of their substructures and of the cosines of the wide vector's other parts,
-        each weighted by one over its standard deviation among training drugs.
+        each weighted by one over its standard deviation among well-described training drugs.
         """
-        own = 1 / max(self._tanimoto_spread, LEAST_SPREAD)
-        total = own + sum(self.wide.weight[name]**2 for name in self.wide.parts if name != TANIMOTO)
-        out: Matrix = own * bit_tanimoto(asked.counts, known.counts) + asked.parts @ known.parts.T
-        return (out / total).astype(np.float32)
+        spread = self.wide.spread
+        out: Matrix = bit_tanimoto(asked.counts, known.counts) / spread[TANIMOTO] + asked.parts @ known.parts.T
+        return (out / sum(1 / one for one in spread.values())).astype(np.float32)
 
     def match(self, kind: str, foretold: Matrix, candidates: Matrix) -> Matrix:
         """How well predictions (n, D) fit true vectors (c, D) of one kind, hubs corrected (CSLS, Conneau et al. 2018).
@@ -193,7 +183,7 @@ class TransferHead:
     def meta(self) -> dict[str, Any]:
         """What goes with the arrays as JSON."""
         return {"targets": list(self.targets), "encoder": self.encoder, "chosen": self.chosen,
-                "wide": {"parts": self.wide.parts, "weight": self.wide.weight}}
+                "wide": {"parts": self.wide.parts, "weight": self.wide.weight, "spread": self.wide.spread}}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> TransferHead:
@@ -202,7 +192,8 @@ class TransferHead:
                                    for part in Target.__dataclass_fields__}) for name in meta["targets"]}
         parts = list(meta["wide"]["parts"])
         wide = Wide(arrays["wide.tanimoto"], parts, {name: arrays[f"wide.mean.{name}"] for name in parts},
-                    dict(meta["wide"]["weight"]), arrays["wide.centre"], arrays["wide.components"])
+                    dict(meta["wide"]["weight"]), dict(meta["wide"]["spread"]), arrays["wide.centre"],
+                    arrays["wide.components"])
         return cls(Kernel.from_arrays(dict(arrays)), targets, wide, unpack_strings("names", arrays), meta["encoder"],
                    meta["chosen"])
 
@@ -212,18 +203,20 @@ class TransferHead:
         return cls.from_arrays(*run.arrays(FILE)) if run.has(FILE) else None
 
 
-def wide_parts(head: TransferHead, molecules: Molecules, vectors: Mapping[str, Matrix]) -> Matrix:
-    """The weighted parts of the wide vector side by side, (n, sum of their widths)."""
-    wide, raw = head.wide, {}
-    if TANIMOTO in wide.parts:
-        raw[TANIMOTO] = bit_tanimoto(molecules.counts, head.kernel.landmarks.counts) @ wide.tanimoto
+def unit_parts(head: TransferHead, molecules: Molecules, vectors: Mapping[str, Matrix]) -> dict[str, Matrix]:
+    """The parts of the wide vector, each centred and to length 1."""
+    raw = {TANIMOTO: bit_tanimoto(molecules.counts, head.kernel.landmarks.counts) @ head.wide.tanimoto, **vectors}
     if head.kernel.network is not None:
         raw["network"] = head.kernel.network.apply(molecules.network)
-    raw |= dict(vectors)
-    return np.concatenate([wide.weight[name] * unit(raw[name] - wide.mean[name]) for name in wide.parts], 1)
+    return {name: unit(raw[name] - head.wide.mean[name]) for name in head.wide.parts}
 
 
-def spread(square: Matrix) -> float:
+def side_by_side(parts: Mapping[str, Matrix], factor: Mapping[str, float]) -> Matrix:
+    """The parts that have a factor, times it, (n, sum of their widths)."""
+    return np.concatenate([factor[name] * parts[name] for name in factor], 1)
+
+
+def spread_of(square: Matrix) -> float:
     """The standard deviation of the entries above the diagonal of a table of similarities (n, n)."""
     return float(square[np.triu_indices(len(square), 1)].std()) if len(square) > 1 else 0.0
 

@@ -97,16 +97,18 @@ def test_the_head_is_the_same_after_it_was_kept(head, drugs):
     np.testing.assert_allclose(np.linalg.norm(after.wide, axis=1), 1, atol=1e-5)
 
 
-def test_molecules_are_alike_by_the_weighted_mean_of_their_parts(head, drugs):
+def test_molecules_are_alike_by_the_weighted_mean_of_their_parts(head, drugs, truths):
     """By hand from the head's numbers; the same molecule is 1, and traits are cut and joined as they lie."""
     traits = head.foretell(drugs.molecules).traits
     found = head.alike(traits.take(np.arange(6)), traits)
     counts = drugs.molecules.counts.toarray() > 0
     tanimoto = (counts[:6, None] & counts[None]).sum(2) / (counts[:6, None] | counts[None]).sum(2)
-    own = head.kernel.landmarks.counts.toarray() > 0
+    described = np.flatnonzero((drugs.side == 0) & truths["text"][1])
+    own = counts[described]
     among = (own[:, None] & own[None]).sum(2) / (own[:, None] | own[None]).sum(2)
     of_text = fit.unit(head.foretell(drugs.molecules).vectors["text"] - head.wide.mean["text"])
-    share = np.array([1 / among[np.triu_indices(len(own), 1)].std(), head.wide.weight["text"]**2])
+    above = np.triu_indices(len(own), 1)
+    share = 1 / np.array([among[above].std(), (of_text[described] @ of_text[described].T)[above].std()])
     expected = np.stack([tanimoto, of_text[:6] @ of_text.T], 2) @ share / share.sum()
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(found[np.arange(6), np.arange(6)], 1, atol=1e-5)
