@@ -18,6 +18,7 @@ from embed.features.packed import pack_strings, unpack_strings
 from embed.features.reduce import one_thread, unit
 from embed.transfer.kernel import Kernel, bit_tanimoto
 from embed.transfer.molecules import Matrix, Molecules
+from kb.errors import CheckpointError
 
 if TYPE_CHECKING:
     from embed.runs.artefact import Artefact
@@ -199,8 +200,17 @@ class TransferHead:
 
     @classmethod
     def of(cls, run: Artefact) -> TransferHead | None:
-        """The head that a run kept; None for a run that has none."""
-        return cls.from_arrays(*run.arrays(FILE)) if run.has(FILE) else None
+        """The head that a run kept; None for a run that has none.
+
+        Raises CheckpointError for one of a version before the release, which lacks what molecules are compared by.
+        """
+        if not run.has(FILE):
+            return None
+        arrays, meta = run.arrays(FILE)
+        if "spread" not in meta["wide"]:
+            raise CheckpointError(f"run {run.folder.name[:8]} was made by a version of mkmed before 0.2.0",
+                                  hint="mkmed embed pretrain makes one anew")
+        return cls.from_arrays(arrays, meta)
 
 
 def unit_parts(head: TransferHead, molecules: Molecules, vectors: Mapping[str, Matrix]) -> dict[str, Matrix]:
