@@ -15,7 +15,7 @@ from embed.transfer.carriers import carriers
 from embed.transfer.fit import TransferDrugs, fit_head
 from embed.transfer.head import TransferHead, csls, hubness
 from embed.transfer.kernel import bit_tanimoto, count_tanimoto
-from kb.errors import DataError
+from kb.errors import CheckpointError, DataError
 
 RDLogger.DisableLog("rdApp.*")
 PLAIN = [text for text in SMILES if "." not in text]
@@ -114,6 +114,23 @@ def test_molecules_are_alike_by_the_weighted_mean_of_their_parts(head, drugs, tr
     np.testing.assert_allclose(found[np.arange(6), np.arange(6)], 1, atol=1e-5)
     parted = traits.take(np.arange(3)).joined(traits.take(np.arange(3, len(traits))))
     np.testing.assert_array_equal(head.alike(traits, parted), head.alike(traits, traits))
+
+
+def test_a_head_of_a_development_version_says_that_it_is_one(head, tmp_path):
+    """It was kept without what molecules are compared by."""
+    class Run:
+        folder = tmp_path / "0123456789"
+
+        def has(self, name):
+            return True
+
+        def arrays(self, name):
+            meta = head.meta()
+            return head.arrays(), {**meta, "wide": {key: value for key, value in meta["wide"].items() if key != "spread"}}
+
+    with pytest.raises(CheckpointError, match="01234567") as error:
+        TransferHead.of(Run())
+    assert "pretrain" in error.value.hint
 
 
 def test_carriers_shares_add_up_to_the_whole_move(head, drugs):
