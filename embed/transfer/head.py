@@ -223,7 +223,8 @@ def unit_parts(head: TransferHead, molecules: Molecules, vectors: Mapping[str, M
 
 def side_by_side(parts: Mapping[str, Matrix], factor: Mapping[str, float]) -> Matrix:
     """The parts that have a factor, times it, (n, sum of their widths)."""
-    return np.concatenate([factor[name] * parts[name] for name in factor], 1)
+    none = next(iter(parts.values()))[:, :0]
+    return np.concatenate([none, *(factor[name] * parts[name] for name in factor)], 1)
 
 
 def spread_of(square: Matrix) -> float:

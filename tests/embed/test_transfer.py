@@ -116,6 +116,14 @@ def test_molecules_are_alike_by_the_weighted_mean_of_their_parts(head, drugs, tr
     np.testing.assert_array_equal(head.alike(traits, parted), head.alike(traits, traits))
 
 
+def test_without_texts_and_graph_molecules_are_alike_by_their_substructures_alone(drugs, truths):
+    head = fit_head(drugs, {"fused": truths["fused"]}, width=16, encoder=None)
+    assert head is not None and head.wide.parts == ["tanimoto"]
+    few = drugs.molecules.take(np.arange(6))
+    traits = head.foretell(few).traits
+    np.testing.assert_allclose(head.alike(traits, traits), bit_tanimoto(few.counts, few.counts), atol=1e-6)
+
+
 def test_a_head_of_a_development_version_says_that_it_is_one(head, tmp_path):
     """It was kept without what molecules are compared by."""
     class Run:
