@@ -304,9 +304,9 @@ def study(*names: str) -> str:
     return markdown(head, lines)
 
 
-def rivals() -> str:
+def rivals(cohort: str) -> str:
     """Rivals of other kinds, each with as many settings tried on validation patients, best PRAUC first."""
-    found, leads = result("rivals_mimic4"), ("pairs − it, jaccard", "pairs − it, prauc")
+    found, leads = result(f"rivals_{cohort}"), ("pairs − it, jaccard", "pairs − it, prauc")
     return markdown(["rival", "Jaccard", "PRAUC", *leads, "CPU s a split, all settings"], [
         [r["rival"], share(r["jaccard"]), share(r["prauc"]), *(r.get(key, "").replace("-", "−") for key in leads),
          f"{r['cpu_seconds']:.2f}"] for r in found["rows"]])
@@ -345,7 +345,8 @@ HEADS = {"nearest drugs' mean (kNN regression)": "mean of the nearest drugs (kNN
 TOLD = {"ECFP4": "ECFP4", "minimol": "MiniMol", "ECFP4 and minimol": "ECFP4 and MiniMol",
         "foretold text and graph": "foretold text and graph",
         "ECFP4, minimol, foretold text and graph": "ECFP4, MiniMol, foretold text and graph",
-        "predicted vector": "**the stored `predicted` vector, 256 numbers**"}
+        "predicted vector": "**the stored `predicted` vector, 256 numbers**",
+        "as search compares": "**as search compares: these four over training drugs' deviations**"}
 LABELS = ("targets, linear probe, AUROC", "interactions, degree-matched, AUROC")
 
 
@@ -488,7 +489,8 @@ BLOCKS = {
     "serve": serve,
     "explorer": explorer,
     "knowledge": knowledge,
-    "rivals": rivals,
+    "rivals": lambda: rivals("mimic4"),
+    "rivals eicu": lambda: rivals("eicu"),
     "ablate": lambda: study("ablate_mimic4"),
     "coldstart ingredients": lambda: study("coldstart_eicu_ingredient"),
     "dial": lambda: study("dial_0", "dial_half", "dial_1"),
