@@ -72,7 +72,7 @@ def draw(home: Path) -> None:
 def main() -> None:
     """Run the demo where none was given, and write README and pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--home", type=Path, help="where mkmed demo was run")
+    parser.add_argument("--home", type=Path, help="the MKMED_HOME that mkmed demo was given, above its folder demo")
     given = parser.parse_args().home
     with tempfile.TemporaryDirectory(prefix="mkmed-outputs-", ignore_cleanup_errors=True) as fresh:
         home = given or Path(fresh)
