@@ -40,10 +40,11 @@ def is_lost(error: BaseException) -> bool:
     original = getattr(error, "orig", None) or error
     if getattr(error, "connection_invalidated", False) or sqlstate(error) in LOST:
         return True
-    # libpq reports a broken socket without a SQLSTATE.
+    # libpq reports a broken socket without a SQLSTATE; psycopg2 raises the base class where it came amid an answer.
     if isinstance(original, psycopg2.InterfaceError):
         return "connection already closed" in str(original)
-    return isinstance(original, psycopg2.OperationalError) and sqlstate(error) is None
+    broken = isinstance(original, psycopg2.OperationalError) or type(original) is psycopg2.DatabaseError
+    return broken and sqlstate(error) is None
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -171,6 +171,7 @@ def _error(kind: type[psycopg2.Error], code: str | None, message: str) -> psycop
     (_error(psycopg2.OperationalError, "53100", "could not extend file: No space left on device"), DiskFull),
     (_error(psycopg2.OperationalError, "57P01", "terminating connection"), DatabaseUnavailable),
     (_error(psycopg2.OperationalError, None, "server closed the connection unexpectedly"), DatabaseUnavailable),
+    (psycopg2.DatabaseError("server closed the connection unexpectedly"), DatabaseUnavailable),
     (_error(psycopg2.InterfaceError, None, "connection already closed"), DatabaseUnavailable),
     (_error(psycopg2.InterfaceError, None, "cursor already closed"), type(None)),
     (_error(psycopg2.ProgrammingError, "42P01", "no such table"), type(None)),
