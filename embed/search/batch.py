@@ -202,7 +202,8 @@ def _add_predictions(search: MoleculeSearch, predictions: Predictions, rows: lis
     drugs = search.known.drugs
     asked = [k for k, row in enumerate(rows) if row.smiles and not row.error]
     read, foretold = search.run.foretell([rows[k].smiles for k in asked])
-    nearby = predictions.nearest(foretold, nearest)
+    alone = [place for place, at in enumerate(read.tolist()) if not rows[asked[at]].text]
+    nearby = dict(zip(alone, predictions.nearest(foretold.take(np.array(alone, np.int64)), nearest), strict=True))
     for place, at in enumerate(read.tolist()):
         number = asked[at]
         own = told[number]

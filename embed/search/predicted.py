@@ -74,19 +74,19 @@ class Predictions:
         few = min(max(k, CANDIDATES), len(self.stored.matrix))
         found = [np.union1d(np.argpartition(-(self.stored.matrix @ wide), few - 1)[:few], np.asarray(also, np.int64))
                  for wide in foretold.wide]
-        place, traits = self._compare(np.unique(np.concatenate([np.empty(0, np.int64), *found])))
+        rows, traits = self._compare(np.unique(np.concatenate([np.empty(0, np.int64), *found])))
         similarity = self.head.alike(foretold.traits, traits)
         out = []
         for number, own in enumerate(found):
-            own = own[[row in place for row in own.tolist()]]
-            score = similarity[number, [place[row] for row in own.tolist()]]
+            own = np.intersect1d(own, rows)
+            score = similarity[number, np.searchsorted(rows, own)]
             order = np.argsort(-score, kind="stable")
             kept = order[(np.arange(len(order)) < k) | np.isin(own[order], also)]
             out.append((own[kept], score[kept]))
         return out
 
-    def _compare(self, rows: NDArray[np.int64]) -> tuple[dict[int, int], Traits]:
-        """What the drugs at ``rows`` of ``stored`` are compared by, and the place of each whose structure is readable.
+    def _compare(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Traits]:
+        """Those of the ascending ``rows`` of ``stored`` whose structure is readable, and what they are compared by.
 
         It is kept for the next question.
         """
@@ -96,13 +96,12 @@ class Predictions:
             smiles = [self._smiles.get(int(self.stored.drug_ids[row])) or "" for row in new]
             written = [k for k, text in enumerate(smiles) if text]
             read, more = self.run.foretell([smiles[k] for k in written])
-            first, place = (0, {}) if compared is None else (len(compared.traits), dict(compared.place))
-            place |= dict.fromkeys(new, -1) | {new[written[at]]: first + k for k, at in enumerate(read.tolist())}
+            first, places = (0, {}) if compared is None else (len(compared.traits), dict(compared.place))
+            places |= dict.fromkeys(new, -1) | {new[written[at]]: first + k for k, at in enumerate(read.tolist())}
             traits = more.traits if compared is None else compared.traits.joined(more.traits)
-            compared = self._compared = Compared(place, traits)  # as a whole: another thread may be asking
-        known = [row for row in rows.tolist() if compared.place[row] >= 0]
-        traits = compared.traits.take(np.array([compared.place[row] for row in known], np.int64))
-        return {row: k for k, row in enumerate(known)}, traits
+            compared = self._compared = Compared(places, traits)  # as a whole: another thread may be asking
+        place = np.array([compared.place[row] for row in rows.tolist()], np.int64)
+        return rows[place >= 0], compared.traits.take(place[place >= 0])
 
     @cached_property
     def _smiles(self) -> dict[int, str | None]:

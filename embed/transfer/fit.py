@@ -12,17 +12,7 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.linalg.lapack import dpotri
 
 from embed.features.reduce import one_thread, unit
-from embed.transfer.head import (
-    NEAR,
-    TANIMOTO,
-    Target,
-    TransferHead,
-    Wide,
-    csls,
-    hubness,
-    side_by_side,
-    spread_of,
-)
+from embed.transfer.head import NEAR, TANIMOTO, Target, TransferHead, Wide, csls, hubness, raw_parts, side_by_side
 from embed.transfer.kernel import Kernel, bit_tanimoto, fit_kernel
 from embed.transfer.molecules import Matrix, Molecules
 
@@ -113,14 +103,16 @@ def fit_head(drugs: TransferDrugs, truths: Mapping[str, Truth], *, width: int, e
               if (known & (drugs.side == 0)).sum() >= LEAST}
     if not usable:
         return None
+    told_of = [name for name in TELLING if name in usable]
+    known = [usable[name][1] for name in told_of] or [drugs.side == 0]
     landmarks = train
     if len(train) > compared:
-        told = np.any([usable[name][1] for name in TELLING if name in usable] or [drugs.side == 0], axis=0)
+        told = np.any(known, axis=0)
         drawn = np.random.default_rng(seed).permutation(train)
         landmarks = np.sort(drawn[np.lexsort((drugs.others[drawn], ~told[drawn]))][:compared])
     kernel = fit_kernel(drugs.molecules.take(landmarks))
     similarity = kernel(drugs.molecules)
-    telling = [name for name in TELLING if name in usable] or list(usable)
+    telling = told_of or list(usable)
     scores: dict[float, float] = {}
     solved: dict[float, dict[str, Ridge]] = {}
     for one in PENALTIES if penalty is None else (penalty,):
@@ -135,10 +127,8 @@ def fit_head(drugs: TransferDrugs, truths: Mapping[str, Truth], *, width: int, e
     names = [drugs.names[int(row)] for row in landmarks]
     notes = {"penalty": chosen, "validation recall@10": scores, "training drugs": int((~drugs.others[train]).sum()),
              "other molecules": int(drugs.others[train].sum())}
-    told_of = [name for name in TELLING if name in usable]
-    well = np.all([usable[name][1] for name in told_of] or [drugs.side == 0], axis=0)
-    return _with_wide(kernel, targets, told_of, drugs, train[~drugs.others[train]], well, width, names, encoder, notes,
-                      like)
+    return _with_wide(kernel, targets, told_of, drugs, train[~drugs.others[train]], np.all(known, axis=0), width, names,
+                      encoder, notes, like)
 
 
 def _training(truth: Truth, drugs: TransferDrugs) -> tuple[Matrix, NDArray[np.int64]]:
@@ -196,9 +186,7 @@ def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], d
     vectors = _left_out(draft, fitted)
     from sklearn.utils.extmath import randomized_svd
 
-    raw = {TANIMOTO: bit_tanimoto(fitted.counts, kernel.landmarks.counts) @ tanimoto, **vectors}
-    if kernel.network is not None:
-        raw["network"] = kernel.network.apply(fitted.network)
+    raw = raw_parts(draft, fitted, vectors)
     mean = {name: raw[name].mean(0).astype(np.float32) for name in parts}
     units = {name: unit(raw[name] - mean[name]) for name in parts}
     weight = {name: 1 / np.sqrt(_spread(units[name])) for name in parts}
@@ -208,7 +196,7 @@ def _with_wide(kernel: Kernel, targets: dict[str, Target], telling: list[str], d
     rows = np.flatnonzero(well[some])
     rows = _sample(rows if len(rows) >= LEAST else np.arange(len(some)))
     sampled = fitted.counts[rows]
-    spread = {TANIMOTO: max(spread_of(bit_tanimoto(sampled, sampled)), LEAST_SPREAD),
+    spread = {TANIMOTO: _spread_of(bit_tanimoto(sampled, sampled)),
               **{name: _spread(units[name][rows]) for name in parts if name != TANIMOTO}}
     draft.wide = Wide(tanimoto, parts, mean, {k: float(v) for k, v in weight.items()}, spread, centre,
                       np.ascontiguousarray(right.T, np.float32))
@@ -239,4 +227,9 @@ def _sample(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 def _spread(rows: Matrix) -> float:
     """The standard deviation of the cosines of different unit rows."""
     some = rows[_sample(np.arange(len(rows)))]
-    return max(spread_of(some @ some.T), LEAST_SPREAD)
+    return _spread_of(some @ some.T)
+
+
+def _spread_of(square: Matrix) -> float:
+    """The standard deviation of the entries above the diagonal of a table of similarities (n, n), above zero."""
+    return max(float(square[np.triu_indices(len(square), 1)].std()) if len(square) > 1 else 0.0, LEAST_SPREAD)

@@ -112,6 +112,11 @@ class Foretold:
     landmark: Matrix
     traits: Traits
 
+    def take(self, rows: NDArray[np.int64]) -> Foretold:
+        """The molecules at ``rows``."""
+        vectors, agreement = ({name: one[rows] for name, one in of.items()} for of in (self.vectors, self.agreement))
+        return Foretold(vectors, agreement, self.wide[rows], self.landmark[rows], self.traits.take(rows))
+
 
 class TransferHead:
     """A fitted head, made by ``embed.transfer.fit`` and kept with the run."""
@@ -213,11 +218,17 @@ class TransferHead:
         return cls.from_arrays(arrays, meta)
 
 
-def unit_parts(head: TransferHead, molecules: Molecules, vectors: Mapping[str, Matrix]) -> dict[str, Matrix]:
-    """The parts of the wide vector, each centred and to length 1."""
+def raw_parts(head: TransferHead, molecules: Molecules, vectors: Mapping[str, Matrix]) -> dict[str, Matrix]:
+    """What the parts of the wide vector are made of, with foretold ``vectors`` that it may lack."""
     raw = {TANIMOTO: bit_tanimoto(molecules.counts, head.kernel.landmarks.counts) @ head.wide.tanimoto, **vectors}
     if head.kernel.network is not None:
         raw["network"] = head.kernel.network.apply(molecules.network)
+    return raw
+
+
+def unit_parts(head: TransferHead, molecules: Molecules, vectors: Mapping[str, Matrix]) -> dict[str, Matrix]:
+    """The parts of the wide vector, each centred and to length 1."""
+    raw = raw_parts(head, molecules, vectors)
     return {name: unit(raw[name] - head.wide.mean[name]) for name in head.wide.parts}
 
 
@@ -225,11 +236,6 @@ def side_by_side(parts: Mapping[str, Matrix], factor: Mapping[str, float]) -> Ma
     """The parts that have a factor, times it, (n, sum of their widths)."""
     none = next(iter(parts.values()))[:, :0]
     return np.concatenate([none, *(factor[name] * parts[name] for name in factor)], 1)
-
-
-def spread_of(square: Matrix) -> float:
-    """The standard deviation of the entries above the diagonal of a table of similarities (n, n)."""
-    return float(square[np.triu_indices(len(square), 1)].std()) if len(square) > 1 else 0.0
 
 
 def csls(similarity: Matrix, a: Matrix, b: Matrix) -> Matrix:
