@@ -105,10 +105,11 @@ def raised() -> int:
 
     Python runs a handler wherever it next runs Python code, also in a function that a C library calls; some of these
     (psycopg2's reading of notices) drop whatever is raised there. Who calls such a library compares this number
-    before and after, and tells ``raise_again``.
+    before and after, and tells ``raise_again``. The handler is set anew each time: two threads in RDKit's substructure
+    search put back each other's, and leave one in place that drops every Ctrl-C from then on.
     """
     if threading.current_thread() is threading.main_thread() and (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _raise)
     ):
         signal.signal(signal.SIGINT, _raise)
     return _Stopping.raised

@@ -38,3 +38,38 @@ def test_a_stop_that_python_drops_is_raised_again(name: str, heard: str, body: s
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.splitlines() == [heard]
     assert ended.stderr == ""
+
+
+TAKEN_OVER = """
+import signal, threading
+from rdkit import Chem
+from kb import interrupts
+interrupts.raised()
+molecule, ring = Chem.MolFromSmiles("c1ccccc1" * 30), Chem.MolFromSmarts("c1ccccc1")
+def match():
+    for _ in range(300):
+        molecule.GetSubstructMatches(ring)
+def pressed():
+    try:
+        signal.raise_signal(signal.SIGINT)
+        return "lost"
+    except KeyboardInterrupt:
+        return "told"
+for _ in range(20):
+    threads = [threading.Thread(target=match) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    before = pressed()
+    if before == "lost":
+        break
+interrupts.raised()
+print(before, pressed())
+"""
+
+
+def test_ctrl_c_that_rdkit_took_over_for_good_is_ours_again() -> None:
+    """Threads in RDKit's substructure search put back each other's handler of SIGINT: the last one stays, and drops."""
+    ended = subprocess.run([sys.executable, "-c", TAKEN_OVER], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "lost told\n"
