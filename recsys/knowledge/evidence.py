@@ -3,14 +3,16 @@
 Four kinds of evidence, each a table S[c, k]:
 
 ``aligned``  the cosine between the title's vector in the aligned space (the run's text tower) and the drug's fused one;
-``text``     the largest cosine between the title and the drug's descriptions, both by the frozen sentence encoder;
+``text``     the largest cosine between the title and the drug's descriptions, both by the frozen sentence encoder, and
+             the cosine between the letters of the title and of all descriptions (TF-IDF of 4- and 5-grams), alike;
 ``treats``   the largest cosine between the title and the names of the diseases that the drug is given for, by the
              graph's edges or by ``mkmed.indications``;
 ``stated``   whether a statement of ``mkmed.indications`` gives the drug for the code, or for one above it, by ICD-10.
 
 A medication of several drugs has their mean. The first three tables are centred by medication, then by code, and
-divided by the code's standard deviation, so that neither popular words nor well-described drugs count for more; a
-statement counts as ``STATED`` of them. A code without a title and a medication without a drug have zeros.
+divided by the code's standard deviation, so that neither popular words nor well-described drugs count for more. A
+statement counts as ``STATED`` of them in the mean, and the less the more medications are stated for the code: its
+share is divided by the square root of their number. A code without a title and a medication without a drug have zeros.
 """
 
 from __future__ import annotations
@@ -119,6 +121,7 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
     wanted = {drug for members in drugs for drug in members}
     place = {int(drug): row for row, drug in enumerate(fused_ids)}
     texts = [(text.drug_id, text.text) for text in query.texts(connection) if text.drug_id in wanted]
+    described = _grouped((drug, row) for row, (drug, _) in enumerate(texts))
     treated = read_statements(connection, wanted)
     names = sorted({one.disease for one in treated})
     number = {name: row for row, name in enumerate(names)}
@@ -127,8 +130,9 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
     aligned = unit_rows(align(sentences))
     tables = (
         _table(aligned @ unit_rows(fused).T, {d: [place[d]] for d in wanted if d in place}, drugs),
-        _table(sentences @ unit_rows(_encoded(encode, [text for _, text in texts])).T,
-               _grouped((drug, row) for row, (drug, _) in enumerate(texts)), drugs),
+        _table(sentences @ unit_rows(_encoded(encode, [text for _, text in texts])).T, described, drugs),
+        _table(letter_cosines(titles, [" ".join(texts[row][1] for row in rows) for rows in described.values()]),
+               {drug: [row] for row, drug in enumerate(described)}, drugs),
         _table(sentences @ diseases.T, _grouped((one.drug, number[one.disease]) for one in treated), drugs),
     )
     stated = _stated([(one.drug, row) for one in treated for code in one.icd10 for row in below.get(code, ())],
@@ -138,8 +142,11 @@ def read_evidence(connection: Connection, encode: Encode, align: Align, codes: S
         listed = query.drugs(connection)
         found = nearest_diseases(codes, sentences * titled[:, None], names, diseases, treated, medications, drugs,
                                  dict(zip(listed.ids.tolist(), listed.names, strict=True)), below)
-    told = [*(standardised_table(table, titled, known) for table, known in tables), stated]
-    return CodeEvidence(tuple(codes), np.stack(told), sentences * titled[:, None], aligned * titled[:, None], found)
+    by_vector, by_sentence, by_letters, by_disease = (
+        standardised_table(table, titled, known) for table, known in tables)
+    told = [by_vector, (by_sentence + by_letters) / np.sqrt(2.0), by_disease, stated]
+    return CodeEvidence(tuple(codes), np.stack(told).astype(np.float32), sentences * titled[:, None],
+                        aligned * titled[:, None], found)
 
 
 def read_statements(connection: Connection, drugs: Collection[int]) -> list[Statement]:
@@ -173,14 +180,30 @@ def codes_below(codes: Sequence[str], above: Collection[str]) -> dict[str, list[
 
 
 def _stated(pairs: Iterable[tuple[int, int]], codes: int, drugs: Sequence[Sequence[int]]) -> Floats:
-    """float32[C, K]: ``STATED`` times the share of a medication's drugs that are stated for a code, of those that are
-    stated for anything."""
+    """float32[C, K]: the share of a medication's drugs that are stated for a code, of those that are stated for
+    anything, over the square root of how many medications are; ``STATED`` on the mean of those above 0."""
     rows_of, out = _grouped(pairs), np.zeros((codes, len(drugs)), np.float32)
     for medication, members in enumerate(drugs):
         having = [rows_of[drug] for drug in members if drug in rows_of]
         for rows in having:
-            out[np.unique(rows), medication] += STATED / len(having)
-    return out
+            out[np.unique(rows), medication] += 1 / len(having)
+    out /= np.sqrt(np.maximum((out > 0).sum(1, keepdims=True), 1))
+    return out * (STATED / out[out > 0].mean()) if out.any() else out
+
+
+def letter_cosines(titles: Sequence[str], texts: Sequence[str]) -> Floats:
+    """float32[C, n]: cosines of C titles and n texts by TF-IDF of the 4- and 5-letter parts of their words.
+
+    They find names that a sentence encoder has no notion of: "hypokal" in "hypokalemia" and in a label.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    if not (titles and any(map(str.strip, texts))):
+        return np.zeros((len(titles), len(texts)), np.float32)
+    parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(4, 5), sublinear_tf=True, dtype=np.float32)
+    parts.fit((*titles, *texts))
+    found: Floats = (parts.transform(titles) @ parts.transform(texts).T).toarray()
+    return found
 
 
 def _encoded(encode: Encode, texts: Sequence[str]) -> Floats:

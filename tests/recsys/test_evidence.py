@@ -12,7 +12,7 @@ from kb.ingest.write import write_batch
 from kb.ledger.entries import start_run
 from kb.query import read as query
 from kb.sources.contract import Document, IndicationRecord, RecordBatch
-from recsys.knowledge.evidence import KINDS, STATED, read_evidence, read_statements
+from recsys.knowledge.evidence import KINDS, STATED, letter_cosines, read_evidence, read_statements
 
 CODES = ("ICD10CM:E1165", "ICD9CM:25000", "ICD10CM:I10", "ICD10CM:R509")
 
@@ -49,8 +49,9 @@ def test_statements_of_the_table_are_evidence_for_the_codes_below_theirs(databas
         evidence = read_evidence(connection, words, lambda rows: rows, CODES, [(metformin,), (metformin, aspirin), (heparin,)],
                                  np.array([metformin, aspirin]), fused, ("ATC:A10B", "MIX", "ATC:B01A"))
     assert [(one.drug, one.icd10, set(one.sources)) for one in told] == [(metformin, ("E11",), {"Hand book", "Another book"})]
-    stated = evidence.tables[KINDS.index("stated")] / STATED
-    assert np.array_equal(stated, np.array([[1, 0.5, 0], [1, 0.5, 0], [0, 0, 0], [0, 0.5, 0]]))
+    share = np.array([[1, 0.5, 0], [1, 0.5, 0], [0, 0, 0], [0, 0.5, 0]]) / np.sqrt([[2], [2], [1], [1]])
+    stated = evidence.tables[KINDS.index("stated")]
+    assert np.allclose(stated, STATED * share / share[share > 0].mean())
     assert evidence.tables[KINDS.index("treats")][3].argmax() == 1
     found = evidence.indications
     assert found is not None and found.treating == {"ATC:A10B", "MIX"}
@@ -59,3 +60,13 @@ def test_statements_of_the_table_are_evidence_for_the_codes_below_theirs(databas
         "ICD9CM:25000", 1.0, "type 2 diabetes mellitus")
     assert set(near.sources.split("; ")) == {"Hand book", "Another book"}
     assert found.nearest("ATC:B01A", {"ICD10CM:I10"}) is None
+
+
+def test_letters_find_what_the_sentence_encoder_has_no_notion_of() -> None:
+    texts = ["Potassium chloride is used in hypokalaemia.", "An opioid for severe pain."]
+    found = letter_cosines(["Hypokalemia", "Pain, unspecified", ""], texts)
+    assert found.shape == (3, 2) and found[0, 0] > 0.1 and found[1, 1] > 0.05 and found[0, 1] < 0.02 and found[1, 0] < 0.02
+    assert not found[2].any()
+    assert letter_cosines(["Hypokalemia"], []).shape == (1, 0)
+    assert letter_cosines([], texts).shape == (0, 2)
+    assert not letter_cosines(["Pain", ""], ["", " "]).any()
