@@ -304,6 +304,71 @@ def study(*names: str) -> str:
     return markdown(head, lines)
 
 
+ARM_NAMES = {"logistic_history": "logistic regression with history", "null": "null: the same model without knowledge",
+             "titles only": "titles of codes only", "shuffled": "everything, drugs shuffled",
+             "titles shuffled": "everything, titles shuffled", "all": "**everything**",
+             "oracle": "oracle (has seen the test patients)"}
+COLD_NAMES = {"null": "null (numbers of codes, and how much else is given)", "random": "random vectors",
+              "ecfp4": "ECFP4", "fused": "fused vectors, no evidence",
+              "neighbours": "average over the ten nearest drugs",
+              "shuffled": "everything, drugs shuffled", "evidence": "evidence, no vectors",
+              "without indications": "without what the graph says the drug treats", "all": "**everything**",
+              "not hidden": "not hidden: the drugs were given in training",
+              "oracle": "oracle (has seen the test patients)"}
+
+
+def both(one: dict[str, Any] | None) -> str:
+    """PRAUC, and the Jaccard of the free rule."""
+    return f"{share(one['prauc'])} ({share(one['jaccard'])})" if one else ""
+
+
+def shown_span(text: str | None) -> str:
+    """A difference of a study's file with its interval, in the pages' signs; bold where it leaves out 0."""
+    if not text:
+        return ""
+    numbers = tuple(map(float, SPAN.match(text).groups()))  # type: ignore[union-attr]
+    return f"**{span(numbers)}**" if numbers[1] * numbers[2] > 0 else span(numbers)
+
+
+def curve(*names: str) -> str:
+    """Learning curves of one or more cohorts: every arm at every number of training patients, and what leads what."""
+    columns = [(SETS[name], result(f"study_curve_{name}"), point) for name in names
+               for point in result(f"study_curve_{name}")["points"]]
+
+    def cells(arm: str, key: str = "") -> list[str]:
+        ones = [next((r for r in found["rows"] if (r["arm"], r["point"]) == (arm, point)), None)
+                for _, found, point in columns]
+        return [shown_span(one.get(key)) if key and one else both(one) for one in ones]
+
+    head = ["PRAUC (Jaccard of the free rule)",
+            *(f"{name}, {point} patients" for name, _, point in columns)]
+    lines = [[shown, *cells(arm)] for arm, shown in ARM_NAMES.items()]
+    lines += [["PRAUC, everything − null", *cells("all", "prauc − null")],
+              ["PRAUC, everything − shuffled", *cells("shuffled", "all − it, prauc")],
+              ["Jaccard, everything − null", *cells("all", "jaccard − null")],
+              ["Jaccard, everything − logistic with history", *cells("logistic_history", "all − it, jaccard")]]
+    return markdown(head, lines)
+
+
+def elsewhere() -> str:
+    """Hospitals that training never saw, and one export to the other."""
+    tables = [{r["arm"]: r for r in result(f"study_transfer_{name}")["rows"]}
+              for name in ("eicu_hospitals", "eicu_mimic4")]
+    lead, key = "everything − it, PRAUC", "all − it, prauc"
+    return markdown(["PRAUC (Jaccard)", "hospitals left out", lead, "eICU → MIMIC-IV", lead], [
+        [shown, *(cell for rows in tables for cell in (both(rows.get(arm)), shown_span(rows.get(arm, {}).get(key))))]
+        for arm, shown in ARM_NAMES.items()])
+
+
+def coldstart() -> str:
+    """Classes that nobody could be given, on both exports."""
+    tables = [{r["arm"]: r for r in result(f"study_coldstart_{name}")["rows"]} for name in ("mimic4", "eicu")]
+    return markdown(["macro AUROC over hidden classes", "MIMIC-IV", "everything − it", "eICU", "everything − it"], [
+        [shown, *(cell for rows in tables
+                  for cell in (share(rows[arm]["auroc"]), shown_span(rows[arm]["all − it, auroc"])))]
+        for arm, shown in COLD_NAMES.items()])
+
+
 def rivals(cohort: str) -> str:
     """Rivals of other kinds, each with as many settings tried on validation patients, best PRAUC first."""
     found, leads = result(f"rivals_{cohort}"), ("pairs − it, jaccard", "pairs − it, prauc")
@@ -493,6 +558,10 @@ BLOCKS = {
     "rivals eicu": lambda: rivals("eicu"),
     "ablate": lambda: study("ablate_mimic4"),
     "coldstart ingredients": lambda: study("coldstart_eicu_ingredient"),
+    "curve": lambda: curve("eicu", "mimic4"),
+    "curve ingredients": lambda: curve("eicu_ingredient", "mimic4_ingredient"),
+    "elsewhere": elsewhere,
+    "coldstart": coldstart,
     "dial": lambda: study("dial_0", "dial_half", "dial_1"),
     "open demos": open_demos,
     "open demo pairs": open_demo_pairs,

@@ -533,7 +533,7 @@ def _keep(folder: Path, job: StudyJob, found: Found) -> None:
 def study_table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) -> list[dict[str, Any]]:
     """One row a (point, arm): means, the paired differences from the null with intervals and Holm's p.
 
-    Where there is an arm that knows everything, also what it has over each by the metric that decides.
+    Where there is an arm that knows everything, also what it has over each, by the metric that decides first.
     """
     metrics = METRICS[study.kind]
     units = 1 + max(int(part[0].max(initial=0)) for parts in found.values() for part in parts)
@@ -549,8 +549,9 @@ def study_table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) 
                 row[f"{metric} − null"] = written_difference(interval)
             row["p (Holm)"] = corrected.get(name)
             if "all" in arms:
-                lead = None if name == "all" else difference(arms["all"], tests)[deciding(study)]
-                row[f"all − it, {metrics[deciding(study)]}"] = lead and written_difference(lead)
+                leads = difference(arms["all"], tests)
+                for number in sorted(range(len(metrics)), key=lambda n: n != deciding(study)):
+                    row[f"all − it, {metrics[number]}"] = None if name == "all" else written_difference(leads[number])
             rows.append(row)
     return rows
 
