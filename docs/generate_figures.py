@@ -592,7 +592,8 @@ BLOCKS = {
     "plan": plan,
     "neighbours": neighbours,
 }
-PAGES = ("README.md", "docs/results.md", "docs/operations.md", "docs/install.md", "docs/serve.md", "docs/outcomes.md")
+PAGES = ("README.md", "docs/results.md", "docs/operations.md", "docs/install.md", "docs/serve.md", "docs/outcomes.md",
+         "docs/orders.md")
 
 
 def filled(text: str) -> str:
