@@ -41,35 +41,24 @@ def test_a_stop_that_python_drops_is_raised_again(name: str, heard: str, body: s
 
 
 TAKEN_OVER = """
-import signal, threading
-from rdkit import Chem
+import ctypes, signal
 from kb import interrupts
 interrupts.raised()
-molecule, ring = Chem.MolFromSmiles("c1ccccc1" * 30), Chem.MolFromSmarts("c1ccccc1")
-def match():
-    for _ in range(300):
-        molecule.GetSubstructMatches(ring)
+ignored = ctypes.c_void_p(1)
+ctypes.CDLL(None).signal(ctypes.c_int(signal.SIGINT), ignored)
 def pressed():
     try:
         signal.raise_signal(signal.SIGINT)
         return "lost"
     except KeyboardInterrupt:
         return "told"
-for _ in range(20):
-    threads = [threading.Thread(target=match) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    before = pressed()
-    if before == "lost":
-        break
+print(pressed())
 interrupts.raised()
-print(before, pressed())
+print(pressed())
 """
 
 
-def test_ctrl_c_that_rdkit_took_over_for_good_is_ours_again() -> None:
+def test_ctrl_c_that_a_library_took_over_for_good_is_ours_again() -> None:
     """Threads in RDKit's substructure search put back each other's handler of SIGINT: the last one stays, and drops."""
     ended = subprocess.run([sys.executable, "-c", TAKEN_OVER], capture_output=True, text=True, timeout=60, check=True)
-    assert ended.stdout == "lost told\n"
+    assert ended.stdout.split() == ["lost", "told"]
