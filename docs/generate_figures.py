@@ -332,16 +332,14 @@ def shown_span(text: str | None) -> str:
 
 def curve(*names: str) -> str:
     """Learning curves of one or more cohorts: every arm at every number of training patients, and what leads what."""
-    columns = [(SETS[name], result(f"study_curve_{name}"), point) for name in names
-               for point in result(f"study_curve_{name}")["points"]]
+    columns = [(SETS[name], found["rows"], point) for name in names for found in (result(f"study_curve_{name}"),)
+               for point in found["points"]]
 
     def cells(arm: str, key: str = "") -> list[str]:
-        ones = [next((r for r in found["rows"] if (r["arm"], r["point"]) == (arm, point)), None)
-                for _, found, point in columns]
-        return [shown_span(one.get(key)) if key and one else both(one) for one in ones]
+        ones = [row(rows, arm=arm, point=point) for _, rows, point in columns]
+        return [shown_span(one[key]) if key else both(one) for one in ones]
 
-    head = ["PRAUC (Jaccard of the free rule)",
-            *(f"{name}, {point} patients" for name, _, point in columns)]
+    head = ["PRAUC (Jaccard of the free rule)", *(f"{name}, {point} patients" for name, _, point in columns)]
     lines = [[shown, *cells(arm)] for arm, shown in ARM_NAMES.items()]
     lines += [["PRAUC, everything − null", *cells("all", "prauc − null")],
               ["PRAUC, everything − shuffled", *cells("shuffled", "all − it, prauc")],

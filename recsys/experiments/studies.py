@@ -536,12 +536,13 @@ def study_table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) 
     Where there is an arm that knows everything, also what it has over each, by the metric that decides first.
     """
     metrics = METRICS[study.kind]
+    first = deciding(study)
     units = 1 + max(int(part[0].max(initial=0)) for parts in found.values() for part in parts)
     rows: list[dict[str, Any]] = []
     for point in study.points:
         arms = {arm.name: gather_units(found[point, arm.name], units) for arm in study.arms}
         against = {name: difference(tests, arms[NULL]) for name, tests in arms.items() if name != NULL}
-        corrected = holm({name: intervals[deciding(study)].p for name, intervals in against.items()})
+        corrected = holm({name: intervals[first].p for name, intervals in against.items()})
         for name, tests in arms.items():
             row: dict[str, Any] = {"point": point, "arm": name, "seeds": len(study.seeds),
                                    "tests": int(tests.counts.sum()), **dict(zip(metrics, tests.means(), strict=True))}
@@ -549,9 +550,9 @@ def study_table(study: Study, found: Mapping[tuple[str, str], Sequence[Found]]) 
                 row[f"{metric} − null"] = written_difference(interval)
             row["p (Holm)"] = corrected.get(name)
             if "all" in arms:
-                leads = difference(arms["all"], tests)
-                for number in sorted(range(len(metrics)), key=lambda n: n != deciding(study)):
-                    row[f"all − it, {metrics[number]}"] = None if name == "all" else written_difference(leads[number])
+                leads = None if name == "all" else difference(arms["all"], tests)
+                for number in (first, *(n for n in range(len(metrics)) if n != first)):
+                    row[f"all − it, {metrics[number]}"] = leads and written_difference(leads[number])
             rows.append(row)
     return rows
 

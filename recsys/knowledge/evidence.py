@@ -198,11 +198,12 @@ def letter_cosines(titles: Sequence[str], texts: Sequence[str]) -> Floats:
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    if not (titles and any(map(str.strip, texts))):
+    every = (*titles, *texts)
+    if not any(map(str.strip, every)):
         return np.zeros((len(titles), len(texts)), np.float32)
     parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(4, 5), sublinear_tf=True, dtype=np.float32)
-    parts.fit((*titles, *texts))
-    found: Floats = (parts.transform(titles) @ parts.transform(texts).T).toarray()
+    rows = parts.fit_transform(every)
+    found: Floats = (rows[:len(titles)] @ rows[len(titles):].T).toarray()
     return found
 
 

@@ -13,8 +13,6 @@ class Limits:
     per_second: int = 5
     per_minute: int = 400
     running: float = 300.0
-    window: float = 1.0
-    """The second, which tests may make shorter."""
     minute: float = 60.0
     block: float = 30.0
 
@@ -25,7 +23,8 @@ class Guard:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._lock = threading.Lock()
-        self._arrivals: deque[float] = deque()
+        self.arrivals: deque[float] = deque()
+        """When each request of the last minute came, by the monotonic clock."""
         self._running: deque[tuple[float, float]] = deque()
         self._until = 0.0
         self.over_limit = 0
@@ -42,13 +41,13 @@ class Guard:
             if now < self._until:
                 self.during_pause += 1
                 return False
-            self._arrivals.append(now)
-            while self._arrivals and self._arrivals[0] <= now - limits.minute:
-                self._arrivals.popleft()
-            second = sum(1 for at in self._arrivals if at > now - limits.window)
+            self.arrivals.append(now)
+            while self.arrivals and self.arrivals[0] <= now - limits.minute:
+                self.arrivals.popleft()
+            second = sum(1 for at in self.arrivals if at > now - 1.0)
             self.worst_second = max(self.worst_second, second)
             running = sum(spent for at, spent in self._running if at > now - limits.minute)
-            if second > limits.per_second or len(self._arrivals) > limits.per_minute or running > limits.running:
+            if second > limits.per_second or len(self.arrivals) > limits.per_minute or running > limits.running:
                 self.over_limit += 1
                 self._until = now + limits.block
                 return False
